@@ -1,0 +1,75 @@
+# Never Sleeps: what people type. Every target sets up its own environment first; nothing is asked of the machine but
+# Python 3.11 or newer, git and make.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# One environment for all targets, made anew when a lock file changes.
+READY := $(VENV)/ready
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test bench lint lock clean $(foreach do,run stop status audit,$(do) $(do)-docker $(do)-process)
+
+help: ## say what there is
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
+
+# Containers where a Docker Engine answers (then nothing is set up on this machine), else processes; RUNTIME= says which.
+AS_CHOSEN = runtime=$$(bin/runtime) && exec $(MAKE) --no-print-directory $@-$$runtime
+
+run: ## trade on paper: exchange, bot, deployer, panel; Ctrl-C ends all of it (FAST=1: 1 s polls, windows of 30 and 90 s)
+	@$(AS_CHOSEN)
+run-docker:
+	@FAST=$(FAST) TAPE=$(TAPE) DETACH=$(DETACH) bin/compose run
+run-process: $(READY)
+	@$(if $(TAPE),PAPER_TAPE=$(TAPE)) $(BIN)/python -m deployer up $(if $(FAST),--fast)
+
+demo: $(READY) ## a minute of everything on a copy: two deploys, a broken one, a rollback, a kill -9; then the audit
+	@$(BIN)/python -m deployer demo
+
+stop: ## end everything that `make run` started, the bots first
+	@$(AS_CHOSEN)
+stop-docker:
+	@bin/compose stop
+stop-process: $(READY)
+	@$(BIN)/python -m deployer down
+
+status: ## say what runs and who trades
+	@$(AS_CHOSEN)
+status-docker:
+	@bin/compose status
+status-process: $(READY)
+	@$(BIN)/python -m deployer status
+
+audit: ## check the invariants from the ledger
+	@$(AS_CHOSEN)
+audit-docker:
+	@bin/compose audit $(ARGS)
+audit-process: $(READY)
+	@$(BIN)/python -m bot audit $(ARGS)
+
+test: $(READY) ## run every test that can run here; REQUIRE_ALL=1 forbids skips
+	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(ARGS)
+
+bench: $(READY) ## load on the paper exchange: orders a second and their p99
+	@$(BIN)/python -m bench.paper_load
+
+lint: $(READY) ## style, types, imports between the packages
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+lock: $(READY) ## resolve the dependencies anew into the lock files (hashes, no addresses)
+	@sh .ci/lock $(BIN)
+
+clean: ## remove the environment (not the state: that is volumes/bus and .run)
+	rm -rf $(VENV)
+
+$(READY): requirements-uv.lock requirements-dev.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "make: expected Python 3.11 or newer as $(PYTHON), found $$($(PYTHON) --version 2>&1); name another: make PYTHON=python3.13" >&2; exit 2; }
+	@echo "setting up $(VENV) (once, about half a minute)" >&2
+	@$(PYTHON) -m venv --clear $(VENV)
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-uv.lock
+	@$(BIN)/uv pip sync --quiet --require-hashes --python $(BIN)/python requirements-dev.lock
+	@touch $@

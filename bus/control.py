@@ -1,0 +1,150 @@
+"""Control: the desired state, written by people through the panel, never pulses.
+
+Every write names the generation that it was based on. The writer holds a flock from reading to the directory's fsync.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from decimal import Decimal
+from enum import StrEnum
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from bus import documents
+from bus.clock import Clock
+from bus.documents import Document, Part, Stamp
+from bus.errors import BusError, DocumentError, StaleGenerationError
+from bus.layout import Bus
+from bus.lease import FileLock
+
+LOCK_LIMIT_S = 5.0
+
+
+class Mode(StrEnum):
+    """What the bot may do: everything; no entries; no entries, and the halt file is set as well."""
+
+    RUN = "run"
+    PAUSE = "pause"
+    HALT = "halt"
+
+
+class SlotControl(Part):
+    """One slot. max_order: most pUSD one entry may spend here; None leaves it to the risk limits."""
+
+    enabled: bool = True
+    max_order: Decimal | None = Field(default=None, gt=0)
+
+
+class RiskLimits(Part):
+    """Limits in pUSD that no strategy can reach past, except orders_per_minute, a count."""
+
+    max_order: Decimal = Field(default=Decimal(50), gt=0)
+    max_slot: Decimal = Field(default=Decimal(100), gt=0)
+    max_asset: Decimal = Field(default=Decimal(300), gt=0)
+    max_total: Decimal = Field(default=Decimal(1000), gt=0)
+    daily_loss: Decimal = Field(default=Decimal(500), gt=0)
+    orders_per_minute: int = Field(default=60, ge=1)
+
+
+class ManualAction(Part):
+    """A manual entry or exit as desired state; its id is done at most once."""
+
+    id: str
+    action: Literal["enter", "exit"]
+    slot: str
+    outcome: Literal["Up", "Down"] | None = None
+    max_spend: Decimal | None = Field(default=None, gt=0)
+
+
+class Control(Document):
+    """The whole desired state. strategy: parameters by name, checked by the strategy that takes them."""
+
+    KIND: ClassVar[str] = "control"
+
+    generation: int = Field(ge=1)
+    by: str
+    mode: Mode = Mode.RUN
+    slots: dict[str, SlotControl] = Field(default_factory=dict)
+    risk: RiskLimits = Field(default_factory=RiskLimits)
+    strategy: dict[str, str | int | Annotated[float, Field(allow_inf_nan=False)] | bool] = Field(default_factory=dict)
+    manual: tuple[ManualAction, ...] = ()
+
+
+def read_control(bus: Bus) -> Control:
+    """The control document. Raises a DocumentError."""
+    return documents.read(bus.control, Control).body
+
+
+def write_control(
+    bus: Bus,
+    based_on: int,
+    change: Callable[[Control], Control],
+    *,
+    by: str,
+    clock: Clock,
+    last_applied: Control | None = None,
+) -> Control:
+    """Apply `change` to the control of generation `based_on` and write it durably as the next generation.
+
+    based_on=0 creates the first one. Where the file is missing or cannot be read, `last_applied` (from the ledger) stands
+    in for it, so that a person can bring it back. A halt sets the halt file before control is written.
+
+    Raises StaleGenerationError, DocumentError (unreadable and nothing to stand in), BusError (lock not had in time),
+    pydantic.ValidationError (`change` made something that is no control), OSError: then the write may or may not be there.
+    """
+    lock = FileLock(bus.control_lock)
+    _lock_within(lock, LOCK_LIMIT_S)
+    try:
+        current = _current(bus, last_applied)
+        if current.generation != based_on:
+            raise StaleGenerationError(based_on, current.generation)
+        wanted = change(current).changed(generation=based_on + 1, by=by)
+        if wanted.mode is Mode.HALT:
+            bus.halt.touch()
+        documents.write(bus.control, wanted, Stamp(by, wanted.generation, clock.wall_ms()), durable=True)
+        return wanted
+    finally:
+        lock.unlock()
+
+
+def _current(bus: Bus, last_applied: Control | None) -> Control:
+    try:
+        on_disk = read_control(bus)
+    except DocumentError:
+        if last_applied is not None:
+            return last_applied
+        if not bus.control.exists():
+            return Control.model_construct(generation=0, by="nobody")
+        raise
+    if last_applied is not None and last_applied.generation > on_disk.generation:
+        return last_applied  # an older file was put back: generations only rise
+    return on_disk
+
+
+def _lock_within(lock: FileLock, limit_s: float) -> None:
+    deadline = time.monotonic() + limit_s
+    while not lock.try_lock():
+        if time.monotonic() > deadline:
+            raise BusError(f"{lock.path.name} was held by another writer for {limit_s:g} s; try again")
+        time.sleep(0.005)
+
+
+def is_halted(bus: Bus) -> bool:
+    """Whether entries are stopped by the halt file; a bus that cannot be read counts as halted."""
+    try:
+        bus.halt.lstat()
+    except FileNotFoundError:
+        return not bus.directory.is_dir()
+    except OSError:
+        return True
+    return True
+
+
+def clear_halt(bus: Bus) -> None:
+    """Remove the halt file. Raises OSError."""
+    with suppress(FileNotFoundError):
+        bus.halt.unlink()

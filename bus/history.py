@@ -1,0 +1,88 @@
+"""The history of deploys: `deploys.jsonl`, a JSON object a line, only appended, by the deployer alone."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from pydantic import Field
+
+from bus.clock import Clock
+from bus.documents import Part
+from bus.errors import DocumentCorruptError
+from bus.files import append_durably
+from bus.layout import Bus
+
+SCHEMA = "1.0"
+MAX_TAIL = 4 << 20
+
+
+class Step(Part):
+    """One line: a step of a deploy, or the answer to a request.
+
+    step: queued, building, built, starting, started, healthy, handover, taken, confirmed, retired, taken-back, failed,
+    cancelled, answered ... text: a sentence for people. ms: since the deploy began.
+    """
+
+    deploy: str
+    step: str
+    time_ms: int
+    sha: str = ""
+    by: str = ""
+    text: str = ""
+    ms: int | None = None
+    request: str = ""
+    instance: str = ""
+    data: dict[str, Any] = Field(default_factory=dict)
+
+
+def append_step(bus: Bus, step: Step) -> None:
+    """Append a line and wait until it is on the disk. Raises OSError."""
+    line = json.dumps({"schema": SCHEMA, **step.model_dump(mode="json", exclude_defaults=True)}, ensure_ascii=False)
+    # A line torn by a power cut has no newline at its end: start on a new line, so that it spoils nothing but itself.
+    prefix = "\n" if _torn(bus) else ""
+    append_durably(bus.deploys, f"{prefix}{line}\n".encode("utf-8", "replace"))
+
+
+def read_steps(bus: Bus, max_bytes: int = MAX_TAIL) -> list[Step]:
+    """The newest steps, oldest first, out of the last `max_bytes`. Torn lines are left out.
+
+    Raises DocumentCorruptError when the file cannot be opened.
+    """
+    try:
+        with bus.deploys.open("rb") as file:
+            size = file.seek(0, 2)
+            file.seek(max(0, size - max_bytes))
+            lines = file.read(max_bytes).split(b"\n")
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise DocumentCorruptError(f"{bus.deploys.name}: cannot be read ({error})") from error
+    if size > max_bytes:
+        lines = lines[1:]  # the first one is cut
+    steps = []
+    for line in lines:
+        try:
+            content = json.loads(line)
+            if isinstance(content, dict):
+                content.pop("schema", None)
+            steps.append(Step.model_validate(content))
+        except (ValueError, RecursionError):
+            continue
+    return steps
+
+
+def new_deploy_id(clock: Clock, sha: str) -> str:
+    """A deploy's id: sorts by time, names the commit."""
+    return f"{clock.wall_ms()}-{sha[:7]}"
+
+
+def _torn(bus: Bus) -> bool:
+    try:
+        with bus.deploys.open("rb") as file:
+            if file.seek(0, 2) == 0:
+                return False
+            file.seek(-1, 2)
+            return file.read(1) != b"\n"
+    except FileNotFoundError:
+        return False

@@ -1,0 +1,109 @@
+"""Where everything on the bus is."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from bus.errors import BusDirectoryError
+from bus.selftest import check_locking
+
+FSYNC_FAILED = "fsync-failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Bus:
+    """The paths of one bus directory (design section 4)."""
+
+    directory: Path
+
+    @property
+    def control(self) -> Path:
+        """Desired state; written by the panel."""
+        return self.directory / "control.json"
+
+    @property
+    def control_lock(self) -> Path:
+        """Held by whoever writes control, from reading to the directory's fsync."""
+        return self.directory / "control.lock"
+
+    @property
+    def status(self) -> Path:
+        """Observed state; written by the lease holder."""
+        return self.directory / "status.json"
+
+    @property
+    def instances(self) -> Path:
+        """The folder of instance documents and their locks."""
+        return self.directory / "instances"
+
+    @property
+    def handover(self) -> Path:
+        """Which instance should hold the lease; written by the deployer."""
+        return self.directory / "handover.json"
+
+    @property
+    def requests(self) -> Path:
+        """The folder of requests to the deployer."""
+        return self.directory / "requests"
+
+    @property
+    def lease(self) -> Path:
+        """An empty file, for its flock alone."""
+        return self.directory / "lease"
+
+    @property
+    def ledger(self) -> Path:
+        """The ledger; opened by SQLite alone."""
+        return self.directory / "ledger.db"
+
+    @property
+    def inputs(self) -> Path:
+        """The ring of recent decisions' inputs; may be lost."""
+        return self.directory / "inputs.db"
+
+    @property
+    def halt(self) -> Path:
+        """Its presence alone stops all entries."""
+        return self.directory / "halt"
+
+    @property
+    def deploys(self) -> Path:
+        """Every deploy and its steps, a JSON object a line; written by the deployer."""
+        return self.directory / "deploys.jsonl"
+
+    @property
+    def runtime(self) -> Path:
+        """Which runtime this bus belongs to; written once by the deployer."""
+        return self.directory / "runtime"
+
+    @property
+    def deployer_lock(self) -> Path:
+        """Held by the one deployer of this bus."""
+        return self.directory / "deployer.lock"
+
+    @property
+    def fsync_failed(self) -> Path:
+        """A sticky mark, left by the ledger: an fsync failed. Nobody takes until a person looked and removed it."""
+        return self.directory / FSYNC_FAILED
+
+
+def open_bus(directory: Path) -> Bus:
+    """Make the directory's folders and the lease file where they are missing, and test that locks work.
+
+    Raises BusDirectoryError, LockingUnreliableError.
+    """
+    bus = Bus(directory.absolute())
+    try:
+        for folder in (bus.directory, bus.instances, bus.requests):
+            folder.mkdir(parents=True, exist_ok=True)
+        # Without O_TRUNC and O_EXCL: whoever comes first makes it, nobody ever replaces it.
+        os.close(os.open(bus.lease, os.O_RDWR | os.O_CREAT, 0o644))
+    except OSError as error:
+        raise BusDirectoryError(
+            f"the bus directory {bus.directory} cannot be used ({error.strerror}); "
+            "BUS_DIR must name a directory on a local file system that this user may write"
+        ) from error
+    check_locking(bus.directory)
+    return bus

@@ -1,0 +1,133 @@
+"""Status: the observed state, written by the lease holder for people and the panel. Nobody takes over from it.
+
+Money is given as decimal strings of pUSD, times as UTC ms, ages as ms.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import ClassVar
+
+from pydantic import Field
+
+from bus import documents
+from bus.documents import Document, Part, Read, Stamp
+from bus.layout import Bus
+
+
+class PositionStatus(Part):
+    """Shares held of one outcome of one window, what they cost, and what they would fetch now."""
+
+    window: str
+    outcome: str
+    shares: Decimal
+    cost: Decimal
+    value: Decimal | None = None
+
+
+class SlotStatus(Part):
+    """One slot at the last poll. in_snipe: the snipe window is open. decision, reason: what the strategy said and why."""
+
+    slot: str
+    asset: str
+    timeframe: str
+    enabled: bool
+    window: str | None = None
+    start_ms: int | None = None
+    end_ms: int | None = None
+    in_snipe: bool = False
+    strike: float | None = None
+    lead_price: float | None = None
+    probability_up: float | None = None
+    edge: float | None = None
+    best_ask_up: Decimal | None = None
+    best_ask_down: Decimal | None = None
+    decision: str = "none"
+    reason: str = ""
+    position: PositionStatus | None = None
+    in_doubt: int = 0
+    orders: int = 0
+    pnl: Decimal = Decimal(0)
+
+
+class OutcomeStatus(Part):
+    """One resolved window in which we traded."""
+
+    window: str
+    slot: str
+    winner: str
+    pnl: Decimal
+    fees: Decimal
+    resolved_ms: int
+
+
+class FeedStatus(Part):
+    """One stream of one asset. age_ms: age of the newest data; None when there was none yet."""
+
+    name: str
+    connected: bool
+    age_ms: int | None = None
+    fresh: bool = False
+    reconnects: int = 0
+    gaps: int = 0
+
+
+class ControlStatus(Part):
+    """Which control generation was seen and applied, and why parts were refused."""
+
+    seen: int | None = None
+    applied: int | None = None
+    problem: str | None = None
+    refused: tuple[str, ...] = ()
+
+
+class Totals(Part):
+    """Lifetime numbers from the ledger. Money in pUSD."""
+
+    polls_completed: int = 0
+    polls_missed: int = 0
+    orders: int = 0
+    fills: int = 0
+    in_doubt: int = 0
+    exposure: Decimal = Decimal(0)
+    pnl: Decimal = Decimal(0)
+    pnl_today: Decimal = Decimal(0)
+    fees: Decimal = Decimal(0)
+    wins: int = 0
+    losses: int = 0
+
+
+class Status(Document):
+    """The view of the active instance."""
+
+    KIND: ClassVar[str] = "status"
+
+    epoch: int
+    instance: str
+    sha: str
+    color: str
+    since_ms: int
+    tick: int | None = None
+    interval_ms: int
+    entries: str = "open"  # or why they are closed
+    venue: str = ""
+    venue_mode: str = "normal"
+    wallet: str = ""
+    balance: Decimal | None = None
+    clock_offset_ms: int | None = None
+    control: ControlStatus = Field(default_factory=ControlStatus)
+    slots: tuple[SlotStatus, ...] = ()
+    feeds: tuple[FeedStatus, ...] = ()
+    positions: tuple[PositionStatus, ...] = ()
+    outcomes: tuple[OutcomeStatus, ...] = ()
+    totals: Totals = Field(default_factory=Totals)
+
+
+def read_status(bus: Bus) -> Read[Status]:
+    """The status document with its stamp. Raises a DocumentError."""
+    return documents.read(bus.status, Status)
+
+
+def write_status(bus: Bus, status: Status, sequence: int, time_ms: int) -> None:
+    """Write the status without waiting for the disk. Raises OSError."""
+    documents.write(bus.status, status, Stamp(status.instance, sequence, time_ms, status.epoch), durable=False)

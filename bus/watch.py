@@ -1,0 +1,89 @@
+"""Noticing changes on the bus: inotify as a hint, a stat every 250 ms as the truth.
+
+Where inotify cannot be had (its instances are few, and all containers of a user share them) the stat alone does it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from stat import S_ISDIR
+
+from watchdog.events import FileCreatedEvent, FileDeletedEvent, FileMovedEvent, FileSystemEvent, FileSystemEventHandler
+from watchdog.observers import Observer
+
+STAT_EVERY_S = 0.25
+
+
+class Watch:
+    """Watches some paths for being replaced, made or removed. Use as a context manager inside a running loop."""
+
+    def __init__(self, paths: Iterable[Path]) -> None:
+        self._paths = tuple(paths)
+        self._seen = {path: _signature(path) for path in self._paths}
+        self._hint = asyncio.Event()
+        self._observer = Observer()
+
+    def __enter__(self) -> Watch:
+        handler = _Hint(asyncio.get_running_loop(), self._hint, self._paths)
+        kinds: list[type[FileSystemEvent]] = [FileMovedEvent, FileCreatedEvent, FileDeletedEvent]
+        for folder in {path if path.is_dir() else path.parent for path in self._paths}:
+            # Without the filter every commit to the ledger in this folder would wake the loop.
+            self._observer.schedule(handler, str(folder), recursive=False, event_filter=kinds)
+        try:
+            self._observer.start()
+        except OSError:
+            self._observer.unschedule_all()
+        return self
+
+    @property
+    def has_hints(self) -> bool:
+        """Whether inotify works; without it a change is noticed up to STAT_EVERY_S later."""
+        return self._observer.is_alive()
+
+    def __exit__(self, *exc: object) -> None:
+        if self._observer.is_alive():
+            self._observer.stop()
+            self._observer.join(timeout=2)
+
+    async def changed(self, limit_s: float) -> frozenset[Path]:
+        """The paths that changed since the last call; waits for one up to `limit_s` seconds, then returns none."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + limit_s
+        while True:
+            self._hint.clear()
+            now = {path: _signature(path) for path in self._paths}
+            found = frozenset(path for path in self._paths if now[path] != self._seen[path])
+            self._seen = now
+            left = deadline - loop.time()
+            if found or left <= 0:
+                return found
+            try:
+                async with asyncio.timeout(min(left, STAT_EVERY_S)):
+                    await self._hint.wait()
+            except TimeoutError:
+                continue
+
+
+class _Hint(FileSystemEventHandler):
+    def __init__(self, loop: asyncio.AbstractEventLoop, hint: asyncio.Event, paths: tuple[Path, ...]) -> None:
+        self._loop, self._hint = loop, hint
+        self._names = {str(path) for path in paths}
+        self._folders = tuple(str(path) for path in paths if path.is_dir())
+
+    def on_any_event(self, event: FileSystemEvent) -> None:
+        touched = {str(event.src_path), str(event.dest_path)}
+        if touched & self._names or any(name.startswith(self._folders) for name in touched if self._folders):
+            self._loop.call_soon_threadsafe(self._hint.set)
+
+
+def _signature(path: Path) -> tuple[int, int, int, int] | None:
+    try:
+        found = path.stat()
+        # Times may stand still for 4 ms: of a folder only its entries tell that one of them was replaced just now.
+        entries = {(entry.name, entry.inode()) for entry in os.scandir(path)} if S_ISDIR(found.st_mode) else ()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size, hash(frozenset(entries))
