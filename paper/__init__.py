@@ -1,0 +1,14 @@
+"""A local Polymarket and Binance at the level of the wire, on a price tape or a random walk.
+
+``python -m paper`` serves it; docs/paper.md describes it. The pure parts (engine, prices, maker, windows) know no clock
+and no I/O; ``Exchange`` joins them with the durable record, and ``make_app`` puts the wire in front.
+"""
+
+from paper.app import make_app
+from paper.engine import Engine
+from paper.errors import PaperError, RefusedError, UsageError
+from paper.exchange import Exchange
+from paper.record import Record
+from paper.settings import Settings
+
+__all__ = ["Engine", "Exchange", "PaperError", "Record", "RefusedError", "Settings", "UsageError", "make_app"]

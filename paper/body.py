@@ -1,0 +1,60 @@
+"""Reading what a request carries: its JSON body, counts and cursors in its query."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from typing import Any
+
+from aiohttp import web
+
+from paper.errors import RefusedError
+
+__all__ = ["END_CURSOR", "read_count", "read_cursor", "read_json", "write_cursor"]
+
+END_CURSOR = "LTE="  # -1: there is no next page
+
+_MAX_DIGITS = 18
+
+
+async def read_json(request: web.Request) -> Any:
+    """Return the body as JSON.
+
+    Raises:
+        RefusedError: 400, it is none.
+    """
+    try:
+        return json.loads(await request.read())
+    except (ValueError, RecursionError) as error:
+        raise RefusedError(400, "Invalid payload") from error
+
+
+def read_count(request: web.Request, name: str, default: int, least: int, most: int) -> int:
+    """Return a whole number of the query.
+
+    Raises:
+        RefusedError: 400, it is none, or out of [least, most].
+    """
+    text = request.query.get(name, str(default))
+    if not text.isdecimal() or len(text) > _MAX_DIGITS or not least <= int(text) <= most:
+        raise RefusedError(400, f"{name} must be a whole number from {least} to {most}")
+    return int(text)
+
+
+def read_cursor(request: web.Request) -> int:
+    """Return where a page of the CLOB's lists begins: ``next_cursor`` is the number in base 64.
+
+    Raises:
+        RefusedError: 400, it is none.
+    """
+    try:
+        start = int(base64.b64decode(request.query.get("next_cursor") or "MA==", validate=True))
+    except (ValueError, binascii.Error) as error:
+        raise RefusedError(400, "next item should be greater than or equal to 0") from error
+    return max(0, min(start, 1 << 40))
+
+
+def write_cursor(start: int) -> str:
+    """Return the cursor of the page that begins there."""
+    return base64.b64encode(str(start).encode()).decode()

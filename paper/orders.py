@@ -1,0 +1,253 @@
+"""Orders on their way through the exchange: checks, the taker's hold, the engine; cancels; and what is told of them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterable
+
+from paper.accounts import Accounts
+from paper.auth import ApiKey
+from paper.book import Book, Order
+from paper.engine import Engine, Entry, Fill, Placement
+from paper.errors import RefusedError
+from paper.fates import Fate
+from paper.faults import Faults
+from paper.journal import Journal
+from paper.markets import Market, Markets
+from paper.money import format_units
+from paper.offers import Offer, read_order
+from paper.record import Record
+from paper.settings import Settings
+from paper.signing import order_signer
+from paper.streams_market import MarketStreams
+from paper.traders import HOUSE
+from paper.wallets import wallets
+from paper.windows import OUTCOMES
+from paper.wire import order_answer
+
+__all__ = ["Orders"]
+
+_PATH = "/order"  # what faults of trades match against
+_SHOW_AFTER_S = 0.02  # changes of books gather this long before they are sent
+_FLOW = 30
+_MODES = {
+    "disabled": "Trading is currently disabled. Please try again later.",
+    "cancel_only": "Trading is currently cancel-only. New orders are not accepted, but cancels are allowed.",
+}
+
+
+class Orders:
+    """Everything that places, fills and cancels orders, users' and the house's."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        record: Record,
+        engine: Engine,
+        markets: Markets,
+        accounts: Accounts,
+        journal: Journal,
+        streams: MarketStreams,
+        faults: Faults,
+        clock: Callable[[], int],
+    ) -> None:
+        self._settings = settings
+        self._record = record
+        self._engine = engine
+        self._markets = markets
+        self._accounts = accounts
+        self._journal = journal
+        self._streams = streams
+        self._faults = faults
+        self._clock = clock
+        self._held: set[str] = set()
+        self._changed: dict[str, Book] = {}  # books whose changes are still to be sent
+        self.flow: deque[dict[str, object]] = deque(maxlen=_FLOW)  # the last trades, newest first, as people read them
+        self._failing: dict[str, tuple[int, list[Entry], list[tuple[str, str, int]]]] = {}
+
+    def restore(self) -> None:
+        """Bring resting orders, and trades that are still to fail, back from the record."""
+        for order in self._journal.live_orders():
+            self._engine.rest(order)
+        for trade_id, due_ms, entries in self._journal.failing():
+            self._failing[trade_id] = (due_ms, entries, self._engine.freeze(entries))
+
+    async def post(self, key: ApiKey, offer: Offer) -> dict[str, object]:
+        """Take one order through its checks, the taker's hold and the engine; return the venue's answer.
+
+        Raises:
+            RefusedError: with the venue's status and text.
+        """
+        self._check_mode(offer)
+        _check_owner(key, offer)
+        market, order = self._read(key, offer)
+        book = self._engine.books[order.condition_id]
+        self._accounts.open(order.wallet, self._clock())
+        if self._settings.taker_delay and not order.post_only and self._engine.crosses(order):
+            await self._hold(order)
+        placement = self._engine.place(order, self._clock())
+        trades = self.placed(placement, market, key.key)
+        self.show_soon(book)
+        return order_answer(placement, trades)
+
+    def placed(self, placement: Placement, market: Market, api_key: str) -> list[str]:
+        """Record and publish what a placement did; return the ids of its trades."""
+        order, now, slug = placement.order, self._clock(), market.window.slug
+        trades: list[str] = []
+        for fill in placement.fills:
+            self._streams.publish_trade(self._engine.books[order.condition_id], fill, now)
+            self.flow.appendleft(_shown(fill, slug, now))
+            if {fill.taker.wallet, fill.maker.wallet} - HOUSE:
+                fate = self._fate(now)
+                entries = [one for one in placement.entries if one.ref == fill.ref]
+                trades.append(self._journal.trade(fill, slug, api_key, fate, now))
+                self._journal.entries(entries, now)
+                if fate == "failed":
+                    due_ms = now + self._settings.settle_ms
+                    self._failing[trades[-1]] = (due_ms, entries, self._engine.freeze(entries))
+            if fill.maker.wallet not in HOUSE:
+                self._journal.order_changed(fill.maker, "LIVE" if fill.maker.remaining else "MATCHED", "UPDATE")
+        if order.wallet not in HOUSE:
+            self._journal.order_accepted(order, slug, api_key, resting=placement.resting)
+        return trades
+
+    def fail_trades(self, now: int, condition_id: str | None = None) -> None:
+        """Undo the trades whose failure is due; all of a market's before it is resolved."""
+        for trade_id, (due_ms, entries, frozen) in [*self._failing.items()]:
+            tokens = self._engine.books[condition_id].token_ids if condition_id is not None else ()
+            if now >= due_ms or any(entry.asset in tokens for entry in entries):
+                del self._failing[trade_id]
+                for wallet, asset, amount in frozen:
+                    self._engine.release(wallet, asset, amount)
+                self._journal.trade_failed(trade_id, self._engine.reverse(entries), now)
+
+    def cancel(self, key: ApiKey, ids: Iterable[str]) -> dict[str, object]:
+        """Cancel orders of this key's address by id; return what was and what was not."""
+        done: list[str] = []
+        failed: dict[str, str] = {}
+        for oid in ids:
+            order = self._engine.orders.get(oid)
+            if order is not None and order.owner == key.address:
+                self.end(order, "CANCELED")
+                done.append(oid)
+            else:
+                known = self._journal.knows(oid)
+                failed[oid] = "the order is already canceled or matched" if known else "order can't be found"
+        return {"canceled": done, "not_canceled": failed}
+
+    def cancel_where(self, key: ApiKey, condition_id: object = None, token_id: object = None) -> dict[str, object]:
+        """Cancel all orders of this key's address, or those of a market, or of a token."""
+        chosen = [
+            order
+            for order in self._engine.orders.values()
+            if order.owner == key.address
+            and condition_id in (None, order.condition_id)
+            and token_id in (None, order.token_id)
+        ]
+        return {"canceled": self.end_all(chosen, "CANCELED"), "not_canceled": {}}
+
+    def cancel_keys(self, keys: set[str]) -> None:
+        """Cancel everything that came with these API keys."""
+        mine = [one for one in self._engine.orders.values() if self._journal.key_of(one.order_id) in keys]
+        self.end_all(mine, "CANCELED")
+
+    def end(self, order: Order, status: str) -> None:
+        """End a resting order."""
+        self._engine.cancel(order.order_id)
+        if order.wallet not in HOUSE:
+            self._journal.order_changed(order, status, "CANCELLATION")
+        self.show_soon(self._engine.books[order.condition_id])
+
+    def end_all(self, orders: Iterable[Order], status: str) -> list[str]:
+        """End resting orders; return their ids."""
+        ended = [*orders]
+        for order in ended:
+            self.end(order, status)
+        return [order.order_id for order in ended]
+
+    def show_soon(self, book: Book) -> None:
+        """Send a book's changes a moment later, together with what follows them closely."""
+        if self._streams.follows(book):
+            if not self._changed:
+                asyncio.get_running_loop().call_later(_SHOW_AFTER_S, self.show_changes)
+            self._changed[book.condition_id] = book
+
+    def show_changes(self) -> None:
+        """Send the changes that have gathered."""
+        changed, self._changed = self._changed, {}
+        for book in changed.values():
+            self._streams.publish_changes(book, self._clock())
+
+    def _check_mode(self, offer: Offer) -> None:
+        """Refuse what the venue's mode forbids (venue.md 4.2)."""
+        now = self._clock()
+        for kind, text in _MODES.items():
+            if self._faults.strike((kind,), "POST", _PATH, now):  # type: ignore[arg-type]  # keys are kinds
+                raise RefusedError(503, text)
+        fault = None if offer.post_only else self._faults.strike(("post_only",), "POST", _PATH, now)
+        if fault is not None:
+            left_s = 1 if fault.until_ms is None else max(1, -(-(fault.until_ms - now) // 1000))
+            text = "post-only mode: only post-only orders are accepted"
+            raise RefusedError(503, text, code="post_only_mode", retry_after_seconds=left_s)
+
+    def _read(self, key: ApiKey, offer: Offer) -> tuple[Market, Order]:
+        oid, token, now = offer.order_id, str(offer.signed.token_id), self._clock()
+        if oid in self._held or self._journal.knows(oid):
+            text = f"order {oid} is invalid. Duplicated. Same order has already been placed, can't be placed again"
+            raise RefusedError(400, text, code="INVALID_ORDER_DUPLICATED", orderID=oid)
+        market = self._markets.of_token(token, now)
+        if market is None:
+            raise RefusedError(400, f"the orderbook {token} does not exist")
+        book = self._markets.book(market)
+        order = read_order(
+            offer,
+            owner=key.address,
+            condition_id=market.window.condition_id,
+            outcome=market.window.token_ids.index(token),
+            tick=book.tick,
+            now_ms=now,
+        )
+        self._engine.check(order, now)
+        return market, order
+
+    async def _hold(self, order: Order) -> None:
+        """Keep a taker's order back (venue.md 2.3): its funds are bound; it cannot be cancelled or repeated meanwhile."""
+        asset, amount = self._engine.hold(order, self._clock())
+        self._held.add(order.order_id)
+        try:
+            await asyncio.sleep(self._settings.taker_delay)
+        finally:
+            self._held.discard(order.order_id)
+            self._engine.release(order.wallet, asset, amount)
+
+    def _fate(self, now: int) -> Fate:
+        fault = self._faults.strike(("failing_trades", "retried_trades"), "POST", _PATH, now)
+        if fault is None:
+            return "confirmed"
+        return "failed" if fault.kind == "failing_trades" else "retried"
+
+
+def _shown(fill: Fill, slug: str, now: int) -> dict[str, object]:
+    users = [role for role, order in (("taker", fill.taker), ("maker", fill.maker)) if order.wallet not in HOUSE]
+    return {
+        "time_ms": now,
+        "slug": slug,
+        "outcome": OUTCOMES[fill.taker.outcome],
+        "side": fill.taker.side,
+        "price": format_units(fill.taker_price),
+        "size": format_units(fill.size),
+        "whose": "user as " + " and ".join(users) if users else "house",
+    }
+
+
+def _check_owner(key: ApiKey, offer: Offer) -> None:
+    """Check that the API key's address signed the order, for a wallet of its own."""
+    signed = offer.signed
+    if offer.payload.get("owner") != key.key:
+        raise RefusedError(400, "the order owner has to be the owner of the API KEY")
+    if order_signer(signed) != key.address:
+        raise RefusedError(400, "invalid signature")
+    signer = signed.maker if signed.signature_type == 3 else key.address
+    if signed.maker not in wallets(key.address, signed.signature_type) or signed.signer != signer:
+        raise RefusedError(400, "the order signer address has to be the address of the API KEY")

@@ -1,0 +1,136 @@
+"""Settings: command line over environment (``PAPER_*``) over defaults."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from paper.errors import UsageError
+from paper.faults import KINDS, Kind
+from paper.money import parse_units
+from paper.tape import Tape, load_tape
+from paper.windows import ASSETS, parse_timeframe
+
+__all__ = ["Settings", "load_tapes"]
+
+
+class Settings(BaseSettings):
+    """How the exchange behaves. Durations are seconds."""
+
+    model_config = SettingsConfigDict(env_prefix="PAPER_", extra="forbid")
+
+    host: str = Field("127.0.0.1", description="address to listen on")
+    port: int = Field(8700, ge=0, le=65535, description="port to listen on; 0 takes any free one")
+    data: Path = Field(Path(".run/paper"), description="folder of the durable record")
+    seed: int = Field(1, description="seed of all randomness")
+    tape: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="price tapes, FILE or FILE@ASSET, comma-separated"
+    )
+    tape_at: datetime | None = Field(None, description="where in the tapes to start (ISO 8601, UTC)")
+    timeframes: Annotated[tuple[str, ...], NoDecode] = Field(
+        ("5m", "15m"), description="listed timeframes, comma-separated"
+    )
+    start_balance: str = Field("10000", description="pUSD that a new account gets")
+    resolution_delay: float = Field(
+        2.0, ge=0, le=3600, description="least seconds from a window's end to its resolution"
+    )
+    resolution_spread: float = Field(
+        0.5, ge=0, le=100, description="how much longer it may take: up to delay * (1 + spread), drawn for each window"
+    )
+    late_markets: float = Field(0.0, ge=0, le=1, description="share of windows whose market appears after its start")
+    taker_delay: float = Field(0.25, ge=0, le=10, description="seconds that a taker's order is held")
+    settle_time: float = Field(1.0, ge=0, le=600, description="seconds from a trade to its confirmation")
+    heartbeat_timeout: float = Field(
+        10.0, gt=0, le=600, description="seconds without a heartbeat until orders are cancelled"
+    )
+    rate_tier: Literal["standard", "elite", "none"] = Field("standard", description="rate limits of orders and cancels")
+    binance_ping: float = Field(20.0, gt=0, le=3600, description="seconds between pings on Binance's streams")
+    binance_lifetime: float = Field(86_400.0, gt=0, description="seconds until Binance's streams are closed")
+    binance_notice: float = Field(600.0, ge=0, description="seconds before that at which serverShutdown is sent")
+    faults: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="kinds of faults that come by themselves, comma-separated, or all"
+    )
+    fault_seed: int = Field(1, description="seed of these faults")
+    fault_interval: float = Field(60.0, gt=0, le=86_400, description="mean seconds between them")
+    redeem: Literal["auto", "claim"] = Field(
+        "auto", description="winning shares are paid by themselves, or when claimed"
+    )
+    house: bool = Field(True, description="whether market maker and crowd trade")
+    finished_orders: Literal["null", "show"] = Field("null", description="what a look-up of a finished order answers")
+
+    @field_validator("tape", "timeframes", "faults", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("timeframes")
+    @classmethod
+    def _check_timeframes(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for timeframe in value:
+            parse_timeframe(timeframe)
+        return value
+
+    @field_validator("faults")
+    @classmethod
+    def _check_faults(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        chosen = KINDS if value == ("all",) else value
+        unknown = [kind for kind in chosen if kind not in KINDS]
+        if unknown:
+            raise ValueError(f"unknown kind of fault {unknown[0]!r}; kinds are {', '.join(KINDS)}")
+        return tuple(chosen)
+
+    @field_validator("start_balance")
+    @classmethod
+    def _check_balance(cls, value: str) -> str:
+        if not 0 <= parse_units(value) <= 10**18:
+            raise ValueError(f"expected 0 to 10^12 pUSD, was {value}")
+        return value
+
+    @field_validator("tape_at")
+    @classmethod
+    def _utc(cls, value: datetime | None) -> datetime | None:
+        return value.replace(tzinfo=UTC) if value is not None and value.tzinfo is None else value
+
+    @property
+    def start_balance_units(self) -> int:
+        """Start balance in base units."""
+        return parse_units(self.start_balance)
+
+    @property
+    def fault_kinds(self) -> tuple[Kind, ...]:
+        """Kinds of faults that come by themselves."""
+        return tuple(kind for kind in KINDS if kind in self.faults)
+
+    @property
+    def settle_ms(self) -> int:
+        """Time from a trade to its confirmation in ms."""
+        return round(self.settle_time * 1000)
+
+    @property
+    def heartbeat_ms(self) -> int:
+        """Time without a heartbeat until orders are cancelled, in ms."""
+        return round(self.heartbeat_timeout * 1000)
+
+
+def load_tapes(specs: tuple[str, ...]) -> dict[str, Tape]:
+    """Load ``FILE`` or ``FILE@ASSET`` tapes; without @ the asset is the start of the file's name (``btc-2018.csv``).
+
+    Raises:
+        UsageError: unknown asset, two tapes for one, or a bad file.
+    """
+    tapes: dict[str, Tape] = {}
+    for spec in specs:
+        file, _, named = spec.rpartition("@") if "@" in spec else (spec, "", "")
+        asset = (named or Path(file).name.split("-")[0].split(".")[0]).upper()
+        if asset not in ASSETS:
+            raise UsageError(
+                f"tape {spec}: asset {asset!r} is unknown; write FILE@ASSET with one of {', '.join(ASSETS)}"
+            )
+        if asset in tapes:
+            raise UsageError(f"tape {spec}: {asset} has a tape already; give one tape an asset")
+        tapes[asset] = load_tape(Path(file))
+    return tapes

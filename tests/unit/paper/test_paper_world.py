@@ -1,0 +1,149 @@
+"""The whole exchange without its wire, under a virtual clock."""
+
+from __future__ import annotations
+
+import gc
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from paper.book import Book, Order
+from paper.candles import History
+from paper.engine import CASH, Engine
+from paper.exchange import Exchange
+from paper.faults import FaultOrder
+from paper.markets import Markets
+from paper.money import ONE
+from paper.record import Record
+from paper.settings import Settings
+from paper.windows import ASSETS, Window
+
+NOW = 1_795_000_200_000
+
+
+class World:
+    """An exchange, and the time that it believes in (UTC ms)."""
+
+    def __init__(self, folder: Path, **options: object) -> None:
+        self.now = NOW
+        self.record = Record(folder)
+        values = {"data": folder, "timeframes": ("5s",), "resolution_delay": 1.0} | options
+        self.exchange = Exchange(Settings(**values), self.record, {}, lambda: self.now)  # type: ignore[arg-type]  # by name
+        self.exchange.start()
+
+    def run(self, seconds: float) -> None:
+        """Let time pass, tick by tick."""
+        for _ in range(round(seconds * 10)):
+            self.now += 100
+            self.exchange.tick()
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    world = World(tmp_path)
+    yield world
+    world.record.close()
+
+
+async def test_every_window_ends_with_the_outcome_of_its_average(world: World) -> None:
+    """Windows are opened, resolved and paid one after the other; Up wins exactly where the final price is not below."""
+    world.run(22)
+    await world.record.durable()
+    rows = world.record.query(
+        "SELECT reference, final, winner, end_ms, resolved_ms FROM markets WHERE winner IS NOT NULL"
+    )
+    assert len(rows) >= 3 * len(ASSETS)
+    for reference, final, winner, end_ms, resolved_ms in rows:
+        assert isinstance(reference, float)
+        assert isinstance(final, float)
+        assert isinstance(end_ms, int)
+        assert isinstance(resolved_ms, int)
+        assert winner == (0 if final >= reference else 1)
+        assert 1_000 <= resolved_ms - end_ms <= 1_600
+    delays = {row[4] - row[3] for row in rows}  # type: ignore[operator]  # integers, as seen above
+    assert len(delays) > 3, "the resolution takes as long for every window"
+
+
+async def test_no_money_is_made_or_lost_while_the_house_trades(world: World) -> None:
+    """After any number of windows, all cash and the collateral in open sets are what the house began with."""
+    for _ in range(3):
+        world.run(7)
+        engine = world.exchange.engine
+        cash = sum(held.get(CASH, 0) for held in engine.balances.values())
+        sets = sum(
+            held.get(book.token_ids[0], 0) for held in engine.balances.values() for book in engine.books.values()
+        )
+        assert cash + sets == 2 * 10**15
+    assert world.exchange.engine.balance("fees", CASH) > 0, "nothing was traded"
+
+
+async def test_late_resolution_delays_the_windows_it_was_armed_for(world: World) -> None:
+    """The fault adds its seconds to the next window that ends, and to no other."""
+    (fault,) = FaultOrder(kind="late_resolution", seconds=4.0).faults(world.now)
+    world.exchange.faults.arm(fault)
+    world.run(12)
+    await world.record.durable()
+    delays = sorted(
+        resolved - end  # type: ignore[operator]  # integer columns
+        for end, resolved in world.record.query("SELECT end_ms, resolved_ms FROM markets WHERE winner IS NOT NULL")
+    )
+    assert [delay > 4_900 for delay in delays].count(True) == 1
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 999), n=st.integers(1, 10**6))
+def test_late_markets_are_hidden_until_they_appear(tmp_path_factory: pytest.TempPathFactory, seed: int, n: int) -> None:
+    """A late market is found by nobody before its time, which lies in the first third of its window; others always."""
+    record = Record(tmp_path_factory.mktemp("late"))
+    window = Window("ETH", "5m", n * 300_000)
+    for late in (0.0, 1.0):
+        markets = Markets(record, {asset: History() for asset in ASSETS}, Engine(), late=late, seed=seed)
+        seen = [markets.is_visible(window, window.start_ms + at) for at in (-1, 0, 50_000, 100_000)]
+        assert seen == sorted(seen)
+        assert (seen[0], seen[-1]) == (late == 0.0, True)
+        assert (markets.by_slug(window.slug, window.start_ms - 1) is None) == (late == 1.0)
+    record.close()
+
+
+def test_share_of_late_windows_is_as_asked() -> None:
+    """Of many windows about the share asked for is late, and always the same ones."""
+    windows = [Window(asset, "5m", n * 300_000) for asset in ASSETS for n in range(1, 1_000)]
+    late = [window.draw("late", 7) < 0.1 for window in windows]
+    assert sum(late) / len(late) == pytest.approx(0.1, abs=0.02)
+    assert late == [window.draw("late", 7) < 0.1 for window in windows]
+
+
+def _trade_one_window(engine: Engine, number: int) -> None:
+    """A window's life: orders of three wallets, some matched, some left, all ended, settled."""
+    book = Book(f"0x{number}", (f"{number}1", f"{number}2"), closes_ms=1)
+    engine.open(book)
+    for count in range(8):
+        wallet, outcome = ("ann", "bob", "cid")[count % 3], count % 2
+        price = (300_000, 600_000, 450_000, 550_000)[count % 4]
+        size, name, token = 10 * ONE, f"{number}:{count}", book.token_ids[outcome]
+        order = Order(name, book.condition_id, token, wallet, wallet, outcome, "BUY", "GTC", price, size, 0)
+        engine.place(order, 0)
+    for order in book.orders():
+        engine.cancel(order.order_id)
+    engine.settle(book.condition_id, number % 2)
+
+
+def test_memory_is_flat_over_ten_thousand_windows() -> None:
+    """Nine thousand windows more leave nothing behind: no book, no order, no token, no allocated block."""
+    engine = Engine()
+    for wallet in ("ann", "bob", "cid"):
+        engine.deposit(wallet, 10**12, "start")
+    for number in range(1_000):
+        _trade_one_window(engine, number)
+    gc.collect()
+    before = sys.getallocatedblocks()
+    for number in range(1_000, 10_000):
+        _trade_one_window(engine, number)
+    gc.collect()
+    assert sys.getallocatedblocks() - before < 200
+    assert (engine.books, engine.orders) == ({}, {})
+    assert {asset for held in engine.balances.values() for asset in held} == {CASH}
