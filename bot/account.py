@@ -1,0 +1,103 @@
+"""The account at the venue and the venue's clock, read beside the polls."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+from bot.venue.types import Account, Venue, VenueError
+from bus import Clock, Log
+
+LOOK_EVERY_S = 5.0
+RETRY_S = 1.0
+STALE_MS = 30_000
+VENUE_CLOCK_ERROR_MS = 500  # the venue tells whole seconds; the adapter gives their middle
+
+
+@dataclass(frozen=True, slots=True)
+class Offset:
+    """What is known of (venue's UTC ms - our CLOCK_BOOTTIME ms): it lies in [low, high]."""
+
+    low: int
+    high: int
+
+    def narrowed(self, told_ms: int, sent_boot_ms: int, received_boot_ms: int) -> Offset:
+        """With one more answer of the venue. Answers that contradict what was known begin anew: its clock was set."""
+        low = told_ms - VENUE_CLOCK_ERROR_MS - received_boot_ms
+        high = told_ms + VENUE_CLOCK_ERROR_MS - sent_boot_ms
+        both = Offset(max(self.low, low), min(self.high, high))
+        return both if both.low <= both.high else Offset(low, high)
+
+    def best(self, ours: int) -> int:
+        """The most likely offset: our own clock's where it is possible, else the nearest that is."""
+        return min(max(ours, self.low), self.high)
+
+    def disagreement(self, ours: int) -> int:
+        """How far our own clock is off, in ms; 0 where it may be right."""
+        return abs(ours - self.best(ours))
+
+
+UNKNOWN = Offset(-(1 << 62), 1 << 62)
+
+
+class AccountWatch:
+    """Keeps the balance and the venue's clock current. Its properties never wait."""
+
+    def __init__(self, venue: Venue, clock: Clock, log: Log) -> None:
+        self._venue, self._clock, self._log = venue, clock, log
+        self._offset = UNKNOWN
+        self._seen_boot_ms: int | None = None
+        self._soon = asyncio.Event()
+        self.account: Account | None = None
+        self.problem: str | None = "the venue was not asked yet"
+
+    def now_ms(self) -> int | None:
+        """The venue's time now, in UTC ms; None until it told its clock."""
+        if self._offset == UNKNOWN:
+            return None
+        return self._clock.boot_ms() + self._offset.best(self._ours())
+
+    @property
+    def clock_offset_ms(self) -> int | None:
+        """How far this machine's wall clock is off the venue's; None until known."""
+        return None if self._offset == UNKNOWN else self._offset.disagreement(self._ours())
+
+    @property
+    def stale(self) -> str | None:
+        """Why the account cannot be relied upon, or None."""
+        if self._seen_boot_ms is None or self._clock.boot_ms() - self._seen_boot_ms > STALE_MS:
+            return self.problem or "the venue did not answer about the account"
+        return None
+
+    def look_soon(self) -> None:
+        """Ask again at once: a fill changed the balance."""
+        self._soon.set()
+
+    async def run(self) -> None:
+        """Ask every few seconds, until cancelled."""
+        while True:
+            wait_s = LOOK_EVERY_S if await self._look() else RETRY_S
+            self._soon.clear()
+            try:
+                async with asyncio.timeout(wait_s):
+                    await self._soon.wait()
+            except TimeoutError:
+                continue
+
+    async def _look(self) -> bool:
+        try:
+            sent = self._clock.boot_ms()
+            told = await self._venue.server_time_ms()
+            self._offset = self._offset.narrowed(told, sent, self._clock.boot_ms())
+            self.account = await self._venue.account()
+        except VenueError as error:
+            if self.problem is None:
+                self._log.warning("account_not_read", reason=str(error))
+            self.problem = str(error)
+            return False
+        self._seen_boot_ms = self._clock.boot_ms()
+        self.problem = None
+        return True
+
+    def _ours(self) -> int:
+        return self._clock.wall_ms() - self._clock.boot_ms()

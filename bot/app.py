@@ -1,0 +1,203 @@
+"""Puts one instance together and runs it until it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import signal
+import sys
+
+from eth_account import Account
+
+from bot.account import AccountWatch
+from bot.feeds import BinanceFeed, fetch_history
+from bot.instance import Runner
+from bot.markets import Markets
+from bot.metrics import Metrics
+from bot.prices import Prices
+from bot.settings import CHAIN, BotSettings, read_key
+from bot.slots import make_slots
+from bot.tasks import Guard
+from bot.venue.polymarket import Hosts, PolymarketVenue, TimeLimits, derive_credentials
+from bot.venue.types import VenueError
+from bot.version import VERSION
+from bot.watchdog import Watchdog
+from bot.world import World
+from bus import Bus, Clock, Identity, Instance, InstanceFile, Ledger, Log, Logging, Role, SettingsError, new_id
+
+VENUE_RETRY_S = 1.0
+EXIT_STUCK = 70
+
+
+async def run(settings: BotSettings, bus: Bus, clock: Clock, logging: Logging) -> int:
+    """One instance from start to stop; the exit code. Raises SettingsError, BusError for what stops a start."""
+    key = read_key(settings, bus.directory)
+    logging.hide(key)
+    wallet = _wallet_of(key)
+    identity = Identity(settings.venue, CHAIN, wallet)
+    _check_ledger(bus, identity)
+    instance_id = new_id(clock, settings.color, settings.sha)
+    log = logging.log.bind(instance=instance_id)
+    metrics = Metrics(VERSION, settings.sha)
+    try:
+        server, address = await metrics.serve(settings.metrics_host, settings.metrics_port)
+    except OSError as error:
+        raise SettingsError(
+            f"BOT_METRICS_PORT {settings.metrics_port} on {settings.metrics_host} cannot be used ({error.strerror}); "
+            "choose another one, or 0 for any that is free"
+        ) from error
+    file = InstanceFile(
+        bus,
+        clock,
+        Instance(
+            id=instance_id,
+            role=Role.WARMING,
+            color=settings.color,
+            sha=settings.sha,
+            unit=settings.unit,
+            deploy_id=settings.deploy_id,
+            pid=os.getpid(),
+            started_ms=clock.wall_ms(),
+            why_not="warming",
+            metrics=address,
+        ),
+    )
+    file.write(file.document)
+    log.info("started", version=VERSION, pid=os.getpid(), wallet=wallet, metrics=address)
+    watchdog = Watchdog(max(10.0, 2 * settings.poll_interval), lambda: _exit_stuck(log, logging))
+    watchdog.start()
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    try:
+        return await _live(settings, bus, clock, log, logging, key, identity, file, metrics, stop)
+    finally:
+        watchdog.stop()
+        await server.cleanup()
+        log.info("stopped")
+        file.close()
+
+
+async def _live(
+    settings: BotSettings,
+    bus: Bus,
+    clock: Clock,
+    log: Log,
+    logging: Logging,
+    key: str,
+    identity: Identity,
+    file: InstanceFile,
+    metrics: Metrics,
+    stop: asyncio.Event,
+) -> int:
+    venue = await _connect(settings, key, log, logging, stop)
+    if venue is None:
+        file.write(file.document.model_copy(update={"role": Role.STOPPED}))
+        return 0
+    slots = make_slots(settings.assets, settings.timeframes)
+    account = AccountWatch(venue, clock, log)
+    prices = Prices(settings.assets)
+    feed = BinanceFeed(
+        ws_url=settings.paper_url.replace("http", "ws", 1),
+        assets=settings.assets,
+        on_update=prices.take,
+        boot_ms=clock.boot_ms,
+        random=secrets.SystemRandom().random,
+        log=log,
+    )
+    world = World(
+        settings,
+        identity,
+        bus,
+        clock,
+        log,
+        slots,
+        venue,
+        feed,
+        prices,
+        Markets(venue, slots, account.now_ms, log),
+        account,
+    )
+    failed: list[Exception] = []
+    runner: Runner
+
+    def fail(error: Exception) -> None:
+        failed.append(error)
+        runner.stop()
+
+    guard = Guard(log, on_failure=fail)
+    runner = Runner(world, file, metrics, guard, secrets.randbits)
+    guard.start(account.run(), "account")
+    guard.start(feed.run(), "feed")
+    guard.start(world.markets.run(), "markets")
+    seeding = asyncio.create_task(_seed(settings, world), name="history")
+    stopping = asyncio.create_task(_stop_when(stop, runner), name="stop")
+    try:
+        await runner.run()
+    finally:
+        for task in (seeding, stopping):
+            task.cancel()
+        await asyncio.gather(seeding, stopping, return_exceptions=True)
+        await guard.close()
+        await venue.close()
+    return 1 if failed else 0
+
+
+async def _connect(
+    settings: BotSettings, key: str, log: Log, logging: Logging, stop: asyncio.Event
+) -> PolymarketVenue | None:
+    """The venue with its credentials, as soon as it answers; None when stopped before."""
+    hosts = Hosts(clob=settings.paper_url, gamma=settings.paper_url)
+    limits = TimeLimits(read_s=settings.request_limit, send_s=settings.request_limit)
+    while not stop.is_set():
+        try:
+            credentials = await derive_credentials(settings.paper_url, key, may_create=True)
+            for secret in (credentials.secret, credentials.passphrase):
+                logging.hide(secret)
+            venue = PolymarketVenue(hosts=hosts, private_key=key, credentials=credentials, log=log, limits=limits)
+            await venue.open()
+            return venue
+        except VenueError as error:
+            log.warning("venue_not_reached", reason=str(error), url=settings.paper_url)
+            try:
+                async with asyncio.timeout(VENUE_RETRY_S):
+                    await stop.wait()
+            except TimeoutError:
+                continue
+    return None
+
+
+async def _seed(settings: BotSettings, world: World) -> None:
+    """Volatility from history, so that it is there with the first poll; the stream fills in where it does not come."""
+    history = await fetch_history(settings.paper_url, settings.assets, log=world.log)
+    world.prices.seed(history, world.clock.boot_ms() - world.now_ms())
+
+
+async def _stop_when(stop: asyncio.Event, runner: Runner) -> None:
+    await stop.wait()
+    runner.stop()
+
+
+def _wallet_of(key: str) -> str:
+    """The address of a key. Raises SettingsError without its cause, whose text may hold a part of the key."""
+    try:
+        return str(Account.from_key(key).address)
+    except ValueError:
+        raise SettingsError(
+            "the key file holds 64 hex digits that are no private key (0 or too large); put the wallet's key there"
+        ) from None
+
+
+def _check_ledger(bus: Bus, identity: Identity) -> None:
+    """Refuse at once to run on the bus of another wallet. Raises BusError."""
+    ledger = Ledger.reader(bus.ledger, identity)
+    if ledger is not None:
+        ledger.close()
+
+
+def _exit_stuck(log: Log, logging: Logging) -> None:
+    log.error("event_loop_stuck", action="exit")
+    logging.close()
+    sys.stdout.flush()
+    os._exit(EXIT_STUCK)

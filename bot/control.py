@@ -1,0 +1,88 @@
+"""Which control is in force. Pure.
+
+What was applied is a ledger row; a taker starts from it and never applies less. A control file that is corrupt, missing,
+older or of a newer release leaves the last applied one in force and closes entries, loudly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+
+from bot.strategy import Parameters, read_parameters
+from bus import Control, DocumentError, Mode, SlotControl
+
+
+@dataclass(frozen=True, slots=True)
+class InForce:
+    """The control to act by.
+
+    control: None when nothing was ever applied. problem: why the file cannot be followed. apply: whether the file is newer
+    than what was applied, so that it must become a ledger row. refused: parts of it that were not understood; of a parameter
+    the last good value stays.
+    """
+
+    control: Control | None
+    parameters: Parameters
+    seen: int | None
+    problem: str | None
+    apply: bool
+    refused: tuple[str, ...]
+
+    def slot(self, slot_id: str) -> SlotControl:
+        """The control of one slot."""
+        return self.control.slots.get(slot_id, SlotControl()) if self.control else SlotControl()
+
+    def closed(self) -> str | None:
+        """Why control closes entries, or None."""
+        if self.problem is not None:
+            return self.problem
+        if self.control is None:
+            return "no control was ever applied"
+        if self.control.mode is not Mode.RUN:
+            return f"control says {self.control.mode}"
+        return None
+
+
+def judge(applied: Control | None, on_disk: Control | DocumentError, slots: Iterable[str]) -> InForce:
+    """Choose between the control that was applied last and the one on the bus."""
+    if isinstance(on_disk, DocumentError):
+        return _keep(applied, None, f"control cannot be followed: {on_disk}", slots)
+    if applied is not None and on_disk.generation < applied.generation:
+        return _keep(
+            applied,
+            on_disk.generation,
+            f"control.json is generation {on_disk.generation}, older than {applied.generation}, which was applied; "
+            "make the change again in the panel",
+            slots,
+        )
+    before = read_parameters(applied.strategy)[0] if applied else None
+    parameters, refused = _read(on_disk, slots, before)
+    newer = applied is None or on_disk.generation > applied.generation
+    return InForce(on_disk, parameters, on_disk.generation, None, newer, refused)
+
+
+def to_apply(found: InForce) -> Control:
+    """What becomes the ledger's row: the control with the values in force instead of those that were refused.
+
+    Names that this release does not know are kept: the next release may know them.
+    """
+    assert found.control is not None, "there is a control where one is to be applied"
+    in_force = asdict(found.parameters)
+    strategy = {name: in_force.get(name, value) for name, value in found.control.strategy.items()}
+    return found.control.model_copy(update={"strategy": strategy})
+
+
+def _keep(applied: Control | None, seen: int | None, problem: str, slots: Iterable[str]) -> InForce:
+    parameters, refused = _read(applied, slots) if applied else (Parameters(), ())
+    return InForce(applied, parameters, seen, problem, apply=False, refused=refused)
+
+
+def _read(
+    control: Control, slots: Iterable[str], before: Parameters | None = None
+) -> tuple[Parameters, tuple[str, ...]]:
+    parameters, refused = read_parameters(control.strategy, before)
+    unknown = sorted(set(control.slots) - set(slots))
+    more = [f"slots.{name}: this instance has no such slot" for name in unknown]
+    more += [f"manual.{action.id}: this release takes no manual actions" for action in control.manual]
+    return parameters, (*refused, *more)

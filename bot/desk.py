@@ -1,0 +1,316 @@
+"""The order path of one epoch: decide, sign, make durable, send, record; and the settling of what is in doubt.
+
+A desk belongs to one epoch and dies with it. Every row it writes carries that epoch, so a desk that outlives its epoch (a
+paused process, a task that was not cancelled in time) is refused by the ledger before it can send.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from dataclasses import replace
+from decimal import Decimal
+from typing import Literal
+
+from bot.ledger import (
+    Intent,
+    OpenIntent,
+    SlotTakenError,
+    add_fill,
+    add_intent,
+    add_order_state,
+    entries_since,
+    filled,
+    next_seq,
+    open_intents,
+)
+from bot.mode import Mode
+from bot.plan import Plan
+from bot.schema import TERMINAL, OrderState
+from bot.settlement import CLOSED_MARGIN_MS, Evidence, conclude
+from bot.venue.types import (
+    BASE_UNITS,
+    Accepted,
+    Answer,
+    InDoubt,
+    Refused,
+    Side,
+    Venue,
+    VenueError,
+    VenueMode,
+)
+from bus import Clock, FencedError, Ledger, LedgerError, LedgerFullError, Log
+
+COLLECT_AFTER_S = (0.0, 0.1, 0.4, 1.0, 2.0)
+SALT_BITS = 53  # as the client library: a salt travels as a JSON number
+
+
+class Desk:
+    """Places orders and settles doubt under one epoch.
+
+    Args:
+        stopped: why no entry may leave now (a halt or a pause was seen), or None.
+        now_ms: the venue's time in UTC ms.
+        on_change: called after anything about orders or fills changed.
+        on_failure: called when the ledger failed an order's task, but for want of room: the epoch cannot go on.
+    """
+
+    def __init__(
+        self,
+        *,
+        venue: Venue,
+        ledger: Ledger,
+        epoch: int,
+        stopped: Callable[[], str | None],
+        clock: Clock,
+        now_ms: Callable[[], int],
+        random_bits: Callable[[int], int],
+        resend: Literal["exits", "entries"],
+        log: Log,
+        on_change: Callable[[], None],
+        on_failure: Callable[[Exception], None],
+    ) -> None:
+        self._venue, self._ledger, self._epoch, self._stopped, self._clock = venue, ledger, epoch, stopped, clock
+        self._now_ms, self._random_bits, self._resend = now_ms, random_bits, resend
+        self._log, self._on_change, self._on_failure = log, on_change, on_failure
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._unsent: set[str] = set()
+        self._sending: set[str] = set()
+        self._closing = False
+        self._mode = Mode()
+        self.open = {found.intent.order_id: found for found in open_intents(ledger, now_ms())}
+        self._recent = deque(entries_since(ledger, clock.wall_ms() - 60_000), maxlen=10_000)
+
+    @property
+    def mode(self) -> VenueMode:
+        """What the venue allows, as its last answers said."""
+        return self._mode.now(self._clock.boot_ms())
+
+    @property
+    def orders_last_minute(self) -> int:
+        """Intents of the last 60 seconds."""
+        while self._recent and self._recent[0] < self._clock.wall_ms() - 60_000:
+            self._recent.popleft()
+        return len(self._recent)
+
+    @property
+    def in_doubt(self) -> list[OpenIntent]:
+        """Open intents whose outcome is not known and that no task of this process is waiting for."""
+        return [
+            found
+            for key, found in self.open.items()
+            if found.state is not OrderState.ACCEPTED and key not in self._tasks
+        ]
+
+    def is_busy(self, slot: str, window: str) -> bool:
+        """Whether an intent is open in the slot, or in the window (two slots meet in one when the next becomes the current)."""
+        return any(slot == found.intent.slot or window == found.intent.window for found in self.open.values())
+
+    def place(self, plan: Plan) -> str | None:
+        """Sign, make the intent durable, and let it be sent; returns why not, or None.
+
+        Raises FencedError, LedgerError: then nothing is sent.
+        """
+        wall_ms, boot_ms = self._clock.wall_ms(), self._clock.boot_ms()
+        try:
+            signed = self._venue.sign(plan.request, plan.market, self._random_bits(SALT_BITS), self._now_ms())
+        except ValueError as error:
+            return f"cannot be signed: {error}"
+        intent = plan.intent(signed, self._epoch, next_seq(self._ledger, plan.window, plan.side))
+        try:
+            add_intent(self._ledger, intent, wall_ms, boot_ms)
+        except SlotTakenError as error:
+            return str(error)
+        self._recent.append(wall_ms)
+        self.open[intent.order_id] = OpenIntent(intent, None)
+        self._unsent.add(intent.order_id)
+        self._start(intent)
+        return None
+
+    async def settle(self) -> None:
+        """Ask the venue about every open intent that no task is busy with; one that it cannot tell of waits.
+
+        Raises FencedError, LedgerError.
+        """
+        for found in list(self.open.values()):
+            intent = found.intent
+            if intent.order_id in self._tasks:
+                continue
+            try:
+                await self._look(intent)
+            except VenueError as error:
+                self._log.warning("order_lookup_failed", order_id=intent.order_id, reason=str(error))
+            if self._may_resend(intent.order_id) and intent.order_id not in self._tasks:
+                self._start(intent)
+
+    async def close(self, limit_s: float) -> None:
+        """End every order task: wait for answers up to `limit_s`, then cut. What was not sent is marked abandoned."""
+        await asyncio.sleep(0)  # what the last poll placed leaves first: no handover costs a signal
+        self._closing = True
+        waiting = [task for key, task in self._tasks.items() if key in self._sending]
+        if waiting:
+            await asyncio.wait(waiting, timeout=limit_s)
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for order_id in list(self._unsent):
+            self._note(order_id, OrderState.ABANDONED, "the lease was passed on before it was sent")
+
+    def _start(self, intent: Intent) -> None:
+        task = asyncio.create_task(self._run(intent), name=f"order-{intent.order_id[:10]}")
+        self._tasks[intent.order_id] = task
+        task.add_done_callback(lambda done: self._ended(intent, done))
+
+    def _ended(self, intent: Intent, task: asyncio.Task[None]) -> None:
+        """An order's task is over. Whatever ended it, the order itself stays open until it is settled."""
+        self._tasks.pop(intent.order_id, None)
+        if task.cancelled() or (error := task.exception()) is None:
+            return
+        self._log.error(
+            "order_task_failed",
+            order_id=intent.order_id,
+            slot=intent.slot,
+            reason=f"{type(error).__name__}: {error}",
+            exc_info=error,
+        )
+        if isinstance(error, LedgerError) and not isinstance(error, LedgerFullError):
+            self._on_failure(error)
+
+    async def _run(self, intent: Intent) -> None:
+        try:
+            await self._send(intent)
+            if self._may_resend(intent.order_id):
+                await self._send(intent)
+            for wait_s in COLLECT_AFTER_S:
+                if intent.order_id not in self.open or self._closing:
+                    return
+                await asyncio.sleep(wait_s)
+                await self._look(intent)
+        except FencedError as error:
+            self._log.warning("order_fenced", order_id=intent.order_id, slot=intent.slot, reason=str(error))
+            self._on_failure(error)
+        except VenueError as error:
+            self._log.warning("order_lookup_failed", order_id=intent.order_id, reason=str(error))
+
+    async def _send(self, intent: Intent) -> None:
+        refusal = self._refuse_sending(intent)
+        if refusal is not None:
+            if intent.order_id in self._unsent:
+                self._note(intent.order_id, OrderState.ABANDONED, refusal)
+            return
+        first = intent.order_id in self._unsent
+        self._unsent.discard(intent.order_id)
+        self._sending.add(intent.order_id)
+        started = self._clock.boot_ms()
+        try:
+            answer = await self._venue.send(intent.body)
+        finally:
+            self._sending.discard(intent.order_id)
+        self._log.info(
+            "order_answered",
+            order_id=intent.order_id,
+            slot=intent.slot,
+            side=intent.side,
+            answer=type(answer).__name__.lower(),
+            text=_words(answer),
+            ms=self._clock.boot_ms() - started,
+        )
+        self._record(intent, answer, first=first)
+
+    def _refuse_sending(self, intent: Intent) -> str | None:
+        """The last look before bytes leave: still the newest epoch, and no halt or pause for an entry (design section 5)."""
+        if self._closing:
+            return "the lease is being passed on"
+        if not self._ledger.is_newest(self._epoch):
+            raise FencedError(f"epoch {self._epoch} is not the newest any more")
+        return self._stopped() if intent.side is Side.BUY else None
+
+    def _record(self, intent: Intent, answer: Answer, *, first: bool) -> None:
+        """Record an answer. first: these bytes were never sent before, by this process or an earlier holder."""
+        now = self._clock.boot_ms()
+        match answer:
+            case Accepted(order_id=order_id, matched=matched):
+                self._mode.note(VenueMode.NORMAL, now)
+                if order_id and order_id != intent.order_id:
+                    self._log.error("order_id_differs", order_id=intent.order_id, venue_order_id=order_id)
+                self._note(intent.order_id, OrderState.ACCEPTED, _words(answer), matched)
+            case Refused(mode=mode):
+                self._mode.note(mode, now)
+                # Refusing the second sending says nothing of the first: only the venue's showing it or its trades does.
+                if first:
+                    self._note(intent.order_id, OrderState.REFUSED, _words(answer))
+            case InDoubt(mode=mode):
+                if mode is not VenueMode.NORMAL:  # no answer says nothing good
+                    self._mode.note(mode, now)
+                self._note(intent.order_id, OrderState.IN_DOUBT, _words(answer))
+
+    async def _look(self, intent: Intent) -> None:
+        """Compare one open intent with what the venue shows, and record what follows."""
+        shown = await self._venue.order(intent.order_id)
+        trades = await self._venue.trades(condition_id=intent.condition_id)
+        for trade in trades:
+            if trade.order_id == intent.order_id and add_fill(self._ledger, self._epoch, intent, trade):
+                self._log.info(
+                    "fill",
+                    order_id=intent.order_id,
+                    slot=intent.slot,
+                    side=intent.side,
+                    outcome=intent.outcome,
+                    price=str(trade.price),
+                    shares=str(Decimal(trade.size) / BASE_UNITS),
+                    trade_status=trade.status,
+                )
+                self._on_change()
+        found = self.open.get(intent.order_id)
+        if found is None:
+            return
+        shares = filled(self._ledger, intent.order_id)
+        matched = shown.matched if shown is not None else 0
+        if matched > (found.matched or 0):
+            found = replace(found, matched=matched)
+        self.open[intent.order_id] = replace(found, filled=shares)
+        verdict = conclude(
+            Evidence(
+                state=found.state,
+                size=intent.size,
+                filled=shares,
+                matched=found.matched,
+                shown=shown,
+                closed=self._now_ms() > intent.window_end_ms + CLOSED_MARGIN_MS,
+            )
+        )
+        if verdict is not None:
+            self._note(intent.order_id, *verdict, found.matched)
+
+    def _may_resend(self, order_id: str) -> bool:
+        """Identical bytes cannot fill beyond the order's size: the only retry there is (design section 6)."""
+        found = self.open.get(order_id)
+        return (
+            found is not None
+            and not self._closing
+            and found.state in (None, OrderState.IN_DOUBT)
+            and (found.intent.side is Side.SELL or self._resend == "entries")
+            and self._now_ms() < found.intent.window_end_ms
+        )
+
+    def _note(self, order_id: str, state: OrderState, text: str, matched: int | None = None) -> None:
+        wall_ms, boot_ms = self._clock.wall_ms(), self._clock.boot_ms()
+        add_order_state(self._ledger, self._epoch, order_id, state, text, wall_ms, boot_ms, matched)
+        self._unsent.discard(order_id)
+        if state in TERMINAL:
+            self.open.pop(order_id, None)
+        elif (found := self.open.get(order_id)) is not None:
+            self.open[order_id] = replace(found, state=state, matched=matched if matched is not None else found.matched)
+        self._on_change()
+
+
+def _words(answer: Answer) -> str:
+    match answer:
+        case Accepted(status=status, matched=matched):
+            return status if matched is None else f"{status}, {matched} matched"
+        case Refused(reason=reason, code=code):
+            return f"{code}: {reason}" if code else reason
+        case InDoubt(reason=reason):
+            return reason

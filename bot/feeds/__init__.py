@@ -1,0 +1,24 @@
+"""The lead prices: Binance's stream, its recent history, and one-second candles with their volatility.
+
+binance    the stream: reconnect, planned replacement, staleness
+messages   its messages to price updates (pure)
+candles    one-second closes and realised volatility (pure)
+history    the last minutes over REST, so that volatility is there at once after a cold start
+"""
+
+from bot.feeds.binance import BinanceFeed, FeedState, Timing
+from bot.feeds.candles import Candles, Volatility
+from bot.feeds.history import Kline, fetch_history
+from bot.feeds.messages import PriceUpdate, Source
+
+__all__ = [
+    "BinanceFeed",
+    "Candles",
+    "FeedState",
+    "Kline",
+    "PriceUpdate",
+    "Source",
+    "Timing",
+    "Volatility",
+    "fetch_history",
+]

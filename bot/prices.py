@@ -1,0 +1,44 @@
+"""The lead prices of all assets: the newest price, one-second closes, volatility."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from bot.feeds import Candles, Kline, PriceUpdate, Source
+
+MIN_RETURNS = 20  # fewer seconds than this say nothing of volatility
+
+
+class Prices:
+    """What the feed brought. Filled by `take`, read by the polls."""
+
+    def __init__(self, assets: Iterable[str]) -> None:
+        self._candles = {asset: Candles() for asset in assets}
+        self._newest: dict[str, float] = {}
+
+    def take(self, update: PriceUpdate) -> None:
+        """Take one update of the feed."""
+        self._candles[update.asset].add(update)
+        if update.source is Source.BOOK or update.asset not in self._newest:
+            self._newest[update.asset] = update.price
+
+    def seed(self, history: Mapping[str, Iterable[Kline]], utc_to_boot_ms: int) -> None:
+        """Put history before what came already."""
+        for asset, klines in history.items():
+            self._candles[asset].seed(klines, utc_to_boot_ms)
+
+    def newest(self, asset: str) -> float | None:
+        """The newest lead price."""
+        return self._newest.get(asset)
+
+    def volatility(self, asset: str) -> float | None:
+        """Of the log price per sqrt(second); None while too little is known."""
+        found = self._candles[asset].volatility()
+        return found.per_sqrt_second if found.samples >= MIN_RETURNS else None
+
+    def average(self, asset: str, from_boot_ms: int, to_boot_ms: int) -> tuple[float, float | None]:
+        """(seconds that are covered, mean close) of the part of the settlement average that has passed."""
+        closes = [
+            close for second, close in self._candles[asset].closes() if from_boot_ms <= second * 1000 < to_boot_ms
+        ]
+        return (max(0.0, (to_boot_ms - from_boot_ms) / 1000), sum(closes) / len(closes)) if closes else (0.0, None)

@@ -1,0 +1,70 @@
+"""When an instance takes the lease and when it yields. Pure (design section 5).
+
+A free lease is for every healthy standby; preference is only a delay before trying, so nobody waits for somebody who died.
+Nobody ever takes a lease by clock: the lock decides.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bus import Clock, Handover, Seen
+
+NAMED_DELAY_MS = 0
+CONFIRMED_DELAY_MS = 100
+OTHER_DELAY_MS = 300
+YIELDED_DELAY_MS = 500
+
+TAKE_BACKOFF_MS = (0, 1_000, 2_000, 5_000, 10_000)
+
+
+@dataclass(frozen=True, slots=True)
+class Self:
+    """What an instance knows of itself. yielded: it was the last to hold the lease and gave it away."""
+
+    id: str
+    sha: str
+    healthy: bool
+    yielded: bool
+    distrusted: bool
+
+
+def take_delay_ms(me: Self, handover: Handover | None) -> int | None:
+    """How long to wait from seeing the lease free to trying for it; None means not at all.
+
+    handover: None when it cannot be read: then nobody is named, and nobody is known to be retired.
+    """
+    if not me.healthy or me.distrusted:
+        return None
+    if handover is None:
+        return YIELDED_DELAY_MS if me.yielded else OTHER_DELAY_MS
+    if me.id in handover.retired:
+        return None
+    if handover.wanted == me.id:
+        return NAMED_DELAY_MS
+    if me.yielded:
+        return YIELDED_DELAY_MS
+    return CONFIRMED_DELAY_MS if handover.confirmed_sha and me.sha == handover.confirmed_sha else OTHER_DELAY_MS
+
+
+def is_retired(me_id: str, handover: Handover | None) -> bool:
+    """Whether the deployer retired this instance."""
+    return handover is not None and me_id in handover.retired
+
+
+def yield_to(me_id: str, handover: Handover | None, clock: Clock, target: Seen | None, *, spent: bool) -> str | None:
+    """The request id under which the active instance gives the lease away right now; None to keep it.
+
+    target: the named instance as seen on the bus. spent: whether the request was used by an earlier yield.
+    """
+    if handover is None or not handover.in_force(clock) or handover.wanted == me_id or spent:
+        return None
+    named_is_ready = (
+        target is not None
+        and target.id == handover.wanted
+        and target.alive
+        and target.document is not None
+        and target.document.healthy
+        and target.id not in handover.retired
+    )
+    return handover.request_id if named_is_ready else None

@@ -1,0 +1,69 @@
+"""The bot's tables in the ledger, and the triggers that hold what must never happen even if the code above them is wrong.
+
+A second open intent in one slot is refused, and an entry under a control that does not allow it. Money and shares are integers
+in base units, prices decimal text.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from bus import append_only
+
+
+class OrderState(StrEnum):
+    """What is known of an order. Terminal: abandoned, refused, done."""
+
+    ABANDONED = "abandoned"  # never sent
+    ACCEPTED = "accepted"  # the venue has it
+    REFUSED = "refused"  # the venue does not have it and never will
+    IN_DOUBT = "in_doubt"  # may have arrived
+    DONE = "done"  # nothing more will happen to it; all its fills are recorded
+
+
+TERMINAL = (OrderState.ABANDONED, OrderState.REFUSED, OrderState.DONE)
+_TERMINAL_SQL = ",".join(f"'{state}'" for state in TERMINAL)
+# Of a fill f: a trade that failed on chain is reversed: it counts as if it had not been.
+COUNTED = (
+    "f.status = 'MATCHED' AND "
+    "NOT EXISTS (SELECT 1 FROM fills x WHERE x.trade_id = f.trade_id AND x.order_id = f.order_id AND x.status = 'FAILED')"
+)
+# Of an intent i: no row of it is terminal.
+OPEN = f"NOT EXISTS (SELECT 1 FROM orders o WHERE o.order_id = i.order_id AND o.state IN ({_TERMINAL_SQL}))"
+# Windows that ended longer ago are not looked at any more: reading them at every poll would grow with the ledger's age.
+LOOK_BACK_MS = 7 * 86_400_000
+
+SCHEMA = "\n".join(
+    [
+        "CREATE TABLE IF NOT EXISTS intents (order_id TEXT PRIMARY KEY, epoch INTEGER NOT NULL, tick INTEGER NOT NULL, "
+        "generation INTEGER NOT NULL, slot TEXT NOT NULL, window TEXT NOT NULL, window_end_ms INTEGER NOT NULL, "
+        "condition_id TEXT NOT NULL, token_id TEXT NOT NULL, outcome TEXT NOT NULL, side TEXT NOT NULL, seq INTEGER NOT NULL, "
+        "price TEXT NOT NULL, size INTEGER NOT NULL, cost INTEGER NOT NULL, order_type TEXT NOT NULL, body TEXT NOT NULL, "
+        "reason TEXT NOT NULL, wall_ms INTEGER NOT NULL, boot_ms INTEGER NOT NULL, UNIQUE (window, side, seq)) STRICT;",
+        "CREATE INDEX IF NOT EXISTS intents_window_end ON intents(window_end_ms);",
+        "CREATE INDEX IF NOT EXISTS intents_slot ON intents(slot, window_end_ms);",
+        append_only("intents"),
+        "CREATE TABLE IF NOT EXISTS orders (id INTEGER PRIMARY KEY, epoch INTEGER NOT NULL, order_id TEXT NOT NULL, "
+        "state TEXT NOT NULL, text TEXT NOT NULL, matched INTEGER, wall_ms INTEGER NOT NULL, boot_ms INTEGER NOT NULL) STRICT;",
+        "CREATE INDEX IF NOT EXISTS orders_order ON orders(order_id, state);",
+        append_only("orders"),
+        "CREATE TABLE IF NOT EXISTS fills (trade_id TEXT NOT NULL, order_id TEXT NOT NULL, status TEXT NOT NULL, "
+        "epoch INTEGER NOT NULL, window TEXT NOT NULL, outcome TEXT NOT NULL, side TEXT NOT NULL, price TEXT NOT NULL, "
+        "size INTEGER NOT NULL, value INTEGER NOT NULL, fee INTEGER NOT NULL, at_ms INTEGER NOT NULL, "
+        "PRIMARY KEY (trade_id, order_id, status)) STRICT;",
+        "CREATE INDEX IF NOT EXISTS fills_window ON fills(window);",
+        append_only("fills"),
+        "CREATE TABLE IF NOT EXISTS outcomes (window TEXT PRIMARY KEY, epoch INTEGER NOT NULL, slot TEXT NOT NULL, "
+        "winner TEXT NOT NULL, payout INTEGER NOT NULL, pnl INTEGER NOT NULL, fees INTEGER NOT NULL, "
+        "wall_ms INTEGER NOT NULL) STRICT;",
+        "CREATE INDEX IF NOT EXISTS outcomes_wall ON outcomes(wall_ms);",
+        append_only("outcomes"),
+        "CREATE TRIGGER IF NOT EXISTS intents_one_open BEFORE INSERT ON intents BEGIN "
+        "SELECT RAISE(ABORT, 'open: the slot has an open intent') WHERE EXISTS (SELECT 1 FROM intents i WHERE "
+        f"i.slot = NEW.slot AND {OPEN} "
+        f"AND i.window_end_ms > NEW.window_end_ms - {LOOK_BACK_MS}); "
+        "SELECT RAISE(ABORT, 'control: an entry needs the newest control, in mode run') WHERE NEW.side = 'BUY' AND NOT EXISTS "
+        "(SELECT 1 FROM controls_applied c WHERE c.generation = NEW.generation AND json_extract(c.body, '$.mode') = 'run' "
+        "AND c.generation = (SELECT max(generation) FROM controls_applied)); END;",
+    ]
+)

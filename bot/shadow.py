@@ -1,0 +1,76 @@
+"""Shadow polls: what a standby does, the same evaluation without the lease and without orders."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bot.control import judge
+from bot.evaluation import Evaluation, State, View, read_state
+from bot.ledger import Position, positions
+from bot.slots import Slot, Window
+from bot.world import World
+from bus import Anchor, BusError, Control, DocumentError, Epoch, Ledger, read_control
+
+
+@dataclass(frozen=True, slots=True)
+class ShadowPoll:
+    """The result of one. why_not: None when it was healthy. newest: the newest epoch in the ledger."""
+
+    why_not: str | None
+    anchor: Anchor | None
+    newest: Epoch | None
+    evaluations: list[Evaluation]
+
+
+async def shadow_poll(world: World) -> ShadowPoll:
+    """Replay the ledger, read control, evaluate every slot."""
+    anchor = newest = None
+    ledger_problem: str | None = None
+    held: tuple[Position, ...] = ()
+    state: State = {}
+    applied: Control | None = None
+    try:
+        ledger = Ledger.reader(world.bus.ledger, world.identity)
+        if ledger is not None:
+            with ledger:
+                anchor, newest = ledger.anchor(), ledger.newest_epoch()
+                state = read_state(ledger.last_state())
+                found = ledger.applied_control()
+                applied = Control.model_validate_json(found.body) if found else None
+                # The bot's own tables are missing in a ledger that was only just made.
+                if ledger.integer("SELECT count(*) FROM sqlite_schema WHERE name = 'outcomes'"):
+                    held = tuple(positions(ledger, world.now_ms()))
+    except BusError as error:
+        ledger_problem = f"the ledger cannot be read: {error}"
+    control = judge(applied, _control_on_disk(world), [slot.id for slot in world.slots])
+    books, books_problem = await world.books()
+    now = world.now_ms()
+
+    def blocked(_slot: Slot, _window: Window, _held: bool) -> str:
+        return "standby: without the lease no order is placed"
+
+    evaluations = world.evaluate(
+        View(
+            now_ms=now,
+            to_boot_ms=world.clock.boot_ms() - now,
+            books=books,
+            positions=held,
+            state=state,
+            parameters=control.parameters,
+            enabled=lambda slot: control.slot(slot.id).enabled,
+            blocked=blocked,
+        )
+    )
+    why_not = ledger_problem or world.why_unhealthy(evaluations, books_problem)
+    if why_not is None and control.control is None:
+        why_not = control.closed()
+    if why_not is None and world.bus.fsync_failed.exists():
+        why_not = "an fsync failed on this bus: look at the disk, then remove the file fsync-failed"
+    return ShadowPoll(why_not, anchor, newest, evaluations)
+
+
+def _control_on_disk(world: World) -> Control | DocumentError:
+    try:
+        return read_control(world.bus)
+    except DocumentError as error:
+        return error

@@ -1,0 +1,40 @@
+"""Background tasks that must never end: one that does is noticed, logged, and ends what depends on it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from bus import Log
+
+
+class Guard:
+    """Starts named tasks; `on_failure` is called once for each that ends without being cancelled."""
+
+    def __init__(self, log: Log, on_failure: Callable[[Exception], None]) -> None:
+        self._log, self._on_failure = log, on_failure
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    def start(self, work: Coroutine[Any, Any, Any], name: str) -> None:
+        """Run `work` until `close`."""
+        task = asyncio.create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    async def close(self) -> None:
+        """Cancel all and wait for them."""
+        tasks, self._tasks = list(self._tasks), set()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _done(self, task: asyncio.Task[Any]) -> None:
+        if task.cancelled() or task not in self._tasks:
+            return
+        self._tasks.discard(task)
+        error = task.exception() or RuntimeError(f"the task {task.get_name()} ended; it should run for ever")
+        if not isinstance(error, Exception):  # a KeyboardInterrupt, say: not ours to judge
+            raise error
+        self._log.error("task_failed", task=task.get_name(), reason=f"{type(error).__name__}: {error}", exc_info=error)
+        self._on_failure(error)

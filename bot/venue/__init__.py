@@ -1,0 +1,1 @@
+"""The venue: what the bot knows of it (types) and the one adapter that speaks to it (polymarket)."""

@@ -1,0 +1,31 @@
+"""The adapter to Polymarket's exchange, and to everything that speaks its protocol (paper).
+
+The only place that imports `polymarket` (polymarket-client). The version is pinned to 0.14.0, because its client has
+no public way to name other hosts, to set time limits, or to be made without touching the account: `client` and
+`channel` use its private parts for that. A newer version needs a look at these two files first.
+
+    venue      the adapter: the Venue protocol over HTTP
+    client     the library's client, built for our hosts and time limits
+    channel    the connections on which everything travels that changes something at the venue
+    amounts    prices and sizes to signed amounts (pure)
+    signing    EIP-712 order id, signature and body (pure)
+    answers    what the answer to a sent order means (pure)
+    reading    the venue's JSON to our types (pure)
+    account    credentials and how to derive them
+"""
+
+from bot.venue.polymarket.account import Credentials, derive_credentials
+from bot.venue.polymarket.answers import DUPLICATE, NO_MATCH, NOT_SENT
+from bot.venue.polymarket.client import Hosts, TimeLimits
+from bot.venue.polymarket.venue import PolymarketVenue
+
+__all__ = [
+    "DUPLICATE",
+    "NOT_SENT",
+    "NO_MATCH",
+    "Credentials",
+    "Hosts",
+    "PolymarketVenue",
+    "TimeLimits",
+    "derive_credentials",
+]

@@ -1,0 +1,62 @@
+"""The account at the venue: API credentials, and how to derive them from the key."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+
+from polymarket._internal.actions.auth import create_api_key, derive_api_key
+from polymarket._internal.l1_auth import sign_api_key_auth
+from polymarket.clients._transport import AsyncTransport
+from polymarket.errors import PolymarketError, RequestRejectedError
+
+from bot.venue.polymarket.client import CONFIG, signer_of
+from bot.venue.types import VenueError
+
+_NO_KEY_YET = frozenset({400, 401, 404})
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """An API key of the venue (its "L2" credentials). The secret parts never show in a repr or a log."""
+
+    key: str
+    secret: str = field(repr=False)
+    passphrase: str = field(repr=False)
+
+
+async def derive_credentials(
+    clob_url: str, private_key: str, *, may_create: bool = False, time_limit_s: float = 5.0
+) -> Credentials:
+    """The credentials of the key's account, which the venue derives from a signature.
+
+    A wallet has one active API key, and creating another invalidates the first: under a running bot that would stop
+    its trading (venue.md 1.7). So creating is for paper alone, and only where there is none to derive.
+
+    Args:
+        clob_url: where the exchange answers, for example http://127.0.0.1:8700.
+        may_create: whether to create credentials where the venue has none.
+
+    Raises:
+        VenueError: the venue refused, or did not answer within the time limit.
+        ValueError: the key is unreadable.
+    """
+    signer = signer_of(private_key)
+    signature = sign_api_key_auth(signer, chain_id=CONFIG.chain_id, timestamp=int(time.time()))
+    transport = AsyncTransport(base_url=clob_url)
+    try:
+        async with asyncio.timeout(time_limit_s):
+            try:
+                creds = await derive_api_key(transport, signature)
+            except RequestRejectedError as error:
+                if not may_create or error.status not in _NO_KEY_YET:
+                    raise
+                creds = await create_api_key(transport, signature)
+    except TimeoutError as error:
+        raise VenueError(f"credentials: {clob_url} gave no answer within {time_limit_s} s") from error
+    except PolymarketError as error:
+        raise VenueError(f"credentials: {clob_url} said: {error}") from error
+    finally:
+        await transport.close()
+    return Credentials(key=creds.key, secret=creds.secret, passphrase=creds.passphrase)

@@ -1,0 +1,58 @@
+"""From a price and a size to the two amounts that an order signs. Pure, in integers of base units.
+
+Rules (venue.md 2.3, and the client's own tables): a price is a multiple of the market's tick and lies in
+[tick, 1 - tick]; a size has 2 decimals; a BUY that is killed when it rests (FAK, FOK) gives an amount with 2 decimals
+and asks for one with at most 4, whatever the tick. The client allows 5 and 6 on fine ticks, and the venue has refused
+those (py-clob-client-v2 issue 99); so the clamp is ours.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+from bot.venue.types import BASE_UNITS, OrderRequest, OrderType, Side
+
+TICKS = frozenset(Decimal(text) for text in ("0.1", "0.01", "0.005", "0.0025", "0.001", "0.0001"))
+
+_CENT = BASE_UNITS // 100
+_FOUR_DECIMALS = BASE_UNITS // 10_000
+_FINEST_TICK = BASE_UNITS // 10_000
+
+
+def order_amounts(request: OrderRequest, tick: Decimal) -> tuple[int, int]:
+    """The maker amount (given) and the taker amount (asked for) of an order, both in base units.
+
+    Sizes are rounded down to what the rules allow, so that a BUY never gives more than price * size and never asks for
+    more than size. A FAK or FOK BUY is the one case where maker / taker is not exactly the price: it may lie above it
+    by less than the finest tick, since rounding the other way would put it below an ask that rests exactly at the
+    price, and never match (py-sdk issue 291).
+
+    Raises:
+        ValueError: the tick is unknown, the price breaks it, or the size rounds to nothing.
+    """
+    price = _price_units(request.price, tick)
+    size = request.size // _CENT * _CENT
+    if size <= 0:
+        raise ValueError(f"size {request.size} base units is less than 0.01 shares; ask for at least {_CENT}")
+    if request.side is Side.SELL:
+        return size, price * size // BASE_UNITS
+    if request.order_type is OrderType.GTC:
+        return price * size // BASE_UNITS, size
+    maker = price * size // BASE_UNITS // _CENT * _CENT
+    taker = maker * BASE_UNITS // price // _FOUR_DECIMALS * _FOUR_DECIMALS
+    if taker == 0 or maker * BASE_UNITS >= taker * (price + _FINEST_TICK):
+        raise ValueError(
+            f"size {request.size} base units is too small to keep the price {request.price} with 2 decimals"
+        )
+    return maker, taker
+
+
+def _price_units(price: Decimal, tick: Decimal) -> int:
+    """The price in base units, checked against the tick."""
+    if tick not in TICKS:
+        raise ValueError(f"tick {tick} is unknown; the venue has {', '.join(str(known) for known in sorted(TICKS))}")
+    if not price.is_finite() or not tick <= price <= 1 - tick:
+        raise ValueError(f"price {price} lies outside {tick} .. {1 - tick}")
+    if price % tick:
+        raise ValueError(f"price {price} is not a multiple of the tick {tick}")
+    return int(price * BASE_UNITS)

@@ -1,0 +1,157 @@
+"""What the venue's answer to a sent order means. Pure.
+
+Three outcomes only (design 6). The rule: *refused* needs an answer that says so and that only an order which is not
+there can get; everything else is in doubt.
+
+| answer | outcome | source |
+|---|---|---|
+| 2xx, success, no errorMsg, an order id, live / matched / delayed | accepted | docs create-order; client `_is_accepted` |
+| "Duplicated", whatever the status | accepted, `duplicate`: it arrived before | docs error list, venue.md 1.6 |
+| 2xx, success false, errorMsg | refused | docs; client `RejectedOrder` |
+| 2xx, success true *and* errorMsg | refused where the text is a known refusal, else in doubt | docs: "a failure" |
+| 2xx, status unmatched | in doubt: docs say "placement successful", the client says rejected | docs create-order |
+| 2xx, unreadable or another form | in doubt | |
+| 400, JSON error | refused; FAK or FOK that met nothing: code `no_match` | venue.md 4.2 |
+| 400, "could not run / insert", "delay" | in doubt: the engine had it already | docs error list |
+| 400, not the venue's JSON | in doubt: not the venue's word | |
+| 401, 403, 404, 429 | refused: it never reached the engine | docs; venue.md 4.1 |
+| 425 | refused, restarting | venue.md 4.2; client `_detect_trading_restriction` |
+| 503 post-only, cancel-only, disabled | refused with that mode | venue.md 4.2 |
+| every other status | in doubt | |
+
+A refusal speaks of *this* request. When the same bytes were sent before and that is in doubt still, only `duplicate`
+or what the venue shows settles it: a restart or an empty balance may refuse the second while the first was taken.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from decimal import Decimal
+from typing import Any
+
+from bot.venue.types import BASE_UNITS, Accepted, Answer, InDoubt, Refused, Side, VenueMode
+
+DUPLICATE = "duplicate"
+"""Status of an accepted answer: these bytes are at the venue from an earlier sending."""
+NO_MATCH = "no_match"
+"""Code of a refusal: a FAK or FOK met nothing to trade with. Clean: no fill, nothing rests."""
+NOT_SENT = "not_sent"
+"""Code of a refusal: this request never left (no connection, or the channel is closed)."""
+
+_TAKEN = frozenset({"live", "matched", "delayed"})
+_TURNED_AWAY = {401: "unauthorized", 403: "forbidden", 404: "not_found", 429: "rate_limited"}
+_REFUSAL_CODES = (  # Part of the text, code. The docs' error list (create order) and the client's table.
+    ("no orders found to match", NO_MATCH),
+    ("couldn't be fully filled", NO_MATCH),
+    ("not enough balance", "not_enough_balance"),
+    ("minimum tick size", "tick"),
+    ("tick size", "tick"),
+    ("lower than the minimum", "min_size"),
+    ("invalid expiration", "expiration"),
+    ("crosses book", "post_only_would_cross"),
+    ("not yet ready", "market_not_ready"),
+    ("invalid signature", "signature"),
+    ("invalid amount", "amounts"),
+    ("does not exist", "unknown_market"),
+    ("closed", "market_closed"),
+    ("resolved", "market_closed"),
+    ("post-only mode", "post_only_mode"),
+)
+_AMBIGUOUS = ("could not run", "could not insert", "delayed", "delaying")
+_ORDER_ID = re.compile(r"0x[0-9a-fA-F]{64}")
+
+
+def classify(status: int, body: str, side: Side) -> Answer:
+    """The outcome of a POST /order that was answered with this HTTP status and body. side: of the order sent."""
+    payload = _object(body)
+    text = _error_text(payload)
+    if "duplicated" in text.lower():
+        return Accepted(order_id=_order_id(payload, text), status=DUPLICATE)
+    if 200 <= status < 300:
+        return _classify_success(payload, text, side)
+    reason = f"{status} {text or 'without a readable reason'}"
+    if status == 400:
+        if not text or _is_ambiguous(text):
+            return InDoubt(reason)
+        return Refused(reason, _code(payload, text), _mode(payload, text))
+    if status == 425:
+        return Refused(reason, "restarting", VenueMode.RESTARTING)
+    if status in _TURNED_AWAY:
+        return Refused(reason, _TURNED_AWAY[status])
+    mode = _mode(payload, text)
+    if status == 503 and mode is not VenueMode.NORMAL:
+        return Refused(reason, _code(payload, text), mode)
+    return InDoubt(reason)
+
+
+def _classify_success(payload: dict[str, Any], text: str, side: Side) -> Answer:
+    order_id, status, success = payload.get("orderID"), payload.get("status"), payload.get("success")
+    if success is True and not text and isinstance(order_id, str) and order_id and status in _TAKEN:
+        return Accepted(order_id, str(status), _matched(payload, side))
+    if text and not _is_ambiguous(text):
+        code = _code(payload, text)
+        if success is False or code:
+            return Refused(text, code, _mode(payload, text))
+    found = f"success {success!r}, status {status!r}, error {text!r}" if payload else "no readable JSON object"
+    return InDoubt(f"expected an accepted or a refused order, found {found}")
+
+
+def _matched(payload: dict[str, Any], side: Side) -> int | None:
+    """Shares matched so far in base units: what a buyer takes and a seller makes. None where the answer does not say."""
+    amount = payload.get("takingAmount" if side is Side.BUY else "makingAmount")
+    if not amount and payload.get("status") == "live":
+        return 0
+    try:
+        return int(Decimal(amount) * BASE_UNITS) if isinstance(amount, str) and amount else None
+    except ArithmeticError:
+        return None
+
+
+def _is_ambiguous(text: str) -> bool:
+    return any(part in text.lower() for part in _AMBIGUOUS)
+
+
+def _object(body: str) -> dict[str, Any]:
+    """The body as a JSON object; empty where it is none."""
+    try:
+        payload = json.loads(body)
+    except ValueError:
+        return {}
+    return payload if isinstance(payload, dict) else {}
+
+
+def _error_text(payload: dict[str, Any]) -> str:
+    for key in ("error", "errorMsg", "error_msg"):
+        value = payload.get(key)
+        if isinstance(value, str) and value:
+            return value
+    return ""
+
+
+def _order_id(payload: dict[str, Any], text: str) -> str:
+    """The id that the answer names, or '' where it names none."""
+    named = payload.get("orderID")
+    if isinstance(named, str) and named:
+        return named
+    found = _ORDER_ID.search(text)
+    return found.group() if found else ""
+
+
+def _code(payload: dict[str, Any], text: str) -> str:
+    """Our code where the text is known, else the venue's own, else ''."""
+    for part, code in _REFUSAL_CODES:
+        if part in text.lower():
+            return code
+    named = payload.get("code")
+    return named if isinstance(named, str) else ""
+
+
+def _mode(payload: dict[str, Any], text: str) -> VenueMode:
+    if payload.get("code") == "post_only_mode" or "post-only mode" in text:
+        return VenueMode.POST_ONLY
+    if "cancel-only" in text:
+        return VenueMode.CANCEL_ONLY
+    if "trading is currently disabled" in text.lower():
+        return VenueMode.DISABLED
+    return VenueMode.NORMAL

@@ -1,0 +1,148 @@
+"""The library's client, built for our hosts and time limits, without any network and without touching the account.
+
+`AsyncSecureClient.create` may create credentials and deploy a wallet, knows no other host than production, and makes a
+connection pool for each of eleven services (0.7 s of blocked loop). Here its context is put together by hand (private
+parts of 0.14.0): the services that we read from use our two pools, and every other one points at a host that cannot
+exist, so that a paper bot never reaches the real venue by accident.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import ssl
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import httpx
+from eth_account import Account as EthAccount
+from eth_utils.address import to_checksum_address
+from polymarket._internal.actions.orders.cache import AsyncOrderMetadataCache
+from polymarket._internal.context import AsyncSecureClientContext
+from polymarket._internal.environment import PRODUCTION_CONFIG, create_environment
+from polymarket._internal.eoa.rpc import JsonRpcClient
+from polymarket._internal.wallet import SignerType, WalletType, classify_account, signature_type_for
+from polymarket.clients._transport import AsyncTransport
+from polymarket.clients.async_secure import _CREATE_TOKEN, AsyncSecureClient, _make_l2_header_resolver
+from polymarket.models import ApiKeyCreds
+from polymarket.types import EvmAddress
+
+if TYPE_CHECKING:
+    from eth_account.signers.local import LocalAccount
+
+    from bot.venue.polymarket.account import Credentials
+
+CONFIG = PRODUCTION_CONFIG
+"""The venue's contracts and chain id. Only hosts are replaced, so paper checks the same signatures."""
+
+_NOWHERE = "http://unused.invalid"
+
+
+@dataclass(frozen=True, slots=True)
+class Hosts:
+    """Where the venue answers: base URLs of the exchange (CLOB) and of the market catalogue (Gamma)."""
+
+    clob: str
+    gamma: str
+
+
+@dataclass(frozen=True, slots=True)
+class TimeLimits:
+    """Seconds after which a call ends: of reading, of one order, cancel or heartbeat, of making a connection."""
+
+    read_s: float = 5.0
+    send_s: float = 5.0
+    connect_s: float = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who trades: the key's account, its credentials, and the wallet with its type."""
+
+    signer: LocalAccount
+    credentials: ApiKeyCreds
+    wallet: EvmAddress
+    wallet_type: WalletType
+    signer_type: SignerType
+
+    @property
+    def signature_type(self) -> int:
+        """0 EOA, 1 proxy, 2 safe, 3 deposit wallet."""
+        return signature_type_for(self.wallet_type)
+
+
+def signer_of(private_key: str) -> LocalAccount:
+    """The account of a key. Raises ValueError, without its cause, whose text may hold a part of the key."""
+    try:
+        signer: LocalAccount = EthAccount.from_key(private_key)
+    except (ValueError, TypeError):
+        raise ValueError("the private key is not 32 bytes of hex") from None
+    return signer
+
+
+def identify(private_key: str, credentials: Credentials, wallet: str | None, signature_type: int) -> Identity:
+    """The identity of a key and a wallet; without a wallet it is the key's own address.
+
+    Raises:
+        ValueError: the key or the wallet is unreadable, or the wallet is not of that type.
+    """
+    signer = signer_of(private_key)
+    if wallet is None and signature_type != 0:
+        raise ValueError(f"signature type {signature_type} trades a wallet of its own; give its address")
+    try:
+        address = EvmAddress(signer.address if wallet is None else to_checksum_address(wallet))
+        kind = classify_account(signer=signer.address, wallet=address, config=CONFIG.wallet_derivation)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"wallet {wallet!r} is not an address (0x and 40 hex digits)") from error
+    expected = signature_type_for(kind.wallet_type)
+    if signature_type != expected:
+        raise ValueError(
+            f"wallet {address} of key {signer.address} has signature type {expected}, not {signature_type}"
+        )
+    creds = ApiKeyCreds(key=credentials.key, secret=credentials.secret, passphrase=credentials.passphrase)
+    return Identity(signer, creds, address, kind.wallet_type, kind.signer_type)
+
+
+class ReadingClient:
+    """The library's client (`library`) over two pools of ours, for requests that change nothing. Made without network."""
+
+    def __init__(self, identity: Identity, hosts: Hosts, ssl_context: ssl.SSLContext, limits: TimeLimits) -> None:
+        timeout = httpx.Timeout(limits.read_s, connect=limits.connect_s)
+        self._clob, self._gamma, self._nowhere = (
+            httpx.AsyncClient(base_url=url, verify=ssl_context, http2=True, timeout=timeout)
+            for url in (hosts.clob, hosts.gamma, _NOWHERE)
+        )
+        resolver = _make_l2_header_resolver(identity.signer, identity.credentials)
+        self.clob = AsyncTransport(base_url=hosts.clob, client=self._clob)
+        self.gamma = AsyncTransport(base_url=hosts.gamma, client=self._gamma)
+        self.secure_clob = AsyncTransport(base_url=hosts.clob, client=self._clob, header_resolver=resolver)
+        self.library = AsyncSecureClient(ctx=self._context(identity, hosts), _create_token=_CREATE_TOKEN)
+
+    async def close(self) -> None:
+        """Close the library's client and the pools."""
+        await self.library.close()
+        for pool in (self._clob, self._gamma, self._nowhere):
+            await pool.aclose()
+
+    def _context(self, identity: Identity, hosts: Hosts) -> AsyncSecureClientContext:
+        config = dataclasses.replace(CONFIG, clob_url=hosts.clob, gamma_url=hosts.gamma)
+        unused = AsyncTransport(base_url=_NOWHERE, client=self._nowhere)
+        return AsyncSecureClientContext(
+            environment=create_environment(name="never-sleeps", config=config),
+            gamma=self.gamma,
+            clob=self.clob,
+            secure_clob=self.secure_clob,
+            data=unused,
+            rfq=unused,
+            perps=unused,
+            relayer=unused,
+            combos=unused,
+            builder_gateway=unused,
+            rpc=JsonRpcClient(unused),
+            signer=identity.signer,
+            credentials=identity.credentials,
+            wallet=identity.wallet,
+            wallet_type=identity.wallet_type,
+            signer_type=identity.signer_type,
+            api_key=None,
+            order_metadata=AsyncOrderMetadataCache(),
+        )

@@ -1,0 +1,263 @@
+"""What the bot knows of a venue: values and the protocol that an adapter fulfils.
+
+Units: prices are `Decimal` in pUSD a share, 0 < price < 1; sizes and amounts are integers in base units
+(1 share = 1 pUSD = 1_000_000 base units); times are UTC milliseconds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import Decimal
+from enum import StrEnum
+from typing import Protocol
+
+BASE_UNITS = 1_000_000
+FINAL_STATUSES = ("MATCHED", "CANCELED", "INVALID")  # and CANCELED_..., with a reason (venue.md 1.6)
+
+
+class Side(StrEnum):
+    """The side of an order."""
+
+    BUY = "BUY"
+    SELL = "SELL"
+
+
+class Outcome(StrEnum):
+    """How a window may resolve, and which of its two tokens is meant."""
+
+    UP = "Up"
+    DOWN = "Down"
+
+
+class OrderType(StrEnum):
+    """How long an order lives: fill what is there and kill the rest, all or nothing, or until cancelled."""
+
+    FAK = "FAK"
+    FOK = "FOK"
+    GTC = "GTC"
+
+
+class VenueMode(StrEnum):
+    """What the venue allows at present (venue.md 4.2)."""
+
+    NORMAL = "normal"
+    POST_ONLY = "post-only"
+    CANCEL_ONLY = "cancel-only"
+    DISABLED = "disabled"
+    RESTARTING = "restarting"
+    UNREACHABLE = "unreachable"
+
+
+class VenueError(Exception):
+    """A reading request failed: the venue did not answer, or its answer could not be read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Market:
+    """One window at the venue, as the venue describes it now.
+
+    strike: the opening reference, None until the venue shows it. winner: None until resolved.
+    fee_rate, fee_exponent: taker fee = size * rate * (price * (1 - price)) ** exponent.
+    """
+
+    slug: str
+    condition_id: str
+    up_token: str
+    down_token: str
+    tick: Decimal
+    min_size: int
+    fee_rate: Decimal
+    fee_exponent: int
+    neg_risk: bool
+    accepting: bool
+    closed: bool
+    strike: Decimal | None
+    winner: Outcome | None
+
+    def token(self, outcome: Outcome) -> str:
+        """The token id of one outcome."""
+        return self.up_token if outcome is Outcome.UP else self.down_token
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """One price of a book: price, and size in base units."""
+
+    price: Decimal
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Book:
+    """The book of one token: best levels first on both sides; at_ms is the venue's time of it."""
+
+    token_id: str
+    bids: tuple[Level, ...]
+    asks: tuple[Level, ...]
+    at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """The account that orders are placed for. balance, allowance: base units of pUSD."""
+
+    wallet: str
+    balance: int
+    allowance: int
+
+
+@dataclass(frozen=True, slots=True)
+class OrderRequest:
+    """An order to be built: a limit price (on the market's tick) and a size in base units of shares.
+
+    A BUY never spends more than price * size; at a better price the venue may give more shares than size.
+    """
+
+    token_id: str
+    side: Side
+    price: Decimal
+    size: int
+    order_type: OrderType
+
+
+@dataclass(frozen=True, slots=True)
+class SignedOrder:
+    """An order that may be sent: its id (EIP-712 hash, 0x...) and the exact body that is sent and may be sent again.
+
+    maker_amount, taker_amount: base units as signed (what is given, what is asked for).
+    """
+
+    order_id: str
+    body: str
+    maker_amount: int
+    taker_amount: int
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The venue took the order. status is its word (live, matched, delayed, duplicate ...).
+
+    matched: shares matched so far in base units, as the answer says; None where it does not say.
+    """
+
+    order_id: str
+    status: str
+    matched: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The venue refused the order; it does not exist there. code may be empty. mode: what the refusal says of the venue."""
+
+    reason: str
+    code: str = ""
+    mode: VenueMode = VenueMode.NORMAL
+
+
+@dataclass(frozen=True, slots=True)
+class InDoubt:
+    """The request may have been sent and its outcome is not known (timeout, reset, 5xx, unreadable)."""
+
+    reason: str
+    mode: VenueMode = VenueMode.NORMAL
+
+
+Answer = Accepted | Refused | InDoubt
+
+
+@dataclass(frozen=True, slots=True)
+class VenueOrder:
+    """An order as the venue shows it. status: LIVE, MATCHED, CANCELED, ... size, matched: base units."""
+
+    order_id: str
+    token_id: str
+    condition_id: str
+    side: Side
+    price: Decimal
+    size: int
+    matched: int
+    status: str
+
+    @property
+    def open(self) -> bool:
+        """Whether it may still be filled. A status that is not known to be final (such as delayed) is open."""
+        return not self.status.upper().startswith(FINAL_STATUSES)
+
+
+@dataclass(frozen=True, slots=True)
+class VenueTrade:
+    """A fill of one of our orders, as the venue shows it. fee: base units of pUSD. status: MATCHED .. CONFIRMED, FAILED."""
+
+    trade_id: str
+    order_id: str
+    token_id: str
+    condition_id: str
+    side: Side
+    price: Decimal
+    size: int
+    fee: int
+    status: str
+    at_ms: int
+
+
+class Venue(Protocol):
+    """An adapter to one venue for one wallet. Reading calls raise VenueError; every call ends within its time limit."""
+
+    @property
+    def wallet(self) -> str:
+        """The address whose funds are traded (0x..., checksum form)."""
+
+    async def open(self) -> None:
+        """Open the reading connections. Never changes the account."""
+
+    async def close(self) -> None:
+        """Close everything."""
+
+    async def open_orders_channel(self) -> None:
+        """Open the connections that orders travel on (linger 0, TCP_USER_TIMEOUT below the request's time limit)."""
+
+    async def close_orders_channel(self) -> None:
+        """Abort them: what was not delivered is discarded."""
+
+    async def server_time_ms(self) -> int:
+        """The venue's clock, right to 500 ms: it tells whole seconds."""
+
+    async def account(self) -> Account:
+        """Balance and allowance."""
+
+    async def market(self, slug: str) -> Market | None:
+        """The market of a window, or None where the venue does not know it (yet)."""
+
+    async def books(self, token_ids: list[str]) -> dict[str, Book]:
+        """The books of many tokens in as few requests as may be; tokens that the venue does not know are left out."""
+
+    def sign(self, request: OrderRequest, market: Market, salt: int, timestamp_ms: int) -> SignedOrder:
+        """Build and sign, without any I/O. Equal arguments give equal bytes.
+
+        Raises ValueError on a price or size that breaks a rule.
+        """
+
+    async def send(self, body: str) -> Answer:
+        """POST the body of a SignedOrder. Never raises for what the network or the venue does: that is the Answer."""
+
+    async def cancel(self, order_ids: list[str]) -> dict[str, str]:
+        """Cancel our own orders by id; returns the ids that were not cancelled with the venue's reason."""
+
+    async def order(self, order_id: str) -> VenueOrder | None:
+        """One order; None proves nothing (venue.md 1.6)."""
+
+    async def open_orders(self) -> list[VenueOrder]:
+        """All open orders of this account."""
+
+    async def trades(self, condition_id: str | None = None, after_ms: int | None = None) -> list[VenueTrade]:
+        """Our fills, oldest first, one row an order of ours in a trade (as taker, or as one of its makers)."""
+
+    async def heartbeat(self, previous_id: str) -> str:
+        """Send the dead-man heartbeat with the id of the previous answer ('' at first); returns the next id.
+
+        A stale id is recovered once from the venue's answer. Raises HeartbeatMismatchError if that is refused too.
+        """
+
+
+class HeartbeatMismatchError(VenueError):
+    """The chain moved without us: another sender uses this account."""

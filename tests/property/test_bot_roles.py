@@ -1,0 +1,123 @@
+"""Who takes and who yields, over every small combination of instances."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from bot.roles import NAMED_DELAY_MS, Self, take_delay_ms, yield_to
+from bus import Handover, Instance, Role, Seen
+from tests.unit.bot.making import ManualClock
+
+SHAS = ("a" * 40, "b" * 40)
+
+
+def everyone(count: int) -> list[tuple[Self, ...]]:
+    """Every combination of `count` instances by commit, health and whether it yielded (one at most did)."""
+    kinds = [
+        Self("", sha, healthy, yielded, distrusted=False)
+        for sha in SHAS
+        for healthy in (True, False)
+        for yielded in (True, False)
+    ]
+    return [
+        tuple(Self(f"i{n}", one.sha, one.healthy, one.yielded, distrusted=False) for n, one in enumerate(chosen))
+        for chosen in itertools.product(kinds, repeat=count)
+        if sum(one.yielded for one in chosen) <= 1
+    ]
+
+
+def handovers(instances: tuple[Self, ...]) -> list[Handover | None]:
+    """Every handover there may be: unreadable, none, one that names somebody (dead ones too), somebody retired or none."""
+    ids = [one.id for one in instances]
+    return [
+        None,
+        *(
+            Handover(wanted=wanted, request_id="r", retired=retired, confirmed_sha=confirmed)
+            for wanted in (None, "dead", *ids)
+            for retired in ((), *((one,) for one in ids))
+            for confirmed in ("", *SHAS)
+        ),
+    ]
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_a_free_lease_is_always_taken(count: int) -> None:
+    """In no state do all wait for ever: each healthy standby that is not retired tries after at most half a second."""
+    states = 0
+    for instances in everyone(count):
+        for handover in handovers(instances):
+            retired = handover.retired if handover else ()
+            for one in instances:
+                states += 1
+                delay_ms = take_delay_ms(one, handover)
+                if one.healthy and one.id not in retired:
+                    assert delay_ms is not None
+                    assert 0 <= delay_ms <= 500
+                else:
+                    assert delay_ms is None
+    assert states > 20
+
+
+def test_the_named_one_is_first_and_alone_at_once() -> None:
+    """The named instance never waits; everybody else leaves it time; the one that just yielded comes last."""
+    for instances in everyone(3):
+        for handover in handovers(instances):
+            if handover is None or handover.wanted is None:
+                continue
+            delays = {one.id: take_delay_ms(one, handover) for one in instances}
+            for one in instances:
+                delay_ms = delays[one.id]
+                if delay_ms is None:
+                    continue
+                assert (delay_ms == NAMED_DELAY_MS) == (one.id == handover.wanted)
+                if one.yielded and one.id != handover.wanted:
+                    assert delay_ms == max(found for found in delays.values() if found is not None)
+
+
+def test_nobody_takes_where_an_fsync_failed() -> None:
+    """The mark keeps everybody from taking, the named one too."""
+    for instances in everyone(1):
+        me = Self(instances[0].id, instances[0].sha, instances[0].healthy, instances[0].yielded, distrusted=True)
+        assert all(take_delay_ms(me, handover) is None for handover in handovers(instances))
+
+
+def seen(healthy: bool = True, alive: bool = True, document: bool = True) -> Seen:
+    """The named instance as it shows on the bus."""
+    body = Instance(id="green", role=Role.STANDBY, color="green", sha=SHAS[1], healthy=healthy)
+    return Seen("green", alive, body if document else None, 1)
+
+
+CLOCK = ManualClock()
+REQUEST = Handover(
+    wanted="green", request_id="r1", expires_boot_id=CLOCK.boot_id, expires_boot_ms=CLOCK.boot_ms() + 1000
+)
+
+
+def test_the_lease_is_passed_to_a_living_healthy_named_instance() -> None:
+    """A request that is new and in force is obeyed, under its id."""
+    assert yield_to("blue", REQUEST, CLOCK, seen(), spent=False) == "r1"
+
+
+@pytest.mark.parametrize(
+    ("handover", "target", "spent"),
+    [
+        (None, seen(), False),
+        (Handover(), None, False),
+        (REQUEST, seen(), True),
+        (REQUEST, None, False),
+        (REQUEST, seen(healthy=False), False),
+        (REQUEST, seen(alive=False), False),
+        (REQUEST, seen(document=False), False),
+        (REQUEST.changed(wanted="blue"), seen(), False),
+        (REQUEST.changed(wanted="other"), seen(), False),
+        (REQUEST.changed(retired=("green",)), seen(), False),
+        (REQUEST.changed(expires_boot_ms=CLOCK.boot_ms()), seen(), False),
+        (REQUEST.changed(expires_boot_id="another boot"), seen(), False),
+        (REQUEST.changed(request_id=""), seen(), False),
+    ],
+)
+def test_the_lease_is_kept_otherwise(handover: Handover | None, target: Seen | None, spent: bool) -> None:
+    """No request, an expired or spent one, or a target that is not ready: nothing is given away."""
+    assert yield_to("blue", handover, CLOCK, target, spent=spent) is None

@@ -1,0 +1,112 @@
+"""A whole instance in virtual time: real bus, ledger and lease, a venue in memory, prices that stand still."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+from bot.account import AccountWatch
+from bot.feeds import BinanceFeed, Kline, PriceUpdate, Source
+from bot.feeds.binance import FeedState
+from bot.instance import Runner
+from bot.markets import Markets
+from bot.metrics import Metrics
+from bot.prices import Prices
+from bot.settings import BotSettings
+from bot.slots import make_slots
+from bot.tasks import Guard
+from bot.world import World
+from bus import Instance, InstanceFile, Ledger, Logging, Role, Seen, new_id, open_bus, read_instances, write_control
+from tests.unit.bot.fake_venue import FakeVenue
+from tests.unit.bot.making import END_MS, IDENTITY, ManualClock
+
+ASSETS = ("BTC", "ETH")
+PRICE = 60_060.0
+INTERVAL_S = 5
+
+
+class Running:
+    """One bus and venue, and the instances that are started on them. Starts 80 s before the windows' end."""
+
+    def __init__(self, folder: Path, **control: Any) -> None:
+        self.clock = ManualClock(END_MS - 80_000)
+        self.bus = open_bus(folder / "bus")
+        self.venue = FakeVenue()
+        self.venue.now_ms = self.clock.wall_ms
+        self.failures: list[Exception] = []
+        write_control(self.bus, 0, lambda found: found.changed(generation=1, **control), by="test", clock=self.clock)
+
+    @asynccontextmanager
+    async def instance(self, color: str = "blue") -> AsyncIterator[str]:
+        """Run an instance; gives its id. Ends it at the end."""
+        logging = Logging(color=color, git_sha="a", deploy_id="")
+        file = InstanceFile(
+            self.bus,
+            self.clock,
+            Instance(id=new_id(self.clock, color, "a" * 40), role=Role.WARMING, color=color, sha="a" * 40),
+        )
+        file.write(file.document)
+        world = self._world(logging)
+        guard = Guard(world.log, on_failure=self.failures.append)
+        runner = Runner(world, file, Metrics("0", "a"), guard, random.Random(1).getrandbits)
+        guard.start(world.account.run(), "account")
+        guard.start(world.markets.run(), "markets")
+        task = asyncio.create_task(runner.run())
+        try:
+            yield file.document.id
+        finally:
+            runner.stop()
+            await asyncio.wait_for(task, 60)
+            await guard.close()
+            file.close()
+            logging.close()
+
+    def _world(self, logging: Logging) -> World:
+        settings = BotSettings(assets=ASSETS, timeframes=("5m",), poll_interval=INTERVAL_S)
+        prices = Prices(ASSETS)
+        end_s = self.clock.boot_ms() // 1000
+        walk = [Kline((end_s - 60 + n) * 1000, PRICE + n % 2) for n in range(60)]
+        prices.seed(dict.fromkeys(ASSETS, walk), 0)
+        for asset in ASSETS:
+            prices.take(PriceUpdate(asset, PRICE, Source.BOOK, None, self.clock.boot_ms()))
+        state = FeedState(
+            connected=True, connects=1, gaps=0, parse_errors=0, last_error="", age_ms=dict.fromkeys(ASSETS, 0)
+        )
+        account = AccountWatch(self.venue, self.clock, logging.log)
+        slots = make_slots(ASSETS, ("5m",))
+        return World(
+            settings,
+            IDENTITY,
+            self.bus,
+            self.clock,
+            logging.log,
+            slots,
+            self.venue,
+            cast(BinanceFeed, SimpleNamespace(state=lambda: state)),
+            prices,
+            Markets(self.venue, slots, account.now_ms, logging.log),
+            account,
+        )
+
+    def seen(self, instance_id: str) -> Seen:
+        """An instance as others see it."""
+        return next(found for found in read_instances(self.bus) if found.id == instance_id)
+
+    def document(self, instance_id: str) -> Instance:
+        """What an instance says of itself."""
+        document = self.seen(instance_id).document
+        assert document is not None
+        return document
+
+    def count(self, sql: str) -> int:
+        """One number out of the ledger; 0 where there is none yet."""
+        ledger = Ledger.reader(self.bus.ledger)
+        if ledger is None:
+            return 0
+        with ledger:
+            return ledger.integer(sql)

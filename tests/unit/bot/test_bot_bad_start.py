@@ -1,0 +1,135 @@
+"""Bad input at the start of a bot: one line that says what to do, and exit code 2."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bot.cli import main
+from bus import Identity, Ledger, open_bus
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The files that the cases name, in the current folder; a bus of its own and a venue that does not answer."""
+    for name, text, mode in (
+        ("open.key", "0x" + "11" * 32, 0o644),
+        ("bad.key", "secret", 0o600),
+        ("zero.key", "00" * 32, 0o600),
+    ):
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(mode)
+    for name in list(os.environ):
+        if name.startswith(("BOT_", "BUS_")):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("BUS_DIR", "bus")
+    monkeypatch.setenv("BOT_PAPER_URL", "http://127.0.0.1:9")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def assert_refused(capfd: pytest.CaptureFixture[str], words: str, *arguments: str) -> None:
+    """The command ends with 2 and one line that holds the words."""
+    assert main(list(arguments)) == 2
+    told = capfd.readouterr()
+    lines = told.err.strip().splitlines()
+    assert len(lines) == 1, told.err
+    assert lines[0].startswith("bot: ")
+    assert words in lines[0]
+    assert "Traceback" not in told.out
+    assert "11" * 32 not in told.out + told.err
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("BOT_POLL_INTERVAL", "fast", "BOT_POLL_INTERVAL"),
+        ("BOT_POLL_INTERVAL", "0", "BOT_POLL_INTERVAL"),
+        ("BOT_POLL_INTERVAL", "nan", "BOT_POLL_INTERVAL"),
+        ("BOT_ASSETS", "BTC,b1", "'b1'"),
+        ("BOT_ASSETS", "", "at least one asset"),
+        ("BOT_TIMEFRAMES", "5m,7", "'7'"),
+        ("BOT_METRICS_PORT", "99999", "BOT_METRICS_PORT"),
+        ("BOT_RESEND", "always", "BOT_RESEND"),
+        ("BOT_PAPER_URL", "paper:8700", "BOT_PAPER_URL"),
+        ("BOT_VENUE", "live", "BOT_VENUE"),
+        ("BOT_KEY_FILE", "none", "64 hex digits"),
+        ("BOT_KEY_FILE", "open.key", "chmod 600"),
+        ("BOT_KEY_FILE", "bad.key", "64 hex digits"),
+        ("BOT_KEY_FILE", "zero.key", "no private key"),
+        ("BUS_DIR", "open.key", "BUS_DIR"),
+    ],
+)
+def test_a_setting_that_cannot_be_used_is_named(
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    name: str,
+    value: str,
+    words: str,
+) -> None:
+    """The variable, what was found, what was expected; the key never shows."""
+    monkeypatch.setenv(name, value)
+    assert_refused(capfd, words)
+
+
+def test_a_key_of_somebody_else_is_refused(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A key file that another user owns is not read as ours."""
+    (folder / "open.key").chmod(0o600)
+    monkeypatch.setenv("BOT_KEY_FILE", "open.key")
+    monkeypatch.setattr(os, "geteuid", lambda: 4242)
+    assert_refused(capfd, "expected 0600 or 0400 and owner 4242")
+
+
+def test_a_busy_metrics_port_is_said(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Another process listens there: the port is named."""
+    with socket.create_server(("127.0.0.1", 0)) as busy:
+        monkeypatch.setenv("BOT_METRICS_PORT", str(busy.getsockname()[1]))
+        assert_refused(capfd, "choose another")
+
+
+def test_the_ledger_of_another_wallet_is_refused(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """A bus belongs to one (venue, chain, wallet): both are named."""
+    Ledger.hold(open_bus(folder / "bus").ledger, Identity("paper", "137", "0xSomebodyElse")).close()
+    assert_refused(capfd, "this ledger belongs to venue paper, chain 137, wallet 0xSomebodyElse")
+
+
+def test_a_damaged_ledger_is_refused(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """A file that is no database is not written over."""
+    path = open_bus(folder / "bus").ledger
+    path.write_bytes(b"not a database, but long enough to look at" * 100)
+    before = path.read_bytes()
+    assert_refused(capfd, "the ledger is damaged")
+    assert path.read_bytes() == before
+
+
+def test_an_audit_of_nothing_is_refused(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """No ledger, nothing to say."""
+    assert_refused(capfd, "there is no ledger", "audit")
+
+
+def test_a_real_process_ends_with_2_and_one_line(folder: Path) -> None:
+    """What a user sees: no traceback, the exit code of bad input."""
+    done = subprocess.run(
+        [sys.executable, "-m", "bot"],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "BOT_VENUE": "live"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.startswith("bot: BOT_VENUE: ")
+    assert done.stderr.count("\n") == 1

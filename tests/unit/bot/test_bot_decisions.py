@@ -1,0 +1,230 @@
+"""Small pure parts: slots, the venue's clock, averages, when to ask again, control, the venue's mode."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from decimal import Decimal
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bot.account import UNKNOWN, VENUE_CLOCK_ERROR_MS, Offset
+from bot.control import judge, to_apply
+from bot.feeds import PriceUpdate, Source
+from bot.markets import AHEAD_MS, retry_after_ms, wanted_windows
+from bot.mode import HOLD_MS, Mode
+from bot.plan import worst_cost
+from bot.prices import Prices
+from bot.slots import DEFAULT_ASSETS, DEFAULT_TIMEFRAMES, Slot, make_slots, parse_slug, timeframe_seconds
+from bot.strategy import Parameters
+from bot.venue.types import Outcome, VenueMode
+from bus import Control, DocumentCorruptError, DocumentMissingError, DocumentTooNewError
+from tests.unit.bot.making import END_MS, MARKET, SHARE, START_MS, WINDOW
+
+SLOTS = make_slots(DEFAULT_ASSETS, DEFAULT_TIMEFRAMES)
+slots = st.builds(
+    Slot, st.sampled_from(DEFAULT_ASSETS), st.sampled_from(["5s", "10s", "90s", "5m", "15m"]), st.integers(0, 2)
+)
+
+
+# --- slots
+
+
+def test_there_are_sixteen_slots() -> None:
+    """Six assets in two timeframes, and the next windows of BTC and ETH."""
+    assert len(SLOTS) == len({slot.id for slot in SLOTS}) == 16
+    assert [slot.id for slot in SLOTS if slot.offset] == ["BTC-5m+1", "BTC-15m+1", "ETH-5m+1", "ETH-15m+1"]
+
+
+@settings(deadline=None)
+@given(slots, st.integers(1_600_000_000_000, 2_000_000_000_000))
+def test_a_window_holds_its_moment_and_its_slug_names_it(slot: Slot, now_ms: int) -> None:
+    """Windows lie on the grid without gap or overlap; the offset counts windows ahead; the slug leads back."""
+    window = slot.window(now_ms)
+    length = timeframe_seconds(slot.timeframe) * 1000
+    assert window.start_ms - slot.offset * length <= now_ms < window.end_ms - slot.offset * length
+    assert window.start_ms % length == 0
+    assert slot.window(now_ms + length).start_ms == window.end_ms
+    assert 1000 <= window.average_ms <= min(60_000, length)
+    assert parse_slug(window.slug) == window
+
+
+@pytest.mark.parametrize("bad", ["", "5", "m5", "0m", "4s", "25h", "1441m", "5m ", "٥m"])
+def test_a_timeframe_that_is_none_is_refused_in_words(bad: str) -> None:
+    """A timeframe is 5 seconds to a day, such as 30s or 5m."""
+    with pytest.raises(ValueError, match="such as 30s"):
+        timeframe_seconds(bad)
+
+
+# --- the venue's clock
+
+
+@settings(deadline=None)
+@given(
+    st.integers(-(10**7), 10**7),
+    st.lists(
+        st.tuples(st.integers(0, 10**6), st.integers(0, 400), st.integers(0, 400), st.integers(-500, 500)), min_size=1
+    ),
+)
+def test_the_venues_clock_is_known_ever_better(true: int, answers: list[tuple[int, int, int, int]]) -> None:
+    """Whatever the delays of its answers, the true offset stays inside the bounds, which only get closer."""
+    known = UNKNOWN
+    for sent, there, back, error in answers:
+        told = sent + there + true + error
+        narrowed = known.narrowed(told, sent, sent + there + back)
+        assert known.low <= narrowed.low <= true <= narrowed.high <= known.high
+        known = narrowed
+    assert known.best(true) == true
+    assert known.disagreement(true) == 0
+    assert known.high - known.low <= 2 * VENUE_CLOCK_ERROR_MS + 800
+
+
+def test_a_clock_that_was_set_is_learned_anew() -> None:
+    """An answer that contradicts what was known replaces it, and our own clock's distance is told."""
+    known = UNKNOWN.narrowed(1_000_000, 0, 10).narrowed(2_000_000, 20, 30)
+    assert known == Offset(2_000_000 - 500 - 30, 2_000_000 + 500 - 20)
+    assert known.disagreement(1_000_000) == known.low - 1_000_000
+    assert known.best(1_000_000) == known.low
+
+
+# --- prices
+
+
+def test_the_settlement_average_counts_the_seconds_that_passed() -> None:
+    """The mean of the closes inside the part that passed, and how long that part is; nothing where no close is in it."""
+    prices = Prices(("BTC",))
+    assert prices.average("BTC", 0, 5000) == (0.0, None)
+    for second, price in enumerate((10.0, 20.0, 30.0, 40.0)):
+        prices.take(PriceUpdate("BTC", price, Source.BOOK, None, second * 1000 + 200))
+    assert prices.average("BTC", 1000, 3000) == (2.0, 25.0)
+    assert prices.average("BTC", 1000, 3500) == (2.5, 30.0)
+    assert prices.average("BTC", 9000, 9500) == (0.0, None)
+    assert prices.newest("BTC") == 40.0
+    assert prices.volatility("BTC") is None, "four seconds say nothing"
+
+
+# --- markets
+
+
+def test_a_market_is_asked_for_as_often_as_its_news_is_awaited() -> None:
+    """Late windows and missing strikes soon, resolutions sooner than a settled description."""
+    window = parse_slug(WINDOW)
+    resolved = replace(MARKET, winner=Outcome.UP)
+    no_strike = replace(MARKET, strike=None)
+    before, inside, after = START_MS - 1, START_MS, END_MS
+    described = retry_after_ms(window, MARKET, inside)
+    assert retry_after_ms(window, no_strike, inside) < retry_after_ms(window, None, inside) < described
+    assert retry_after_ms(window, no_strike, before) == described
+    assert retry_after_ms(window, MARKET, after) < described
+    assert retry_after_ms(window, resolved, after) == described
+
+
+def test_the_windows_of_all_slots_now_and_soon_and_of_what_is_held_are_wanted() -> None:
+    """A window is looked up before it begins, and one that we hold something of until it is resolved."""
+    old = Slot("BTC", "5m").window(START_MS - 3_600_000)
+    slot = Slot("BTC", "5m")
+    assert wanted_windows([slot], [old], START_MS) == {slot.window(START_MS), old}
+    assert slot.window(END_MS) in wanted_windows([slot], [], END_MS - AHEAD_MS)
+
+
+# --- control
+
+
+def control(generation: int, **strategy: object) -> Control:
+    """A control with strategy parameters."""
+    return Control.model_validate({"generation": generation, "by": "test", "strategy": strategy})
+
+
+IDS = [slot.id for slot in SLOTS]
+
+
+@pytest.mark.parametrize("error", [DocumentMissingError, DocumentCorruptError, DocumentTooNewError])
+def test_a_control_that_cannot_be_read_keeps_the_last_applied_and_closes_entries(error: type[Exception]) -> None:
+    """Missing, corrupt or of a newer release: the last applied one stays in force, nothing new is opened, and it is said."""
+    problem = error("control.json: whatever")
+    assert isinstance(problem, DocumentMissingError | DocumentCorruptError | DocumentTooNewError)
+    found = judge(control(3, min_edge=0.2), problem, IDS)
+    assert found.control is not None
+    assert found.control.generation == 3
+    assert found.parameters.min_edge == 0.2
+    assert "whatever" in (found.closed() or "")
+    assert not found.apply
+    nothing = judge(None, problem, IDS)
+    assert nothing.control is None
+    assert nothing.closed() is not None
+
+
+def test_an_older_control_is_not_followed() -> None:
+    """Generations only rise: a control that was put back closes entries and leaves the applied one in force."""
+    found = judge(control(5, min_edge=0.2), control(4, min_edge=0.5), IDS)
+    assert (found.seen, found.parameters.min_edge, found.apply) == (4, 0.2, False)
+    assert "older" in (found.closed() or "")
+
+
+def test_a_newer_control_is_applied_and_the_same_one_is_not_again() -> None:
+    """What is newer becomes a ledger row, once."""
+    newer = judge(control(5), control(6, min_edge=0.5), IDS)
+    assert (newer.apply, newer.parameters.min_edge, newer.closed()) == (True, 0.5, None)
+    assert not judge(to_apply(newer), control(6, min_edge=0.5), IDS).apply
+    assert judge(None, control(1), IDS).apply
+
+
+@pytest.mark.parametrize("mode", ["pause", "halt"])
+def test_a_pause_closes_entries(mode: str) -> None:
+    """Control's mode closes entries in its own words."""
+    found = judge(None, control(1).changed(mode=mode), IDS)
+    assert found.closed() == f"control says {mode}"
+
+
+def test_a_wrong_parameter_leaves_the_last_good_value() -> None:
+    """A refused value is said, and the one in force before stays: at once, at every later poll, and for a taker."""
+    good = judge(None, control(1, min_edge=0.2, kelly=0.5), IDS)
+    row = to_apply(good)
+    for generation in (2, 3):
+        on_disk = control(generation, min_edge="much", kelly=0.1, later=7)
+        for again in range(3):
+            found = judge(row, on_disk, IDS)
+            assert found.apply == (again == 0)
+            assert (found.parameters.min_edge, found.parameters.kelly) == (0.2, 0.1)
+            assert [sentence.split(":")[0] for sentence in found.refused] == ["strategy.min_edge", "strategy.later"]
+            row = to_apply(found)
+            assert row.strategy["later"] == 7, "the next release may know it"
+    gone = judge(row, control(4), IDS)
+    assert gone.parameters == Parameters(), "a value that is not given is the default"
+
+
+def test_what_this_instance_does_not_have_is_said() -> None:
+    """Unknown slots are named; slots that control does not name are on."""
+    found = judge(None, control(1).changed(slots={"PEPE-5m": {"enabled": True}, "BTC-5m": {"enabled": False}}), IDS)
+    assert found.refused == ("slots.PEPE-5m: this instance has no such slot",)
+    assert not found.slot("BTC-5m").enabled
+    assert found.slot("ETH-5m").enabled
+
+
+# --- the venue's mode, and what an order may cost
+
+
+def test_a_mode_is_believed_for_longer_each_time_it_is_met_again() -> None:
+    """Entries try again after 1, 2, 4 ... 15 s, and after one success from the beginning."""
+    mode = Mode()
+    now = 0
+    for hold_ms in (*HOLD_MS, HOLD_MS[-1]):
+        for late in (0, 1):  # two orders that were sent together
+            mode.note(VenueMode.RESTARTING, now + late)
+        assert mode.now(now + hold_ms) is VenueMode.RESTARTING
+        now += hold_ms + 1
+        assert mode.now(now) is VenueMode.NORMAL
+    mode.note(VenueMode.NORMAL, now)
+    mode.note(VenueMode.DISABLED, now)
+    assert mode.now(now + HOLD_MS[0]) is VenueMode.NORMAL
+
+
+@settings(deadline=None)
+@given(st.integers(1, 99), st.integers(1, 10_000), st.integers(1, 99))
+def test_no_fill_costs_more_than_the_worst_cost(limit: int, hundredths: int, at: int) -> None:
+    """At any price up to the limit, with the fee of that price, the worst cost is not reached."""
+    price, size = Decimal(limit) / 100, hundredths * SHARE // 100
+    paid = min(Decimal(at) / 100, price)
+    fee = MARKET.fee_rate * paid * (1 - paid)
+    assert (paid + fee) * size <= worst_cost(price, size, MARKET)

@@ -1,0 +1,196 @@
+"""The bot's tables: what the triggers refuse even if the code above them is wrong, and money that adds up."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from decimal import Decimal
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bot.ledger import (
+    SlotTakenError,
+    add_fill,
+    add_intent,
+    add_order_state,
+    add_outcome,
+    entries_since,
+    find_intent,
+    next_seq,
+    open_intents,
+    positions,
+)
+from bot.schema import OrderState
+from bot.totals import lifetime, pnl_by_slot, pnl_since, recent_outcomes
+from bot.venue.types import Outcome, Side, VenueTrade
+from bus import FencedError, Ledger, LedgerError
+from tests.unit.bot.making import END_MS, INTENT, SHARE, START_MS, WINDOW, ManualClock, apply, make_ledger, take
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    """Epoch 1 under a control in mode run."""
+    with make_ledger(tmp_path, ManualClock()) as made:
+        yield made
+
+
+def trade(order_id: str = INTENT.order_id, number: int = 1, **fields: object) -> VenueTrade:
+    """A fill of ten shares at a half."""
+    made = VenueTrade(
+        f"t{number}", order_id, "1", "0xcondition", Side.BUY, Decimal("0.5"), 10 * SHARE, 175_000, "MATCHED", START_MS
+    )
+    return replace(made, **fields)  # type: ignore[arg-type]  # the fields' names are the caller's
+
+
+def finish(ledger: Ledger, order_id: str = INTENT.order_id, epoch: int = 1) -> None:
+    """An intent's terminal row."""
+    add_order_state(ledger, epoch, order_id, OrderState.DONE, "", START_MS, 0)
+
+
+def test_a_second_open_intent_in_a_slot_is_refused_until_the_first_is_terminal(ledger: Ledger) -> None:
+    """A slot has one open intent, whatever its window; another slot is free."""
+    add_intent(ledger, INTENT, START_MS, 0)
+    other = replace(INTENT, order_id="0x02", window="btc-updown-5m-1", seq=1)
+    for state in (OrderState.ACCEPTED, OrderState.IN_DOUBT):
+        add_order_state(ledger, 1, INTENT.order_id, state, "", START_MS, 0)
+        with pytest.raises(SlotTakenError, match="open intent"):
+            add_intent(ledger, other, START_MS, 0)
+    add_intent(ledger, replace(other, slot="ETH-5m"), START_MS, 0)
+    finish(ledger)
+    add_intent(ledger, replace(INTENT, order_id="0x03", seq=2), START_MS, 0)
+    assert [found.intent.order_id for found in open_intents(ledger, START_MS)] == ["0x02", "0x03"]
+
+
+def test_one_key_is_one_intent(ledger: Ledger) -> None:
+    """(window, side, seq) is taken once, even after the first is finished."""
+    add_intent(ledger, INTENT, START_MS, 0)
+    finish(ledger)
+    with pytest.raises(SlotTakenError, match="UNIQUE"):
+        add_intent(ledger, replace(INTENT, order_id="0x02"), START_MS, 0)
+    assert next_seq(ledger, WINDOW, Side.BUY) == 2
+    assert next_seq(ledger, WINDOW, Side.SELL) == 1
+
+
+@pytest.mark.parametrize("mode", ["pause", "halt"])
+def test_an_entry_needs_the_newest_control_in_mode_run(ledger: Ledger, mode: str) -> None:
+    """After a pause no entry is written, not even one decided under the control before; exits are."""
+    apply(ledger, 1, 2, mode)
+    for generation in (1, 2, 3):
+        with pytest.raises(SlotTakenError, match="newest control"):
+            add_intent(ledger, replace(INTENT, generation=generation), START_MS, 0)
+    add_intent(ledger, replace(INTENT, side=Side.SELL, generation=2), START_MS, 0)
+    assert entries_since(ledger, START_MS) == [START_MS]
+
+
+@pytest.mark.parametrize("table", ["intents", "orders", "fills", "outcomes"])
+def test_rows_are_only_appended(ledger: Ledger, table: str) -> None:
+    """No row of the bot is changed or removed."""
+    add_intent(ledger, INTENT, START_MS, 0)
+    finish(ledger)
+    add_fill(ledger, 1, INTENT, trade())
+    add_outcome(ledger, 1, WINDOW, INTENT.slot, Outcome.UP, START_MS)
+    for statement in (f"UPDATE {table} SET epoch = epoch", f"DELETE FROM {table}"):
+        with pytest.raises(LedgerError, match="append-only"):
+            ledger.execute(statement)
+    assert ledger.integer(f"SELECT count(*) FROM {table}") == 1
+
+
+def test_an_old_epoch_writes_nothing(ledger: Ledger) -> None:
+    """Once a newer epoch exists, and after a release, every table refuses the old one's rows."""
+    add_intent(ledger, INTENT, START_MS, 0)
+    second = take(ledger, ManualClock(), "two")
+    for _ in range(2):
+        with pytest.raises((FencedError, SlotTakenError)):
+            add_intent(ledger, replace(INTENT, order_id="0x02", slot="ETH-5m", seq=2), START_MS, 0)
+        with pytest.raises(FencedError):
+            finish(ledger)
+        with pytest.raises(FencedError):
+            add_fill(ledger, 1, INTENT, trade())
+        with pytest.raises(FencedError):
+            add_outcome(ledger, 1, WINDOW, INTENT.slot, Outcome.UP, START_MS)
+        if not ledger.is_newest(second):
+            break
+        ledger.release(second, request="", reason="stopped", wall_ms=START_MS, boot_ms=0)
+    with pytest.raises(FencedError):
+        finish(ledger, epoch=second)
+    assert ledger.integer("SELECT count(*) FROM orders") == 0
+
+
+def test_a_known_trade_is_no_news_and_a_failed_one_is_reversed(ledger: Ledger) -> None:
+    """A trade counts once; when it fails it counts no more, and only the first word of it is news."""
+    add_intent(ledger, INTENT, START_MS, 0)
+    assert add_fill(ledger, 1, INTENT, trade())
+    assert not add_fill(ledger, 1, INTENT, trade(status="CONFIRMED"))
+    assert [position.shares for position in positions(ledger, START_MS)] == [10 * SHARE]
+    assert add_fill(ledger, 1, INTENT, trade(status="FAILED"))
+    assert not add_fill(ledger, 1, INTENT, trade(status="FAILED"))
+    assert positions(ledger, START_MS) == []
+    assert add_fill(ledger, 1, INTENT, trade(number=2, status="FAILED"))
+    assert add_outcome(ledger, 1, WINDOW, INTENT.slot, Outcome.UP, START_MS) == (0, 0)
+
+
+def test_an_open_intent_remembers_what_the_venue_said(ledger: Ledger) -> None:
+    """State, the most that was matched, and the shares in trades survive the process."""
+    add_intent(ledger, INTENT, START_MS, 0)
+    assert [(f.state, f.filled, f.matched) for f in open_intents(ledger, START_MS)] == [(None, 0, None)]
+    add_order_state(ledger, 1, INTENT.order_id, OrderState.ACCEPTED, "", START_MS, 0, 7 * SHARE)
+    add_fill(ledger, 1, INTENT, trade(size=4 * SHARE))
+    found = open_intents(ledger, START_MS)[0]
+    assert (found.intent, found.state) == (INTENT, OrderState.ACCEPTED)
+    assert (found.filled, found.matched) == (4 * SHARE, 7 * SHARE)
+    assert find_intent(ledger, INTENT.order_id) == INTENT
+    assert find_intent(ledger, "0xnone") is None
+
+
+fills = st.lists(
+    st.tuples(
+        st.sampled_from(list(Side)),
+        st.sampled_from(list(Outcome)),
+        st.integers(1, 99).map(lambda cents: Decimal(cents) / 100),
+        st.integers(1, 100_000).map(lambda cents: cents * SHARE // 100),
+        st.integers(0, 3 * SHARE),
+        st.booleans(),
+    ),
+    max_size=12,
+)
+
+
+@settings(max_examples=25, deadline=None)
+@given(fills, st.sampled_from(list(Outcome)))
+def test_money_adds_up_to_the_last_unit(
+    made: list[tuple[Side, Outcome, Decimal, int, int, bool]], winner: Outcome
+) -> None:
+    """Of any fills, some of which fail: PnL is winning shares, plus what was sold, less what was bought and the fees."""
+    cash = fees = 0
+    held = dict.fromkeys(Outcome, 0)
+    with TemporaryDirectory() as folder, make_ledger(Path(folder), ManualClock()) as ledger:
+        for number, (side, outcome, price, size, fee, fails) in enumerate(made):
+            intent = replace(INTENT, order_id=f"0x{number}", seq=number, side=side, outcome=outcome)
+            add_intent(ledger, intent, START_MS, 0)
+            finish(ledger, intent.order_id)
+            one = trade(intent.order_id, number, side=side, price=price, size=size, fee=fee)
+            add_fill(ledger, 1, intent, one)
+            if fails:
+                add_fill(ledger, 1, intent, replace(one, status="FAILED"))
+                continue
+            sign = 1 if side is Side.BUY else -1
+            held[outcome] += sign * size
+            cash -= sign * int(price * size) + fee
+            fees += fee
+        before = {position.outcome: position.shares for position in positions(ledger, START_MS)}
+        assert all(before.get(outcome, 0) == shares for outcome, shares in held.items())
+        assert sum(-p.cost - p.fees for p in positions(ledger, START_MS)) == cash
+        payout, pnl = add_outcome(ledger, 1, WINDOW, INTENT.slot, winner, END_MS)
+        assert payout == held[winner]
+        assert pnl == held[winner] + cash
+        assert positions(ledger, START_MS) == []
+        total = lifetime(ledger)
+        assert (total.pnl, total.fees, total.orders) == (pnl, fees, len(made))
+        assert (total.wins, total.losses) == (int(pnl > 0), int(pnl < 0))
+        assert pnl_by_slot(ledger) == {INTENT.slot: pnl}
+        assert (pnl_since(ledger, END_MS), pnl_since(ledger, END_MS + 1)) == (pnl, 0)
+        assert recent_outcomes(ledger) == [(WINDOW, INTENT.slot, str(winner), pnl, fees, END_MS)]

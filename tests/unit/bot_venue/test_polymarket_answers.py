@@ -1,0 +1,137 @@
+"""What an answer of the venue means: accepted, refused or in doubt, and nothing else."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bot.venue.polymarket.answers import DUPLICATE, NO_MATCH
+from bot.venue.polymarket.answers import classify as classify_for
+from bot.venue.types import Accepted, Answer, InDoubt, Refused, Side, VenueMode
+
+ID = "0x" + "ab" * 32
+FAK_TEXT = "no orders found to match with FAK order. FAK orders are partially filled or killed if no match is found."
+FOK_TEXT = "order couldn't be fully filled. FOK orders are fully filled or killed."
+DUPLICATE_TEXT = "order is invalid. Duplicated. Same order has already been placed, can't be placed again"
+
+
+def classify(http: int, body: str, side: Side = Side.BUY) -> Answer:
+    """The outcome for a buy, unless a side is given."""
+    return classify_for(http, body, side)
+
+
+def reply(**fields: object) -> str:
+    """A 200 answer in the venue's form."""
+    base = {"errorMsg": "", "orderID": ID, "status": "matched", "success": True, "makingAmount": "", "takingAmount": ""}
+    return json.dumps(base | fields)
+
+
+def error(text: str, **fields: object) -> str:
+    """An error answer in the venue's form."""
+    return json.dumps({"error": text, **fields})
+
+
+@pytest.mark.parametrize(("status", "matched"), [("live", 0), ("matched", None), ("delayed", None)])
+def test_a_taken_order_is_accepted(status: str, matched: int | None) -> None:
+    """A success with an id, no error and a known status is accepted with the venue's own word."""
+    assert classify(200, reply(status=status)) == Accepted(ID, status, matched)
+
+
+@pytest.mark.parametrize(("side", "matched"), [(Side.BUY, 5_120_000), (Side.SELL, 4_915_200)])
+def test_the_matched_shares_are_what_a_buyer_takes_and_a_seller_gives(side: Side, matched: int) -> None:
+    """The answer's amounts are of money and shares by side; the shares are told, in base units."""
+    body = reply(takingAmount="5.12", makingAmount="4.9152")
+    assert classify(200, body, side) == Accepted(ID, "matched", matched)
+
+
+def test_an_unreadable_amount_leaves_the_order_accepted() -> None:
+    """An odd amount in an accepting answer never makes a doubt of it; the shares are just not known."""
+    assert classify(200, reply(takingAmount="much")) == Accepted(ID, "matched", None)
+
+
+@pytest.mark.parametrize("http", [200, 400, 500])
+def test_a_duplicate_is_an_accepted_order(http: int) -> None:
+    """The venue calls the second of two equal orders a duplicate: the first is there, whatever the status says."""
+    assert classify(http, error(DUPLICATE_TEXT)) == Accepted("", DUPLICATE)
+    assert classify(http, error(DUPLICATE_TEXT, orderID=ID)) == Accepted(ID, DUPLICATE)
+
+
+@pytest.mark.parametrize(
+    ("http", "body", "code"),
+    [
+        (400, error(FAK_TEXT, orderID=ID), NO_MATCH),
+        (400, error(FOK_TEXT), NO_MATCH),
+        (200, reply(success=False, status="", errorMsg=FOK_TEXT), NO_MATCH),
+        (200, reply(errorMsg=FAK_TEXT), NO_MATCH),
+        (400, error("not enough balance / allowance"), "not_enough_balance"),
+        (400, error("Price breaks minimum tick size rule: 0.01"), "tick"),
+        (400, error("order_version_mismatch", code="order_version_mismatch"), "order_version_mismatch"),
+        (400, error("some other business rule"), ""),
+        (200, reply(success=False, orderID="", status="", errorMsg="some other business rule"), ""),
+        (401, error("Unauthorized/Invalid api key"), "unauthorized"),
+        (403, "<html>blocked</html>", "forbidden"),
+        (429, "", "rate_limited"),
+    ],
+)
+def test_a_clean_no_is_refused_with_its_code(http: int, body: str, code: str) -> None:
+    """What the venue turned away does not exist there, and a FAK or FOK that met nothing is recognisable."""
+    answer = classify(http, body)
+    assert isinstance(answer, Refused)
+    assert (answer.code, answer.mode) == (code, VenueMode.NORMAL)
+    assert answer.reason
+
+
+@pytest.mark.parametrize(
+    ("http", "body", "mode"),
+    [
+        (425, "", VenueMode.RESTARTING),
+        (503, error("post-only mode: only post-only ...", code="post_only_mode"), VenueMode.POST_ONLY),
+        (503, error("Trading is currently cancel-only. New orders are not accepted"), VenueMode.CANCEL_ONLY),
+        (503, error("Trading is currently disabled. Check polymarket.com for updates"), VenueMode.DISABLED),
+    ],
+)
+def test_a_closed_venue_refuses_with_its_mode(http: int, body: str, mode: VenueMode) -> None:
+    """A venue that restarts or takes no orders certainly did not take this one, and the answer says which it is."""
+    answer = classify(http, body)
+    assert isinstance(answer, Refused)
+    assert answer.mode is mode
+
+
+@pytest.mark.parametrize(
+    ("http", "body"),
+    [
+        (200, ""),
+        (200, "<html>ok</html>"),
+        (200, "[]"),
+        (200, reply(orderID="")),
+        (200, reply(status="unmatched")),
+        (200, reply(success="yes")),
+        (200, reply(errorMsg="something new")),
+        (200, reply(success=False, errorMsg="")),
+        (200, reply(success=False, errorMsg="could not run the execution")),
+        (400, error("order match delayed due to market conditions")),
+        (400, error("could not insert order")),
+        (400, "Bad Request"),
+        (408, ""),
+        (409, error("conflict")),
+        (500, error("internal error")),
+        (502, "<html>bad gateway</html>"),
+        (503, "<html>unavailable</html>"),
+        (503, error("upstream connect error")),
+        (520, ""),
+    ],
+)
+def test_everything_else_is_in_doubt(http: int, body: str) -> None:
+    """No answer that leaves a way for the order to exist is taken for a refusal."""
+    assert isinstance(classify(http, body), InDoubt)
+
+
+@given(st.integers(min_value=500, max_value=599), st.text())
+def test_no_server_error_without_the_venues_words_settles_anything(http: int, body: str) -> None:
+    """A 5xx is in doubt unless it carries one of the venue's own sentences."""
+    assert isinstance(classify(http, body), InDoubt) or any(
+        word in body.lower() for word in ("cancel-only", "disabled", "post", "duplicated")
+    )

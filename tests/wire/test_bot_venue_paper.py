@@ -1,0 +1,313 @@
+"""The adapter against the paper exchange, over real sockets and with a real process."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import json
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+import structlog
+from polymarket._internal.wallet import derive_beacon_deposit_wallet_address
+
+from bot.venue.polymarket import (
+    DUPLICATE,
+    NO_MATCH,
+    Credentials,
+    Hosts,
+    PolymarketVenue,
+    TimeLimits,
+    derive_credentials,
+)
+from bot.venue.polymarket.client import CONFIG, identify
+from bot.venue.types import (
+    BASE_UNITS,
+    Accepted,
+    InDoubt,
+    Market,
+    OrderRequest,
+    OrderType,
+    Outcome,
+    Refused,
+    Side,
+    SignedOrder,
+    VenueError,
+    VenueMode,
+)
+
+START_LIMIT_S = 60
+SIZE = 10 * BASE_UNITS
+_keys = itertools.count(int(time.time() * 1000))
+_salts = itertools.count(1)
+
+
+def now_ms() -> int:
+    """UTC ms."""
+    return time.time_ns() // 1_000_000
+
+
+@pytest.fixture(scope="module")
+def paper(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a paper exchange of its own."""
+    data = tmp_path_factory.mktemp("paper")
+    command = [sys.executable, "-m", "paper", "--port", "0", "--data", str(data), "--timeframes", "5s,5m"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2]) as process:
+        assert process.stdout is not None
+        started = json.loads(process.stdout.readline())
+        assert started["event"] == "listening"
+        yield started["url"]
+        process.terminate()
+        process.communicate(timeout=START_LIMIT_S)
+
+
+def new_key() -> str:
+    """A key that no test used before, so that each has an account of its own."""
+    return f"0x{next(_keys):064x}"
+
+
+@contextlib.asynccontextmanager
+async def trading(
+    url: str, *, deposit_wallet: bool = False, limits: TimeLimits | None = None
+) -> AsyncIterator[PolymarketVenue]:
+    """A venue with a new account, everything open."""
+    key = new_key()
+    credentials = await derive_credentials(url, key, may_create=True)
+    wallet = None
+    if deposit_wallet:
+        signer = identify(key, credentials, None, 0).signer.address
+        wallet = derive_beacon_deposit_wallet_address(signer, CONFIG.wallet_derivation)
+    venue = PolymarketVenue(
+        hosts=Hosts(url, url),
+        private_key=key,
+        credentials=credentials,
+        log=structlog.get_logger(),
+        wallet=wallet,
+        signature_type=3 if deposit_wallet else 0,
+        limits=limits,
+    )
+    await venue.open()
+    await venue.open_orders_channel()
+    try:
+        yield venue
+    finally:
+        await venue.close()
+
+
+async def quoted_market(venue: PolymarketVenue) -> tuple[Market, Decimal]:
+    """The next 5m window of BTC, and a price that buys its Up token there also after a small move."""
+    start = int(time.time()) // 300 * 300 + 300
+    async with asyncio.timeout(START_LIMIT_S):
+        while True:
+            market = await venue.market(f"btc-updown-5m-{start}")
+            assert market is not None
+            books = await venue.books([market.up_token, market.down_token])
+            if books[market.up_token].asks and books[market.up_token].bids:
+                return market, min(books[market.up_token].asks[0].price + Decimal("0.05"), Decimal("0.99"))
+            await asyncio.sleep(0.1)
+
+
+def sign(
+    venue: PolymarketVenue,
+    market: Market,
+    price: Decimal,
+    *,
+    side: Side = Side.BUY,
+    order_type: OrderType = OrderType.FAK,
+    size: int = SIZE,
+) -> SignedOrder:
+    """An order for Up."""
+    return venue.sign(OrderRequest(market.up_token, side, price, size, order_type), market, next(_salts), now_ms())
+
+
+async def arm(url: str, **fault: Any) -> None:
+    """Make the paper exchange fail."""
+    async with aiohttp.ClientSession() as session, session.post(f"{url}/paper/faults", json=fault) as response:
+        assert response.status == 200, await response.text()
+
+
+@pytest.fixture
+async def no_faults(paper: str) -> AsyncIterator[None]:
+    """Whatever a test armed is gone afterwards."""
+    yield
+    async with aiohttp.ClientSession() as session, session.delete(f"{paper}/paper/faults") as response:
+        assert response.status < 300
+
+
+@pytest.mark.parametrize("deposit_wallet", [False, True], ids=["eoa", "deposit-wallet"])
+async def test_a_round_trip_moves_exactly_the_money_it_says(paper: str, deposit_wallet: bool) -> None:
+    """Buy and sell: the id is the one known before sending, and balance, trades and fees agree to the base unit."""
+    async with trading(paper, deposit_wallet=deposit_wallet) as venue:
+        market, price = await quoted_market(venue)
+        before = await venue.account()
+        assert before.wallet == venue.wallet
+
+        buy = sign(venue, market, price)
+        bought = await venue.send(buy.body)
+        assert isinstance(bought, Accepted)
+        assert (bought.order_id, bought.status) == (buy.order_id, "matched")
+        fills = await venue.trades(market.condition_id)
+        assert {fill.order_id for fill in fills} == {buy.order_id}
+        shares = sum(fill.size for fill in fills)
+        assert shares == bought.matched
+        spent = sum(int(fill.price * fill.size) + fill.fee for fill in fills)
+        assert spent > 0
+        assert (await venue.account()).balance == before.balance - spent
+
+        sell = sign(venue, market, market.tick, side=Side.SELL, size=shares)
+        sold = await venue.send(sell.body)
+        assert isinstance(sold, Accepted)
+        assert sold.matched == sell.maker_amount
+        proceeds = sum(
+            int(fill.price * fill.size) - fill.fee for fill in await venue.trades() if fill.order_id == sell.order_id
+        )
+        assert (await venue.account()).balance == before.balance - spent + proceeds
+
+
+async def test_the_same_bytes_fill_once(paper: str) -> None:
+    """Sending an order again is safe: the venue calls it a duplicate, which is an acceptance, and fills once."""
+    async with trading(paper) as venue:
+        market, price = await quoted_market(venue)
+        order = sign(venue, market, price)
+        assert isinstance(await venue.send(order.body), Accepted)
+        first = await venue.trades()
+        again = await venue.send(order.body)
+        assert isinstance(again, Accepted)
+        assert again.status == DUPLICATE
+        assert await venue.trades() == first
+
+
+async def test_an_order_that_meets_nothing_is_a_clean_no(paper: str) -> None:
+    """A FAK below the book is refused with the code for it, and leaves nothing behind."""
+    async with trading(paper) as venue:
+        market, _ = await quoted_market(venue)
+        answer = await venue.send(sign(venue, market, market.tick).body)
+        assert isinstance(answer, Refused)
+        assert answer.code == NO_MATCH
+        assert (await venue.trades(), await venue.open_orders()) == ([], [])
+
+
+async def test_a_resting_order_is_seen_and_cancelled_by_its_id(paper: str) -> None:
+    """A resting order shows with its size and price; cancelling names what was not there; a finished order shows as None."""
+    async with trading(paper) as venue:
+        market, _ = await quoted_market(venue)
+        order = sign(venue, market, market.tick, order_type=OrderType.GTC)
+        assert await venue.send(order.body) == Accepted(order.order_id, "live", 0)
+        shown = await venue.order(order.order_id)
+        assert shown is not None
+        assert (shown.price, shown.size, shown.matched, shown.open) == (market.tick, SIZE, 0, True)
+        assert await venue.open_orders() == [shown]
+        unknown = "0x" + "ab" * 32
+        assert list(await venue.cancel([order.order_id, unknown])) == [unknown]
+        assert await venue.open_orders() == []
+        gone = await venue.order(order.order_id)
+        assert gone is None or not gone.open
+
+
+@pytest.mark.usefixtures("no_faults")
+@pytest.mark.parametrize(("kind", "status"), [("lost_after", DUPLICATE), ("lost_before", "matched")])
+async def test_a_lost_reply_is_a_doubt_that_the_same_bytes_settle(paper: str, kind: str, status: str) -> None:
+    """Whether a lost order had taken effect or not, sending its bytes again ends with exactly one order filled."""
+    async with trading(paper) as venue:
+        market, price = await quoted_market(venue)
+        order = sign(venue, market, price)
+        await arm(paper, kind=kind, path="/order", method="POST")
+        assert isinstance(await venue.send(order.body), InDoubt)
+        answer = await venue.send(order.body)
+        assert isinstance(answer, Accepted)
+        assert answer.status == status
+        fills = await venue.trades()
+        assert {fill.order_id for fill in fills} == {order.order_id}
+        assert sum(fill.size for fill in fills) <= SIZE
+
+
+@pytest.mark.usefixtures("no_faults")
+async def test_errors_slowness_and_restarts_are_told_apart(paper: str) -> None:
+    """A 500 and a late answer are doubts; a restarting engine is a refusal that says so."""
+    async with trading(paper, limits=TimeLimits(send_s=0.5)) as venue:
+        market, price = await quoted_market(venue)
+        await arm(paper, kind="error", path="/order", method="POST")
+        assert isinstance(await venue.send(sign(venue, market, price).body), InDoubt)
+        await arm(paper, kind="slow", path="/order", method="POST", seconds=5)
+        late = await venue.send(sign(venue, market, price).body)
+        assert isinstance(late, InDoubt)
+        assert "0.5 s" in late.reason
+        await arm(paper, kind="restarting", path="/order", method="POST")
+        refused = await venue.send(sign(venue, market, price).body)
+        assert isinstance(refused, Refused)
+        assert refused.mode is VenueMode.RESTARTING
+
+
+async def test_the_heartbeat_chain_is_carried_on_and_recovered(paper: str) -> None:
+    """Each id comes from the answer before; a stale one, as a new holder has, is recovered from the venue's answer."""
+    async with trading(paper) as venue:
+        first = await venue.heartbeat("")
+        second = await venue.heartbeat(first)
+        assert len({first, second, ""}) == 3
+        assert await venue.heartbeat("stale") not in ("stale", second)
+
+
+async def test_a_window_shows_its_strike_and_then_its_winner(paper: str) -> None:
+    """A window has no strike before it starts; it gets one, closes, and names one winner."""
+    async with trading(paper) as venue:
+        slug = f"eth-updown-5s-{int(time.time()) // 5 * 5 + 10}"
+        market = await venue.market(slug)
+        assert market is not None
+        assert (market.strike, market.winner, market.closed) == (None, None, False)
+        assert (market.fee_rate, market.fee_exponent, market.min_size) == (Decimal("0.07"), 1, 5 * BASE_UNITS)
+        async with asyncio.timeout(START_LIMIT_S):
+            while market.winner is None:
+                await asyncio.sleep(0.2)
+                market = await venue.market(slug)
+                assert market is not None
+        assert market.strike is not None
+        assert market.strike > 0
+        assert (market.closed, market.accepting) == (True, False)
+        assert market.winner in Outcome
+
+
+async def test_what_the_venue_does_not_know_is_none(paper: str) -> None:
+    """An unknown slug, order and token are answers and no errors."""
+    async with trading(paper) as venue:
+        market, _ = await quoted_market(venue)
+        assert await venue.market("btc-updown-5m-1") is None
+        assert await venue.order("0x" + "01" * 32) is None
+        assert set(await venue.books([market.up_token, "1" * 70])) == {market.up_token}
+        assert abs(await venue.server_time_ms() - now_ms()) < 2_000
+
+
+async def test_credentials_are_derived_and_created_only_when_allowed(paper: str) -> None:
+    """A key without credentials is an error unless creating is allowed; afterwards deriving gives the same ones."""
+    key = new_key()
+    with pytest.raises(VenueError, match="credentials"):
+        await derive_credentials(paper, key)
+    created = await derive_credentials(paper, key, may_create=True)
+    assert await derive_credentials(paper, key) == created
+    assert await derive_credentials(paper, key, may_create=True) == created
+
+
+async def test_foreign_credentials_are_refused_in_words(paper: str) -> None:
+    """With credentials that the venue does not know, reading raises and an order is refused as unauthorized."""
+    venue = PolymarketVenue(
+        hosts=Hosts(paper, paper),
+        private_key=new_key(),
+        credentials=Credentials("unknown", "c2VjcmV0", "pass"),
+        log=structlog.get_logger(),
+    )
+    await venue.open()
+    await venue.open_orders_channel()
+    with pytest.raises(VenueError, match="balance"):
+        await venue.account()
+    market, price = await quoted_market(venue)
+    answer = await venue.send(sign(venue, market, price).body)
+    await venue.close()
+    assert isinstance(answer, Refused)
+    assert answer.code == "unauthorized"
