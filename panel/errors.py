@@ -1,0 +1,53 @@
+"""What may go wrong in the panel itself; errors of the bus are in `bus.errors`.
+
+PanelError
+├── StartError                  the panel cannot start: port, token file
+├── ConfirmationNeededError     resume while halted, without a confirmation
+├── UnknownSlotError            no such slot
+└── TooManyPagesError           more pages ask for events than the panel serves
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+class PanelError(Exception):
+    """Root of all errors of the panel."""
+
+
+class StartError(PanelError):
+    """The panel cannot start; the text is one line for people."""
+
+
+class ConfirmationNeededError(PanelError):
+    """Trading is halted: only a confirmed resume ends that."""
+
+    def __str__(self) -> str:
+        return (
+            'trading is halted: expected {"confirm": true} beside the generation; look why it was halted, then confirm'
+        )
+
+
+class UnknownSlotError(PanelError):
+    """Attributes: slot, what was asked for; known, the slots that there are."""
+
+    def __init__(self, slot: str, known: Iterable[str]) -> None:
+        super().__init__(slot)
+        self.slot = slot
+        self.known = tuple(sorted(known))
+
+    def __str__(self) -> str:
+        known = ", ".join(self.known) or "none yet, because no bot has written its status"
+        return f"there is no slot {self.slot!a:.60}; known slots: {known}"
+
+
+class TooManyPagesError(PanelError):
+    """Attribute: limit, how many event streams are served at once."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(limit)
+        self.limit = limit
+
+    def __str__(self) -> str:
+        return f"{self.limit} pages are open already; close some and try again"

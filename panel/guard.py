@@ -1,0 +1,197 @@
+"""Who may ask for what: the guard in front of every endpoint.
+
+Against other web pages in the same browser: a list of host names (DNS rebinding), the Origin and Sec-Fetch-Site headers,
+JSON alone, no cookies. Against other programs: the token on every write. Against floods: limits of size, rate and time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from bus import Log
+
+BODY_LIMIT = 64 << 10  # bytes
+BODY_TIME_LIMIT_S = 5.0
+READS = frozenset({"GET", "HEAD"})
+HALT = "/api/halt"
+SECURITY_HEADERS = (
+    (
+        b"content-security-policy",
+        b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+        b"base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    ),
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"cache-control", b"no-store"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """An answer that refuses: HTTP status and a sentence for people."""
+
+    status: int
+    error: str
+
+
+@dataclass(slots=True)
+class Bucket:
+    """A rate limit: `burst` at once, `rate` a second in the long run."""
+
+    rate: float
+    burst: float
+    now_s: Callable[[], float]
+    _tokens: float = field(init=False)
+    _at_s: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._tokens, self._at_s = self.burst, self.now_s()
+
+    def take(self) -> bool:
+        """Whether one more is allowed now."""
+        now = self.now_s()
+        self._tokens = min(self.burst, self._tokens + (now - self._at_s) * self.rate)
+        self._at_s = now
+        if self._tokens < 1:
+            return False
+        self._tokens -= 1
+        return True
+
+
+def check_site(path: str, headers: Headers, hosts: frozenset[str]) -> Refusal | None:
+    """Whether the request was meant for this panel and comes from its own page, or from no page at all."""
+    named = headers.getlist("host")
+    if len(named) != 1 or _name_of(named[0]) not in hosts:
+        return Refusal(
+            403, "this host name is not allowed; open the panel by 127.0.0.1, or add the name to PANEL_HOSTS"
+        )
+    if not path.startswith("/api/"):
+        return None  # a link from elsewhere to the page itself is harmless
+    if headers.get("sec-fetch-site", "none") not in ("same-origin", "none"):
+        return Refusal(403, "cross-site request: expected one from the panel's own page")
+    origin = headers.get("origin")
+    if origin is not None and _address_of(origin) != named[0].lower():
+        return Refusal(403, "cross-site request: expected an Origin that is this panel's own address")
+    return None
+
+
+def check_write(headers: Headers, token: str) -> Refusal | None:
+    """Whether a write carries the token, and JSON of an allowed size."""
+    scheme, _, given = headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not hmac.compare_digest(given.strip().encode(), token.encode()):
+        return Refusal(
+            401, "expected the header 'Authorization: Bearer TOKEN' with the token from the panel's token file"
+        )
+    if headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+        return Refusal(415, "expected a body of type application/json")
+    length = headers.get("content-length", "0")
+    if not length.isascii() or not length.isdigit() or int(length[:20]) > BODY_LIMIT:
+        return Refusal(413, f"expected a body of at most {BODY_LIMIT} bytes")
+    return None
+
+
+class Guard:
+    """ASGI middleware: refuses what may not pass, reads a write's body within limits, adds the security headers."""
+
+    def __init__(
+        self, app: ASGIApp, *, hosts: frozenset[str], token: str, now_s: Callable[[], float], log: Log
+    ) -> None:
+        self._app, self._hosts, self._token, self._log = app, hosts, token, log
+        self._writes = Bucket(rate=5, burst=30, now_s=now_s)
+        self._strangers = Bucket(rate=2, burst=20, now_s=now_s)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+            return
+        if scope["type"] != "http":
+            return  # a WebSocket: returning closes it
+
+        async def send_secured(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], *SECURITY_HEADERS]
+            await send(message)
+
+        headers = Headers(scope=scope)
+        refusal = check_site(scope["path"], headers, self._hosts)
+        is_write = scope["method"] not in READS
+        if refusal is None and is_write:
+            refusal = self._admit(check_write(headers, self._token), scope["path"])
+        if refusal is None and is_write:
+            body = await _read_body(receive)
+            if isinstance(body, bytes):
+                await self._app(scope, _replay(body, receive), send_secured)
+                return
+            refusal = body
+        if refusal is None:
+            await self._app(scope, receive, send_secured)
+            return
+        self._log.warning("request_refused", status=refusal.status, path=ascii(scope["path"])[:80], why=refusal.error)
+        await _answer(refusal, send_secured)
+
+    def _admit(self, refusal: Refusal | None, path: str) -> Refusal | None:
+        # Two rates, so that nobody without the token can use up the rate of those who have it. A halt always passes.
+        bucket = self._strangers if refusal is not None and refusal.status == 401 else self._writes
+        if path != HALT or bucket is self._strangers:
+            return refusal if bucket.take() else Refusal(429, "too many requests; wait a second and try again")
+        return refusal
+
+
+async def _read_body(receive: Receive) -> bytes | Refusal:
+    body = bytearray()
+    try:
+        async with asyncio.timeout(BODY_TIME_LIMIT_S):
+            while True:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    return Refusal(400, "the connection ended before the body did")
+                body += message.get("body", b"")
+                if len(body) > BODY_LIMIT:
+                    return Refusal(413, f"expected a body of at most {BODY_LIMIT} bytes")
+                if not message.get("more_body", False):
+                    return bytes(body)
+    except TimeoutError:
+        return Refusal(408, f"expected the whole body within {BODY_TIME_LIMIT_S:g} s")
+
+
+def _replay(body: bytes, receive: Receive) -> Receive:
+    waiting: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def replayed() -> Message:
+        return waiting.pop() if waiting else await receive()
+
+    return replayed
+
+
+async def _answer(refusal: Refusal, send: Send) -> None:
+    body = json.dumps({"error": refusal.error}).encode()
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    if refusal.status in (408, 413):
+        headers.append((b"connection", b"close"))
+    await send({"type": "http.response.start", "status": refusal.status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+def _address_of(origin: str) -> str | None:
+    """host[:port] of an Origin header, in lower case; None when it is not one."""
+    try:
+        parts = urlsplit(origin)
+    except ValueError:
+        return None
+    return parts.netloc.lower() if parts.scheme in ("http", "https") else None
+
+
+def _name_of(host: str) -> str:
+    """The name in a Host header without its port; IPv6 addresses without brackets."""
+    if host.startswith("["):
+        return host[1:].partition("]")[0].lower()
+    return host.partition(":")[0].lower()

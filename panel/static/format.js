@@ -1,0 +1,84 @@
+// Numbers and times as text. Money arrives as decimal strings; here it is only shown, never reckoned with.
+
+export const NONE = "–";
+
+const two = (n) => String(n).padStart(2, "0");
+
+// UTC ms as local 14:03:07.
+export function clock(ms) {
+  const at = new Date(ms);
+  return `${two(at.getHours())}:${two(at.getMinutes())}:${two(at.getSeconds())}`;
+}
+
+// A time of day, with the date where it is not today's.
+export function moment(ms, now) {
+  const at = new Date(ms);
+  const today = at.toDateString() === new Date(now).toDateString();
+  return today ? clock(ms) : `${two(at.getDate())}.${two(at.getMonth() + 1)}. ${clock(ms).slice(0, 5)}`;
+}
+
+// A length in ms as 4:07 or 1:04:07; for countdowns.
+export function countdown(ms) {
+  const all = Math.max(0, Math.ceil(ms / 1000));
+  const [h, m, s] = [Math.floor(all / 3600), Math.floor(all / 60) % 60, all % 60];
+  return h ? `${h}:${two(m)}:${two(s)}` : `${m}:${two(s)}`;
+}
+
+// A length in ms in words: 0.3 s, 12 s, 5 min, 2 h 13 min, 3 d 4 h.
+export function span(ms) {
+  const s = Math.max(0, ms) / 1000;
+  if (s < 10) return `${s.toFixed(1)} s`;
+  if (s < 90) return `${Math.round(s)} s`;
+  const min = Math.floor(s / 60);
+  if (min < 60) return `${min} min`;
+  const h = Math.floor(min / 60);
+  return h < 48 ? `${h} h ${min % 60} min` : `${Math.floor(h / 24)} d ${h % 24} h`;
+}
+
+export function count(n) {
+  return n == null ? NONE : Number(n).toLocaleString("en-GB");
+}
+
+// pUSD with two decimals.
+export function money(value) {
+  return value == null ? NONE : Number(value).toLocaleString("en-GB", { minimumFractionDigits: 2, maximumFractionDigits: 2 });
+}
+
+// pUSD with its sign, so that it reads without color.
+export function signed(value) {
+  if (value == null) return NONE;
+  const n = Number(value);
+  const shown = money(Math.abs(n));
+  if (shown === "0.00") return shown;
+  return (n < 0 ? "−" : "+") + shown;
+}
+
+export function tone(value) {
+  const n = Number(value ?? 0);
+  if (Math.abs(n) < 0.005) return "flat";
+  return n < 0 ? "loss" : "gain";
+}
+
+// An asset's price: more decimals the smaller it is.
+export function price(value) {
+  if (value == null) return NONE;
+  const decimals = value >= 1000 ? 2 : value >= 10 ? 3 : value >= 1 ? 4 : 5;
+  return value.toLocaleString("en-GB", { minimumFractionDigits: decimals, maximumFractionDigits: decimals });
+}
+
+// A venue price between 0 and 1, in cents as traders read it: 0.535 is 53.5.
+export function cents(value) {
+  return value == null ? NONE : (Number(value) * 100).toFixed(1);
+}
+
+export function percent(value, decimals = 1) {
+  return value == null ? NONE : `${(value * 100).toFixed(decimals)} %`;
+}
+
+export function basisPoints(value) {
+  if (value == null || !Number.isFinite(value)) return "";
+  const n = Math.round(value * 1e5) / 10;
+  return `${n < 0 ? "−" : n > 0 ? "+" : ""}${Math.abs(n).toFixed(1)} bp`;
+}
+
+export const short = (sha) => (sha ? sha.slice(0, 7) : NONE);

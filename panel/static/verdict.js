@@ -1,0 +1,45 @@
+// Is all well? One answer in words, from everything that is known. Pure.
+
+import { span } from "./format.js";
+
+export const STALE_MS = 3000;
+
+const isActive = (one) => one.alive && one.document?.role === "active";
+
+// -> {level: good | warn | bad | wait, title, details: [sentence], stale}
+export function judge({ status: view, control: desired, instances }, { age, connected, silence }) {
+  const status = view?.status;
+  if (!connected && silence > STALE_MS) {
+    return bad("Panel not reached", [`No news for ${span(silence)}. What you see is old. Trading goes on without the panel.`], true);
+  }
+  if (!status) return { level: "wait", title: view ? "No status" : "Waiting for status", details: [view?.problem ?? ""], stale: false };
+  if (age > STALE_MS) {
+    return bad("Status is old", [`Written ${span(age)} ago; no active bot writes it now.`], true);
+  }
+  const details = concerns(status, desired, instances);
+  if (desired?.halted || desired?.control?.mode === "halt") return bad("Halted", ["No entries. Exits go on.", ...details], false);
+  if (desired?.control?.mode === "pause") return warn("Paused", ["No entries. Exits go on.", ...details]);
+  if (status.entries !== "open") return warn("Entries closed", [status.entries, ...details]);
+  if (details.length) return warn("Trading, with concerns", details);
+  return { level: "good", title: "Trading", details: ["All is well."], stale: false };
+}
+
+function concerns(status, desired, instances) {
+  const found = [];
+  const say = (condition, sentence) => condition && found.push(sentence);
+  say(desired?.problem, `Control: ${desired?.problem}.`);
+  say(status.control.problem, `Bot on control: ${status.control.problem}.`);
+  for (const refused of status.control.refused) found.push(`Refused: ${refused}.`);
+  say(status.totals.in_doubt > 0, `${status.totals.in_doubt} in doubt.`);
+  say(status.venue_mode !== "normal", `Venue is ${status.venue_mode}.`);
+  const old = status.feeds.filter((feed) => !feed.fresh).map((feed) => feed.name);
+  say(old.length, `Feeds not fresh: ${old.join(", ")}.`);
+  say(Math.abs(status.clock_offset_ms ?? 0) > 500, `Clock is off by ${status.clock_offset_ms} ms.`);
+  const active = (instances?.instances ?? []).filter(isActive);
+  say(active.length > 1, "Two instances call themselves active.");
+  for (const one of active) say(!one.document.healthy, `Active instance unhealthy: ${one.document.why_not ?? "no reason given"}.`);
+  return found;
+}
+
+const bad = (title, details, stale) => ({ level: "bad", title, details, stale });
+const warn = (title, details) => ({ level: "warn", title, details, stale: false });

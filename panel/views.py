@@ -1,0 +1,252 @@
+"""What the panel shows: read from the bus, as values for the API and the page. Nothing here raises for a bad document;
+what is wrong is said in `problem`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pydantic import BaseModel, ValidationError
+
+from bus import (
+    Bus,
+    Clock,
+    Control,
+    DocumentError,
+    DocumentMissingError,
+    Instance,
+    Ledger,
+    LedgerError,
+    Read,
+    Stamp,
+    Status,
+    Step,
+    is_halted,
+    read_control,
+    read_handover,
+    read_instances,
+    read_status,
+    read_steps,
+)
+from panel.record import Write, read_writes
+
+MAX_DEAD = 10
+MAX_DEPLOYS = 20
+MAX_WRITES = 100
+DEPLOYS_TAIL = 256 << 10  # bytes
+
+
+class StampView(BaseModel):
+    """Who wrote a document, as what, and when (UTC ms)."""
+
+    writer: str
+    epoch: int | None
+    sequence: int
+    time_ms: int
+
+
+class StatusView(BaseModel):
+    """The observed state. age_ms: since it was written. time_ms: the panel's UTC time, by which the page counts down."""
+
+    status: Status | None = None
+    stamp: StampView | None = None
+    age_ms: int | None = None
+    problem: str | None = None
+    time_ms: int
+
+
+class ControlView(BaseModel):
+    """The desired state. generation: what the next write must be based on. halted: the halt file is there."""
+
+    control: Control | None = None
+    generation: int
+    applied: int | None = None
+    halted: bool
+    problem: str | None = None
+
+
+class InstanceView(BaseModel):
+    """One instance: whether its process lives (the kernel's word), and what it says of itself."""
+
+    id: str
+    alive: bool
+    sequence: int
+    document: Instance | None
+
+
+class InstancesView(BaseModel):
+    """All living instances and the newest dead ones. wanted: who was named to hold the lease last."""
+
+    instances: tuple[InstanceView, ...] = ()
+    wanted: str | None = None
+    confirmed_sha: str = ""
+    problem: str | None = None
+
+
+class DeployView(BaseModel):
+    """One deploy: its newest step, and all of them, oldest first. Times in UTC ms."""
+
+    deploy: str
+    sha: str
+    by: str
+    started_ms: int
+    step: str
+    text: str
+    steps: tuple[Step, ...]
+
+
+class DeploysView(BaseModel):
+    """The newest deploys, newest first."""
+
+    deploys: tuple[DeployView, ...] = ()
+    problem: str | None = None
+
+
+class WritesView(BaseModel):
+    """The newest writes of control, newest first."""
+
+    writes: tuple[Write, ...] = ()
+    problem: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """What the next write is based on: the newest control that there is. applied: from the ledger."""
+
+    control: Control | None
+    applied: Control | None
+    problem: str | None
+
+    @property
+    def generation(self) -> int:
+        """0 where there is no control at all: the next write makes the first."""
+        return self.control.generation if self.control else 0
+
+
+def read_base(bus: Bus) -> Base:
+    """The control file, or the last applied control where the file is missing, unreadable or older than that.
+
+    The same choice as `bus.write_control` makes under its lock.
+    """
+    applied, problem = read_applied(bus)
+    try:
+        control = read_control(bus)
+    except DocumentError as error:
+        if applied is None:
+            return Base(None, None, problem or f"{error}; no control was applied yet that could stand in for it")
+        return Base(
+            applied,
+            applied,
+            f"{error}; the bot keeps generation {applied.generation} and opens nothing new: your next write brings control back",
+        )
+    if applied is not None and applied.generation > control.generation:
+        return Base(
+            applied,
+            applied,
+            f"control.json is generation {control.generation}, but {applied.generation} was applied: an older file was put "
+            "back; your next write continues from the applied one",
+        )
+    return Base(control, applied, problem)
+
+
+def read_applied(bus: Bus) -> tuple[Control | None, str | None]:
+    """The newest applied control from the ledger, and what is wrong when it cannot be read."""
+    try:
+        ledger = Ledger.reader(bus.ledger)
+        if ledger is None:
+            return None, None
+        with ledger:
+            row = ledger.applied_control()
+        return (None, None) if row is None else (Control.model_validate_json(row.body), None)
+    except (LedgerError, ValidationError) as error:
+        return None, f"the applied control cannot be read from the ledger ({str(error).splitlines()[0]})"
+
+
+def group_deploys(steps: list[Step]) -> list[DeployView]:
+    """Steps (oldest first) by deploy, the newest deploy first."""
+    by_deploy: dict[str, list[Step]] = {}
+    for step in steps:
+        by_deploy.setdefault(step.deploy, []).append(step)
+    return [
+        DeployView(
+            deploy=deploy,
+            sha=next((step.sha for step in its if step.sha), ""),
+            by=next((step.by for step in its if step.by), ""),
+            started_ms=its[0].time_ms,
+            step=its[-1].step,
+            text=its[-1].text,
+            steps=tuple(its),
+        )
+        for deploy, its in reversed(by_deploy.items())
+    ]
+
+
+class Views:
+    """Reads the bus. Safe to use from several threads."""
+
+    def __init__(self, bus: Bus, clock: Clock) -> None:
+        self._bus, self._clock = bus, clock
+        self._first_seen: tuple[Stamp | None, int] = (None, 0)
+
+    def status(self) -> StatusView:
+        """The status document, its stamp and its age."""
+        now = self._clock.wall_ms()
+        try:
+            read: Read[Status] = read_status(self._bus)
+        except DocumentMissingError:
+            return StatusView(time_ms=now, problem="no status yet: no bot has traded on this bus")
+        except DocumentError as error:
+            return StatusView(time_ms=now, problem=str(error))
+        stamp = read.stamp
+        view = StampView(writer=stamp.writer, epoch=stamp.epoch, sequence=stamp.sequence, time_ms=stamp.time_ms)
+        return StatusView(status=read.body, stamp=view, age_ms=self._age_ms(stamp), time_ms=now)
+
+    def control(self) -> ControlView:
+        """The desired state, and the generation that the next write must be based on."""
+        base = read_base(self._bus)
+        return ControlView(
+            control=base.control,
+            generation=base.generation,
+            applied=base.applied.generation if base.applied else None,
+            halted=is_halted(self._bus),
+            problem=base.problem,
+        )
+
+    def instances(self) -> InstancesView:
+        """Both colors, spares, and the newest dead ones."""
+        try:
+            seen = read_instances(self._bus)
+            handover = read_handover(self._bus)
+        except (OSError, DocumentError) as error:
+            return InstancesView(problem=f"instances cannot be read ({error})")
+        dead = [one.id for one in seen if not one.alive][-MAX_DEAD:]
+        return InstancesView(
+            instances=tuple(
+                InstanceView(id=one.id, alive=one.alive, sequence=one.sequence, document=one.document)
+                for one in seen
+                if one.alive or one.id in dead
+            ),
+            wanted=handover.wanted,
+            confirmed_sha=handover.confirmed_sha,
+        )
+
+    def deploys(self) -> DeploysView:
+        """The newest deploys with their steps."""
+        try:
+            steps = read_steps(self._bus, DEPLOYS_TAIL)
+        except DocumentError as error:
+            return DeploysView(problem=str(error))
+        return DeploysView(deploys=tuple(group_deploys(steps)[:MAX_DEPLOYS]))
+
+    def writes(self) -> WritesView:
+        """The newest writes of control."""
+        try:
+            return WritesView(writes=tuple(read_writes(self._bus, MAX_WRITES)))
+        except OSError as error:
+            return WritesView(problem=f"writes.jsonl cannot be read ({error.strerror})")
+
+    def _age_ms(self, stamp: Stamp) -> int:
+        """By the wall clock, and no younger than since this panel first saw it: the wall clock may have been set back."""
+        now = self._clock.boot_ms()
+        if stamp != self._first_seen[0]:
+            self._first_seen = (stamp, now)
+        return max(0, self._clock.wall_ms() - stamp.time_ms, now - self._first_seen[1])

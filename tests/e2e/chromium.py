@@ -1,0 +1,165 @@
+"""A headless Chromium for tests, driven by the Chrome DevTools Protocol over a WebSocket."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import itertools
+import json
+import time
+import urllib.request
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from websockets.asyncio.client import ClientConnection, connect
+
+EXECUTABLE = Path("/usr/bin/chromium")
+START_LIMIT_S = 30
+_FLAGS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--hide-scrollbars",
+    "--remote-debugging-port=0",
+)
+
+
+class Page:
+    """One tab. Everything waits at most `limit_s` seconds and fails with what was seen last."""
+
+    def __init__(self, connection: ClientConnection) -> None:
+        self._connection = connection
+        self._ids = itertools.count(1)
+        self._answers: dict[int, asyncio.Future[dict[str, Any]]] = {}
+        self._loaded = asyncio.Event()
+        self.errors: list[str] = []
+
+    async def listen(self) -> None:
+        """Hand answers to those who wait for them, and keep what the page complains about."""
+        async for raw in self._connection:
+            message = json.loads(raw)
+            if "id" in message:
+                self._answers.pop(message["id"]).set_result(message)
+            elif message["method"] == "Page.loadEventFired":
+                self._loaded.set()
+            elif message["method"] == "Runtime.exceptionThrown":
+                self.errors.append(str(message["params"]["exceptionDetails"].get("exception", message))[:500])
+            elif message["method"] == "Log.entryAdded" and message["params"]["entry"]["source"] in (
+                "security",
+                "javascript",
+            ):
+                self.errors.append(message["params"]["entry"]["text"])
+
+    async def call(self, method: str, **params: Any) -> dict[str, Any]:
+        """One command of the protocol."""
+        number = next(self._ids)
+        answer = self._answers[number] = asyncio.get_running_loop().create_future()
+        await self._connection.send(json.dumps({"id": number, "method": method, "params": params}))
+        async with asyncio.timeout(20):
+            message = await answer
+        assert "error" not in message, f"{method}: {message['error']}"
+        result: dict[str, Any] = message["result"]
+        return result
+
+    async def open(self, url: str) -> None:
+        """Go to `url` and wait until it is loaded."""
+        for domain in ("Page", "Runtime", "Log"):
+            await self.call(f"{domain}.enable")
+        self._loaded.clear()
+        await self.call("Page.navigate", url=url)
+        async with asyncio.timeout(20):
+            await self._loaded.wait()
+
+    async def evaluate(self, expression: str) -> Any:
+        """The value of a JavaScript expression in the page; promises are awaited."""
+        answer = await self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
+        assert "exceptionDetails" not in answer, f"{expression}: {answer['exceptionDetails']}"
+        return answer["result"].get("value")
+
+    async def until(self, expression: str, limit_s: float = 10.0) -> None:
+        """Wait until the expression is true in the page, looking at every drawn frame."""
+        deadline = time.monotonic() + limit_s
+        while not await self.evaluate(f"Boolean({expression})"):
+            if time.monotonic() > deadline:
+                shown = await self.evaluate("document.body.innerText.slice(0, 600)")
+                raise AssertionError(f"not true within {limit_s:g} s: {expression}\nthe page shows: {shown}")
+            await self.evaluate("new Promise((done) => setTimeout(done, 30))")
+
+    async def text(self, selector: str) -> str:
+        """What an element shows."""
+        return str(await self.evaluate(f"document.querySelector({json.dumps(selector)}).innerText"))
+
+    async def click(self, selector: str) -> None:
+        """Click in the middle of an element, with the mouse."""
+        at = await self.evaluate(
+            f"(() => {{ const e = document.querySelector({json.dumps(selector)}); e.scrollIntoView({{block: 'center'}}); "
+            "const r = e.getBoundingClientRect(); return [r.x + r.width / 2, r.y + r.height / 2] })()"
+        )
+        for kind in ("mousePressed", "mouseReleased"):
+            await self.call("Input.dispatchMouseEvent", type=kind, x=at[0], y=at[1], button="left", clickCount=1)
+
+    async def press(self, key: str) -> None:
+        """Press one key."""
+        text = {"text": "\r"} if key == "Enter" else {"text": key} if len(key) == 1 else {}
+        code = {"Enter": 13, "Escape": 27}.get(key, ord(key[0].upper()))
+        await self.call("Input.dispatchKeyEvent", type="keyDown", key=key, windowsVirtualKeyCode=code, **text)
+        await self.call("Input.dispatchKeyEvent", type="keyUp", key=key, windowsVirtualKeyCode=code)
+
+    async def look(self, *, width: int, height: int, dark: bool) -> None:
+        """Set the window's size and the color scheme."""
+        await self.call(
+            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600
+        )
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        await self.call("Emulation.setEmulatedMedia", features=[scheme])
+
+    async def screenshot(self, path: Path, *, whole: bool = True) -> None:
+        """Save what the page looks like."""
+        answer = await self.call("Page.captureScreenshot", format="png", captureBeyondViewport=whole)
+        path.write_bytes(base64.b64decode(answer["data"]))
+
+
+@asynccontextmanager
+async def chromium(profile: Path) -> AsyncIterator[Page]:
+    """A browser with an empty profile in `profile`, and its tab; ended afterwards."""
+    process = await asyncio.create_subprocess_exec(
+        str(EXECUTABLE),
+        *_FLAGS,
+        f"--user-data-dir={profile}",
+        "about:blank",
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
+        limit=1 << 24,  # nobody reads its complaints after the start: room for all of them
+    )
+    try:
+        assert process.stderr is not None
+        port = await _port(process.stderr)
+        async with connect(await asyncio.to_thread(_tab, port), max_size=None) as connection:
+            page = Page(connection)
+            listening = asyncio.create_task(page.listen(), name="devtools")
+            yield page
+            listening.cancel()
+    finally:
+        process.kill()
+        await process.wait()
+
+
+async def _port(stderr: asyncio.StreamReader) -> int:
+    async with asyncio.timeout(START_LIMIT_S):
+        while not (line := await stderr.readline()).startswith(b"DevTools listening on "):
+            assert line, "chromium ended before it listened"
+    return int(line.decode().split(":")[2].split("/")[0])
+
+
+def _tab(port: int) -> str:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/json/list", timeout=START_LIMIT_S) as answer:
+        tabs = json.load(answer)
+    address: str = next(tab for tab in tabs if tab["type"] == "page")["webSocketDebuggerUrl"]
+    return address

@@ -1,0 +1,93 @@
+"""Parts of the panel that need no server: settings, token, what differs, deploys by their steps, the age of a status."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bus import Clock, Control, Mode, SettingsError, SlotControl, Step, load_settings, open_bus, write_status
+from panel import PanelSettings, StartError, Views, load_token
+from panel.record import difference
+from panel.views import group_deploys
+from tests.unit.panel.running import make_status
+
+
+class HandClock(Clock):
+    """A clock that is set by hand."""
+
+    boot_id = "boot"
+
+    def __init__(self) -> None:
+        self.wall, self.boot = 1_800_000_000_000, 5_000
+
+    def boot_ms(self) -> int:
+        return self.boot
+
+    def wall_ms(self) -> int:
+        return self.wall
+
+
+def test_the_token_is_made_once_for_its_owner_alone(tmp_path: Path) -> None:
+    """The first start makes it with mode 0600, later starts read the same."""
+    path = tmp_path / "run" / "token"
+    token = load_token(path)
+    assert len(token) >= 32
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert load_token(path) == token
+    assert [file.name for file in path.parent.iterdir()] == ["token"]
+
+
+@pytest.mark.parametrize(("content", "mode", "says"), [("a" * 43, 0o644, "chmod 600"), ("short", 0o600, "32 to 200")])
+def test_a_token_that_others_can_read_or_guess_is_refused(tmp_path: Path, content: str, mode: int, says: str) -> None:
+    """Such a file is never used, and the message says what to do."""
+    path = tmp_path / "token"
+    path.write_text(content)
+    path.chmod(mode)
+    with pytest.raises(StartError, match=says):
+        load_token(path)
+
+
+def test_other_addresses_than_loopback_need_a_declared_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """PANEL_HOST=0.0.0.0 is refused, by name, until PANEL_BEHIND_PROXY=true declares a proxy."""
+    monkeypatch.setenv("PANEL_HOST", "0.0.0.0")
+    with pytest.raises(SettingsError, match=r"PANEL_HOST: .*PANEL_BEHIND_PROXY=true"):
+        load_settings(PanelSettings)
+    monkeypatch.setenv("PANEL_BEHIND_PROXY", "true")
+    assert load_settings(PanelSettings).host == "0.0.0.0"
+
+
+def test_a_record_holds_what_changed_and_nothing_else() -> None:
+    """One slot switched off shows as that slot, before and after."""
+    before = Control(generation=4, by="a", slots={"BTC-5m": SlotControl(), "ETH-5m": SlotControl()})
+    off = {**before.slots, "ETH-5m": SlotControl(enabled=False)}
+    old, new = difference(before, before.changed(generation=5, by="b", slots=off))
+    assert old == {"slots": {"ETH-5m": {"enabled": True, "max_order": None}}}
+    assert new == {"slots": {"ETH-5m": {"enabled": False, "max_order": None}}}
+    assert difference(before, before.changed(mode=Mode.PAUSE)) == ({"mode": "run"}, {"mode": "pause"})
+
+
+@given(order=st.lists(st.sampled_from("abc"), max_size=30))
+def test_no_step_of_a_deploy_is_lost_when_deploys_interleave(order: list[str]) -> None:
+    """Every step stands once, under its deploy, in order; the deploy that began last comes first."""
+    steps = [Step(deploy=deploy, step=f"s{index}", time_ms=index) for index, deploy in enumerate(order)]
+    deploys = group_deploys(steps)
+    assert [one.deploy for one in deploys] == list(reversed(dict.fromkeys(order)))
+    assert {one.deploy: list(one.steps) for one in deploys} == {
+        name: [step for step in steps if step.deploy == name] for name in order
+    }
+
+
+def test_a_wall_clock_that_is_set_back_does_not_make_an_old_status_young(tmp_path: Path) -> None:
+    """The age of a status that stands still grows with the panel's own clock."""
+    bus, clock = open_bus(tmp_path), HandClock()
+    views = Views(bus, clock)
+    write_status(bus, make_status(now_ms=clock.wall), 1, clock.wall)
+    assert views.status().age_ms == 0
+    clock.wall -= 3_600_000
+    clock.boot += 4_000
+    assert views.status().age_ms == 4_000
+    write_status(bus, make_status(now_ms=clock.wall), 2, clock.wall)
+    assert views.status().age_ms == 0
