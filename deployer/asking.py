@@ -1,0 +1,93 @@
+"""What is asked for: requests on the bus, and the branch's newest commit. Pure; one answer a decision."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from deployer.deploys import Deploy
+from deployer.observed import Actions, Asked, Now, Observed, Record, RemoveRequest, step_of
+
+
+def answer(seen: Observed, now: Now) -> Actions:
+    """Answer the oldest request that can be answered now."""
+    for asked in seen.requests:
+        if asked.id in seen.history.answered:
+            return (RemoveRequest(asked.id),)
+    for asked in seen.requests:
+        return _answer_one(asked, seen, now)
+    return ()
+
+
+def _answer_one(asked: Asked, seen: Observed, now: Now) -> Actions:
+    deploy, request = seen.history.open, asked.request
+    if asked.problem is not None or request is None:
+        return _say(asked, deploy, f"refused: {asked.problem}")
+    if request.action == "approve":
+        return _say(asked, deploy, "nothing waits for an approval")
+    if request.action == "cancel":
+        if deploy is None:
+            return _say(asked, None, "nothing is being deployed")
+        if not _can_cancel(deploy, seen):
+            return _say(asked, deploy, "it was handed over already; ask for a rollback instead")
+        return cancel(deploy, f"cancelled by {request.by}", asked.id)
+    if request.action == "rollback" and not request.ref and deploy is not None:
+        return _back_out(asked, deploy, request.by, seen)
+    sha = asked.sha if request.ref or request.action == "deploy" else seen.history.previous_sha
+    if sha is None:
+        return _say(asked, deploy, "refused: there is no earlier confirmed commit to go back to")
+    if deploy is not None and deploy.sha == sha:
+        return _say(asked, deploy, f"{sha[:7]} is being deployed already", now=request.now)
+    if deploy is not None:
+        # Past the handover it is a matter of a few polls: the request waits for the verdict.
+        return cancel(deploy, f"superseded: {request.by} asked for {sha[:7]}") if _can_cancel(deploy, seen) else ()
+    if sha == seen.confirmed_sha:
+        return _say(asked, None, f"{sha[:7]} runs already")
+    data = {"cause": request.action, "now": request.now, "ref": request.ref}
+    return (_queue(sha, now, by=request.by, text=f"{request.by} asked for it", request=asked.id, data=data),)
+
+
+def _back_out(asked: Asked, deploy: Deploy, by: str, seen: Observed) -> Actions:
+    """A rollback in the middle of a deploy goes back to what was confirmed before it."""
+    if _can_cancel(deploy, seen):
+        return cancel(deploy, f"cancelled: {by} asked for a rollback", asked.id)
+    if seen.confirmed_sha is None:
+        return _say(asked, deploy, "refused: there is no earlier confirmed commit to go back to")
+    if deploy.has("taking-back"):
+        return _say(asked, deploy, "the lease is being taken back already")
+    if deploy.has("taken"):
+        return (step_of(deploy, "taking-back", f"{by} asked for a rollback", request=asked.id),)
+    return ()  # it is being handed over: wait until somebody has the lease
+
+
+def notice_branch(seen: Observed, now: Now) -> Actions:
+    """Queue the branch's newest commit, once for every time that it becomes the newest."""
+    sha, deploy = seen.target, seen.history.open
+    if sha is None or sha == seen.history.last_tip:
+        return ()
+    if deploy is not None:
+        if deploy.sha == sha or not _can_cancel(deploy, seen):
+            return ()
+        return cancel(deploy, f"superseded: {sha[:7]} is newer")
+    if sha == seen.confirmed_sha:
+        return ()
+    data = {"cause": "branch", "ref": seen.branch, "subject": seen.subject}
+    return (_queue(sha, now, by=f"branch {seen.branch}", text=seen.subject or "a new commit", data=data),)
+
+
+def _can_cancel(deploy: Deploy, seen: Observed) -> bool:
+    """Whether it was not handed over yet. The very first one may go at any time: there is nothing to take back to."""
+    return seen.confirmed_sha is None or not (deploy.has("handover") or deploy.has("taken"))
+
+
+def cancel(deploy: Deploy, text: str, request: str = "") -> Actions:
+    """Give up a deploy; its candidate is removed by `fleet`."""
+    return (step_of(deploy, "cancelled", text, request=request),)
+
+
+def _queue(sha: str, now: Now, *, by: str, text: str, request: str = "", data: dict[str, Any]) -> Record:
+    return Record(f"{now.wall_ms}-{sha[:7]}", "queued", text, sha, by, request, data=data)
+
+
+def _say(asked: Asked, deploy: Deploy | None, text: str, *, now: bool = False) -> Actions:
+    """Answer a request. now: it also hurries the deploy that it is about."""
+    return (Record(deploy.id if deploy else "", "answered", text, request=asked.id, data={"now": True} if now else {}),)

@@ -1,0 +1,201 @@
+"""Makes a commit ready to run as a process: its tree, the environment of its lock file, and a try whether it can start.
+
+A build never disturbs the trader: lowest priority for CPU and disk, a time limit, and everything is ended with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import shlex
+import shutil
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from bus import sync_directory
+from deployer.errors import BuildError, RepositoryError
+from deployer.repository import Repository
+
+CHECK_LIMIT_S = 60.0
+OUTPUT_LINES = 20
+LOCK_FILE = "requirements.lock"
+_READY = ".ready"
+
+
+class Builder:
+    """Trees in `trees/SHA`, environments in `envs/HASH` under one folder.
+
+    Args:
+        python: run everything with this interpreter and make no environments; None to make them.
+        command, check: arguments for Python that run a bot, and that only try it.
+        limit_s: for one build.
+    """
+
+    def __init__(
+        self, repository: Repository, folder: Path, *, python: Path | None, command: str, check: str, limit_s: float
+    ) -> None:
+        self._repository = repository
+        self._trees, self._envs = folder / "trees", folder / "envs"
+        self._python = python
+        self._command, self._check = shlex.split(command), shlex.split(check)
+        self._limit_s = limit_s
+
+    def tree(self, sha: str) -> Path:
+        """Where a commit's files are."""
+        return self._trees / sha
+
+    def command(self, sha: str) -> list[str]:
+        """What runs a bot of a built commit."""
+        return [str(self._interpreter(sha)), *self._command]
+
+    def built(self) -> frozenset[str]:
+        """The commits whose tree was checked and whose environment is there."""
+        if not self._trees.is_dir():
+            return frozenset()
+        return frozenset(tree.name for tree in self._trees.iterdir() if self._is_ready(tree))
+
+    async def build(self, sha: str) -> None:
+        """Make tree and environment and try the commit. Raises BuildError."""
+        if sha in self.built():
+            return
+        try:
+            async with asyncio.timeout(self._limit_s):
+                await self._extract(sha)
+                if self._python is None:
+                    await self._make_environment(self.tree(sha))
+                await self._try(sha)
+        except TimeoutError as error:
+            raise BuildError(f"the build was not ready within {self._limit_s:g} s (DEPLOYER_BUILD_LIMIT)") from error
+        except OSError as error:
+            raise BuildError(f"the build could not write or run something: {error}") from error
+        # The mark names the environment, so that looking for what is built reads no lock file.
+        (self.tree(sha) / _READY).write_text(self._env(self.tree(sha)).name if self._python is None else "")
+
+    def prune(self, keep: frozenset[str], newest: int) -> None:
+        """Remove all trees but `keep` and the newest few, and the environments that no tree uses any more."""
+        trees = sorted(self._trees.iterdir(), key=lambda path: path.stat().st_mtime) if self._trees.is_dir() else []
+        spare = [tree for tree in trees if tree.name not in keep]
+        for tree in spare[: max(0, len(spare) - newest)]:
+            shutil.rmtree(tree, ignore_errors=True)
+        if self._python is None and self._envs.is_dir():
+            used = {self._env(tree).name for tree in self._trees.iterdir()}
+            for env in self._envs.iterdir():
+                if env.name not in used:
+                    shutil.rmtree(env, ignore_errors=True)
+
+    async def _extract(self, sha: str) -> None:
+        tree = self.tree(sha)
+        if tree.exists():
+            return
+        self._trees.mkdir(parents=True, exist_ok=True)
+        fresh = self._trees / f".{sha}.new"
+        shutil.rmtree(fresh, ignore_errors=True)  # left over by a deployer that died in the middle
+        fresh.mkdir()
+        try:
+            await self._repository.archive(sha, fresh)
+        except RepositoryError as error:
+            raise BuildError(f"the commit's files could not be had from git: {error}") from error
+        fresh.rename(tree)
+        sync_directory(self._trees)
+
+    async def _make_environment(self, tree: Path) -> None:
+        if not (tree / LOCK_FILE).is_file():
+            raise BuildError(
+                f"the commit has no {LOCK_FILE}; expected the bot's locked dependencies at the top of the repository"
+            )
+        env = self._env(tree)
+        if (env / _READY).exists():
+            return
+        # Environments cannot be moved, so it is made in place and counts only with its mark.
+        self._envs.mkdir(parents=True, exist_ok=True)
+        uv = [sys.executable, "-m", "uv", "--quiet", "--no-progress"]
+        await self._run(
+            [*uv, "venv", "--clear", "--python", sys.executable, str(env)], tree, "an environment could not be made"
+        )
+        await self._run(
+            [
+                *uv,
+                "pip",
+                "sync",
+                "--require-hashes",
+                "--allow-empty-requirements",
+                "--python",
+                _python_of(env),
+                LOCK_FILE,
+            ],
+            tree,
+            f"the packages of {LOCK_FILE} could not be installed",
+        )
+        (env / _READY).touch()
+
+    async def _try(self, sha: str) -> None:
+        """Compile what runs, so that a syntax error anywhere in it fails here, then import it."""
+        tree, python = self.tree(sha), str(self._interpreter(sha))
+        packages = [name for name in (_module(self._command), "bus") if name and (tree / name).is_dir()]
+        if packages:
+            await self._run([python, "-m", "compileall", "-q", *packages], tree, "the code does not compile")
+        await self._run([python, *self._check], tree, "the bot cannot be imported", CHECK_LIMIT_S)
+
+    async def _run(self, command: Sequence[str], directory: Path, failed: str, limit_s: float | None = None) -> None:
+        process = await asyncio.create_subprocess_exec(
+            *_gently(command),
+            cwd=directory,
+            env={name: value for name, value in os.environ.items() if name not in ("VIRTUAL_ENV", "PYTHONPATH")},
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            async with asyncio.timeout(limit_s):
+                out, _ = await process.communicate()
+        except TimeoutError as error:
+            raise BuildError(f"{failed}: `{_short(command)}` did not end within {limit_s:g} s") from error
+        finally:
+            if process.returncode is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                await process.wait()
+        if process.returncode != 0:
+            lines = out.decode("utf-8", "replace").strip().splitlines()[-OUTPUT_LINES:]
+            reason = lines[-1].strip() if lines else f"exit code {process.returncode}"
+            raise BuildError(f"{failed}: {reason}", "\n".join(lines))
+
+    def _is_ready(self, tree: Path) -> bool:
+        try:
+            env = (tree / _READY).read_text()
+        except OSError:
+            return False
+        return self._python is not None or bool(env and (self._envs / env / _READY).exists())
+
+    def _interpreter(self, sha: str) -> Path:
+        # Not resolved: an environment's python is a link, and what it links to knows nothing of the environment.
+        return self._python.absolute() if self._python is not None else Path(_python_of(self._env(self.tree(sha))))
+
+    def _env(self, tree: Path) -> Path:
+        try:
+            locked = (tree / LOCK_FILE).read_bytes()
+        except OSError:
+            locked = b""
+        return (self._envs / hashlib.sha256(sys.version.encode() + locked).hexdigest()[:16]).absolute()
+
+
+def _python_of(env: Path) -> str:
+    return str(env / "bin" / "python")
+
+
+def _module(command: Sequence[str]) -> str:
+    return command[1].split(".")[0] if len(command) > 1 and command[0] == "-m" else ""
+
+
+def _gently(command: Sequence[str]) -> list[str]:
+    gently = ["nice", "-n", "19"] if shutil.which("nice") else []
+    if shutil.which("ionice"):
+        gently += ["ionice", "-c", "3"]
+    return [*gently, *command]
+
+
+def _short(command: Sequence[str]) -> str:
+    return " ".join(Path(part).name if part.startswith("/") else part for part in command)[:100]

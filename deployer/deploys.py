@@ -1,0 +1,151 @@
+"""Deploys, folded from the steps of the history. Pure.
+
+A deploy's steps: queued, building, built, started, healthy, handover (one for every request), taken, then confirmed and
+retired; or taking-back and taken-back; it ends as confirmed, failed or cancelled. `answered` is the answer to a request.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from bus import Step
+
+KEEP = 300
+Cause = Literal["branch", "deploy", "rollback"]
+VERDICTS = ("confirmed", "failed", "cancelled")
+
+
+@dataclass(frozen=True, slots=True)
+class Deploy:
+    """One deploy with its steps, oldest first."""
+
+    id: str
+    steps: tuple[Step, ...]
+
+    @property
+    def sha(self) -> str:
+        """The commit."""
+        return self.steps[0].sha
+
+    @property
+    def cause(self) -> str:
+        """branch: a commit to it; deploy, rollback: a person's request."""
+        return str(self.steps[0].data.get("cause", "branch"))
+
+    @property
+    def began_ms(self) -> int:
+        """UTC ms."""
+        return self.steps[0].time_ms
+
+    @property
+    def phase(self) -> str:
+        """The newest step's name; answers to requests are none."""
+        return next((step.step for step in reversed(self.steps) if step.step != "answered"), "queued")
+
+    @property
+    def verdict(self) -> str | None:
+        """confirmed, failed or cancelled; None while it is open."""
+        return next((step.step for step in self.steps if step.step in VERDICTS), None)
+
+    @property
+    def why(self) -> str:
+        """What its verdict says; empty while it is open."""
+        return next((step.text for step in self.steps if step.step in VERDICTS), "")
+
+    @property
+    def is_hurried(self) -> bool:
+        """Whether it waits for no snipe window."""
+        return self.cause == "rollback" or any(step.data.get("now") for step in self.steps)
+
+    @property
+    def handovers(self) -> tuple[str, ...]:
+        """The ids of its handover requests."""
+        return tuple(step.request for step in self.steps if step.step == "handover")
+
+    def first(self, name: str) -> Step | None:
+        """The first step of that name."""
+        return next((step for step in self.steps if step.step == name), None)
+
+    def has(self, name: str) -> bool:
+        """Whether it came to that step."""
+        return self.first(name) is not None
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """The newest deploys, oldest first, and the ids of the requests that were answered."""
+
+    deploys: tuple[Deploy, ...] = ()
+    answered: frozenset[str] = frozenset()
+
+    @property
+    def open(self) -> Deploy | None:
+        """The deploy that has no verdict yet; there is at most one."""
+        return next((deploy for deploy in reversed(self.deploys) if deploy.verdict is None), None)
+
+    @property
+    def confirmed(self) -> Deploy | None:
+        """The newest confirmed deploy."""
+        return next((deploy for deploy in reversed(self.deploys) if deploy.verdict == "confirmed"), None)
+
+    @property
+    def previous_sha(self) -> str | None:
+        """The commit that was confirmed before the present one."""
+        present = self.confirmed
+        if present is None:
+            return None
+        return next((d.sha for d in reversed(self.deploys) if d.verdict == "confirmed" and d.sha != present.sha), None)
+
+    @property
+    def last_tip(self) -> str | None:
+        """The commit of the newest deploy that was made because of the branch."""
+        return next((deploy.sha for deploy in reversed(self.deploys) if deploy.cause == "branch"), None)
+
+    def failed_before(self, deploy: Deploy) -> str | None:
+        """Why an earlier deploy of the same commit failed, if none of it was confirmed since."""
+        for earlier in reversed(self.deploys):
+            if earlier.sha == deploy.sha and earlier.id != deploy.id and earlier.verdict in ("confirmed", "failed"):
+                return earlier.why if earlier.verdict == "failed" else None
+        return None
+
+    def find(self, deploy_id: str) -> Deploy | None:
+        """A deploy by its id."""
+        return next((deploy for deploy in reversed(self.deploys) if deploy.id == deploy_id), None)
+
+    def with_step(self, step: Step) -> History:
+        """The history after one more step."""
+        answered = self.answered
+        if step.request and step.step != "handover":
+            answered |= {step.request}
+        deploys = self.deploys
+        for place in range(len(deploys) - 1, -1, -1):
+            if deploys[place].id == step.deploy:
+                longer = replace(deploys[place], steps=(*deploys[place].steps, step))
+                deploys = (*deploys[:place], longer, *deploys[place + 1 :])
+                break
+        else:
+            if step.step == "queued":
+                deploys = _bounded((*deploys, Deploy(step.deploy, (step,))))
+        return History(deploys, answered)
+
+
+def fold(steps: Iterable[Step]) -> History:
+    """The history that these steps tell. A step of a deploy whose beginning was cut off is left out."""
+    history = History()
+    for step in steps:
+        history = history.with_step(step)
+    return history
+
+
+def _bounded(deploys: tuple[Deploy, ...]) -> tuple[Deploy, ...]:
+    """Without the oldest one when there are too many; what runs and what rollback needs are never dropped."""
+    if len(deploys) <= KEEP:
+        return deploys
+    history = History(deploys)
+    present, previous = history.confirmed, history.previous_sha
+    for place, deploy in enumerate(deploys):
+        if deploy != present and deploy.sha != previous:
+            return (*deploys[:place], *deploys[place + 1 :])
+    return deploys

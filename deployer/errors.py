@@ -1,0 +1,49 @@
+"""Everything that may go wrong in the deployer.
+
+DeployerError
+├── StartError              a command cannot do its work as it was called: one line, exit code 2
+├── RepositoryError         the checkout, the branch or a commit cannot be read
+├── BuildError              a commit could not be made ready to run
+└── RuntimeFailedError      the runtime could not start, stop or list units
+    └── EngineRefusedError  the Docker Engine answered with an error
+"""
+
+from __future__ import annotations
+
+
+class DeployerError(Exception):
+    """Root of the deployer's errors; the text is one line for people."""
+
+
+class StartError(DeployerError):
+    """The command cannot run like this."""
+
+
+class RepositoryError(DeployerError):
+    """Git cannot answer."""
+
+
+class BuildError(DeployerError):
+    """A commit could not be made ready to run.
+
+    Attributes: output, the last lines of what failed, for people.
+    """
+
+    def __init__(self, text: str, output: str = "") -> None:
+        super().__init__(text)
+        self.output = output
+
+
+class RuntimeFailedError(DeployerError):
+    """The runtime could not do what it was asked to."""
+
+
+class EngineRefusedError(RuntimeFailedError):
+    """The Docker Engine refused.
+
+    Attributes: status, the HTTP status of its answer: 404 for what is not there, 409 for what its state does not allow.
+    """
+
+    def __init__(self, text: str, status: int) -> None:
+        super().__init__(text)
+        self.status = status

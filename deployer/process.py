@@ -1,0 +1,149 @@
+"""The process runtime: one tree a commit, one environment a lock file, one process a bot.
+
+State in DEPLOYER_DIR: `trees/`, `envs/` (builder), `units/` (spawn: labels, pid, life-long lock), `logs/UNIT.log`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import signal
+from collections.abc import Mapping
+from pathlib import Path
+
+from bus import Bus, Clock
+from deployer.builder import Builder
+from deployer.errors import RuntimeFailedError
+from deployer.runtime import Start, Unit
+from deployer.spawn import Children, Entry, last_lines
+
+KEEP_LOGS = 50
+_PASSED_ON = ("BOT_", "BUS_")
+_NEEDED = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "SSL_CERT_FILE", "SSL_CERT_DIR")
+
+
+class ProcessRuntime:
+    """Runs bots as processes of this machine (see runtime.Runtime)."""
+
+    name = "process"
+
+    def __init__(
+        self, builder: Builder, folder: Path, bus: Bus, clock: Clock, *, keep: int, environment: Mapping[str, str]
+    ) -> None:
+        """environment: the deployer's own; what starts with BOT_ or BUS_ is passed on to the bots."""
+        self._builder, self._bus, self._clock, self._keep = builder, bus, clock, keep
+        self._children = Children(folder / "units")
+        self._logs = folder / "logs"
+        self._environment = environment
+
+    async def built(self) -> frozenset[str]:
+        """The commits that can be started."""
+        return self._builder.built()
+
+    async def build(self, sha: str) -> None:
+        """Make a commit ready. Raises BuildError."""
+        await self._builder.build(sha)
+
+    async def start(self, what: Start) -> str:
+        """Start a bot in a session of its own; it survives the deployer. Raises RuntimeFailedError."""
+        name = f"bot-{what.color}-{what.sha[:7]}-{secrets.token_hex(3)}"
+        labels = {
+            "sha": what.sha,
+            "color": what.color,
+            "deploy_id": what.deploy_id,
+            "bus": str(self._bus.directory),
+            "boot_id": self._clock.boot_id,
+            "started_ms": self._clock.boot_ms(),
+            "stopping": False,
+        }
+        try:
+            self._children.start(
+                name,
+                self._builder.command(what.sha),
+                environment=self._bot_environment(what, name),
+                directory=self._builder.tree(what.sha),
+                log=self._logs / f"{name}.log",
+                facts=labels,
+            )
+        except OSError as error:
+            raise RuntimeFailedError(f"a bot of {what.sha[:7]} could not be started: {error}") from error
+        return name
+
+    async def stop(self, unit: str) -> None:
+        """SIGTERM; noted first, so that an end after it is never taken for a death."""
+        for entry in self._children.entries():
+            if entry.name == unit and not entry.facts.get("stopping"):
+                self._children.remember(unit, {**entry.facts, "stopping": True})
+        self._children.signal(unit, signal.SIGTERM)
+
+    async def kill(self, unit: str) -> None:
+        """SIGKILL; works on a paused process as well."""
+        self._children.signal(unit, signal.SIGKILL)
+
+    async def remove(self, unit: str) -> None:
+        """Forget an ended unit. Raises RuntimeFailedError when it runs."""
+        if self._children.is_running(unit):
+            raise RuntimeFailedError(f"unit {unit} still runs; only an ended one can be removed")
+        self._children.forget(unit)
+
+    async def units(self) -> tuple[Unit, ...]:
+        """All units of this bus, oldest first."""
+        entries = [entry for entry in self._children.entries() if entry.facts.get("bus") == str(self._bus.directory)]
+        units = []
+        for entry in entries:
+            if not entry.running and not self._children.has_run(entry.name):
+                self._children.forget(entry.name)  # a deployer died before it could start this one
+            else:
+                units.append(self._unit(entry))
+        return tuple(sorted(units, key=lambda unit: unit.started_ms))
+
+    async def logs(self, unit: str, lines: int) -> str:
+        """The last lines of a unit's log."""
+        return last_lines(self._logs / f"{unit}.log", lines)
+
+    async def prune(self, keep: frozenset[str]) -> None:
+        """Remove old trees, environments and logs."""
+        units = await self.units()
+        in_use = keep | {unit.sha for unit in units}
+        await asyncio.to_thread(self._prune, in_use, {f"{unit.name}.log" for unit in units})
+
+    def _prune(self, keep: frozenset[str], known: set[str]) -> None:
+        self._builder.prune(keep, self._keep)
+        if not self._logs.is_dir():
+            return
+        logs = sorted(self._logs.glob("*.log"), key=lambda path: path.stat().st_mtime)
+        for log in logs[:-KEEP_LOGS]:
+            if log.name not in known:
+                log.unlink(missing_ok=True)
+
+    def _unit(self, entry: Entry) -> Unit:
+        facts = entry.facts
+        # Boot times of an earlier run of the kernel do not compare: such a unit counts as old.
+        started = facts.get("started_ms", 0) if facts.get("boot_id") == self._clock.boot_id else 0
+        return Unit(
+            name=entry.name,
+            sha=str(facts.get("sha", "")),
+            color=str(facts.get("color", "")),
+            deploy_id=str(facts.get("deploy_id", "")),
+            started_ms=int(started),
+            running=entry.running,
+            stopping=bool(facts.get("stopping")),
+        )
+
+    def _bot_environment(self, what: Start, name: str) -> dict[str, str]:
+        passed = {
+            key: value for key, value in self._environment.items() if key.startswith(_PASSED_ON) or key in _NEEDED
+        }
+        for key, value in passed.items():
+            # The bot runs in its commit's tree: a file named relative to here must be found from there.
+            if key.startswith("BOT_") and key.endswith("_FILE") and value:
+                passed[key] = str(Path(value).absolute())
+        return {
+            **passed,
+            "BUS_DIR": str(self._bus.directory),
+            "BOT_COLOR": what.color,
+            "BOT_SHA": what.sha,
+            "BOT_UNIT": name,
+            "BOT_DEPLOY_ID": what.deploy_id,
+            "PYTHONUNBUFFERED": "1",
+        }

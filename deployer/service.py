@@ -1,0 +1,290 @@
+"""The deployer at work: look, decide, act, again and again. All that it decides is in `rollout` and `fleet`."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any
+
+from bus import (
+    Bus,
+    BusError,
+    Clock,
+    Log,
+    Step,
+    append_step,
+    forget_instance,
+    read_steps,
+    remove_request,
+    write_handover,
+)
+from deployer.deploys import History, fold
+from deployer.errors import BuildError, DeployerError, RuntimeFailedError
+from deployer.look import Look
+from deployer.observed import (
+    Action,
+    Build,
+    Forget,
+    KillUnit,
+    Now,
+    Observed,
+    Policy,
+    Record,
+    RemoveRequest,
+    RemoveUnit,
+    StartUnit,
+    StopUnit,
+    WriteHandover,
+)
+from deployer.repository import Repository
+from deployer.rollout import decide
+from deployer.runtime import Runtime, Start
+from deployer.signs import Probe
+from deployer.state import State, write_state
+from deployer.watch import BranchWatch
+
+LOOK_EVERY_S = 0.15
+ACTION_LIMIT_S = 5.0
+START_LIMIT_S = 60.0
+RETRY_FAILED_MS = 30_000
+LAST_WORDS = 20
+
+
+class Deployer:
+    """Runs until `stop`; the bots go on without it.
+
+    Args:
+        folder: where it writes its state for `deployer status`.
+    """
+
+    def __init__(
+        self,
+        *,
+        bus: Bus,
+        clock: Clock,
+        repository: Repository,
+        branch: BranchWatch,
+        runtime: Runtime,
+        policy: Policy,
+        folder: Path,
+        log: Log,
+    ) -> None:
+        self._bus, self._clock, self._repository, self._branch = bus, clock, repository, branch
+        self._runtime, self._policy, self._folder, self._log = runtime, policy, folder, log
+        self._history: History = fold(read_steps(bus))
+        self._failures: dict[str, tuple[str, str, int]] = {}  # sha: why, the last lines, when (boot ms)
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._hint = asyncio.Event()
+        self._stopping = False
+        self._state: State | None = None
+        self._died: set[str] = set()
+        self._probe = Probe(bus, clock)
+        self._look = Look(bus, clock, repository, runtime, self._probe, log)
+
+    def stop(self) -> None:
+        """End the loop; the bots are left alone."""
+        self._stopping = True
+        self.wake()
+
+    def wake(self) -> None:
+        """Something changed: look now."""
+        self._hint.set()
+
+    async def run(self) -> None:
+        """Until stopped. Raises what ended a task that must not end."""
+        beside = [
+            asyncio.create_task(self._probe.run(), name="probe"),
+            asyncio.create_task(self._branch.run(), name="branch"),
+        ]
+        try:
+            while not self._stopping:
+                for task in beside:
+                    if task.done():
+                        task.result()  # it never ends by itself: raise what ended it
+                acted = await self._round()
+                if not acted:
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(LOOK_EVERY_S):
+                            await self._hint.wait()
+                self._hint.clear()
+        finally:
+            for task in [*beside, *self._tasks.values()]:
+                task.cancel()
+            await asyncio.gather(*beside, *self._tasks.values(), return_exceptions=True)
+
+    async def _round(self) -> bool:
+        """One look and what follows from it; whether something was done. What fails is tried again by the next one."""
+        try:
+            now = Now(self._clock.boot_ms(), self._clock.boot_id, self._clock.wall_ms())
+            seen = await self._look.observe(self._history, self._branch, self._failed(now), self._busy(), now)
+            self._cancel_builds(seen)
+            self._note_deaths(seen)
+            self._publish(seen, problem=None)
+            actions = decide(seen, now, self._policy)
+            for action in actions:
+                async with asyncio.timeout(ACTION_LIMIT_S):
+                    await self._act(action)
+        except (BusError, RuntimeFailedError, OSError, TimeoutError) as error:
+            text = str(error) or f"an action did not end within {ACTION_LIMIT_S:g} s"
+            if self._state is None or self._state.problem != text:
+                self._log.error("round_failed", reason=text, bots="go on")
+            self._publish(None, problem=text)
+            return False
+        return bool(actions)
+
+    # --- acting
+
+    async def _act(self, action: Action) -> None:
+        match action:
+            case Record():
+                await self._record(action)
+            case RemoveRequest(id=request):
+                remove_request(self._bus, request)
+            case Build(sha=sha):
+                self._begin(f"build:{sha}", self._build(sha))
+            case StartUnit(what=what):
+                self._begin("start", self._start(what))
+            case WriteHandover(handover=handover):
+                write_handover(
+                    self._bus, handover, writer="deployer", sequence=self._clock.wall_ms(), clock=self._clock
+                )
+                self._log.info(
+                    "handover_written", wanted=handover.wanted, request=handover.request_id, retired=handover.retired
+                )
+            case StopUnit(unit=unit):
+                self._log.info("unit_asked_to_stop", unit=unit)
+                await self._runtime.stop(unit)
+            case KillUnit(unit=unit, reason=reason):
+                self._log.error("unit_killed", unit=unit, reason=reason)
+                await self._runtime.kill(unit)
+            case RemoveUnit(unit=unit):
+                await self._runtime.remove(unit)
+            case Forget(instance=instance):
+                forget_instance(self._bus, instance)
+
+    async def _record(self, record: Record) -> None:
+        data = dict(record.data)
+        if record.words_of and (words := await self._runtime.logs(record.words_of, LAST_WORDS)):
+            data["last_words"] = words.splitlines()
+        if record.step == "failed" and record.sha in self._failures and (output := self._failures[record.sha][1]):
+            data["output"] = output.splitlines()
+        deploy = self._history.find(record.deploy)
+        now_ms = self._clock.wall_ms()
+        step = Step(
+            deploy=record.deploy,
+            step=record.step,
+            time_ms=now_ms,
+            sha=record.sha,
+            by=record.by,
+            text=record.text,
+            ms=max(0, now_ms - deploy.began_ms) if deploy is not None else None,
+            request=record.request,
+            instance=record.instance,
+            data=data,
+        )
+        append_step(self._bus, step)
+        self._history = self._history.with_step(step)
+        write = self._log.error if step.step in ("failed", "taking-back") else self._log.info
+        write("deploy_step", deploy=step.deploy, step=step.step, sha=step.sha[:12], text=step.text, ms=step.ms)
+        if step.step == "queued":
+            self._failures.pop(step.sha, None)
+        if step.step in ("confirmed", "failed", "cancelled") and "prune" not in self._tasks:
+            self._begin("prune", self._prune())
+
+    async def _build(self, sha: str) -> None:
+        try:
+            await self._runtime.build(sha)
+        except BuildError as error:
+            self._fail(sha, f"the build failed: {error}", error.output)
+        except RuntimeFailedError as error:
+            self._fail(sha, f"the build failed: {error}", "")
+
+    async def _start(self, what: Start) -> None:
+        try:
+            async with asyncio.timeout(START_LIMIT_S):
+                unit = await self._runtime.start(what)
+            self._log.info("unit_started", unit=unit, sha=what.sha[:12], color=what.color, deploy=what.deploy_id)
+        except RuntimeFailedError as error:
+            self._fail(what.sha, f"it could not be started: {error}", "")
+        except TimeoutError:
+            self._fail(what.sha, f"it could not be started within {START_LIMIT_S:g} s", "")
+
+    async def _prune(self) -> None:
+        history = self._history
+        wanted = (history.confirmed, history.open)
+        keep = {deploy.sha for deploy in wanted if deploy is not None}
+        if history.previous_sha is not None:
+            keep.add(history.previous_sha)
+        try:
+            await self._runtime.prune(frozenset(keep))
+        except (OSError, DeployerError) as error:
+            self._log.warning("not_pruned", reason=str(error))
+
+    def _fail(self, sha: str, reason: str, output: str) -> None:
+        self._log.error("commit_failed", sha=sha[:12], reason=reason)
+        self._failures[sha] = (reason, output, self._clock.boot_ms())
+
+    # --- tasks
+
+    def _begin(self, key: str, work: Coroutine[Any, Any, None]) -> None:
+        """Run something long beside the loop; decide sees it as busy until it ended."""
+        task = asyncio.create_task(work, name=key)
+        self._tasks[key] = task
+
+        def ended(task: asyncio.Task[None]) -> None:
+            self._tasks.pop(key, None)
+            if not task.cancelled() and (error := task.exception()) is not None:
+                self._log.error("task_failed", task=key, reason=repr(error))
+                if key.startswith("build:"):
+                    self._fail(key.removeprefix("build:"), f"the build failed: {error!r}", "")
+            self.wake()
+
+        task.add_done_callback(ended)
+
+    def _busy(self) -> frozenset[str]:
+        return frozenset(self._tasks)
+
+    def _failed(self, now: Now) -> dict[str, str]:
+        """Failures; what shall run is tried again after a while, what is deployed is not."""
+        deploy = self._history.open
+        for sha, (_, _, since_ms) in list(self._failures.items()):
+            if now.boot_ms - since_ms > RETRY_FAILED_MS and (deploy is None or deploy.sha != sha):
+                del self._failures[sha]
+        return {sha: reason for sha, (reason, _, _) in self._failures.items()}
+
+    def _cancel_builds(self, seen: Observed) -> None:
+        """A build that nobody waits for any more gives way."""
+        deploy = seen.history.open
+        wanted = {deploy.sha if deploy is not None else None, seen.confirmed_sha}
+        for key, task in self._tasks.items():
+            if key.startswith("build:") and key.removeprefix("build:") not in wanted:
+                task.cancel()
+
+    # --- what people see
+
+    def _note_deaths(self, seen: Observed) -> None:
+        ended = {unit.name for unit in seen.units if not unit.running and not unit.stopping}
+        for name in sorted(ended - self._died):
+            self._log.error("unit_died", unit=name)
+        self._died = ended
+
+    def _publish(self, seen: Observed | None, *, problem: str | None) -> None:
+        """State for `deployer status`, when it changed."""
+        state = State(
+            pid=os.getpid(),
+            repository=str(self._repository.path),
+            branch=self._branch.branch,
+            tip=self._branch.tip,
+            runtime=self._runtime.name,
+            problem=problem or self._branch.problem,
+            units=seen.units if seen is not None else (self._state.units if self._state is not None else ()),
+        )
+        if state != self._state:
+            self._state = state
+            try:
+                write_state(self._folder, state)
+            except OSError as error:
+                self._log.warning("state_not_written", reason=str(error))

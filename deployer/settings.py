@@ -1,0 +1,47 @@
+"""The deployer's settings (prefix DEPLOYER_)."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class DeployerSettings(BaseSettings):
+    """Times are seconds.
+
+    repository, branch: what is watched; the branch that is checked out when branch is empty. dir: the deployer's own state.
+    command, check: arguments for Python that run a bot, and that only try whether it can be imported.
+    python: run every commit with this interpreter instead of an environment made from its requirements.lock.
+    confirm_polls: healthy active polls until the old commit is retired; 0 retires it at once. spares: warm standbys.
+    runtime: what runs bots: process, or docker (in the deployer's own container alone). engine: the socket of its Engine.
+    healthy_timeout: from start to the first healthy poll. stuck_after: a bot that shows no sign of life for so long is
+    killed; with the kill it must stay under the venue's 10 s. keep: builds kept besides those in use.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="DEPLOYER_")
+
+    repository: Path = Path()
+    branch: str = ""
+    dir: Path = Path(".run/deployer")
+    runtime: Literal["process", "docker"] = "process"
+    engine: str = "unix:///var/run/docker.sock"
+    command: str = "-m bot"
+    check: str = "-m bot --version"
+    python: Path | None = None
+    confirm_polls: int = Field(default=3, ge=0, le=1000)
+    spares: int = Field(default=1, ge=0, le=3)
+    healthy_timeout: float = Field(default=120.0, gt=0, le=3600)
+    stuck_after: float = Field(default=6.0, ge=2, le=8)
+    keep: int = Field(default=5, ge=1, le=100)
+    build_limit: float = Field(default=600.0, gt=0, le=7200)
+
+    @field_validator("command", "check")
+    @classmethod
+    def _arguments(cls, value: str) -> str:
+        if not shlex.split(value):
+            raise ValueError("expected arguments for Python such as -m bot")
+        return value

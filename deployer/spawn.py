@@ -1,0 +1,151 @@
+"""Child processes that outlive their parent and are found again by the next one.
+
+Each has a folder entry of three files: NAME.lock, locked by the child for its whole life (the kernel's word on whether it
+runs: a reused pid can never be taken for it), NAME.pid, and NAME.json with what the caller wants to remember of it.
+The child inherits the locked descriptor, so there is no moment at which it runs and does not hold the lock.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+import signal
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bus import is_locked, write_atomically
+
+# $0 = pid file. The shell writes its own pid and becomes the program, so the pid is known even if the parent dies here.
+_LAUNCH = 'echo $$ > "$0" && exec "$@"'
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One child: its name, whether it runs, and what was remembered of it."""
+
+    name: str
+    running: bool
+    facts: Mapping[str, Any]
+
+
+class Children:
+    """The children that are remembered in one folder. Not thread-safe; one process at a time starts children in it."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._mine: dict[str, subprocess.Popen[bytes]] = {}
+
+    def start(
+        self,
+        name: str,
+        arguments: Sequence[str],
+        *,
+        environment: Mapping[str, str],
+        directory: Path,
+        log: Path,
+        facts: Mapping[str, Any],
+    ) -> None:
+        """Start a child in a session of its own, its output appended to `log`. Raises OSError."""
+        for folder in (self._folder, log.parent):
+            folder.mkdir(parents=True, exist_ok=True)
+        self._path(name, "pid").unlink(missing_ok=True)  # a name may be used again: never signal its former pid
+        self.remember(name, facts)
+        lock = os.open(self._path(name, "lock"), os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            with log.open("ab") as out:
+                self._mine[name] = subprocess.Popen(
+                    ["/bin/sh", "-c", _LAUNCH, str(self._path(name, "pid")), *arguments],
+                    cwd=directory,
+                    env=dict(environment),
+                    stdin=subprocess.DEVNULL,
+                    stdout=out,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                    pass_fds=(lock,),
+                )
+        finally:
+            os.close(lock)
+
+    def entries(self) -> list[Entry]:
+        """All children, ended ones too until they are forgotten, in the order of their names."""
+        self._reap()
+        if not self._folder.is_dir():
+            return []
+        names = sorted(path.stem for path in self._folder.glob("*.json") if not path.name.startswith("."))
+        return [Entry(name, self.is_running(name), self._facts(name)) for name in names]
+
+    def is_running(self, name: str) -> bool:
+        """Whether the child lives."""
+        return is_locked(self._path(name, "lock"))
+
+    def has_run(self, name: str) -> bool:
+        """Whether it ever ran: False when the parent died before it could start the child."""
+        return self._pid(name) is not None
+
+    def exit_code(self, name: str) -> int | None:
+        """How a child that this process started ended; None while it runs, or when another process started it."""
+        self._reap()
+        child = self._mine.get(name)
+        return child.returncode if child is not None else None
+
+    def signal(self, name: str, number: signal.Signals) -> bool:
+        """Send a signal if the child lives; whether it was sent. SIGKILL goes to all that it started, too."""
+        pid = self._pid(name)
+        if pid is None or not self.is_running(name):
+            return False
+        try:
+            if number is signal.SIGKILL:
+                os.killpg(pid, number)
+            else:
+                os.kill(pid, number)
+        except ProcessLookupError:
+            return False
+        return True
+
+    def remember(self, name: str, facts: Mapping[str, Any]) -> None:
+        """Replace what is remembered of a child. Raises OSError."""
+        write_atomically(self._path(name, "json"), json.dumps(dict(facts)).encode(), durable=True)
+
+    def forget(self, name: str) -> None:
+        """Remove the entry of a child that ended."""
+        for ending in ("json", "pid", "lock"):
+            self._path(name, ending).unlink(missing_ok=True)
+        self._mine.pop(name, None)
+
+    def _reap(self) -> None:
+        for child in self._mine.values():
+            child.poll()
+
+    def _pid(self, name: str) -> int | None:
+        try:
+            text = self._path(name, "pid").read_text().strip()
+        except OSError:
+            return None
+        return int(text) if re.fullmatch(r"[0-9]{1,9}", text) else None
+
+    def _facts(self, name: str) -> dict[str, Any]:
+        try:
+            found = json.loads(self._path(name, "json").read_bytes())
+        except (OSError, ValueError):
+            return {}
+        return found if isinstance(found, dict) else {}
+
+    def _path(self, name: str, ending: str) -> Path:
+        return self._folder / f"{name}.{ending}"
+
+
+def last_lines(log: Path, lines: int, max_bytes: int = 64 << 10) -> str:
+    """The end of a log; empty when there is none."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - max_bytes))
+            text = file.read(max_bytes).decode("utf-8", "replace")
+    except OSError:
+        return ""
+    return "\n".join(text.splitlines()[-lines:])

@@ -1,0 +1,134 @@
+"""Puts one deployer together and runs it until it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable
+
+from bus import Bus, Clock, FileLock, Logging, make_request, read_steps
+from deployer.builder import Builder
+from deployer.deploys import fold
+from deployer.docker import make_docker_runtime
+from deployer.docker_engine import Engine
+from deployer.errors import RepositoryError, StartError
+from deployer.observed import Policy
+from deployer.process import ProcessRuntime
+from deployer.repository import Repository
+from deployer.runtime import Runtime
+from deployer.service import Deployer
+from deployer.settings import DeployerSettings
+from deployer.watch import BranchWatch
+
+
+async def run(settings: DeployerSettings, bus: Bus, clock: Clock, logging: Logging) -> int:
+    """One deployer from start to SIGTERM; the exit code. Raises StartError, RepositoryError, BusError."""
+    repository = Repository(settings.repository)
+    await repository.git_directory()
+    branch_name = settings.branch or await repository.checked_out_branch()
+    deployer: Deployer
+    branch = BranchWatch(repository, branch_name, logging.log, on_change=lambda: deployer.wake())
+    await branch.start()
+    lock = FileLock(bus.deployer_lock)
+    if not lock.try_lock():
+        raise StartError(
+            f"a deployer runs on the bus {bus.directory} already; stop it first (`python -m deployer down`)"
+        )
+    try:
+        runtime = make_runtime(
+            settings, repository, bus, clock, lambda line: logging.log.error("runtime_warning", reason=line)
+        )
+        claim_runtime(bus, runtime)
+        deployer = Deployer(
+            bus=bus,
+            clock=clock,
+            repository=repository,
+            branch=branch,
+            runtime=runtime,
+            policy=policy_of(settings),
+            folder=settings.dir,
+            log=logging.log,
+        )
+        _try_again(bus, clock, branch.tip, branch_name)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, deployer.stop)
+        logging.log.info("watching", branch=branch_name, sha=branch.tip, runtime=runtime.name, pid=os.getpid())
+        await deployer.run()
+        logging.log.info("stopped", bots="go on")
+        return 0
+    finally:
+        lock.unlock()
+
+
+def make_runtime(
+    settings: DeployerSettings, repository: Repository, bus: Bus, clock: Clock, warn: Callable[[str], None]
+) -> Runtime:
+    """The runtime that the settings name. warn: takes a line about what a person should see to.
+
+    Raises StartError, RuntimeFailedError: docker cannot be used here.
+    """
+    folder = settings.dir.absolute()
+    if settings.runtime == "docker":
+        return make_docker_runtime(
+            engine=Engine(settings.engine),
+            repository=repository,
+            bus=bus,
+            clock=clock,
+            folder=folder,
+            keep=settings.keep,
+            build_limit_s=settings.build_limit,
+            environment=dict(os.environ),
+            warn=warn,
+        )
+    builder = Builder(
+        repository,
+        folder,
+        python=settings.python,
+        command=settings.command,
+        check=settings.check,
+        limit_s=settings.build_limit,
+    )
+    return ProcessRuntime(builder, folder, bus, clock, keep=settings.keep, environment=dict(os.environ))
+
+
+def claim_runtime(bus: Bus, runtime: Runtime) -> None:
+    """Write once which runtime the bus belongs to: two of them would be two traders on one account.
+
+    Raises StartError when it is another one, BusError.
+    """
+    try:
+        bus.runtime.open("x").close()
+        bus.runtime.write_text(f"{runtime.name}\n")
+    except FileExistsError:
+        found = bus.runtime.read_text().strip()
+        if found not in ("", runtime.name):
+            raise StartError(
+                f"the bus {bus.directory} belongs to the runtime {found!r}, this is {runtime.name!r}; "
+                f"use that one, or end everything and remove {bus.runtime}"
+            ) from None
+        if not found:  # the first start was cut off between making and writing it
+            bus.runtime.write_text(f"{runtime.name}\n")
+    except OSError as error:
+        raise StartError(f"{bus.runtime} cannot be written ({error.strerror})") from error
+
+
+def policy_of(settings: DeployerSettings) -> Policy:
+    """What the rollout needs of the settings."""
+    return Policy(
+        confirm_polls=settings.confirm_polls,
+        spares=settings.spares,
+        healthy_timeout_ms=round(settings.healthy_timeout * 1000),
+        stuck_after_ms=round(settings.stuck_after * 1000),
+    )
+
+
+def _try_again(bus: Bus, clock: Clock, tip: str | None, branch: str) -> None:
+    """Where nothing was ever confirmed, starting the deployer asks for the newest commit again though it failed."""
+    history = fold(read_steps(bus))
+    if tip is None or history.confirmed is not None or history.open is not None or history.last_tip != tip:
+        return
+    make_request(bus, "deploy", ref=branch, by="deployer start", clock=clock)
+
+
+__all__ = ["RepositoryError", "claim_runtime", "make_runtime", "policy_of", "run"]

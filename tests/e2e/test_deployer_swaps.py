@@ -1,0 +1,112 @@
+"""Real commits, a real deployer, real processes: who is swapped in, and who is not."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.deployer_rig import DeployerRig
+from tests.e2e.rig import until
+
+
+@pytest.fixture
+def rig(tmp_path: Path) -> Iterator[DeployerRig]:
+    """A repository with one good commit, nothing started."""
+    made = DeployerRig(tmp_path)
+    made.commit()
+    yield made
+    made.stop()
+
+
+def test_ten_commits_in_a_row_miss_no_tick(rig: DeployerRig) -> None:
+    """Each of ten commits is confirmed, none costs a tick, and of the old ones nothing is left."""
+    rig.start()
+    rig.until_step(rig.git("rev-parse", "HEAD"), "confirmed")
+    sha = ""
+    for _ in range(10):
+        sha = rig.commit()
+        deploy = rig.until_step(sha, "confirmed")
+        assert [step.step for step in deploy.steps][:7] == [
+            "queued",
+            "building",
+            "built",
+            "started",
+            "healthy",
+            "handover",
+            "taken",
+        ]
+    rig.until_step(sha, "retired")
+    rig.assert_steady(sha)
+    assert rig.missed() == 0
+    rig.assert_ledger()
+
+
+def test_the_newest_of_two_commits_wins(rig: DeployerRig) -> None:
+    """Of two commits within a second, and one more during the deploy, the last is confirmed and no tick is missed."""
+    rig.start()
+    rig.until_step(rig.git("rev-parse", "HEAD"), "confirmed")
+    rig.commit()
+    rig.commit()
+    during = rig.commit()
+    until("the deploy began", lambda: rig.deploy_of(during))
+    last = rig.commit()
+    rig.until_step(last, "confirmed")
+    rig.assert_steady(last)
+    assert rig.missed() == 0
+    assert {deploy.verdict for deploy in rig.history().deploys} <= {"confirmed", "cancelled"}
+
+
+def test_rollback_goes_back_and_the_branch_is_left_alone_until_it_moves(rig: DeployerRig) -> None:
+    """Rollback brings the former commit back without a missed tick; the newest commit is not deployed again by itself."""
+    rig.start()
+    first = rig.git("rev-parse", "HEAD")
+    rig.until_step(first, "confirmed")
+    second = rig.commit()
+    rig.until_step(second, "retired")
+    done = rig.command("rollback")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "confirmed" in done.stdout
+    rig.assert_steady(first)
+    third = rig.commit()
+    rig.until_step(third, "confirmed")
+    shas = [deploy.sha for deploy in rig.history().deploys]
+    assert shas == [first, second, first, third]
+    assert rig.missed() == 0
+
+
+def test_status_and_history_say_what_runs(rig: DeployerRig) -> None:
+    """Both commands tell people and programs who trades, what was deployed and what is wrong, also without a deployer."""
+    rig.start()
+    sha = rig.git("rev-parse", "HEAD")
+    rig.until_step(sha, "confirmed")
+    rig.assert_steady(sha)
+    status = json.loads(rig.command("status", "--json").stdout)
+    assert (status["deployer"], status["problem"], status["confirmed"]) == ("running", None, sha)
+    assert status["trading"]["sha"] == sha
+    assert [instance["healthy"] for instance in status["instances"]] == [True, True]
+    (deploy,) = json.loads(rig.command("history", "--json").stdout)
+    assert (deploy["sha"], deploy["verdict"]) == (sha, "confirmed")
+    rig.git("branch", "-m", "main", "elsewhere")
+    until("status says that the branch is gone", lambda: "the branch 'main'" in rig.command("status").stdout)
+    assert rig.holder() is not None
+    rig.kill()
+    text = rig.command("status").stdout
+    assert "not running" in text
+    assert f"{sha[:7]} in epoch 1" in text
+    assert rig.command("deploy", "elsewhere").returncode == 2
+
+
+def test_a_rewound_branch_is_deployed_like_any_commit(rig: DeployerRig) -> None:
+    """When the branch is set back to an older commit, that one is deployed."""
+    rig.start()
+    first = rig.git("rev-parse", "HEAD")
+    rig.until_step(first, "confirmed")
+    second = rig.commit()
+    rig.until_step(second, "confirmed")
+    rig.git("reset", "--quiet", "--hard", first)
+    until("first again", lambda: rig.history().deploys[-1].sha == first and rig.history().deploys[-1].has("confirmed"))
+    rig.assert_steady(first)
+    assert rig.missed() == 0

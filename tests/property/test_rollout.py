@@ -1,0 +1,346 @@
+"""The rollout against a model of bots: whatever dies in between, it ends with one confirmed commit and nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from bus import Epoch, Handover, Instance, Request, Role, Seen, Step
+from deployer.deploys import History
+from deployer.observed import (
+    Action,
+    Asked,
+    Build,
+    Forget,
+    KillUnit,
+    Now,
+    Observed,
+    Policy,
+    Record,
+    RemoveRequest,
+    RemoveUnit,
+    StartUnit,
+    StopUnit,
+    WriteHandover,
+    timers,
+)
+from deployer.rollout import decide
+from deployer.runtime import Unit
+from deployer.signs import Since
+
+INTERVAL_MS = 200
+BOOT = "boot"
+SPARES = 1
+KINDS = ("good", "good", "good", "no-build", "dies", "sick", "dies-active", "sick-active", "hangs-active")
+
+
+@dataclass
+class Bot:
+    """One process of the model."""
+
+    unit: Unit
+    kind: str
+    document: Instance
+    alive: bool = True
+    still_ms: int = 0
+    history: list[str] = field(default_factory=list)
+
+    @property
+    def id(self) -> str:
+        return self.document.id
+
+    def say(self, **changes: object) -> None:
+        self.document = self.document.model_copy(update=changes)
+
+
+class World(RuleBasedStateMachine):
+    """Git, bus, bots and a deployer that may be killed between any two actions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.policy = Policy(confirm_polls=3, spares=SPARES, healthy_timeout_ms=4_000, stuck_after_ms=2_000)
+        self.boot_ms, self.names = 1_000_000, 0
+        self.kinds: dict[str, str] = {}
+        self.tip = ""
+        self.history = History()
+        self.handover = Handover()
+        self.requests: list[Request] = []
+        self.bots: list[Bot] = []
+        self.epochs: list[Epoch] = []
+        self.spent: set[str] = set()
+        self.built: set[str] = set()
+        self.wronged: set[str] = set()  # commits whose candidate the test killed, or that somebody asked about
+        self.forget_memory()
+
+    def forget_memory(self) -> None:
+        """What a deployer loses when it is killed."""
+        self.failures: dict[str, str] = {}
+        self.building: str | None = None
+        self.since = Since()
+
+    # --- what happens
+
+    @initialize()
+    def first_commit(self) -> None:
+        self.commit("good")
+
+    @rule(kind=st.sampled_from(KINDS))
+    def commit(self, kind: str) -> None:
+        self.names += 1
+        self.tip = f"{self.names:07x}".ljust(40, "0")
+        self.kinds[self.tip] = kind
+
+    @rule(which=st.integers(0, 5))
+    def rewind(self, which: int) -> None:
+        shas = list(self.kinds)
+        self.tip = shas[-1 - which % len(shas)]
+        self.wronged.add(self.tip)
+
+    @rule(action=st.sampled_from(["deploy", "rollback", "cancel"]), which=st.integers(0, 5), named=st.booleans())
+    def ask(self, action: str, which: int, named: bool) -> None:
+        shas = list(self.kinds)
+        ref = shas[-1 - which % len(shas)] if named or action == "deploy" else ""
+        self.names += 1
+        self.requests.append(
+            Request.model_validate({"id": f"request-{self.names}", "action": action, "ref": ref, "by": "somebody"})
+        )
+        self.wronged.update(shas)
+
+    @rule(which=st.integers(0, 9))
+    @precondition(lambda self: any(bot.alive for bot in self.bots))
+    def kill_bot(self, which: int) -> None:
+        living = [bot for bot in self.bots if bot.alive]
+        victim = living[which % len(living)]
+        victim.alive = False
+        self.wronged.add(victim.unit.sha)
+
+    @rule(cut=st.integers(0, 3))
+    def deployer_dies_in_between(self, cut: int) -> None:
+        for action in self.decide()[:cut]:
+            self.perform(action)
+        self.forget_memory()
+
+    @rule(rounds=st.integers(1, 8), lucky=st.integers(0, 3))
+    def time_passes(self, rounds: int, lucky: int) -> None:
+        for _ in range(rounds):
+            self.live(lucky)
+            self.deployer_acts()
+
+    def deployer_acts(self) -> None:
+        for action in self.decide():
+            self.perform(action)
+        if self.building is not None:
+            sha, self.building = self.building, None
+            if self.kinds[sha] == "no-build":
+                self.failures[sha] = "the build failed: on purpose"
+            else:
+                self.built.add(sha)
+
+    # --- the deployer's eyes and hands
+
+    def now(self) -> Now:
+        return Now(self.boot_ms, BOOT, 1_700_000_000_000 + self.boot_ms)
+
+    def decide(self) -> tuple[Action, ...]:
+        self.boot_ms += 10
+        asked = tuple(Asked(r.id, r, r.ref or None) for r in self.requests)
+        seen = Observed(
+            history=self.history,
+            target=self.tip,
+            branch="main",
+            requests=asked,
+            built=frozenset(self.built),
+            failures=self.failures,
+            busy=frozenset({f"build:{self.building}"} if self.building else ()),
+            units=tuple(replace(bot.unit, running=bot.alive) for bot in self.bots),
+            instances=tuple(Seen(bot.id, bot.alive, bot.document, 1) for bot in self.bots if bot.alive),
+            still_ms={bot.id: bot.still_ms for bot in self.bots},
+            newest=self.epochs[-1] if self.epochs else None,
+            spent=frozenset(self.spent),
+            interval_ms=INTERVAL_MS,
+            handover=self.handover,
+        )
+        seen = replace(seen, since_ms=self.since.note(timers(seen), self.boot_ms))
+        return decide(seen, self.now(), self.policy)
+
+    def perform(self, action: Action) -> None:
+        match action:
+            case Record():
+                step = Step(
+                    deploy=action.deploy, step=action.step, time_ms=self.now().wall_ms, sha=action.sha, by=action.by,
+                    text=action.text, request=action.request, instance=action.instance, data=dict(action.data),
+                )  # fmt: skip
+                self.history = self.history.with_step(step)
+                if action.step == "queued":
+                    self.failures.pop(action.sha, None)
+            case RemoveRequest(id=request):
+                self.requests = [r for r in self.requests if r.id != request]
+            case Build(sha=sha):
+                self.building = sha
+            case StartUnit(what=what):
+                confirmed = {d.id for d in self.history.deploys if d.verdict == "confirmed"}
+                others = [
+                    b for b in self.bots if b.alive and b.unit.deploy_id not in confirmed and b is not self.holder()
+                ]
+                assert what.deploy_id in confirmed or not others, "two candidates at once"
+                assert what.sha in self.built
+                self.start(what.sha, what.color, what.deploy_id)
+            case WriteHandover(handover=handover):
+                holder = self.holder()
+                assert holder is None or holder.id not in handover.retired, "the lease holder was retired"
+                self.handover = handover
+            case StopUnit(unit=name):
+                bot = self.bot(name)
+                assert bot is not self.holder(), "the lease holder was stopped"
+                bot.unit = replace(bot.unit, stopping=True)
+            case KillUnit(unit=name):
+                bot = self.bot(name)
+                assert bot.unit.stopping or bot.kind != "good", f"a good bot was killed: {action}"
+                bot.alive = False
+            case RemoveUnit(unit=name):
+                assert not self.bot(name).alive
+                self.bots.remove(self.bot(name))
+            case Forget():
+                raise AssertionError("the model shows no dead instances")
+
+    def start(self, sha: str, color: str, deploy_id: str) -> None:
+        self.names += 1
+        name = f"bot-{self.names}"
+        unit = Unit(name, sha, color, deploy_id, self.boot_ms, running=True, stopping=False)
+        document = Instance(
+            id=f"instance-{self.names}", role=Role.WARMING, color=color, sha=sha, unit=name, deploy_id=deploy_id
+        )
+        self.bots.append(Bot(unit, self.kinds[sha], document))
+
+    def bot(self, name: str) -> Bot:
+        return next(bot for bot in self.bots if bot.unit.name == name)
+
+    # --- the bots
+
+    def holder(self) -> Bot | None:
+        if not self.epochs or self.epochs[-1].released:
+            return None
+        return next((bot for bot in self.bots if bot.alive and bot.id == self.epochs[-1].instance), None)
+
+    def live(self, lucky: int) -> None:
+        """One interval of everybody's life; `lucky` picks who gets a free lease."""
+        self.boot_ms += INTERVAL_MS
+        yielded = None
+        for bot in [bot for bot in self.bots if bot.alive]:
+            if bot.kind == "hangs-active" and bot is self.holder():
+                bot.still_ms += INTERVAL_MS
+            elif bot.unit.stopping or bot.kind == "dies":
+                if bot is self.holder():
+                    self.release("")
+                bot.alive = False
+            elif bot is self.holder():
+                yielded = self.poll(bot) or yielded
+            elif bot.document.role is Role.WARMING:
+                if bot.kind != "sick":
+                    bot.say(role=Role.STANDBY, healthy=True)
+            elif bot.id in self.handover.retired:
+                bot.say(role=Role.RETIRED)
+        if self.holder() is None:
+            self.take(yielded, lucky)
+
+    def poll(self, bot: Bot) -> Bot | None:
+        """An active poll; returns the bot if it yielded after it."""
+        if bot.kind == "dies-active":
+            bot.alive = False
+            return None
+        sick = bot.kind == "sick-active"
+        bot.say(
+            last_tick=self.boot_ms,
+            active_healthy=0 if sick else bot.document.active_healthy + 1,
+            active_unhealthy=bot.document.active_unhealthy + 1 if sick else 0,
+        )
+        wanted = next((b for b in self.bots if b.alive and b.id == self.handover.wanted), None)
+        in_force = self.boot_ms < self.handover.expires_boot_ms and self.handover.request_id not in self.spent
+        if not in_force or wanted is None or wanted is bot or not wanted.document.healthy:
+            return None
+        self.release(self.handover.request_id)
+        bot.say(role=Role.STANDBY, epoch=None)
+        return bot
+
+    def release(self, request: str) -> None:
+        self.epochs[-1] = replace(self.epochs[-1], released=True)
+        self.spent.add(request)
+
+    def take(self, yielded: Bot | None, lucky: int) -> None:
+        def preference(bot: Bot) -> int:
+            if bot.id == self.handover.wanted:
+                return 0
+            return 3 if bot is yielded else 1 if bot.unit.sha == self.handover.confirmed_sha else 2
+
+        able = [
+            bot
+            for bot in self.bots
+            if bot.alive and bot.document.healthy and not bot.unit.stopping and bot.id not in self.handover.retired
+        ]
+        if not able:
+            return
+        bot = sorted(able, key=preference)[lucky % len(able)]
+        number = len(self.epochs) + 1
+        self.epochs.append(Epoch(number, bot.id, bot.unit.sha, bot.unit.color, "", 0, 0, BOOT, released=False))
+        bot.say(role=Role.ACTIVE, epoch=number, active_healthy=0, active_unhealthy=0)
+
+    # --- what must hold
+
+    @invariant()
+    def one_open_deploy(self) -> None:
+        assert sum(deploy.verdict is None for deploy in self.history.deploys) <= 1
+
+    @invariant()
+    def bounded(self) -> None:
+        assert sum(bot.alive for bot in self.bots) <= 3 * (1 + SPARES) + 2
+
+    def teardown(self) -> None:
+        """With fair progress everything ends with one confirmed commit, its spares, and nothing else."""
+        for _ in range(900):
+            self.live(0)
+            self.deployer_acts()
+            if self.is_settled():
+                break
+        assert self.is_settled(), self.describe()
+        if self.kinds.get(self.tip) == "good" and self.tip not in self.wronged:
+            assert self.history.confirmed is not None, self.describe()
+            assert self.history.confirmed.sha == self.tip, self.describe()
+
+    def is_settled(self) -> bool:
+        if not self.tip:
+            return True
+        living = [bot for bot in self.bots if bot.alive]
+        confirmed = self.history.confirmed
+        known = {deploy.sha for deploy in (confirmed, self.history.open) if deploy is not None}
+        if self.requests or self.tip not in known | {self.history.last_tip}:
+            return False
+        if confirmed is None:  # nothing to go back to: what trades goes on, nothing else runs
+            open_one = self.history.open
+            sick = open_one is None or self.kinds[open_one.sha] != "good"
+            return sick and living == [bot for bot in [self.holder()] if bot]
+        if self.history.open is not None:
+            return False
+        holder = self.holder()
+        return (
+            holder is not None
+            and len(living) == 1 + SPARES
+            and all(bot.unit.sha == confirmed.sha and bot.document.healthy for bot in living)
+            and not set(self.handover.retired) & {bot.id for bot in living}
+        )
+
+    def describe(self) -> str:
+        steps = [f"{d.id[-7:]} {d.verdict}: {[s.step for s in d.steps]}" for d in self.history.deploys]
+        bots = [
+            f"{b.unit.name} {b.unit.sha[:7]} {b.kind} {b.document.role} {b.unit.stopping}" for b in self.bots if b.alive
+        ]
+        return "\n".join([*steps, *bots, str(self.handover), str(self.epochs[-2:]), f"tip {self.tip[:7]}"])
+
+
+World.TestCase.settings = settings(
+    max_examples=60, stateful_step_count=30, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+TestRollout = World.TestCase
+TestRollout.__doc__ = "Whatever is committed, asked for, or dies, the rollout never stops the holder and ends in order."

@@ -1,0 +1,166 @@
+"""Building commits of real git repositories, with real environments but no network."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from deployer.builder import Builder
+from deployer.errors import BuildError, RepositoryError
+from deployer.repository import Repository
+from tests.e2e.deployer_rig import GIT
+from tests.e2e.rig import until
+
+
+class Source:
+    """A git repository with a bot of one file."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "source"
+        self.path.mkdir()
+        self.git("init", "--quiet", "--initial-branch=main")
+
+    def git(self, *arguments: str) -> str:
+        done = subprocess.run([*GIT, *arguments], cwd=self.path, check=True, capture_output=True, text=True, timeout=30)
+        return done.stdout.strip()
+
+    def commit(self, files: dict[str, str]) -> str:
+        for name, text in files.items():
+            path = self.path / name
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(text)
+        self.git("add", "-A")
+        self.git("commit", "--quiet", "-m", "a commit")
+        return self.git("rev-parse", "HEAD")
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Source:
+    """An empty repository."""
+    return Source(tmp_path)
+
+
+def builder(
+    source: Source, folder: Path, *, python: Path | None = Path(sys.executable), limit_s: float = 60
+) -> Builder:
+    """A builder beside the repository."""
+    return Builder(
+        Repository(source.path),
+        folder / "run",
+        python=python,
+        command="-m bot",
+        check="-m bot --version",
+        limit_s=limit_s,
+    )
+
+
+async def test_a_commit_is_built_from_git_and_not_from_the_work_tree(source: Source, tmp_path: Path) -> None:
+    """What is built is what was committed, whatever the work tree holds by now."""
+    sha = source.commit({"bot/__init__.py": "", "bot/__main__.py": "print('committed')"})
+    (source.path / "bot" / "__main__.py").write_text("raise SystemExit('not committed')")
+    made = builder(source, tmp_path)
+    await made.build(sha)
+    assert made.built() == {sha}
+    assert (made.tree(sha) / "bot" / "__main__.py").read_text() == "print('committed')"
+
+
+async def test_an_environment_is_made_once_for_a_lock_file(source: Source, tmp_path: Path) -> None:
+    """Two commits with the same requirements.lock share one environment; another lock file gets its own."""
+    files = {"bot/__init__.py": "", "bot/__main__.py": "print('v1')", "requirements.lock": ""}
+    first = source.commit(files)
+    second = source.commit({**files, "bot/__main__.py": "print('v2')"})
+    third = source.commit({**files, "requirements.lock": "# another\n"})
+    made = builder(source, tmp_path, python=None)
+    for sha in (first, second, third):
+        await made.build(sha)
+    assert made.built() == {first, second, third}
+    assert made.command(first) == made.command(second) != made.command(third)
+    started = await asyncio.create_subprocess_exec(
+        *made.command(second), cwd=made.tree(second), stdout=asyncio.subprocess.PIPE
+    )
+    async with asyncio.timeout(30):
+        out, _ = await started.communicate()
+    assert out == b"v2\n"
+
+
+async def test_a_missing_lock_file_is_said(source: Source, tmp_path: Path) -> None:
+    """A repository of something else fails in a sentence that says what was expected."""
+    sha = source.commit({"README.md": "not a bot"})
+    with pytest.raises(BuildError, match=r"no requirements\.lock; expected the bot's locked dependencies"):
+        await builder(source, tmp_path, python=None).build(sha)
+
+
+async def test_a_syntax_error_anywhere_in_the_bot_fails(source: Source, tmp_path: Path) -> None:
+    """A module that nothing imports at the start is compiled as well; the output names it."""
+    sha = source.commit({"bot/__init__.py": "", "bot/__main__.py": "", "bot/orders.py": "def (:\n"})
+    made = builder(source, tmp_path)
+    with pytest.raises(BuildError, match="SyntaxError") as failed:
+        await made.build(sha)
+    assert "orders.py" in failed.value.output
+    assert made.built() == frozenset()
+
+
+async def test_a_build_that_was_cut_off_is_made_anew(source: Source, tmp_path: Path) -> None:
+    """A half-extracted tree of a deployer that was killed is thrown away."""
+    sha = source.commit({"bot/__init__.py": "", "bot/__main__.py": ""})
+    made = builder(source, tmp_path)
+    left_over = tmp_path / "run" / "trees" / f".{sha}.new"
+    left_over.mkdir(parents=True)
+    (left_over / "half").touch()
+    await made.build(sha)
+    assert not left_over.exists()
+    assert not (made.tree(sha) / "half").exists()
+
+
+async def test_an_import_that_hangs_ends_with_the_time_limit(source: Source, tmp_path: Path) -> None:
+    """A bot whose import never ends fails the build within the limit, and its process is gone."""
+    sha = source.commit({"bot/__init__.py": "", "bot/__main__.py": "import time; time.sleep(600)"})
+    began = time.monotonic()
+    with pytest.raises(BuildError, match="not ready within 2 s"):
+        await builder(source, tmp_path, limit_s=2).build(sha)
+    assert time.monotonic() - began < 10
+
+
+async def test_a_cancelled_build_ends_what_it_runs(source: Source, tmp_path: Path) -> None:
+    """A build that gives way to a newer commit leaves no process behind."""
+    mark = tmp_path / "began"
+    code = f"import os, pathlib, time; pathlib.Path({str(mark)!r}).write_text(str(os.getpid())); time.sleep(600)"
+    sha = source.commit({"bot/__init__.py": "", "bot/__main__.py": code})
+    task = asyncio.create_task(builder(source, tmp_path).build(sha))
+    async with asyncio.timeout(30):
+        await asyncio.to_thread(until, "the import began", lambda: mark.exists() and mark.read_text())
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert not Path(f"/proc/{mark.read_text()}").exists()
+
+
+async def test_pruning_keeps_what_is_needed(source: Source, tmp_path: Path) -> None:
+    """Old trees go; those that are named and the newest few stay."""
+    made = builder(source, tmp_path)
+    shas = []
+    for number in range(5):
+        shas.append(source.commit({"bot/__init__.py": "", "bot/__main__.py": f"print({number})"}))
+        await made.build(shas[-1])
+    made.prune(frozenset({shas[0]}), newest=2)
+    assert made.built() == {shas[0], shas[3], shas[4]}
+
+
+async def test_what_git_cannot_tell_is_said_with_what_to_do(source: Source, tmp_path: Path) -> None:
+    """A missing folder, a folder without a repository, a missing branch and a wrong ref are one clear line each."""
+    with pytest.raises(RepositoryError, match="there is no folder"):
+        await Repository(tmp_path / "nowhere").git_directory()
+    (tmp_path / "plain").mkdir()
+    with pytest.raises(RepositoryError, match="is not a git repository"):
+        await Repository(tmp_path / "plain").git_directory()
+    repository = Repository(source.path)
+    with pytest.raises(RepositoryError, match=r"the branch 'main' of .* has no commit"):
+        await repository.tip("main")
+    for wrong in ("--all", "", "no-such-thing"):
+        with pytest.raises(RepositoryError):
+            await repository.resolve(wrong)

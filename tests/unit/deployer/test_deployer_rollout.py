@@ -1,0 +1,249 @@
+"""Single decisions of the rollout: when it waits, when it asks again, when it gives up."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from bus import Epoch, Handover, Instance, Request, Role, Seen, Step
+from deployer.deploys import fold
+from deployer.observed import (
+    Asked,
+    KillUnit,
+    Now,
+    Observed,
+    Policy,
+    Record,
+    RemoveRequest,
+    StartUnit,
+    StopUnit,
+    WriteHandover,
+)
+from deployer.rollout import SNIPE_WAIT_MS, decide
+from deployer.runtime import Unit
+
+BLUE, GREEN = "a" * 40, "b" * 40
+NOW = Now(boot_ms=1_000_000, boot_id="boot", wall_ms=2_000_000)
+POLICY = Policy()
+
+
+def unit(name: str, sha: str, deploy: str, **changes: Any) -> Unit:
+    """A running unit."""
+    return replace(Unit(name, sha, name, deploy, NOW.boot_ms - 60_000, running=True, stopping=False), **changes)
+
+
+def instance(name: str, sha: str, deploy: str, role: Role = Role.STANDBY, **changes: Any) -> Seen:
+    """The living instance of the unit of that name."""
+    document = Instance(id=f"i-{name}", role=role, color=name, sha=sha, unit=name, deploy_id=deploy, healthy=True)
+    return Seen(f"i-{name}", True, document.model_copy(update=changes), 1)
+
+
+def steps(deploy: str, sha: str, *names: str, at: int = NOW.wall_ms, **data: Any) -> list[Step]:
+    """Steps of a deploy."""
+    return [
+        Step(deploy=deploy, step=name, time_ms=at, sha=sha, data=data if name == "queued" else {}) for name in names
+    ]
+
+
+UP_TO_HEALTHY = ("queued", "building", "built", "started", "healthy")
+FIRST = steps("1", BLUE, *UP_TO_HEALTHY, "taken", "confirmed")
+
+
+def look(history: list[Step], **changes: Any) -> Observed:
+    """Blue trades in epoch 1 with a spare; green is a healthy candidate."""
+    seen = Observed(
+        history=fold([*FIRST, *history]),
+        target=GREEN,
+        built=frozenset({BLUE, GREEN}),
+        units=(unit("blue", BLUE, "1"), unit("spare", BLUE, "1"), unit("green", GREEN, "2")),
+        instances=(
+            instance("blue", BLUE, "1", Role.ACTIVE, epoch=1),
+            instance("spare", BLUE, "1"),
+            instance("green", GREEN, "2"),
+        ),
+        newest=Epoch(1, "i-blue", BLUE, "blue", "", 0, 0, "boot", released=False),
+        handover=Handover(confirmed_sha=BLUE),
+    )
+    return replace(seen, **changes)
+
+
+def with_blue(seen: Observed, **changes: Any) -> Observed:
+    """The same with other words of the active instance."""
+    return replace(seen, instances=(instance("blue", BLUE, "1", Role.ACTIVE, epoch=1, **changes), *seen.instances[1:]))
+
+
+def recorded(seen: Observed, now: Now = NOW, policy: Policy = POLICY) -> list[str]:
+    """The steps that a decision records."""
+    return [action.step for action in decide(seen, now, policy) if isinstance(action, Record)]
+
+
+def test_a_healthy_candidate_is_named_to_the_active_instance() -> None:
+    """The request names it, is new, belongs to the deploy, and expires by the boot clock within 30 s."""
+    record, write = decide(look(steps("2", GREEN, *UP_TO_HEALTHY)), NOW, POLICY)
+    assert isinstance(record, Record)
+    assert isinstance(write, WriteHandover)
+    assert write.handover.wanted == "i-green"
+    assert write.handover.request_id == record.request != ""
+    assert write.handover.deploy_id == "2"
+    assert (write.handover.expires_boot_id, write.handover.expires_boot_ms) == ("boot", NOW.boot_ms + 30_000)
+
+
+@pytest.mark.parametrize("later_ms", [0, SNIPE_WAIT_MS - 1])
+def test_an_open_snipe_window_is_waited_for(later_ms: int) -> None:
+    """Nothing is handed over while one is open, for at most 30 s after the candidate was healthy."""
+    seen = with_blue(look(steps("2", GREEN, *UP_TO_HEALTHY)), in_snipe=True)
+    assert recorded(seen, replace(NOW, wall_ms=NOW.wall_ms + later_ms)) == []
+    assert recorded(seen, replace(NOW, wall_ms=NOW.wall_ms + SNIPE_WAIT_MS)) == ["handover"]
+
+
+@pytest.mark.parametrize("data", [{"cause": "deploy", "now": True}, {"cause": "rollback"}])
+def test_rollback_and_now_wait_for_no_snipe_window(data: dict[str, Any]) -> None:
+    """A rollback, and a deploy that was asked for with --now, hand over at once."""
+    seen = with_blue(look(steps("2", GREEN, *UP_TO_HEALTHY, **data)), in_snipe=True)
+    assert recorded(replace(seen, target=None)) == ["handover"]
+
+
+def test_a_request_in_force_is_awaited_and_an_expired_one_is_made_anew() -> None:
+    """The same request is never written twice, and the next one has another id."""
+    asked = Step(deploy="2", step="handover", time_ms=NOW.wall_ms, sha=GREEN, request="r1")
+    handover = Handover(
+        wanted="i-green", request_id="r1", confirmed_sha=BLUE, expires_boot_id="boot", expires_boot_ms=NOW.boot_ms + 1
+    )
+    seen = look([*steps("2", GREEN, *UP_TO_HEALTHY), asked], handover=handover)
+    assert decide(seen, NOW, POLICY) == ()
+    _, write = decide(seen, replace(NOW, boot_ms=NOW.boot_ms + 1), POLICY)
+    assert isinstance(write, WriteHandover)
+    assert write.handover.request_id not in ("", "r1")
+
+
+def test_a_candidate_that_does_not_take_what_was_yielded_to_it_is_given_up() -> None:
+    """Blue yielded twice and had to take the lease again: that costs ticks, so the deploy fails."""
+    asked = [Step(deploy="2", step="handover", time_ms=0, sha=GREEN, request=f"r{n}") for n in (1, 2)]
+    seen = look([*steps("2", GREEN, *UP_TO_HEALTHY), *asked], spent=frozenset({"r1", "r2"}))
+    (failed,) = decide(seen, NOW, POLICY)
+    assert isinstance(failed, Record)
+    assert (failed.step, failed.text) == ("failed", "green did not take the lease that was yielded to it")
+
+
+def green_trades(**document: Any) -> Observed:
+    """Green was handed the lease and is not confirmed yet."""
+    return look(
+        steps("2", GREEN, *UP_TO_HEALTHY, "handover", "taken"),
+        instances=(
+            instance("blue", BLUE, "1"),
+            instance("green", GREEN, "2", Role.ACTIVE, epoch=2, **document),
+        ),
+        newest=Epoch(2, "i-green", GREEN, "green", "", 0, 0, "boot", released=False),
+    )
+
+
+@pytest.mark.parametrize(("polls", "needed", "step"), [(2, 3, []), (3, 3, ["confirmed"]), (0, 0, ["confirmed"])])
+def test_green_is_confirmed_after_its_healthy_polls(polls: int, needed: int, step: list[str]) -> None:
+    """N healthy active polls confirm; with 0 the take alone does."""
+    assert recorded(green_trades(active_healthy=polls), policy=Policy(confirm_polls=needed)) == step
+
+
+def test_polls_of_an_earlier_epoch_confirm_nothing() -> None:
+    """What an instance counted before it lost the lease once says nothing about now."""
+    seen = green_trades(active_healthy=9)
+    newest = seen.newest
+    assert newest is not None
+    assert recorded(replace(seen, newest=replace(newest, epoch=3))) == []
+
+
+def test_a_lease_in_the_hands_of_a_failed_candidate_is_asked_back() -> None:
+    """When a candidate takes the lease though its deploy failed, a confirmed standby is named, and it is not stopped."""
+    seen = replace(green_trades(), history=fold([*FIRST, *steps("2", GREEN, *UP_TO_HEALTHY, "failed")]))
+    actions = decide(seen, NOW, POLICY)
+    (write,) = [action for action in actions if isinstance(action, WriteHandover)]
+    assert write.handover.wanted == "i-blue"
+    assert "i-green" not in write.handover.retired
+    assert StopUnit("green") not in actions
+
+
+def test_the_former_commit_is_retired_only_when_the_spare_is_ready() -> None:
+    """After the confirmation blue stays until green's spare is healthy; then it is named as retired before it is stopped."""
+    confirmed = fold([*FIRST, *steps("2", GREEN, *UP_TO_HEALTHY, "handover", "taken", "confirmed")])
+    seen = replace(green_trades(), history=confirmed, units=(unit("blue", BLUE, "1"), unit("green", GREEN, "2")))
+    actions = decide(seen, NOW, POLICY)
+    assert any(isinstance(action, StartUnit) and action.what.sha == GREEN for action in actions)
+    assert not any(isinstance(action, WriteHandover) and action.handover.retired for action in actions)
+    spare = replace(
+        seen,
+        units=(*seen.units, unit("spare2", GREEN, "2")),
+        instances=(*seen.instances, instance("spare2", GREEN, "2")),
+    )
+    (write,) = [action for action in decide(spare, NOW, POLICY) if isinstance(action, WriteHandover)]
+    assert write.handover.retired == ("i-blue",)
+    said = replace(
+        spare,
+        handover=write.handover,
+        instances=(instance("blue", BLUE, "1", Role.RETIRED), *spare.instances[1:]),
+    )
+    assert decide(said, NOW, POLICY) == (StopUnit("blue"),)
+
+
+def test_only_what_shows_no_sign_of_life_is_killed() -> None:
+    """A standby or an active instance is killed at the limit and not before; a warming one may wait for the venue."""
+    seen = look([], target=BLUE)
+    assert decide(replace(seen, still_ms={"i-blue": 5_999}), NOW, POLICY) == decide(seen, NOW, POLICY)
+    assert KillUnit("blue", "no sign of life for 6 s") in decide(replace(seen, still_ms={"i-blue": 6_000}), NOW, POLICY)
+    warming = replace(seen, instances=(instance("blue", BLUE, "1", Role.WARMING),), still_ms={"i-blue": 60_000})
+    assert not any(isinstance(action, KillUnit) for action in decide(warming, NOW, POLICY))
+
+
+def test_without_a_readable_ledger_nothing_is_done_but_killing_what_is_stuck() -> None:
+    """Who trades is unknown then: no handover, no stop, no start; supervision goes on."""
+    seen = look(steps("2", GREEN, *UP_TO_HEALTHY), blind=True)
+    assert decide(seen, NOW, POLICY) == ()
+    (kill,) = decide(replace(seen, still_ms={"i-blue": 6_000}), NOW, POLICY)
+    assert isinstance(kill, KillUnit)
+
+
+@pytest.mark.parametrize(("deaths", "wait_ms"), [(0, 0), (1, 1_000), (2, 2_000), (3, 5_000), (4, 10_000), (9, 30_000)])
+def test_what_keeps_dying_unhealthy_is_started_later_and_later(deaths: int, wait_ms: int) -> None:
+    """The back-off is counted from the newest start."""
+    dead = [unit(f"dead{n}", BLUE, "1", running=False, started_ms=NOW.boot_ms) for n in range(deaths)]
+    seen = look(
+        [], target=BLUE, units=(unit("blue", BLUE, "1"), *dead), instances=(instance("blue", BLUE, "1", Role.ACTIVE),)
+    )
+
+    def starts(after_ms: int) -> bool:
+        now = replace(NOW, boot_ms=NOW.boot_ms + after_ms)
+        return any(isinstance(action, StartUnit) for action in decide(seen, now, POLICY))
+
+    assert starts(wait_ms)
+    assert wait_ms == 0 or not starts(wait_ms - 1)
+
+
+@pytest.mark.parametrize(
+    ("action", "ref", "sha", "problem", "answer"),
+    [
+        ("deploy", "nope", None, "'nope' names no commit", "refused: 'nope' names no commit"),
+        ("deploy", "main", BLUE, None, "aaaaaaa runs already"),
+        ("rollback", "", None, None, "refused: there is no earlier confirmed commit to go back to"),
+        ("approve", "", None, None, "nothing waits for an approval"),
+        ("cancel", "", None, None, "nothing is being deployed"),
+    ],
+)
+def test_what_cannot_be_done_is_answered(
+    action: str, ref: str, sha: str | None, problem: str | None, answer: str
+) -> None:
+    """Every request gets one answer in words, and is removed after it was answered and not before."""
+    request = Request.model_validate({"id": "q", "action": action, "ref": ref, "by": "me"})
+    seen = look([], target=BLUE, requests=(Asked("q", request, sha, problem),))
+    (said,) = decide(seen, NOW, POLICY)
+    assert isinstance(said, Record)
+    assert (said.step, said.text, said.request) == ("answered", answer, "q")
+    step = Step(deploy="", step="answered", time_ms=0, request="q")
+    assert decide(replace(seen, history=seen.history.with_step(step)), NOW, POLICY) == (RemoveRequest("q"),)
+
+
+def test_a_rollback_in_the_middle_of_a_deploy_takes_it_back() -> None:
+    """Before the handover it cancels the deploy; while green trades unconfirmed it takes the lease back."""
+    request = Request(id="q", action="rollback", by="me")
+    before = look(steps("2", GREEN, *UP_TO_HEALTHY), requests=(Asked("q", request),))
+    assert recorded(before) == ["cancelled"]
+    assert recorded(replace(green_trades(), requests=(Asked("q", request),))) == ["taking-back"]
