@@ -1,0 +1,60 @@
+# All images of Never Sleeps, one target a role. Dependencies are layers of their own before the source, so that a commit which
+# changes no lock file builds in two seconds. Nothing is fetched but what the lock file names, with its hash, and Debian's packages.
+# Both builders can read it: no feature of BuildKit alone.
+
+FROM python:3.13-slim AS dependencies
+WORKDIR /build
+COPY requirements-uv.lock requirements.lock ./
+# uv makes the environment and stays out of it: no bot makes another.
+RUN python3 -m venv /tools \
+    && /tools/bin/pip install --no-cache-dir --quiet --disable-pip-version-check --require-hashes -r requirements-uv.lock \
+    && /tools/bin/uv venv --quiet --python "$(command -v python3)" /venv \
+    && /tools/bin/uv pip sync --no-cache --quiet --require-hashes --compile-bytecode --python /venv/bin/python requirements.lock \
+    && rm -f /venv/bin/uv /venv/bin/uvx
+
+FROM python:3.13-slim AS base
+ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 HOME=/tmp BUS_DIR=/bus
+# The mount points belong to the user that all writers run as, so that fresh named volumes do, too.
+RUN mkdir /app /bus /data && chown 10001:10001 /bus /data
+WORKDIR /app
+
+FROM base AS application
+COPY --from=dependencies /venv /venv
+COPY bus bus
+RUN ["python", "-m", "compileall", "-q", "bus"]
+
+FROM application AS bot
+COPY bot bot
+# A commit that does not compile, or cannot be imported, fails here and is never started.
+RUN python -m compileall -q bot && python -c "import bot.app"
+USER 10001:10001
+ENTRYPOINT ["python", "-m", "bot"]
+
+FROM application AS panel
+COPY panel panel
+RUN ["python", "-m", "compileall", "-q", "panel"]
+USER 10001:10001
+ENTRYPOINT ["python", "-m", "panel"]
+
+FROM application AS paper
+COPY paper paper
+RUN ["python", "-m", "compileall", "-q", "paper"]
+USER 10001:10001
+ENTRYPOINT ["python", "-m", "paper"]
+
+# It reads a git repository and builds images; the Engine's socket is mounted into this one alone.
+FROM base AS tools
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends docker-buildx docker-cli git \
+    && rm -rf /var/lib/apt/lists/* /var/cache/apt/*
+
+FROM tools AS deployer
+# Whose requests those of the command line are, where Compose does not say.
+ENV LOGNAME=somebody
+COPY --from=dependencies /venv /venv
+COPY bus bus
+COPY deployer deployer
+RUN ["python", "-m", "compileall", "-q", "bus", "deployer"]
+USER 10001:10001
+ENTRYPOINT ["python", "-m", "deployer"]
+CMD ["run"]
