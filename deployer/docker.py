@@ -29,6 +29,7 @@ from deployer.docker_body import (
     faults_of_container,
 )
 from deployer.docker_engine import Engine
+from deployer.docker_events import Events
 from deployer.docker_images import NAME, Images
 from deployer.docker_place import find_place
 from deployer.errors import EngineRefusedError, RuntimeFailedError
@@ -38,6 +39,8 @@ from deployer.spawn import last_lines
 
 KEEP_LOGS = 50
 LOG_BYTES = 50 << 20
+# While the Engine tells of changes the list is asked for this often all the same: an event is a hint, the list the truth.
+LIST_EVERY_MS = 2_000
 _RUNS = frozenset({"running", "paused", "restarting"})
 _NOT_THERE, _CONFLICT, _NOT_MODIFIED = 404, 409, 304
 
@@ -63,8 +66,20 @@ class DockerRuntime:
         self._engine, self._images, self._place = engine, images, place
         self._clock, self._warn, self._keep, self._environment = clock, warn, keep, environment
         self._logs, self._stopping = folder / "logs", folder / "stopping"
+        self._events = Events(engine, place.bus_id)
+        self._rows: list[dict[str, Any]] = []
+        self._listed_ms: int | None = None  # None: something changed since
         self._starting: set[str] = set()
         self._looked_at: set[str] = set()
+
+    async def watch(self, changed: Callable[[], None]) -> None:
+        """Follow the Engine's events, through its restarts."""
+
+        def noted() -> None:
+            self._listed_ms = None
+            changed()
+
+        await self._events.follow(noted)
 
     async def built(self) -> frozenset[str]:
         """The commits that can be started."""
@@ -108,6 +123,7 @@ class DockerRuntime:
         finally:
             # Not started for any other reason: `units` removes it.
             self._starting.discard(name)
+            self._listed_ms = None
         return name
 
     async def stop(self, unit: str) -> None:
@@ -136,11 +152,8 @@ class DockerRuntime:
 
     async def units(self) -> tuple[Unit, ...]:
         """All containers of this bus, oldest first. Raises RuntimeFailedError."""
-        rows = await self._engine.call(
-            "the containers could not be listed", lambda client: client.containers(all=True, filters={"label": [BUS]})
-        )
         units = []
-        for row in rows:
+        for row in await self._list():
             labels, name = row.get("Labels") or {}, str((row.get("Names") or ["?"])[0]).lstrip("/")
             if labels[BUS] != self._place.bus_id:
                 continue  # another checkout's
@@ -153,6 +166,21 @@ class DockerRuntime:
                 await self._look_once(row["Id"], name)
                 units.append(self._unit(name, labels, row["State"]))
         return tuple(sorted(units, key=lambda unit: (unit.started_ms, unit.name)))
+
+    async def _list(self) -> list[dict[str, Any]]:
+        now_ms = self._clock.boot_ms()
+        if self._events.live and self._listed_ms is not None and now_ms - self._listed_ms < LIST_EVERY_MS:
+            return self._rows
+        self._listed_ms = now_ms  # before asking: what changes while the Engine answers makes it None again
+        try:
+            self._rows = await self._engine.call(
+                "the containers could not be listed",
+                lambda client: client.containers(all=True, filters={"label": [BUS]}),
+            )
+        except BaseException:
+            self._listed_ms = None
+            raise
+        return self._rows
 
     async def logs(self, unit: str, lines: int) -> str:
         """The last lines of a container's log, or of what was kept of it."""
@@ -232,6 +260,8 @@ class DockerRuntime:
         except EngineRefusedError as error:
             if not _is_harmless(error):
                 raise
+        finally:
+            self._listed_ms = None
 
     def _stop_failed(self, error: RuntimeFailedError) -> None:
         # The unit is asked again, or killed, by whoever sees that it still runs.

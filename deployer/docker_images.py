@@ -53,10 +53,18 @@ class Images:
                 await self._repository.tar(sha, tar)
                 _check(tar, sha)
                 labels = {SHA: sha, BUS: self._bus_id}
-                if await self._buildx_answers():
-                    await self._build_with_buildx(tar, f"{NAME}:{sha}", labels)
-                else:
-                    await self._build_with_sdk(tar, f"{NAME}:{sha}", labels)
+                build = self._build_with_buildx if await self._buildx_answers() else self._build_with_sdk
+                try:
+                    await build(tar, f"{NAME}:{sha}", labels)
+                except BuildError as error:
+                    if _NO_ROOM not in str(error).lower():
+                        raise
+                    await self._empty_cache()  # what this build left there would fail every later one, too
+                    raise BuildError(
+                        f"{error}; the Engine's disk is full: its build cache was emptied, "
+                        "make room where `docker system df` shows it, and deploy again",
+                        error.output,
+                    ) from error
         except TimeoutError as error:
             raise BuildError(f"the build was not ready within {self._limit_s:g} s (DEPLOYER_BUILD_LIMIT)") from error
         except RepositoryError as error:
@@ -84,6 +92,9 @@ class Images:
         filters = {"label": [f"{BUS}={self._bus_id}"]}
         found = await self._engine.call("the images could not be listed", lambda client: client.images(filters=filters))
         return sorted(found, key=lambda image: int(image["Created"]), reverse=True)
+
+    async def _empty_cache(self) -> None:
+        await self._engine.call("the build cache could not be emptied", lambda client: client.prune_builds(all=True))
 
     # --- the two builders
 
@@ -163,6 +174,7 @@ class Images:
 
 _NULL = asyncio.subprocess.DEVNULL
 _COLORS = re.compile(r"\x1b\[[0-9;]*m")  # the classic builder's, for what is written to stderr
+_NO_ROOM = "no space left on device"
 _COMMAND_FAILED = "returned a non-zero code"
 _TIMED = re.compile(r"^#\d+ (?:\d+\.\d+(?: |$))?|^\d+\.\d+(?: |$)")
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import signal
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from bus import Bus, Clock
@@ -35,6 +35,10 @@ class ProcessRuntime:
         self._children = Children(folder / "units")
         self._logs = folder / "logs"
         self._environment = environment
+
+    async def watch(self, changed: Callable[[], None]) -> None:  # noqa: ARG002
+        """Nothing tells: looking at processes costs next to nothing."""
+        await asyncio.Event().wait()
 
     async def built(self) -> frozenset[str]:
         """The commits that can be started."""

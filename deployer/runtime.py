@@ -14,6 +14,7 @@ Rules for every runtime:
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -52,6 +53,9 @@ class Runtime(Protocol):
     @property
     def name(self) -> str:
         """What the bus's file `runtime` says: process or docker."""
+
+    async def watch(self, changed: Callable[[], None]) -> None:
+        """Call `changed` as soon as the runtime tells that a unit began or ended; a hint, until cancelled."""
 
     async def built(self) -> frozenset[str]:
         """The commits (full shas) that can be started right now."""

@@ -98,6 +98,7 @@ class Deployer:
         beside = [
             asyncio.create_task(self._probe.run(), name="probe"),
             asyncio.create_task(self._branch.run(), name="branch"),
+            asyncio.create_task(self._runtime.watch(self.wake), name="units"),
         ]
         try:
             while not self._stopping:
