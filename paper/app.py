@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
 from collections.abc import Awaitable, Callable
 
@@ -21,9 +20,11 @@ from paper import (
     ws_prices,
     ws_venue,
 )
+from paper.body import parse_json, plain
 from paper.errors import RefusedError
 from paper.exchange import Exchange
 from paper.faults import Fault, Kind
+from paper.metrics import Metrics
 from paper.offers import read_offer
 from paper.sockets import Sockets
 
@@ -56,7 +57,7 @@ def make_app(exchange: Exchange) -> tuple[web.Application, Sockets]:
             request.transport.abort()
         return response
 
-    app = web.Application(middlewares=[answer], client_max_size=_MAX_BODY)
+    app = web.Application(middlewares=[Metrics(exchange, sockets).measure, answer], client_max_size=_MAX_BODY)
     app.add_routes(
         [
             *ws_venue.routes(exchange, sockets),
@@ -121,8 +122,8 @@ async def _record_request(exchange: Exchange, request: web.Request, response: we
         {
             "time_ms": exchange.clock(),
             "method": request.method,
-            "path": request.path_qs,
-            "address": request.get("address", request.headers.get("POLY_ADDRESS", "")),
+            "path": plain(request.path_qs),
+            "address": request.get("address") or plain(request.headers.get("POLY_ADDRESS", "")),
             "order_id": order_ids,
             "body": body,
             "status": response.status,
@@ -136,7 +137,7 @@ def _order_ids(path: str, body: bytes) -> str:
     if not path.startswith("/order"):
         return ""
     try:
-        found = json.loads(body)
+        found = parse_json(body)
     except (ValueError, RecursionError):
         return ""
     ids: list[str] = []

@@ -102,7 +102,7 @@ class Keys:
         known = (
             key is not None
             and key.active
-            and hmac.compare_digest(key.passphrase.encode(), headers.get("POLY_PASSPHRASE", "").encode())
+            and hmac.compare_digest(key.passphrase.encode(), _bytes(headers, "POLY_PASSPHRASE"))
             and key.address.lower() == headers.get("POLY_ADDRESS", "").lower()
             and self._is_fresh(stamp)
         )
@@ -110,7 +110,7 @@ class Keys:
             raise _unauthorized()
         digest = hmac.digest(_secret_bytes(key.secret), f"{stamp}{method}{path}".encode() + body, "sha256")
         expected = base64.urlsafe_b64encode(digest)
-        if not hmac.compare_digest(expected, headers.get("POLY_SIGNATURE", "").encode()):
+        if not hmac.compare_digest(expected, _bytes(headers, "POLY_SIGNATURE")):
             raise _unauthorized()
         return key
 
@@ -152,6 +152,10 @@ class Keys:
 @lru_cache(maxsize=1024)
 def _secret_bytes(secret: str) -> bytes:
     return base64.urlsafe_b64decode(secret)
+
+
+def _bytes(headers: Mapping[str, str], name: str) -> bytes:
+    return headers.get(name, "").encode(errors="surrogateescape")  # as they came, even if that is no UTF-8
 
 
 def _unauthorized() -> RefusedError:

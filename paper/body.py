@@ -5,15 +5,17 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import re
 from typing import Any
 
 from aiohttp import web
 
 from paper.errors import RefusedError
 
-__all__ = ["END_CURSOR", "read_count", "read_cursor", "read_json", "write_cursor"]
+__all__ = ["END_CURSOR", "parse_json", "plain", "read_count", "read_cursor", "read_json", "write_cursor"]
 
 END_CURSOR = "LTE="  # -1: there is no next page
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 _MAX_DIGITS = 18
 
@@ -25,9 +27,27 @@ async def read_json(request: web.Request) -> Any:
         RefusedError: 400, it is none.
     """
     try:
-        return json.loads(await request.read())
+        return parse_json(await request.read())
     except (ValueError, RecursionError) as error:
         raise RefusedError(400, "Invalid payload") from error
+
+
+def parse_json(body: bytes) -> Any:
+    """Return UTF-8 as JSON whose texts can all be written again.
+
+    Raises:
+        ValueError: they are none, or a text holds half of a surrogate pair, which no record could keep.
+        RecursionError: they are nested too deeply.
+    """
+    found = json.loads(body.decode())
+    if _SURROGATE.search(body):
+        json.dumps(found, ensure_ascii=False).encode()
+    return found
+
+
+def plain(text: str) -> str:
+    """Return a header's or a path's text as it can be recorded: bytes that are no UTF-8 become question marks."""
+    return text.encode(errors="replace").decode()
 
 
 def read_count(request: web.Request, name: str, default: int, least: int, most: int) -> int:
