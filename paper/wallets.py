@@ -9,10 +9,10 @@ from functools import lru_cache
 
 from paper.evm import checksum, keccak
 
-__all__ = ["deposit_wallets", "proxy_wallet", "safe_wallet", "wallets"]
+__all__ = ["PROXY_FACTORY", "deposit_wallets", "proxy_wallet", "safe_wallet", "wallets"]
 
 # Type 1: a minimal proxy.
-_PROXY_FACTORY = bytes.fromhex("aB45c5A4B0c941a2F231C04C3f49182e1A254052")
+PROXY_FACTORY = "0xaB45c5A4B0c941a2F231C04C3f49182e1A254052"
 _PROXY_CODE = bytes.fromhex(
     "3d3d606380380380913d393d73aB45c5A4B0c941a2F231C04C3f49182e1A2540525af4602a57600080fd5b602d8060366000396000f3"
     "363d3d373d3d3d363d7344e999d5c2F66Ef0861317f9A4805AC2e90aEB4f5af43d82803e903d91602b57fd5bf352e831dd"
@@ -55,7 +55,7 @@ def deposit_wallets(owner: str) -> tuple[str, str]:
 @lru_cache(maxsize=1024)
 def proxy_wallet(owner: str) -> str:
     """Return the proxy wallet of an owner's address."""
-    return _create2(_PROXY_FACTORY, keccak(bytes.fromhex(owner[2:])), keccak(_PROXY_CODE))
+    return _create2(bytes.fromhex(PROXY_FACTORY[2:]), keccak(bytes.fromhex(owner[2:])), keccak(_PROXY_CODE))
 
 
 @lru_cache(maxsize=1024)

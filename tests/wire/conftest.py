@@ -21,6 +21,7 @@ from polymarket._internal.environment import create_environment, get_environment
 from polymarket.environments import PRODUCTION, Environment
 
 ROOT = Path(__file__).resolve().parents[2]
+LIMIT_S = 30  # of every wait: a busy machine is slow
 
 
 @dataclasses.dataclass
@@ -48,19 +49,20 @@ class Paper:
             clob_user_ws_url=self.ws_url + "/ws/user",
             rtds_ws_url=self.ws_url + "/rtds",
             realtime_ws_url=self.ws_url + "/polybolt",
+            rpc_url=self.url + "/rpc",
         )
         return create_environment(name="paper", config=config)
 
     def get(self, path: str) -> Any:
-        answer = httpx.get(self.url + path, timeout=5)
+        answer = httpx.get(self.url + path, timeout=LIMIT_S)
         answer.raise_for_status()
         return answer.json()
 
     def fault(self, **order: object) -> None:
-        httpx.post(self.url + "/paper/faults", json=order, timeout=5).raise_for_status()
+        httpx.post(self.url + "/paper/faults", json=order, timeout=LIMIT_S).raise_for_status()
 
     def clear_faults(self) -> None:
-        httpx.delete(self.url + "/paper/faults", timeout=5).raise_for_status()
+        httpx.delete(self.url + "/paper/faults", timeout=LIMIT_S).raise_for_status()
 
     def market(self, asset: str = "btc") -> dict[str, Any]:
         """A market whose window has not begun and does not begin while a test runs: its fair price is a half."""
@@ -70,9 +72,14 @@ class Paper:
         found["tokens"] = json.loads(found["clobTokenIds"])
         return found
 
+    def window(self) -> str:
+        """The slug of a window of 5 s that lets a test trade for 7 s or more before it ends, and does not outlast 12."""
+        now_ms = self.get("/paper/state")["now_ms"]
+        return f"btc-updown-5s-{(now_ms + 2_000 + 4_999) // 5_000 * 5}"
+
     def stop(self) -> int:
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(timeout=5)
+        return self.process.wait(timeout=LIMIT_S)
 
 
 StartPaper = Callable[..., Paper]
@@ -98,7 +105,7 @@ def start_paper(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartPaper
     for paper in started:
         if paper.process.poll() is None:
             paper.process.kill()
-            paper.process.wait(timeout=5)
+            paper.process.wait(timeout=LIMIT_S)
         if paper.process.stdout is not None:
             paper.process.stdout.close()
 
@@ -128,7 +135,7 @@ async def connect() -> AsyncIterator[Connect]:
         await client.close()
 
 
-async def until(ready: Callable[[], Awaitable[Any]], limit_s: float = 10.0) -> Any:
+async def until(ready: Callable[[], Awaitable[Any]], limit_s: float = LIMIT_S) -> Any:
     """Ask again, every 20 ms, until the answer is true."""
     deadline = time.monotonic() + limit_s
     while not (answer := await ready()):
