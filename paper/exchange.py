@@ -136,19 +136,22 @@ class Exchange:
 
     def _advance(self, market: Market, now: int) -> None:
         window = market.window
-        if market.winner is not None or now < window.start_ms - 2 * window.duration_ms:
+        if market.winner is not None:
             return
+        is_near = now >= window.start_ms - 2 * window.duration_ms
+        if not is_near and window.condition_id not in self.engine.books:
+            return  # nobody has traded it, and the house does not yet
         book = self.markets.book(market)
         if market.reference is None and now >= window.start_ms:
             self.markets.set_reference(market)
         if now < window.end_ms:
             self.orders.end_all(book.expired(now), "CANCELED_EXPIRED_ORDER")
-            if self.settings.house and self._traders.is_due(market, now):
+            if is_near and self.settings.house and self._traders.is_due(market, now):
                 averaged = self.markets.averaged(market, now)
                 for placement in self._traders.trade(self.engine, market, self.feed, averaged, now):
                     self.orders.placed(placement, market, "")
             old_tick = book.tick
-            if book.refine_tick():
+            if self.markets.refine_tick(market):
                 self.market_streams.publish_tick(book, old_tick, now)
             self.market_streams.publish_changes(book, now)
             return

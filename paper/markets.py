@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from paper.book import Book
+from paper.book import TICK, Book
 from paper.candles import History, average
 from paper.engine import Engine
 from paper.record import Record
@@ -30,6 +30,7 @@ class Market:
         winner: 0 for Up, 1 for Down; None before the resolution.
         resolved_ms: UTC ms.
         due_ms: when it is to be resolved, UTC ms; None before the end.
+        tick: price step, base units.
         announced: whether subscribers were told that it is there.
     """
 
@@ -38,6 +39,7 @@ class Market:
     final: float | None = None
     winner: int | None = None
     resolved_ms: int | None = None
+    tick: int = TICK
     due_ms: int | None = None
     announced: bool = False
 
@@ -79,7 +81,7 @@ class Markets:
         window = market.window
         book = self._engine.books.get(window.condition_id)
         if book is None:
-            book = Book(window.condition_id, window.token_ids, window.end_ms)
+            book = Book(window.condition_id, window.token_ids, window.end_ms, market.tick)
             if market.winner is None:
                 self._engine.open(book)
         return book
@@ -131,6 +133,16 @@ class Markets:
         self._record.add("UPDATE markets SET reference = ? WHERE condition_id = ?", values)
         return True
 
+    def refine_tick(self, market: Market) -> bool:
+        """Take the finer tick, for good, if the market's book is at an edge; say whether it did now."""
+        book = self.book(market)
+        if not book.refine_tick():
+            return False
+        market.tick = book.tick
+        values = (market.tick, market.window.condition_id)
+        self._record.add("UPDATE markets SET tick = ? WHERE condition_id = ?", values)
+        return True
+
     def averaged(self, market: Market, now_ms: int) -> float | None:
         """Return the mean settlement price of the averaging so far; None before it began."""
         window = market.window
@@ -175,7 +187,9 @@ class Markets:
             self._by_token[token] = market
 
     def _load(self, column: str, value: str) -> Market | None:
-        sql = f"SELECT slug, reference, final, winner, resolved_ms FROM markets WHERE {column} = ?"
+        if not value.isascii():  # as no name here is, and not every text could be asked for
+            return None
+        sql = f"SELECT slug, reference, final, winner, resolved_ms, tick FROM markets WHERE {column} = ?"
         rows = self._record.query(sql, [value])
         window = parse_slug(str(rows[0][0])) if rows else None
         if window is None:

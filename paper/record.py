@@ -25,12 +25,14 @@ Value = str | int | float | bytes | None
 Row = tuple[Value, ...]
 _FILE = "paper.db"
 _BUSY_MS = 5_000
-# What brings the file of an older release to schema.sql; each statement once. Its number is the file's user_version.
-_CHANGES = (
-    "ALTER TABLE trades ADD COLUMN fate TEXT NOT NULL DEFAULT 'confirmed'",
-    "ALTER TABLE trades ADD COLUMN settle_ms INTEGER NOT NULL DEFAULT 1000",
-    "ALTER TABLE trades ADD COLUMN reversed_ms INTEGER",
+# Columns that files of older releases lack: table, column, type. An older release passes over what it does not know.
+_ADDED = (
+    ("trades", "fate", "TEXT NOT NULL DEFAULT 'confirmed'"),
+    ("trades", "settle_ms", "INTEGER NOT NULL DEFAULT 1000"),
+    ("trades", "reversed_ms", "INTEGER"),
+    ("markets", "tick", "INTEGER NOT NULL DEFAULT 10000"),
 )
+_VERSION = 3  # by which a release that counts changes knows that it has nothing to add
 
 
 class RecordError(PaperError):
@@ -83,12 +85,12 @@ class Record:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA temp_store = MEMORY")
-        tables = connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchall()
-        version = connection.pragma("user_version") if tables else len(_CHANGES)
-        for statement in _CHANGES[version:]:
-            connection.execute(statement)
+        for table, column, kind in _ADDED:
+            there = {str(row[1]) for row in connection.execute(f"PRAGMA table_info({table})")}
+            if there and column not in there:
+                connection.execute(f"ALTER TABLE {table} ADD COLUMN {column} {kind}")
         connection.execute(importlib.resources.files("paper").joinpath("schema.sql").read_text(encoding="utf-8"))
-        connection.pragma("user_version", len(_CHANGES))
+        connection.pragma("user_version", _VERSION)
 
     def add(self, sql: str, values: Sequence[Value]) -> None:
         """Buffer one statement for the next commit."""

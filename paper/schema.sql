@@ -5,7 +5,8 @@ CREATE TABLE IF NOT EXISTS api_keys (
     active INTEGER NOT NULL, created_ms INTEGER NOT NULL, UNIQUE (address, nonce)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS markets (
     condition_id TEXT PRIMARY KEY, slug TEXT NOT NULL UNIQUE, up TEXT NOT NULL UNIQUE, down TEXT NOT NULL UNIQUE,
-    end_ms INTEGER NOT NULL, reference REAL, final REAL, winner INTEGER, resolved_ms INTEGER) WITHOUT ROWID;
+    end_ms INTEGER NOT NULL, reference REAL, final REAL, winner INTEGER, resolved_ms INTEGER,
+    tick INTEGER NOT NULL DEFAULT 10000) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS orders (
     seq INTEGER PRIMARY KEY, order_id TEXT NOT NULL UNIQUE, condition_id TEXT NOT NULL, slug TEXT NOT NULL,
     token_id TEXT NOT NULL, wallet TEXT NOT NULL, owner TEXT NOT NULL, api_key TEXT NOT NULL, outcome INTEGER NOT NULL,
@@ -24,6 +25,8 @@ CREATE TABLE IF NOT EXISTS trades (
 CREATE INDEX IF NOT EXISTS trades_failing ON trades (seq) WHERE fate = 'failed' AND reversed_ms IS NULL;
 CREATE INDEX IF NOT EXISTS trades_taker ON trades (taker_owner, seq);
 CREATE INDEX IF NOT EXISTS trades_maker ON trades (maker_owner, seq);
+CREATE INDEX IF NOT EXISTS trades_taker_order ON trades (taker_order_id);
+CREATE INDEX IF NOT EXISTS trades_maker_order ON trades (maker_order_id);
 CREATE TABLE IF NOT EXISTS ledger (
     seq INTEGER PRIMARY KEY, time_ms INTEGER NOT NULL, wallet TEXT NOT NULL, asset TEXT NOT NULL,
     amount INTEGER NOT NULL, reason TEXT NOT NULL, ref TEXT NOT NULL);

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from pathlib import Path
 
+import apsw
 import pytest
 
 from paper.errors import UsageError
@@ -75,3 +77,19 @@ def test_one_folder_one_exchange(tmp_path: Path) -> None:
         Record(tmp_path)
     first.close()
     Record(tmp_path).close()
+
+
+def test_file_of_an_older_release_is_brought_up_to_date(tmp_path: Path) -> None:
+    """Columns that an older file lacks are added with their defaults, and an older release in between does no harm."""
+    with contextlib.closing(apsw.Connection(str(tmp_path / "paper.db"))) as older:
+        older.execute(
+            "CREATE TABLE markets (condition_id TEXT PRIMARY KEY, slug TEXT NOT NULL UNIQUE, up TEXT NOT NULL UNIQUE,"
+            " down TEXT NOT NULL UNIQUE, end_ms INTEGER NOT NULL, reference REAL, final REAL, winner INTEGER,"
+            " resolved_ms INTEGER) WITHOUT ROWID"
+        )
+        older.execute("INSERT INTO markets (condition_id, slug, up, down, end_ms) VALUES ('c', 's', 'u', 'd', 1)")
+    for version in (3, 2):
+        record = Record(tmp_path)
+        assert record.query("SELECT slug, tick FROM markets") == [("s", 10_000)]
+        record._writer.pragma("user_version", version)
+        record.close()
