@@ -135,7 +135,7 @@ class Account:
         hidden = self._exchange.settings.finished_orders == "null"
         if not rows or (hidden and rows[0]["status"] != "LIVE"):
             return web.json_response(None)
-        return web.json_response(open_order_json(rows[0]))
+        return web.json_response(self._shown(rows)[0])
 
     async def orders(self, request: web.Request) -> web.Response:
         """Open orders, oldest first."""
@@ -147,7 +147,20 @@ class Account:
                 where.append(f"{column} = ?")
                 values.append(request.query[name])
         page = await self._page(request, f"SELECT * FROM orders WHERE {' AND '.join(where)} ORDER BY seq", values)
-        return web.json_response(page | {"data": [open_order_json(row) for row in page["data"]]})
+        return web.json_response(page | {"data": self._shown(page["data"])})
+
+    def _shown(self, rows: list[dict[str, Value]]) -> list[dict[str, object]]:
+        """Orders as the venue shows them, each with its trades."""
+        ids = [row["order_id"] for row in rows]
+        marks = ", ".join("?" * len(ids))
+        sql = " UNION ALL ".join(
+            f"SELECT {role}_order_id, trade_id FROM trades WHERE {role}_order_id IN ({marks})"
+            for role in ("taker", "maker")
+        )
+        trades: dict[Value, list[str]] = {}
+        for order_id, trade_id in self._exchange.record.query(sql, [*ids, *ids]):
+            trades.setdefault(order_id, []).append(str(trade_id))
+        return [open_order_json(row, trades.get(row["order_id"], [])) for row in rows]
 
     async def trades(self, request: web.Request) -> web.Response:
         """Trades of this address, newest first; ``after`` and ``before`` are unix seconds, both included."""

@@ -116,6 +116,17 @@ def routes(exchange: Exchange) -> list[web.RouteDef]:
         _, found, outcome = of_token(request.query.get("token_id"))
         return web.json_response(_last_trade(found, outcome))
 
+    async def last_trades(request: web.Request) -> web.Response:
+        answers: list[dict[str, str]] = []
+        for item in await _items(request):
+            try:
+                _, found, outcome = of_token(item.get("token_id"))
+            except RefusedError:
+                continue
+            if found.last_price is not None:
+                answers.append({"token_id": str(item["token_id"]), **_last_trade(found, outcome)})
+        return web.json_response(answers)
+
     return [
         web.get("/ok", answer_text),
         web.get("/time", time),
@@ -135,6 +146,7 @@ def routes(exchange: Exchange) -> list[web.RouteDef]:
         web.get("/spread", one("spread", _spread)),
         web.post("/spreads", many(_spread)),
         web.get("/last-trade-price", last_trade),
+        web.post("/last-trades-prices", last_trades),
         web.get("/tick-size", one("minimum_tick_size", lambda found, _outcome, _side: found.tick / ONE)),
         web.get("/neg-risk", one("neg_risk", lambda _book, _outcome, _side: False)),
         web.get("/fee-rate", one("base_fee", lambda _book, _outcome, _side: 1000)),

@@ -40,6 +40,7 @@ def routes(exchange: Exchange, sockets: Sockets) -> list[web.RouteDef]:
                 "settlement": exchange.feed.settlement,
                 "markets": len(exchange.markets.by_condition),
                 "open_orders": sum(order.wallet not in HOUSE for order in exchange.engine.orders.values()),
+                "held_orders": exchange.orders.held,
                 "streams": len(sockets),
                 "faults": [fault.body for fault in exchange.faults.armed],
             }

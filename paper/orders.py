@@ -30,7 +30,7 @@ __all__ = ["Orders"]
 
 _PATH = "/order"  # what faults of trades match against
 _SHOW_AFTER_S = 0.02  # changes of books gather this long before they are sent
-_FLOW = 30
+_FLOW = 15
 _MODES = {
     "disabled": "Trading is currently disabled. Please try again later.",
     "cancel_only": "Trading is currently cancel-only. New orders are not accepted, but cancels are allowed.",
@@ -63,8 +63,15 @@ class Orders:
         self._clock = clock
         self._held: set[str] = set()
         self._changed: dict[str, Book] = {}  # books whose changes are still to be sent
-        self.flow: deque[dict[str, object]] = deque(maxlen=_FLOW)  # the last trades, newest first, as people read them
+        # The last trades, newest first, as people read them: all of them, and those of users.
+        self.flow: deque[dict[str, object]] = deque(maxlen=_FLOW)
+        self.users_flow: deque[dict[str, object]] = deque(maxlen=_FLOW)
         self._failing: dict[str, tuple[int, list[Entry], list[tuple[str, str, int]]]] = {}
+
+    @property
+    def held(self) -> int:
+        """How many orders are in the taker's hold now."""
+        return len(self._held)
 
     def restore(self) -> None:
         """Bring resting orders, and trades that are still to fail, back from the record."""
@@ -99,6 +106,7 @@ class Orders:
             self._streams.publish_trade(self._engine.books[order.condition_id], fill, now)
             self.flow.appendleft(_shown(fill, slug, now))
             if {fill.taker.wallet, fill.maker.wallet} - HOUSE:
+                self.users_flow.appendleft(self.flow[0])
                 fate = self._fate(now)
                 entries = [one for one in placement.entries if one.ref == fill.ref]
                 trades.append(self._journal.trade(fill, slug, api_key, fate, now))

@@ -75,12 +75,12 @@ class SignedOrder:
     signature: bytes
 
 
+@lru_cache(maxsize=256)
 def order_digest(order: SignedOrder) -> bytes:
     """Return the order's EIP-712 digest: 32 bytes that type 0 signs."""
     return _digest(_ORDER_DOMAIN, _struct_hash(order))
 
 
-@lru_cache(maxsize=256)
 def order_id(order: SignedOrder) -> str:
     """Return the order's id: its EIP-712 digest, 0x and 64 hex digits."""
     return "0x" + order_digest(order).hex()
@@ -91,9 +91,9 @@ def order_signer(order: SignedOrder) -> str | None:
 
     Whether that address may trade the maker's wallet is for the caller to check.
     """
-    contents = _struct_hash(order)
     if order.signature_type != 3:
-        return digest_signer(_digest(_ORDER_DOMAIN, contents), order.signature)
+        return digest_signer(order_digest(order), order.signature)
+    contents = _struct_hash(order)
     if order.signature[_SIGNATURE_BYTES:] != _ORDER_DOMAIN + contents + _TRAILER_TAIL:
         return None
     nested = keccak(words(_NESTED_TYPE_HASH, contents, *_WALLET_DOMAIN, CHAIN_ID, order.signer, bytes(32)))

@@ -24,10 +24,13 @@ def as_text(state: dict[str, Any]) -> str:
                 for one in state["books"]
             ],
         ),
-        _table(
-            "last trades",
-            ("age s", "window", "taker's side", "outcome", "shares", "price", "whose"),
-            [_of(one, "age_s", "slug", "side", "outcome", "size", "price", "whose") for one in state["flow"]],
+        *(
+            _table(
+                title,
+                ("age s", "window", "taker's side", "outcome", "shares", "price", "whose"),
+                [_of(one, "age_s", "slug", "side", "outcome", "size", "price", "whose") for one in state[name]],
+            )
+            for title, name in (("last trades", "flow"), ("users' last trades", "users_flow"))
         ),
         _table(
             "users' resting orders",

@@ -36,7 +36,8 @@ def view(exchange: Exchange) -> dict[str, object]:
             for asset in ASSETS
         ],
         "books": [_book(exchange, one, now) for one in open_now[:_BOOKS]],
-        "flow": [one | {"age_s": (now - int(str(one["time_ms"]))) // 1000} for one in exchange.orders.flow],
+        "flow": _aged(exchange.orders.flow, now),
+        "users_flow": _aged(exchange.orders.users_flow, now),
         "orders": _orders(exchange),
         "requests": exchange.record.query_dicts(
             "SELECT time_ms, method, path, status, order_id FROM requests ORDER BY seq DESC LIMIT ?", [_REQUESTS]
@@ -52,6 +53,10 @@ def view(exchange: Exchange) -> dict[str, object]:
         ],
         "faults": [fault.body for fault in exchange.faults.armed],
     }
+
+
+def _aged(flow: Iterable[dict[str, object]], now: int) -> list[dict[str, object]]:
+    return [one | {"age_s": (now - int(str(one["time_ms"]))) // 1000} for one in flow]
 
 
 def _book(exchange: Exchange, market: Market, now: int) -> dict[str, object]:

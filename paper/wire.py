@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 
 from paper.book import Book
 from paper.engine import MIN_SIZE, Placement
@@ -40,8 +41,8 @@ def order_answer(placement: Placement, trade_ids: list[str]) -> dict[str, object
     }
 
 
-def open_order_json(row: dict[str, Value]) -> dict[str, object]:
-    """Return an order of the record as ``/data/order`` and ``/data/orders`` show it."""
+def open_order_json(row: dict[str, Value], trades: Sequence[str] = ()) -> dict[str, object]:
+    """Return an order of the record, and the ids of its trades, as ``/data/order`` and ``/data/orders`` show it."""
     expires = row["expires_ms"]
     return {
         "id": row["order_id"],
@@ -58,7 +59,7 @@ def open_order_json(row: dict[str, Value]) -> dict[str, object]:
         "order_type": row["order_type"],
         "expiration": str(_int(expires) // 1000 + 60) if expires is not None else "0",
         "created_at": _int(row["received_ms"]) // 1000,
-        "associate_trades": [],
+        "associate_trades": [*trades],
     }
 
 
