@@ -7,13 +7,14 @@ import json
 import time
 from typing import Any
 
-import pytest
 import websockets
 from polymarket.streams import MarketSpec
 
+LIMIT_S = 30
+
 
 async def _read(socket: websockets.ClientConnection, count: int) -> list[Any]:
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(LIMIT_S):
         return [json.loads(await socket.recv()) for _ in range(count)]
 
 
@@ -29,11 +30,15 @@ async def _read_past(socket: websockets.ClientConnection, *, repeated: bool) -> 
                 return
 
 
-async def _read_on(socket: websockets.ClientConnection, found: list[tuple[float, Any]]) -> None:
-    """Read until the connection ends: when, and what."""
-    while True:
-        message = json.loads(await asyncio.wait_for(socket.recv(), 5))
-        found.append((time.monotonic(), message))
+async def _read_on(socket: websockets.ClientConnection) -> list[Any]:
+    """What comes until the connection ends."""
+    found: list[Any] = []
+    async with asyncio.timeout(LIMIT_S):
+        try:
+            while True:
+                found.append(json.loads(await socket.recv()))
+        except websockets.ConnectionClosed:
+            return found
 
 
 async def test_events_may_come_twice(quiet: Any) -> None:
@@ -42,12 +47,12 @@ async def test_events_may_come_twice(quiet: Any) -> None:
         await _read(socket, 1)
         quiet.fault(kind="duplicate_events", seconds=60, path="/ws/btcusdt")
         await _read_past(socket, repeated=True)
-        numbers = [message["t"] for message in await _read(socket, 20)]
+        numbers = [message["t"] for message in await _read(socket, 8)]
         assert numbers[::2] == numbers[1::2] == sorted(set(numbers))
         quiet.clear_faults()
         await _read_past(socket, repeated=False)
-        numbers = [message["t"] for message in await _read(socket, 10)]
-        assert len(set(numbers)) == 10
+        numbers = [message["t"] for message in await _read(socket, 5)]
+        assert len(set(numbers)) == 5
 
 
 async def test_events_may_come_out_of_order(quiet: Any) -> None:
@@ -55,9 +60,12 @@ async def test_events_may_come_out_of_order(quiet: Any) -> None:
     async with websockets.connect(quiet.ws_url + "/ws/ethusdt@trade") as socket:
         await _read(socket, 1)
         quiet.fault(kind="reorder_events", seconds=60, path="/ws/ethusdt")
-        messages = await _read(socket, 40)
+        messages = await _read(socket, 15)
         quiet.clear_faults()
-        messages += await _read(socket, 10)
+        cleared_ms = quiet.get("/paper/state")["now_ms"]
+        while messages[-1]["T"] <= cleared_ms:  # what was under way is out of order still
+            messages += await _read(socket, 1)
+        messages += await _read(socket, 1)  # what had been overtaken last comes right behind
     numbers = [message["t"] for message in messages]
     assert numbers != sorted(numbers)
     # Six assets share the count.
@@ -70,7 +78,7 @@ async def test_new_markets_are_announced(start_paper: Any, connect: Any) -> None
     client = await connect(paper)
     async with (
         await client.subscribe(MarketSpec(token_ids=paper.market()["tokens"], custom_feature_enabled=True)) as stream,
-        asyncio.timeout(15),
+        asyncio.timeout(LIMIT_S),
     ):
         async for event in stream:
             if event.type == "new_market":
@@ -88,7 +96,7 @@ async def test_tick_becomes_finer_at_the_edge(quiet: Any, connect: Any) -> None:
         await client.place_limit_order(asset_id=up, price="0.97", size=10, side="BUY")
         await other.place_limit_order(asset_id=down, price="0.01", size=200, side="BUY")
         changed: set[str] = set()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(LIMIT_S):
             async for event in stream:
                 if event.type == "tick_size_change":
                     assert (str(event.payload.old_tick_size), str(event.payload.new_tick_size)) == ("0.01", "0.001")
@@ -102,25 +110,22 @@ async def test_tick_becomes_finer_at_the_edge(quiet: Any, connect: Any) -> None:
 
 async def test_binance_announces_its_end_and_pings(start_paper: Any) -> None:
     """A connection is told of its end by serverShutdown and closed at its age, though it answered every ping."""
-    paper = start_paper(house="off", binance_lifetime=2, binance_notice=1, binance_ping=0.3)
-    started = time.monotonic()
-    events: list[tuple[float, Any]] = []
+    paper = start_paper(house="off", binance_lifetime=2, binance_notice=1.5, binance_ping=0.3)
     async with websockets.connect(paper.ws_url + "/ws/btcusdt@kline_1m") as socket:
-        with pytest.raises(websockets.ConnectionClosed) as closed:
-            await _read_on(socket, events)
-    (announced,) = [at for at, event in events if event["e"] == "serverShutdown"]
-    assert announced - started >= 1
-    assert time.monotonic() - announced >= 0.9
-    assert closed.value.rcvd is not None
-    assert closed.value.rcvd.code == 1000
+        opened_ms = time.time() * 1000
+        events = await _read_on(socket)
+        closed_ms = time.time() * 1000
+    (announced,) = [event for event in events if event["e"] == "serverShutdown"]
+    # By the exchange's clock: half a second after it was opened, 1.5 s before its end, which a busy machine may shorten.
+    assert announced["E"] - opened_ms >= 400
+    assert closed_ms - announced["E"] >= 500
+    assert socket.close_code == 1000
 
 
 async def test_binance_limits_what_a_client_sends(quiet: Any) -> None:
     """More than five messages in a second end the connection; pongs and pings count."""
     async with websockets.connect(quiet.ws_url + "/ws/btcusdt@kline_1m") as socket:
-        for number in range(6):
+        for number in range(20):
             await socket.ping(str(number))
-        with pytest.raises(websockets.ConnectionClosed) as closed:
-            await _read_on(socket, [])
-    assert closed.value.rcvd is not None
-    assert closed.value.rcvd.code == 1008
+        await _read_on(socket)
+    assert socket.close_code == 1008

@@ -12,6 +12,8 @@ import pytest
 from eth_account import Account
 from polymarket.errors import RateLimitError, RequestRejectedError, UnexpectedResponseError
 
+LIMIT_S = 30
+
 
 async def _sign(paper: Any, client: Any, asset: str = "xrp", **more: Any) -> Any:
     token = paper.market(asset)["tokens"][0]
@@ -22,12 +24,14 @@ async def test_restart_is_followed_by_post_only_time(quiet: Any, connect: Any) -
     """A restart answers 425 to orders and cancels; after it, for a while, post-only orders alone are taken."""
     client = await connect(quiet)
     signed, passive = await _sign(quiet, client), await _sign(quiet, client, post_only=True)
-    quiet.fault(kind="restart", seconds=1.5, post_only_seconds=30)
+    quiet.fault(kind="restart", seconds=60)
     for request in (client.post_order(signed), client.cancel_all()):
         with pytest.raises(RequestRejectedError) as refused:
             await request
         assert (refused.value.status, refused.value.restriction) == (425, "restarting")
-    deadline = time.monotonic() + 10
+    quiet.clear_faults()
+    quiet.fault(kind="restart", seconds=0.1, post_only_seconds=300)
+    deadline = time.monotonic() + LIMIT_S
     while True:
         with pytest.raises(RequestRejectedError) as refused:
             await client.post_order(signed)
@@ -36,7 +40,7 @@ async def test_restart_is_followed_by_post_only_time(quiet: Any, connect: Any) -
         assert time.monotonic() < deadline, "the restart does not end"
         await asyncio.sleep(0.05)
     assert (refused.value.status, refused.value.code, refused.value.restriction) == (503, "post_only_mode", "post_only")
-    assert 0 < (refused.value.retry_after or 0) <= 30
+    assert 200 < (refused.value.retry_after or 0) <= 300
     assert (await client.post_order(passive)).status == "live"
     quiet.clear_faults()
     assert (await client.post_order(signed)).status == "live"
@@ -47,7 +51,7 @@ async def test_cancel_only_takes_cancels(quiet: Any, connect: Any) -> None:
     client = await connect(quiet)
     rested = await client.post_order(await _sign(quiet, client))
     signed = await _sign(quiet, client)
-    quiet.fault(kind="cancel_only", seconds=30)
+    quiet.fault(kind="cancel_only", seconds=300)
     with pytest.raises(RequestRejectedError) as refused:
         await client.post_order(signed)
     assert (refused.value.status, refused.value.restriction) == (503, "cancel_only")
@@ -60,7 +64,7 @@ async def test_disabled_takes_nothing(quiet: Any, connect: Any) -> None:
     client = await connect(quiet)
     rested = await client.post_order(await _sign(quiet, client))
     signed = await _sign(quiet, client)
-    quiet.fault(kind="disabled", seconds=30)
+    quiet.fault(kind="disabled", seconds=300)
     for request in (client.post_order(signed), client.cancel_order(order_id=rested.order_id)):
         with pytest.raises(RequestRejectedError, match="disabled") as refused:
             await request
@@ -72,29 +76,28 @@ async def test_disabled_takes_nothing(quiet: Any, connect: Any) -> None:
 async def test_rate_limited_request_says_when_to_come_back(quiet: Any, connect: Any) -> None:
     """A 429 arrives as the client's own error, with the seconds of Retry-After."""
     client = await connect(quiet)
-    quiet.fault(kind="rate_limited", seconds=7, path="/data/orders")
+    quiet.fault(kind="rate_limited", seconds=300, path="/data/orders")
     with pytest.raises(RateLimitError) as limited:
         await client.list_open_orders().first_page()
-    assert 6 <= (limited.value.retry_after or 0) <= 7
+    assert 200 <= (limited.value.retry_after or 0) <= 300
     quiet.clear_faults()
     assert (await client.list_open_orders().first_page()).items == ()
 
 
 async def test_signers_have_their_rate_limit(start_paper: Any, connect: Any) -> None:
-    """A Standard signer may burst 60 orders; the next is a 429, and each answer's headers told how many were left."""
+    """Each answer's headers tell a Standard signer what is left of its burst; what is more than that is a 429."""
     paper = start_paper(house="off", taker_delay=0)
     seen: list[Any] = []
     client = await connect(paper, on_rate_limit_update=seen.append)
-    signed = [await _sign(paper, client) for _ in range(75)]
-    answers = await asyncio.gather(*(client.post_order(one) for one in signed), return_exceptions=True)
-    limited = [one for one in answers if isinstance(one, RateLimitError)]
-    # 40 a second flow back while they are sent.
-    assert 1 <= len(limited) <= 15, [one for one in answers if isinstance(one, Exception)]
-    assert (limited[0].retry_after or 0) >= 1
-    assert limited[0].rate_limit is not None
-    assert (limited[0].rate_limit.tier, limited[0].rate_limit.remaining) == ("standard", 0)
-    assert seen[0].tier == "standard"
-    assert 50 <= max(update.remaining for update in seen) <= 59
+    await client.post_order(await _sign(paper, client))
+    assert [(update.tier, update.remaining) for update in seen] == [("standard", 59)]
+    # More cancels than a whole burst, so that it does not matter how many flow back meanwhile.
+    with pytest.raises(RateLimitError) as limited:
+        await client.cancel_orders(order_ids=["0x" + f"{number:064x}" for number in range(121)])
+    assert (limited.value.retry_after or 0) >= 1
+    assert limited.value.rate_limit is not None
+    assert (limited.value.rate_limit.tier, limited.value.rate_limit.remaining) == ("standard", 120)
+    assert (await client.cancel_all()).canceled != ()
 
 
 async def test_live_order_may_look_absent(quiet: Any, connect: Any) -> None:
@@ -110,9 +113,9 @@ async def test_live_order_may_look_absent(quiet: Any, connect: Any) -> None:
 async def test_wrong_clock_is_shown_and_judged_by(quiet: Any, connect: Any) -> None:
     """A venue whose clock is off says so in its time, and refuses requests that its clock finds stale."""
     client = await connect(quiet)
-    quiet.fault(kind="wrong_clock", seconds=30, offset=-400)
-    assert -402 <= quiet.get("/time") - time.time() <= -398
-    assert -402 <= quiet.get("/api/v3/time")["serverTime"] / 1000 - time.time() <= -398
+    quiet.fault(kind="wrong_clock", seconds=300, offset=-400)
+    assert -430 <= quiet.get("/time") - time.time() <= -398
+    assert -430 <= quiet.get("/api/v3/time")["serverTime"] / 1000 - time.time() <= -398
     with pytest.raises(RequestRejectedError) as refused:
         await client.list_open_orders().first_page()
     assert refused.value.status == 401
@@ -142,7 +145,7 @@ def test_requests_that_faults_broke_are_in_the_record(quiet: Any) -> None:
     """The record holds what was answered instead, so that nothing that arrived is missing from it."""
     address = Account.create().address
     quiet.fault(kind="error", path="/auth", method="POST")
-    answer = httpx.post(quiet.url + "/auth/api-key", headers={"POLY_ADDRESS": address}, timeout=5)
+    answer = httpx.post(quiet.url + "/auth/api-key", headers={"POLY_ADDRESS": address}, timeout=LIMIT_S)
     assert answer.status_code == 500
     requests: list[Any] = []
     after: int | None = 0

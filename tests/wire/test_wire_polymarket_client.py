@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from decimal import Decimal
 from typing import Any
@@ -9,12 +10,16 @@ from typing import Any
 import polymarket
 import pytest
 from eth_account import Account
+from polymarket import PriceRequest
 from polymarket.errors import RequestRejectedError
 from polymarket.models.clob.order_response import AcceptedOrder
+from polymarket.streams import MarketSpec
 
 from paper.offers import read_signed
 from paper.signing import order_id
 from paper.wallets import deposit_wallets
+
+LIMIT_S = 30
 
 
 def _accepted(answer: Any) -> AcceptedOrder:
@@ -91,7 +96,8 @@ async def test_partial_fill_mints_a_set_and_charges_the_taker(quiet: Any, connec
     rested = _accepted(await maker.place_limit_order(asset_id=down, price="0.40", size=10, side="BUY"))
     crossed = _accepted(await taker.place_limit_order(asset_id=up, price="0.65", size=25, side="BUY"))
     assert (crossed.status, crossed.taking_amount, crossed.making_amount) == ("matched", Decimal(10), Decimal(6))
-    assert (await taker.get_order(order_id=crossed.order_id)).size_matched == Decimal(10)
+    left = await taker.get_order(order_id=crossed.order_id)
+    assert (left.size_matched, left.associate_trades) == (Decimal(10), crossed.trade_ids)
     fee = Decimal("0.07") * 10 * Decimal("0.6") * Decimal("0.4")
     cash = await taker.get_balance_allowance(asset_type="COLLATERAL")
     assert cash.balance == 10_000_000_000 - 6_000_000 - int(fee * 1_000_000)
@@ -198,26 +204,27 @@ async def test_heartbeat_chain_and_dead_mans_switch(start_paper: Any, connect: A
 
 
 async def test_window_resolves_and_pays(start_paper: Any, connect: Any, eventually: Any) -> None:
-    """At a window's end the market closes, shows its winner everywhere, and pays ONE for each winning share."""
+    """At a window's end the market closes, its winner is announced and shown everywhere, and each winning share pays ONE."""
     paper = start_paper(timeframes="5s", resolution_delay=0.1, resolution_spread=0, taker_delay=0)
     client = await connect(paper)
-    start = (int(time.time()) // 5 + 1) * 5
-    slug = f"btc-updown-5s-{start}"
+    slug = paper.window()
     market = await client.get_market(slug=slug)
     tokens = [market.outcomes.yes.token_id, market.outcomes.no.token_id]
-    bought = [
-        _accepted(await client.place_market_order(asset_id=token, side="BUY", amount=10, max_price="0.90"))
-        for token in tokens
-    ]
-    before = (await client.get_balance_allowance(asset_type="COLLATERAL")).balance
-
-    async def closed() -> Any:
-        event = await client.get_event(slug=slug)
-        return event if event.state.closed else None
-
-    event = await eventually(closed, 25)
+    async with await client.subscribe(MarketSpec(token_ids=tokens, custom_feature_enabled=True)) as stream:
+        bought = [
+            _accepted(await client.place_market_order(asset_id=token, side="BUY", amount=10, max_price="0.90"))
+            for token in tokens
+        ]
+        before = (await client.get_balance_allowance(asset_type="COLLATERAL")).balance
+        async with asyncio.timeout(LIMIT_S):
+            async for announced in stream:
+                if announced.type == "market_resolved":
+                    break
+    event = await client.get_event(slug=slug)
+    assert event.state.closed
     prices = event.metadata
     winner = 0 if prices["finalPrice"] >= prices["priceToBeat"] else 1
+    assert announced.payload.winning_asset_id == tokens[winner]
     outcomes = event.markets[0].outcomes
     assert (outcomes.yes.price, outcomes.no.price) == ((1, 0) if winner == 0 else (0, 1))
     clob = paper.get(f"/markets/{market.condition_id}")
@@ -241,3 +248,28 @@ async def test_markets_are_listed(quiet: Any, connect: Any) -> None:
     assert market["slug"] in slugs
     (event,) = (await client.list_events(slug=[market["slug"]]).first_page()).items
     assert event.markets[0].condition_id == market["conditionId"]
+
+
+async def test_prices_agree_with_the_book(quiet: Any, connect: Any) -> None:
+    """Best prices, midpoint, spread and last trade of both tokens are those of their one book, singly and in batches."""
+    maker, taker = await connect(quiet), await connect(quiet)
+    up, down = quiet.market("doge")["tokens"]
+    assert await taker.get_last_trade_price(asset_id=up) is None
+    await maker.place_limit_order(asset_id=up, price="0.41", size=30, side="BUY")
+    await maker.place_limit_order(asset_id=down, price="0.55", size=30, side="BUY")
+    await taker.place_market_order(asset_id=up, side="BUY", amount=4.5, max_price="0.45")
+    assert await taker.get_midpoints(asset_ids=[up, down]) == {up: Decimal("0.43"), down: Decimal("0.57")}
+    assert await taker.get_midpoint(asset_id=up) == Decimal("0.43")
+    assert await taker.get_spreads(asset_ids=[up, down]) == {up: Decimal("0.04"), down: Decimal("0.04")}
+    assert await taker.get_spread(asset_id=down) == Decimal("0.04")
+    best = {"BUY": Decimal("0.55"), "SELL": Decimal("0.59")}
+    asked = [PriceRequest(asset_id=down, side=side) for side in ("BUY", "SELL")]
+    assert await taker.get_prices(requests=asked) == {down: best}
+    assert await taker.get_price(asset_id=down, side="SELL") == best["SELL"]
+    last = await taker.get_last_trade_prices(asset_ids=[up, down])
+    assert [(one.price, one.side) for one in last] == [(Decimal("0.45"), "BUY"), (Decimal("0.55"), "SELL")]
+    books = await taker.get_order_books(asset_ids=[up, down])
+    assert [(book.bids[-1].price, book.asks[-1].price) for book in books] == [
+        (Decimal("0.41"), Decimal("0.45")),
+        (Decimal("0.55"), Decimal("0.59")),
+    ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -23,6 +24,8 @@ from py_clob_client_v2.order_utils import ExchangeOrderBuilderV2
 
 from paper.signing import EXCHANGE
 from paper.wallets import deposit_wallets
+
+LIMIT_S = 30
 
 
 def _client(paper: Any, *, deposit_wallet: bool = False) -> ClobClient:
@@ -89,6 +92,22 @@ def test_errors_and_heartbeats(quiet: Any) -> None:
         client.post_heartbeat("stale")
     assert (stale.value.status_code, stale.value.error_msg["heartbeat_id"]) == (400, following)
     assert client.cancel_all()["canceled"] == [_hash(client, signed)]
+
+
+def test_parameters_and_keys(quiet: Any) -> None:
+    """A market's parameters are found by condition and by token; a key that was deleted is refused."""
+    client, market = _client(quiet), quiet.market("bnb")
+    info = client.get_clob_market_info(market["conditionId"])
+    assert [one["t"] for one in info["t"]] == market["tokens"]
+    assert (info["mos"], info["mts"], info["fd"], info["itode"]) == (5, 0.01, {"r": 0.07, "e": 1, "to": True}, True)
+    assert client.get_fee_rate_bps(market["tokens"][0]) == 1000
+    assert abs(client.get_server_time() - time.time()) < LIMIT_S
+    assert client.get_api_keys() == {"apiKeys": [client.creds.api_key]}
+    assert client.get_closed_only_mode() == {"closed_only": False}
+    client.delete_api_key()
+    with pytest.raises(PolyApiException) as refused:
+        client.get_api_keys()
+    assert refused.value.status_code == 401
 
 
 def test_clob_lists_its_markets(quiet: Any) -> None:

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import time
+from datetime import datetime
 from typing import Any
 
 import pytest
 from polymarket.errors import RequestRejectedError
 from polymarket.streams import UserSpec
 
-STATUSES = {"MATCHED", "MINED", "CONFIRMED", "RETRYING", "FAILED"}
+LIMIT_S = 30
 
 
 async def _statuses(stream: Any, last: str) -> list[str]:
     found: list[str] = []
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(LIMIT_S):
         async for event in stream:
             if event.type == "trade":
                 found.append(event.payload.status)
@@ -61,7 +61,7 @@ async def test_failure_is_remembered_over_a_kill(
     start_paper: Any, connect: Any, eventually: Any, tmp_path: Any
 ) -> None:
     """An exchange that is killed before a trade failed takes it back after its restart."""
-    paper = start_paper(data=tmp_path, house="off", taker_delay=0, settle_time=3)
+    paper = start_paper(data=tmp_path, house="off", taker_delay=0, settle_time=2)
     maker, taker = await connect(paper), await connect(paper)
     up, down = paper.market("sol")["tokens"]
     await maker.place_limit_order(asset_id=down, price="0.40", size=10, side="BUY")
@@ -69,7 +69,7 @@ async def test_failure_is_remembered_over_a_kill(
     await taker.place_limit_order(asset_id=up, price="0.60", size=10, side="BUY")
     paper.process.kill()
     paper.process.wait(timeout=5)
-    again = start_paper(data=tmp_path, house="off", settle_time=3)
+    again = start_paper(data=tmp_path, house="off", settle_time=2)
 
     async def undone() -> bool:
         record = again.get("/paper/record")
@@ -94,40 +94,44 @@ async def test_retried_trade_is_confirmed_later(quiet: Any, connect: Any) -> Non
 
 async def test_resolution_may_be_late(start_paper: Any, connect: Any, eventually: Any) -> None:
     """A late window takes no more orders after its end, and stays without an outcome until its delay has passed."""
-    paper = start_paper(timeframes="5s", resolution_delay=0.1, resolution_spread=0, taker_delay=0)
+    paper = start_paper(timeframes="5s", resolution_delay=0.1, resolution_spread=0, taker_delay=0, house="off")
     client = await connect(paper)
-    now = paper.get("/paper/state")["now_ms"] / 1000
-    start = int(now // 5 + 1) * 5
-    market = await client.get_market(slug=f"btc-updown-5s-{start}")
-    token = market.outcomes.yes.token_id
     paper.fault(kind="late_resolution", seconds=2, count=100)
+    slug = f"btc-updown-5s-{paper.get('/paper/state')['now_ms'] // 5_000 * 5}"
 
     async def entry_closed() -> bool:
-        return not (await client.get_market(slug=f"btc-updown-5s-{start}")).state.accepting_orders
+        return not (await client.get_market(slug=slug)).state.accepting_orders
 
-    await eventually(entry_closed, 15)
+    await eventually(entry_closed)
+    token = (await client.get_market(slug=slug)).outcomes.yes.token_id
     with pytest.raises(RequestRejectedError, match="market is closed"):
         await client.place_limit_order(asset_id=token, price="0.50", size=10, side="BUY")
-    assert not (await client.get_market(slug=f"btc-updown-5s-{start}")).state.closed
 
     async def resolved() -> bool:
-        return bool((await client.get_market(slug=f"btc-updown-5s-{start}")).state.closed)
+        return bool((await client.get_market(slug=slug)).state.closed)
 
-    await eventually(resolved, 15)
-    assert time.time() >= start + 5 + 2
+    await eventually(resolved)
+    shown = paper.get(f"/markets/slug/{slug}")
+    closed, ended = (datetime.fromisoformat(shown[name]) for name in ("closedTime", "endDate"))
+    assert (closed - ended).total_seconds() >= 2
 
 
-async def test_funds_are_bound_while_a_taker_is_held(start_paper: Any, connect: Any) -> None:
-    """During the taker's hold its money is bound: a second order that needs it too is refused (venue.md 2.3)."""
-    paper = start_paper(house="off", taker_delay=1.5)
+async def test_funds_are_bound_while_a_taker_is_held(start_paper: Any, connect: Any, eventually: Any) -> None:
+    """During the taker's hold all its money is bound: a second order is refused, and taken once the hold is over."""
+    paper = start_paper(house="off", taker_delay=2)
     maker, taker = await connect(paper), await connect(paper)
     up, down = paper.market("bnb")["tokens"]
-    await maker.place_limit_order(asset_id=down, price="0.50", size=10_000, side="BUY")
-    held = asyncio.create_task(taker.place_limit_order(asset_id=up, price="0.50", size=15_000, side="BUY"))
+    await maker.place_limit_order(asset_id=down, price="0.50", size=10, side="BUY")
     first = await taker.create_limit_order(asset_id=down, price="0.40", size=10_000, side="BUY", post_only=True)
-    await asyncio.sleep(0.5)  # within the hold, which is what is looked at
+    taking = taker.place_market_order(asset_id=up, amount=7_500, max_price="0.50", side="BUY", order_type="FAK")
+    held = asyncio.create_task(taking)
+
+    async def is_held() -> bool:
+        return bool(paper.get("/paper/state")["held_orders"])
+
+    await eventually(is_held)
     with pytest.raises(RequestRejectedError, match="not enough balance"):
         await taker.post_order(first)
     assert (await held).status == "matched"
-    # What was bound for the hold is free again: 5000 shares rest, 10000 were bought with their fee.
-    assert await _cash(taker) == 10_000_000_000 - 5_000_000_000 - 175_000_000
+    assert (await taker.post_order(first)).status == "live"
+    assert await _cash(taker) == 10_000_000_000 - 5_000_000 - 175_000

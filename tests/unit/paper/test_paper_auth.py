@@ -86,7 +86,7 @@ def test_deposit_wallet_signature_needs_its_whole_trailer() -> None:
     assert order_signer(dataclasses.replace(order, signature=signature[:65])) is None
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(data=st.binary(min_size=0, max_size=500))
 def test_garbage_is_no_signature(data: bytes) -> None:
     """Arbitrary bytes never pass as this owner's signature, of either type, and never raise."""
