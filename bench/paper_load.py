@@ -168,9 +168,9 @@ async def run(options: argparse.Namespace) -> dict[str, object]:
         for _ in listeners:
             await asyncio.wait_for(ready.acquire(), 10)
         await asyncio.sleep(1)
-        before, heard_before = _cpu_s(pid), dict(heard)
+        before, heard_before, own_before = _cpu_s(pid), dict(heard), time.process_time()
         late_ms, statuses, seconds = await drive(url, pairs, options.rate, options.connections)
-        cpu = _cpu_s(pid) - before
+        cpu, own_cpu = _cpu_s(pid) - before, time.process_time() - own_before
         messages = {name: round((heard[name] - heard_before.get(name, 0)) / seconds) for name in ("market", "binance")}
         for listener in listeners:
             listener.cancel()
@@ -192,6 +192,7 @@ async def run(options: argparse.Namespace) -> dict[str, object]:
         "binance_messages_per_s": messages["binance"],
         "server_cpu_share": round(cpu / seconds, 2),
         "server_cpu_us_a_request": round(cpu / len(late_ms) * 1e6),
+        "generator_cpu_share": round(own_cpu / seconds, 2),
         "load_average": round(os.getloadavg()[0], 2),
     }
 
