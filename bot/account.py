@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
-from bot.venue.types import Account, Venue, VenueError
+from bot.venue.types import BASE_UNITS, Account, Venue, VenueError
 from bus import Clock, Log
 
 LOOK_EVERY_S = 5.0
 RETRY_S = 1.0
 STALE_MS = 30_000
+LEAST_BALANCE = BASE_UNITS  # a marketable order is worth at least 1 pUSD (venue.md 2.3)
 VENUE_CLOCK_ERROR_MS = 500  # the venue tells whole seconds; the adapter gives their middle
 
 
@@ -35,6 +36,26 @@ class Offset:
     def disagreement(self, ours: int) -> int:
         """How far our own clock is off, in ms; 0 where it may be right."""
         return abs(ours - self.best(ours))
+
+
+def account_problem(account: Account) -> str | None:
+    """Why an account cannot buy anything, and what to do, or None. Pure."""
+    if account.closed_only:
+        return (
+            "the venue has this account in closed-only mode: it may sell what it holds and buy nothing; "
+            "its settings on the venue's site, or the venue's support, say why"
+        )
+    if account.balance < LEAST_BALANCE:
+        return (
+            f"wallet {account.wallet} holds {account.balance / BASE_UNITS:.2f} pUSD, an order needs at least "
+            f"{LEAST_BALANCE / BASE_UNITS:.0f}: deposit, or set BOT_WALLET and BOT_SIGNATURE_TYPE to the wallet that has it"
+        )
+    if account.allowance < LEAST_BALANCE:
+        return (
+            f"the exchange may spend {account.allowance / BASE_UNITS:.2f} pUSD of wallet {account.wallet}: give the allowance "
+            "once, by enabling trading on the venue's site with this wallet (docs/live.md)"
+        )
+    return None
 
 
 UNKNOWN = Offset(-(1 << 62), 1 << 62)
@@ -69,14 +90,19 @@ class AccountWatch:
             return self.problem or "the venue did not answer about the account"
         return None
 
+    @property
+    def closed(self) -> str | None:
+        """Why this account may enter nothing now, in words that say what to do, or None."""
+        return self.stale or (None if self.account is None else account_problem(self.account))
+
     def look_soon(self) -> None:
         """Ask again at once: a fill changed the balance."""
         self._soon.set()
 
     async def run(self) -> None:
-        """Ask every few seconds, until cancelled."""
+        """Ask every few seconds, until cancelled; sooner while the clocks disagree, which keeps entries closed."""
         while True:
-            wait_s = LOOK_EVERY_S if await self._look() else RETRY_S
+            wait_s = LOOK_EVERY_S if await self._look() and not self.clock_offset_ms else RETRY_S
             self._soon.clear()
             try:
                 async with asyncio.timeout(wait_s):

@@ -5,34 +5,42 @@ Everything that must survive is in the ledger before it has an effect; what is k
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
+from functools import partial
 
+from bot.budget import Budget
 from bot.control import InForce, judge, to_apply
 from bot.desk import Desk
-from bot.evaluation import Evaluation, View, next_state, read_state, write_state
+from bot.evaluation import NO_STREAK, Evaluation, View, next_state, read_state, write_state
 from bot.holdings import Holdings
+from bot.manual_desk import ManualDesk
 from bot.plan import Plan, worst_cost
 from bot.reconcile import Reconciler
 from bot.record import Recorder
-from bot.risk import refuse_entry
+from bot.redeem import Redeemer
+from bot.risk import Usage, refuse_entry, why_blocked
 from bot.slots import Slot, Window
 from bot.statusview import build_status
 from bot.tasks import Guard
 from bot.ticks import Ticks
-from bot.venue.types import BASE_UNITS, Book, Side, VenueMode
+from bot.venue.types import BASE_UNITS, Side
 from bot.world import World
 from bus import (
     Control,
     DocumentError,
     Ledger,
+    LedgerError,
     LedgerFullError,
     Status,
     is_halted,
     read_control,
 )
+
+LOG_AFTER_S = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,15 +71,15 @@ class Active:
     ) -> None:
         self._world, self.ledger, self.epoch, self._instance = world, ledger, epoch, instance
         self._log = world.log.bind(epoch=epoch)
-        self._on_change = on_change
+        self._on_change, self._on_failure = on_change, on_failure
         self._since_ms = world.clock.wall_ms()
         self._state = read_state(ledger.last_state())
         self._evaluations: Sequence[Evaluation] = ()
-        self._books: dict[str, Book] = {}
         self._tick: int | None = None
         self._full: str | None = None
+        self._placed: set[tuple[str, Side]] = set()
         self._control = self._judge()
-        self._recorder = Recorder(world.bus, self._log)
+        self._recorder = Recorder(world.bus, self._log, world.strategy.name)
         self._holdings = Holdings(world, ledger)
         self.desk = Desk(
             venue=world.venue,
@@ -85,7 +93,14 @@ class Active:
             log=self._log,
             on_change=self._changed,
             on_failure=on_failure,
+            longest_hold_ms=world.settings.interval_ms,
+            budget=Budget(world.settings.orders_per_second),
+            on_trade=lambda trade_id: self._reconciler.found_trade(trade_id),
         )
+        self._manual = ManualDesk(
+            ledger, epoch, desk=self.desk, now_ms=world.now_ms, wall_ms=world.clock.wall_ms, log=self._log
+        )
+        self._redeemer = Redeemer(world, ledger, epoch, self._log)
         self._reconciler = Reconciler(
             world,
             ledger,
@@ -108,6 +123,9 @@ class Active:
         """Start what runs beside the polls."""
         guard.start(self._reconciler.settle_forever(), "settle")
         guard.start(self._reconciler.heartbeat_forever(), "heartbeat")
+        guard.start(self._reconciler.listen_forever(), "user")
+        guard.start(self._redeemer.run_forever(), "redeem")
+        self._world.news.follow(self.on_news)
 
     async def poll(self, tick: int) -> Poll:
         """Claim the tick, evaluate every slot, place orders, complete the tick.
@@ -118,9 +136,10 @@ class Active:
         started = clock.boot_ms()
         claimed = self.ticks.claim(tick)
         self.follow_control()
-        self._books, books_problem = await self._world.books()
+        books_problem = await self._world.read_books()
+        self._placed.clear()
         view = self._view()
-        evaluations = [self._act(e, tick) for e in self._world.evaluate(view)]
+        evaluations = self._manual.act(self._world.evaluate(view), self._control.control, lambda e: self._act(e, tick))
         why_not = self._world.why_unhealthy(evaluations, books_problem) or self.ticks.problem
         state = next_state(evaluations)
         duration_ms = clock.boot_ms() - started
@@ -133,6 +152,42 @@ class Active:
         self._after_poll(tick, evaluations)
         self._on_change()
         return Poll(tick, completed, why_not or self.ticks.problem, evaluations, lag_ms, duration_ms)
+
+    def on_news(self, assets: Iterable[str]) -> None:
+        """Evaluate the slots of these assets that want to be looked at on every price, between two polls.
+
+        Without waiting for anything, so never in the midst of a poll's own evaluations. Their state goes on from here, and
+        becomes durable with the next poll's row; what a taker does not know of it are confirmations it has to see anew.
+        """
+        if self._tick is None:
+            return
+        news, now = set(assets), self._world.now_ms()
+        wanted = {
+            index: e.slot for index, e in enumerate(self._evaluations) if e.slot.asset in news and _is_open(e, now)
+        }
+        if not wanted:
+            return
+        try:
+            evaluations = [self._act(e, self._tick) for e in self._world.evaluate(self._view(), wanted.values())]
+        except LedgerError as error:
+            self._on_failure(error)
+            return
+        known, olds = list(self._evaluations), [self._evaluations[index] for index in wanted]
+        for index, e in zip(wanted, evaluations, strict=True):
+            known[index] = e
+        before = {e.slot.id: self._state.get(e.slot.id, NO_STREAK) for e in evaluations}
+        after = next_state(evaluations)
+        self._state = {slot: streak for slot, streak in self._state.items() if slot not in before} | after
+        self._evaluations = known
+        told = [
+            e
+            for old, e in zip(olds, evaluations, strict=True)
+            if after.get(e.slot.id, NO_STREAK) != before[e.slot.id]
+            or (e.acted and (e.decision.action, e.decision.reason) != (old.decision.action, old.decision.reason))
+        ]
+        if told:
+            self._recorder.add(self._tick, self.epoch, told, self._control.parameters, between=True)
+            self._on_change()
 
     # --- control and status
 
@@ -167,9 +222,9 @@ class Active:
         disagreement = world.account.clock_offset_ms
         if disagreement is None or disagreement > world.settings.interval_ms:
             return f"the wall clock and the venue's differ by {disagreement} ms"
-        if self.desk.mode is not VenueMode.NORMAL:
-            return f"the venue is {self.desk.mode}"
-        return self._full or self.ticks.problem or self._reconciler.problem or world.account.stale
+        if (closed := self.desk.closed) is not None:
+            return closed
+        return self._full or self.ticks.problem or self._reconciler.problem or world.account.closed
 
     def status(self) -> Status:
         """The status as it is now."""
@@ -182,9 +237,11 @@ class Active:
             entries=self.entries_closed(),
             control=self._control,
             evaluations=self._evaluations,
-            books=self._books,
+            books=self._world.books,
             positions=self._holdings.positions,
             desk=self.desk,
+            manual=self._manual.status(self._control.control),
+            usage=self._usage(),
             totals=self._holdings.totals,
             pnl_today=self._holdings.pnl_today(),
             pnl_by_slot=self._holdings.pnl_by_slot,
@@ -192,7 +249,8 @@ class Active:
         )
 
     async def close(self, limit_s: float) -> None:
-        """End every order task within `limit_s`; the epoch can be released afterwards."""
+        """Look at no more prices, end every order task within `limit_s`; the epoch can be released afterwards."""
+        self._world.news.follow(None)
         await self.desk.close(limit_s)
         self._recorder.close()
 
@@ -216,29 +274,31 @@ class Active:
             on_disk: Control | DocumentError = read_control(self._world.bus)
         except DocumentError as error:
             on_disk = error
-        return judge(applied, on_disk, [slot.id for slot in self._world.slots])
+        return judge(applied, on_disk, [slot.id for slot in self._world.slots], self._world.strategy.parameters)
 
     def _view(self) -> View:
         now = self._world.now_ms()
         closed = self.entries_closed()
-        traded = {position.window for position in self._holdings.positions}
+        # Where a person wants nothing held, nothing is entered either.
+        traded = {position.window for position in self._holdings.positions} | self._manual.exits(self._control.control)
 
         def blocked(slot: Slot, window: Window, held: bool) -> str:
-            if self.desk.is_busy(slot.id, window.slug):
-                return "an order of this slot is open or in doubt"
-            stale = self._world.stale_feed(slot.asset)
-            if held:
-                return stale or ""  # exits stay possible whatever closes entries, but none is decided on an old price
-            if window.slug in traded:
-                return "this window was traded already"
-            return closed or stale or ""
+            return why_blocked(
+                busy=self.desk.is_busy(slot.id, window.slug),
+                placed=(slot.id, Side.SELL if held else Side.BUY) in self._placed,
+                held=held,
+                traded=window.slug in traded,
+                closed=closed,
+                stale=self._world.stale_feed(slot.asset),
+            )
 
         return View(
             now_ms=now,
             to_boot_ms=self._world.clock.boot_ms() - now,
-            books=self._books,
+            books=self._world.books,
             positions=self._holdings.positions,
             state=self._state,
+            strategy=self._world.strategy,
             parameters=self._control.parameters,
             # Exits stay possible in a slot that is switched off.
             enabled=lambda slot: self._control.slot(slot.id).enabled or self._holdings.holds(slot),
@@ -272,19 +332,25 @@ class Active:
         )
         refusal = (self._refuse_entry(e.slot, plan, control) if side is Side.BUY else None) or self._place(plan)
         if refusal is not None:
-            return replace(e, decision=replace(decision, action="none", reason=refusal))
+            return replace(e, decision=replace(decision, action="none", reason=refusal), acted=True)
+        self._placed.add((e.slot.id, side))
         self._holdings.count(orders=1)
-        self._log.info(
-            "order_placed",
-            slot=e.slot.id,
-            tick=tick,
-            side=side,
-            outcome=decision.outcome,
-            price=str(decision.price),
-            shares=str(Decimal(decision.size) / BASE_UNITS),
-            reason=decision.reason,
+        # A moment later: a line wakes the log's thread, and the order would wait for it.
+        asyncio.get_running_loop().call_later(
+            LOG_AFTER_S,
+            partial(
+                self._log.info,
+                "order_placed",
+                slot=e.slot.id,
+                tick=tick,
+                side=side,
+                outcome=decision.outcome,
+                price=str(decision.price),
+                shares=str(Decimal(decision.size) / BASE_UNITS),
+                reason=decision.reason,
+            ),
         )
-        return e
+        return replace(e, acted=True)
 
     def _refuse_entry(self, slot: Slot, plan: Plan, control: Control) -> str | None:
         limits = self._control.slot(slot.id)
@@ -292,6 +358,11 @@ class Active:
             return "switched off"
         usage = self._holdings.usage(slot, self.desk.open.values(), self.desk.orders_last_minute)
         return refuse_entry(worst_cost(plan.price, plan.size, plan.market), usage, control.risk, limits)
+
+    def _usage(self) -> dict[str, Usage]:
+        """What is at stake, by slot."""
+        minute = self.desk.orders_last_minute
+        return {slot.id: self._holdings.usage(slot, self.desk.open.values(), minute) for slot in self._world.slots}
 
     def _place(self, plan: Plan) -> str | None:
         try:
@@ -302,7 +373,8 @@ class Active:
 
     def _after_poll(self, tick: int, evaluations: Sequence[Evaluation]) -> None:
         """What may fail without harm to the poll: inputs on record, the checkpoint, the reserve."""
-        self._recorder.add(tick, self.epoch, evaluations, self._control.parameters)
+        decided = self._manual.as_the_strategy_decided(evaluations)
+        self._recorder.add(tick, self.epoch, decided, self._control.parameters, between=False)
         try:
             self.ledger.checkpoint()
             if not self.ledger.has_reserve():
@@ -317,3 +389,9 @@ class Active:
         self._holdings.refresh()
         self._world.account.look_soon()
         self._on_change()
+
+
+def _is_open(e: Evaluation, now_ms: int) -> bool:
+    """Whether a slot, as it was evaluated last, wants to be looked at on every price now."""
+    since = e.decision.every_price_from_ms
+    return since is not None and since <= now_ms < e.window.end_ms

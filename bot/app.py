@@ -8,18 +8,32 @@ import secrets
 import signal
 import sys
 
-from eth_account import Account
-
 from bot.account import AccountWatch
+from bot.books import Books
+from bot.credentials import credentials_path, read_credentials, read_relayer_key
+from bot.endpoints import endpoints
 from bot.feeds import BinanceFeed, fetch_history
+from bot.feeds.market_channel import MarketChannel
+from bot.guarded import Guarded
 from bot.instance import Runner
 from bot.markets import Markets
 from bot.metrics import Metrics
+from bot.news import News
+from bot.plugin import load_strategy
 from bot.prices import Prices
+from bot.routes import Routes
 from bot.settings import CHAIN, BotSettings, read_key
 from bot.slots import make_slots
 from bot.tasks import Guard
-from bot.venue.polymarket import Hosts, PolymarketVenue, TimeLimits, derive_credentials
+from bot.venue.polymarket import (
+    Credentials,
+    PolymarketVenue,
+    RelayerKey,
+    TimeLimits,
+    derive_credentials,
+    signer_address,
+    trading_wallet,
+)
 from bot.venue.types import VenueError
 from bot.version import VERSION
 from bot.watchdog import Watchdog
@@ -32,14 +46,19 @@ EXIT_STUCK = 70
 
 async def run(settings: BotSettings, bus: Bus, clock: Clock, logging: Logging) -> int:
     """One instance from start to stop; the exit code. Raises SettingsError, BusError for what stops a start."""
+    strategy = load_strategy(settings.strategy)
     key = read_key(settings, bus.directory)
     logging.hide(key)
-    wallet = _wallet_of(key)
+    wallet = _wallet_of(settings, key)
+    stored = read_credentials(credentials_path(settings), key) if settings.venue == "live" else None
+    relayer_key = read_relayer_key(settings.relayer_key_file)
+    if relayer_key is not None:
+        logging.hide(relayer_key.key)
     identity = Identity(settings.venue, CHAIN, wallet)
     _check_ledger(bus, identity)
     instance_id = new_id(clock, settings.color, settings.sha)
     log = logging.log.bind(instance=instance_id)
-    metrics = Metrics(VERSION, settings.sha)
+    metrics = Metrics(VERSION, settings.sha, dropped=lambda: logging.dropped)
     try:
         server, address = await metrics.serve(settings.metrics_host, settings.metrics_port)
     except OSError as error:
@@ -71,7 +90,9 @@ async def run(settings: BotSettings, bus: Bus, clock: Clock, logging: Logging) -
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     try:
-        return await _live(settings, bus, clock, log, logging, key, identity, file, metrics, stop)
+        return await _live(
+            settings, bus, clock, log, logging, key, stored, relayer_key, strategy, identity, file, metrics, stop
+        )
     finally:
         watchdog.stop()
         await server.cleanup()
@@ -86,24 +107,30 @@ async def _live(
     log: Log,
     logging: Logging,
     key: str,
+    stored: Credentials | None,
+    relayer_key: RelayerKey | None,
+    strategy: Guarded,
     identity: Identity,
     file: InstanceFile,
     metrics: Metrics,
     stop: asyncio.Event,
 ) -> int:
-    venue = await _connect(settings, key, log, logging, stop)
+    venue = await _connect(settings, key, stored, relayer_key, log, logging, stop)
     if venue is None:
         file.write(file.document.model_copy(update={"role": Role.STOPPED}))
         return 0
     slots = make_slots(settings.assets, settings.timeframes)
     account = AccountWatch(venue, clock, log)
     prices = Prices(settings.assets)
+    markets = Markets(venue, slots, account.now_ms, log)
+    routes = Routes(prices, markets, Books(clock.boot_ms), News())
+    random = secrets.SystemRandom().random
     feed = BinanceFeed(
-        ws_url=settings.paper_url.replace("http", "ws", 1),
+        ws_url=endpoints(settings).binance_ws_url,
         assets=settings.assets,
-        on_update=prices.take,
+        on_update=routes.price,
         boot_ms=clock.boot_ms,
-        random=secrets.SystemRandom().random,
+        random=random,
         log=log,
     )
     world = World(
@@ -116,9 +143,22 @@ async def _live(
         venue,
         feed,
         prices,
-        Markets(venue, slots, account.now_ms, log),
+        markets,
         account,
+        strategy,
+        routes.books,
+        routes.news,
     )
+    channel = MarketChannel(
+        url=endpoints(settings).venue.market_ws,
+        wanted=world.tokens_soon,
+        on_event=routes.event,
+        on_lost=routes.books.lost,
+        boot_ms=clock.boot_ms,
+        random=random,
+        log=log,
+    )
+    world.use_channel(channel)
     failed: list[Exception] = []
     runner: Runner
 
@@ -131,6 +171,7 @@ async def _live(
     guard.start(account.run(), "account")
     guard.start(feed.run(), "feed")
     guard.start(world.markets.run(), "markets")
+    guard.start(channel.run(), "market-channel")
     seeding = asyncio.create_task(_seed(settings, world), name="history")
     stopping = asyncio.create_task(_stop_when(stop, runner), name="stop")
     try:
@@ -145,21 +186,39 @@ async def _live(
 
 
 async def _connect(
-    settings: BotSettings, key: str, log: Log, logging: Logging, stop: asyncio.Event
+    settings: BotSettings,
+    key: str,
+    stored: Credentials | None,
+    relayer_key: RelayerKey | None,
+    log: Log,
+    logging: Logging,
+    stop: asyncio.Event,
 ) -> PolymarketVenue | None:
-    """The venue with its credentials, as soon as it answers; None when stopped before."""
-    hosts = Hosts(clob=settings.paper_url, gamma=settings.paper_url)
+    """The venue with its credentials, on paper as soon as it answers; None when stopped before.
+
+    Live never asks for credentials: with stored ones the venue is made without any request.
+    """
+    hosts = endpoints(settings).venue
     limits = TimeLimits(read_s=settings.request_limit, send_s=settings.request_limit)
     while not stop.is_set():
         try:
-            credentials = await derive_credentials(settings.paper_url, key, may_create=True)
+            credentials = stored or await derive_credentials(hosts.clob, key, may_create=True)
             for secret in (credentials.secret, credentials.passphrase):
                 logging.hide(secret)
-            venue = PolymarketVenue(hosts=hosts, private_key=key, credentials=credentials, log=log, limits=limits)
+            venue = PolymarketVenue(
+                hosts=hosts,
+                private_key=key,
+                credentials=credentials,
+                log=log,
+                wallet=settings.wallet,
+                signature_type=settings.signature_type,
+                limits=limits,
+                relayer_key=relayer_key,
+            )
             await venue.open()
             return venue
         except VenueError as error:
-            log.warning("venue_not_reached", reason=str(error), url=settings.paper_url)
+            log.warning("venue_not_reached", reason=str(error), url=hosts.clob)
             try:
                 async with asyncio.timeout(VENUE_RETRY_S):
                     await stop.wait()
@@ -170,7 +229,7 @@ async def _connect(
 
 async def _seed(settings: BotSettings, world: World) -> None:
     """Volatility from history, so that it is there with the first poll; the stream fills in where it does not come."""
-    history = await fetch_history(settings.paper_url, settings.assets, log=world.log)
+    history = await fetch_history(endpoints(settings).binance_url, settings.assets, log=world.log)
     world.prices.seed(history, world.clock.boot_ms() - world.now_ms())
 
 
@@ -179,14 +238,18 @@ async def _stop_when(stop: asyncio.Event, runner: Runner) -> None:
     runner.stop()
 
 
-def _wallet_of(key: str) -> str:
-    """The address of a key. Raises SettingsError without its cause, whose text may hold a part of the key."""
+def _wallet_of(settings: BotSettings, key: str) -> str:
+    """The wallet that is traded for. Raises SettingsError without its cause, whose text may hold a part of the key."""
     try:
-        return str(Account.from_key(key).address)
+        signer_address(key)
     except ValueError:
         raise SettingsError(
             "the key file holds 64 hex digits that are no private key (0 or too large); put the wallet's key there"
         ) from None
+    try:
+        return trading_wallet(key, settings.wallet, settings.signature_type)
+    except ValueError as error:
+        raise SettingsError(f"BOT_KEY_FILE, BOT_WALLET and BOT_SIGNATURE_TYPE do not agree: {error}") from None
 
 
 def _check_ledger(bus: Bus, identity: Identity) -> None:

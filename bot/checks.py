@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import pairwise
 
-from bot.schema import COUNTED, OPEN
+from bot.schema import BY_HAND, COUNTED, OPEN
 from bot.venue_record import VenueRecord
 from bus import Ledger
 
@@ -37,6 +37,7 @@ def audit(ledger: Ledger, record: VenueRecord | None, max_missed: int | None = N
         _entries(ledger),
         _controls(ledger),
         _money(ledger),
+        _by_hand(ledger),
         _storage(ledger),
     ]
     if record is not None:
@@ -50,7 +51,8 @@ def audit(ledger: Ledger, record: VenueRecord | None, max_missed: int | None = N
 def _epochs(ledger: Ledger) -> Check:
     rows = ledger.execute("SELECT epoch FROM epochs ORDER BY rowid")
     wrong = [f"epoch {epoch} stands where {n} was expected" for n, (epoch,) in enumerate(rows, 1) if epoch != n]
-    for table in ("anchors", "intents", "orders", "fills", "outcomes"):
+    tables = ("anchors", "intents", "orders", "fills", "outcomes", "corrections", "adopted", "redemptions")
+    for table in (table for table in tables if _has(ledger, table)):
         written = [int(str(epoch)) for (epoch,) in ledger.execute(f"SELECT epoch FROM {table} ORDER BY rowid")]
         falls = [(old, new) for new, old in pairwise(written) if old < new]
         wrong += [f"a row of {table} of epoch {old} was written after one of epoch {new}" for old, new in falls]
@@ -151,18 +153,50 @@ def _controls(ledger: Ledger) -> Check:
 
 
 def _money(ledger: Ledger) -> Check:
-    """Each outcome's PnL is what its fills and payout add up to, to the last unit."""
+    """Each outcome's PnL, with its corrections, is what its fills and payout add up to, to the last unit."""
     rows = ledger.execute(
         "SELECT o.window, o.pnl, o.payout, "
         "(SELECT coalesce(sum(CASE f.side WHEN 'BUY' THEN -f.value ELSE f.value END - f.fee), 0) FROM fills f "
-        f"WHERE f.window = o.window AND {COUNTED}) FROM outcomes o"
+        f"WHERE f.window = o.window AND {COUNTED}), "
+        "(SELECT coalesce(sum(CASE f.side WHEN 'BUY' THEN f.size ELSE -f.size END), 0) FROM fills f "
+        f"WHERE f.window = o.window AND f.outcome = o.winner AND {COUNTED}) "
+        # A ledger that no holder of this release took yet knows no corrections.
+        f"FROM {'results' if _has(ledger, 'results') else 'outcomes'} o"
     )
     wrong = [
         f"{window}: PnL {pnl} is not payout {payout} and fills {flow}"
-        for window, pnl, payout, flow in rows
+        for window, pnl, payout, flow, _ in rows
         if int(str(pnl)) != int(str(payout)) + int(str(flow))
     ]
+    wrong += [
+        f"{window}: the payout is {payout}, {shares} winning shares are held"
+        for window, _, payout, _, shares in rows
+        if payout != shares
+    ]
     return Check("I5", "the money of every resolved window adds up", len(rows), tuple(wrong))
+
+
+def _by_hand(ledger: Ledger) -> Check:
+    """What people settled is named by them, and taken back where the venue showed another truth."""
+    tables = _has(ledger, "settled_by_hand")
+    rows = ledger.execute("SELECT order_id, who, note FROM settled_by_hand") if tables else []
+    named = {str(order_id) for order_id, who, note in rows if who and note}
+    wrong = [
+        f"order {order_id} was settled without a name or a note" for order_id, who, note in rows if not who or not note
+    ]
+    vouched = ledger.execute(f"SELECT DISTINCT order_id FROM fills WHERE trade_id LIKE '{BY_HAND}%'")
+    wrong += [f"a fill of order {key} is vouched for by nobody" for (key,) in vouched if str(key) not in named]
+    twice = ledger.execute(
+        f"SELECT DISTINCT f.order_id FROM fills f WHERE f.trade_id LIKE '{BY_HAND}%' AND {COUNTED} AND EXISTS "
+        f"(SELECT 1 FROM fills o WHERE o.order_id = f.order_id AND o.trade_id NOT LIKE '{BY_HAND}%' AND o.rowid > f.rowid)"
+    )
+    wrong += [f"order {key} counts a fill by hand beside a later one of the venue" for (key,) in twice]
+    note = "; ".join(f"{str(key)[:12]} by {who}: {text}" for key, who, text in rows[-NAMED:])
+    return Check("I5", "orders settled by hand have a name and a reason", len(rows), tuple(wrong), note)
+
+
+def _has(ledger: Ledger, name: str) -> bool:
+    return bool(ledger.integer("SELECT count(*) FROM sqlite_schema WHERE name = ?", (name,)))
 
 
 def _storage(ledger: Ledger) -> Check:
@@ -177,14 +211,24 @@ def _storage(ledger: Ledger) -> Check:
 def _venue_orders(ledger: Ledger, record: VenueRecord) -> Check:
     intents = {str(key): int(str(at)) for key, at in ledger.execute("SELECT order_id, wall_ms FROM intents")}
     wrong = []
+    adopted = _adopted(ledger)
     for order_id, row in record.orders.items():
+        if order_id in adopted:
+            continue
         if order_id not in intents:
             wrong.append(f"the venue has order {order_id}, which has no intent")
         elif int(row["received_ms"]) < intents[order_id] - 1:
             wrong.append(f"the venue received order {order_id} before its intent was made")
     keys = ledger.execute("SELECT window, side, seq, count(*) FROM intents GROUP BY 1, 2, 3 HAVING count(*) > 1")
     wrong += [f"{count} orders for the intent ({window}, {side}, {seq})" for window, side, seq, count in keys]
-    return Check("I3", "every order at the venue has its one intent", len(record.orders), tuple(wrong))
+    theirs = len(adopted & record.orders.keys())
+    note = f"{theirs} orders are adopted: their owner's own" if theirs else ""
+    return Check("I3", "every order at the venue has its one intent", len(record.orders), tuple(wrong), note)
+
+
+def _adopted(ledger: Ledger) -> set[str]:
+    """The ids of orders that are the account owner's own."""
+    return {str(key) for (key,) in ledger.execute("SELECT key FROM adopted")} if _has(ledger, "adopted") else set()
 
 
 def _venue_epochs(ledger: Ledger, record: VenueRecord) -> Check:
@@ -205,17 +249,18 @@ def _venue_epochs(ledger: Ledger, record: VenueRecord) -> Check:
 def _venue_fills(ledger: Ledger, record: VenueRecord) -> Check:
     """Fills agree both ways, to the last unit; what is open or just happened is listed, not counted as broken."""
     ours = {
-        (str(trade), str(order)): (int(str(size)), int(str(fee)))
-        for trade, order, size, fee in ledger.execute(
-            f"SELECT trade_id, order_id, size, fee FROM fills f WHERE {COUNTED}"
+        (str(trade), str(order)): (int(str(size)), int(str(fee)), int(str(at)))
+        for trade, order, size, fee, at in ledger.execute(
+            f"SELECT trade_id, order_id, size, fee, at_ms FROM fills f WHERE {COUNTED} AND trade_id NOT LIKE '{BY_HAND}%'"
         )
     }
+    adopted = _adopted(ledger)
     open_ids = {str(key) for (key,) in ledger.execute(f"SELECT order_id FROM intents i WHERE {OPEN}")}
     newest = max((int(row["time_ms"]) for row in record.trades), default=0)
     theirs = {
         (str(row["trade_id"]), str(row["order_id"])): (int(row["size"]), int(row["fee"]), int(row["time_ms"]))
         for row in record.trades
-        if row.get("status") != "FAILED"
+        if row.get("status") != "FAILED" and str(row["order_id"]) not in adopted
     }
     wrong = []
     listed = 0
@@ -225,8 +270,14 @@ def _venue_fills(ledger: Ledger, record: VenueRecord) -> Check:
                 listed += 1
             else:
                 wrong.append(f"the venue's trade {key[0]} of order {key[1]} ({size} units) is not in the ledger")
-        elif ours[key] != (size, fee):
-            wrong.append(f"trade {key[0]}: ledger has size and fee {ours[key]}, the venue {(size, fee)}")
-    wrong += [f"the ledger's fill {key[0]} of order {key[1]} is not at the venue" for key in ours if key not in theirs]
-    note = f"{listed} fills of orders that are still open or in doubt" if listed else ""
+        elif ours[key][:2] != (size, fee):
+            wrong.append(f"trade {key[0]}: ledger has size and fee {ours[key][:2]}, the venue {(size, fee)}")
+    failed = {(str(row["trade_id"]), str(row["order_id"])) for row in record.trades if row.get("status") == "FAILED"}
+    for key in ours.keys() - theirs.keys():
+        # Matched after the record was read (the venue gives whole seconds), or failed and not noticed yet.
+        if ours[key][2] + 1000 > newest or (key in failed and ours[key][2] > newest - IN_FLIGHT_MS):
+            listed += 1
+        else:
+            wrong.append(f"the ledger's fill {key[0]} of order {key[1]} is not at the venue")
+    note = f"{listed} fills that are in flight, or of orders that are still open or in doubt" if listed else ""
     return Check("I5", "ledger and venue agree on every fill and fee", len(theirs), tuple(wrong), note)

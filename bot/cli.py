@@ -1,10 +1,12 @@
-"""The command line: `python -m bot [run] | audit`."""
+"""The command line: `python -m bot [run] | credentials | adopt | settle | audit | replay | record`."""
 
 from __future__ import annotations
 
 import argparse
 import asyncio
 import sys
+from decimal import Decimal
+from pathlib import Path
 
 from bot.version import VERSION
 from bus import BusError, BusSettings, Logging, SettingsError, SystemClock, load_settings, open_bus
@@ -20,6 +22,27 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--version", action="store_true", help="import everything, print the version and exit")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     commands.add_parser("run", help="run one instance until SIGTERM (what happens without a command, too)")
+    credentials = commands.add_parser(
+        "credentials",
+        help="derive the venue's API credentials of BOT_KEY_FILE and store them; once, before trading live",
+    )
+    credentials.add_argument(
+        "--create",
+        action="store_true",
+        help="create them where the venue has none; invalidates other keys of this wallet",
+    )
+    adopt = commands.add_parser(
+        "adopt", help="show what the account has and the ledger does not know, and record it as the owner's own"
+    )
+    adopt.add_argument("--yes", action="store_true", help="adopt without asking")
+    adopt.add_argument("--note", default="", help="why, for the record")
+    settle = commands.add_parser("settle", help="end an order in doubt that the venue never resolved, by your word")
+    settle.add_argument("order", metavar="ORDER", help="its id, as status and audit show it")
+    settle.add_argument("--as", dest="verdict", choices=("filled", "refused"), required=True, help="what became of it")
+    settle.add_argument(
+        "--shares", type=_shares, metavar="N", help="filled in all; else what the venue said, or the whole order"
+    )
+    settle.add_argument("--note", required=True, help="how you know, for the record")
     audit = commands.add_parser("audit", help="check the invariants of the ledger; exit 1 when one is broken")
     audit.add_argument(
         "--venue",
@@ -28,7 +51,20 @@ def main(arguments: list[str] | None = None) -> int:
     )
     audit.add_argument("--max-missed", type=int, metavar="N", help="also fail when more than N ticks were missed")
     audit.add_argument("--json", action="store_true", help="print JSON instead of a table")
-    chosen = parser.parse_args(arguments)
+    explain = commands.add_parser("explain", help="the life of an order, the newest of a slot, or all of a tick")
+    explain.add_argument("what", metavar="ORDER|SLOT|TICK", help="an order's id or its beginning, BTC-5m, or UTC ms")
+    explain.add_argument("--venue", metavar="SOURCE", help="also the venue's own record, as in audit")
+    explain.add_argument(
+        "--logs", type=Path, nargs="+", default=[], metavar="FILE", help="also the lines of these logs"
+    )
+    explain.add_argument("--json", action="store_true", help="print JSON")
+    commands.add_parser("replay", add_help=False, help="the same decisions on a price tape, against the paper engine")
+    record = commands.add_parser("record", help="write the live lead prices as tapes, for `paper --tape` and replay")
+    record.add_argument("--out", type=Path, default=Path("tapes"), metavar="DIR", help="folder of the tapes (tapes)")
+    record.add_argument("--seconds", type=float, metavar="S", help="end after so long; else at Ctrl-C")
+    chosen, rest = parser.parse_known_args(arguments)
+    if rest and chosen.command != "replay":
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
     if chosen.version:
         import bot.app  # noqa: F401  # the deployer asks for the version to learn whether a commit can be imported
 
@@ -39,12 +75,111 @@ def main(arguments: list[str] | None = None) -> int:
             from bot.audit import run_audit
 
             return run_audit(load_settings(BusSettings).dir, chosen.venue, chosen.max_missed, as_json=chosen.json)
+        if chosen.command == "explain":
+            from bot.explain import run_explain
+
+            print(
+                run_explain(load_settings(BusSettings).dir, chosen.what, chosen.venue, chosen.logs, as_json=chosen.json)
+            )
+            return EXIT_OK
+        if chosen.command == "replay":
+            return _replay(rest)
+        if chosen.command == "record":
+            return _record(chosen.out, chosen.seconds)
+        if chosen.command in ("adopt", "settle"):
+            return _say(chosen)
+        if chosen.command == "credentials":
+            return _credentials(may_create=chosen.create)
         return _run()
     except (SettingsError, BusError) as error:
         print(f"bot: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT
     except KeyboardInterrupt:
         return 130
+
+
+def _shares(text: str) -> Decimal:
+    try:
+        found = Decimal(text)
+    except ArithmeticError:
+        found = Decimal(-1)
+    if not found.is_finite() or found < 0:
+        raise argparse.ArgumentTypeError(f"expected a number of shares such as 12.5, found {text!r}")
+    return found
+
+
+def _replay(arguments: list[str]) -> int:
+    try:
+        from bot.replay import add_arguments, run_command
+    except ModuleNotFoundError as error:
+        if (error.name or "").split(".")[0] != "paper":
+            raise
+        raise SettingsError(
+            "replay needs the paper engine, which is not in this image; run it in a checkout"
+        ) from error
+    parser = argparse.ArgumentParser(
+        prog="bot replay", description=(sys.modules["bot.replay"].__doc__ or "").split("\n\n")[1]
+    )
+    add_arguments(parser)
+    return run_command(parser.parse_args(arguments))
+
+
+def _record(folder: Path, limit_s: float | None) -> int:
+    from bot.endpoints import endpoints
+    from bot.settings import BotSettings
+    from bot.tape import record_tapes
+
+    settings, clock = load_settings(BotSettings), SystemClock()
+    logging = Logging(color=settings.color, git_sha=settings.sha[:12], deploy_id=settings.deploy_id)
+    try:
+        recording = record_tapes(
+            endpoints(settings).binance_ws_url,
+            settings.assets,
+            folder,
+            clock=clock,
+            log=logging.log,
+            limit_s=limit_s,
+            say=lambda text: print(text, file=sys.stderr),
+        )
+        for path, bars in asyncio.run(recording).items():
+            print(f"{path}: {bars} bars")
+    finally:
+        logging.close()
+    return EXIT_OK
+
+
+def _say(chosen: argparse.Namespace) -> int:
+    from bot.commands import adopt, settle, whoami
+
+    bus, clock = open_bus(load_settings(BusSettings).dir), SystemClock()
+    if chosen.command == "adopt":
+        print(adopt(bus, clock, who=whoami(), note=chosen.note, yes=chosen.yes))
+    else:
+        if not chosen.note.strip():
+            raise SettingsError("--note is empty; say how you know what became of the order, for the record")
+        print(
+            settle(
+                bus,
+                clock,
+                order_id=chosen.order,
+                verdict=chosen.verdict,
+                shares=chosen.shares,
+                who=whoami(),
+                note=chosen.note,
+            )
+        )
+    return EXIT_OK
+
+
+def _credentials(*, may_create: bool) -> int:
+    from bot.credentials import store_credentials
+    from bot.settings import BotSettings, read_key
+
+    settings = load_settings(BotSettings)
+    if settings.key_file is None:
+        raise SettingsError("BOT_KEY_FILE is not set; it names the file with the wallet's private key (docs/live.md)")
+    print(store_credentials(settings, read_key(settings, settings.key_file.parent), may_create=may_create))
+    return EXIT_OK
 
 
 def _run() -> int:

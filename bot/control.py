@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from typing import Any
 
-from bot.strategy import Parameters, read_parameters
+from bot.parameters import read_parameters
 from bus import Control, DocumentError, Mode, SlotControl
 
 
@@ -23,7 +24,7 @@ class InForce:
     """
 
     control: Control | None
-    parameters: Parameters
+    parameters: Any
     seen: int | None
     problem: str | None
     apply: bool
@@ -44,10 +45,10 @@ class InForce:
         return None
 
 
-def judge(applied: Control | None, on_disk: Control | DocumentError, slots: Iterable[str]) -> InForce:
-    """Choose between the control that was applied last and the one on the bus."""
+def judge(applied: Control | None, on_disk: Control | DocumentError, slots: Iterable[str], kind: type[Any]) -> InForce:
+    """Choose between the control that was applied last and the one on the bus. kind: the class of the strategy's parameters."""
     if isinstance(on_disk, DocumentError):
-        return _keep(applied, None, f"control cannot be followed: {on_disk}", slots)
+        return _keep(applied, None, f"control cannot be followed: {on_disk}", slots, kind)
     if applied is not None and on_disk.generation < applied.generation:
         return _keep(
             applied,
@@ -55,9 +56,10 @@ def judge(applied: Control | None, on_disk: Control | DocumentError, slots: Iter
             f"control.json is generation {on_disk.generation}, older than {applied.generation}, which was applied; "
             "make the change again in the panel",
             slots,
+            kind,
         )
-    before = read_parameters(applied.strategy)[0] if applied else None
-    parameters, refused = _read(on_disk, slots, before)
+    before = read_parameters(kind, applied.strategy)[0] if applied else None
+    parameters, refused = _read(on_disk, slots, kind, before)
     newer = applied is None or on_disk.generation > applied.generation
     return InForce(on_disk, parameters, on_disk.generation, None, newer, refused)
 
@@ -73,16 +75,15 @@ def to_apply(found: InForce) -> Control:
     return found.control.model_copy(update={"strategy": strategy})
 
 
-def _keep(applied: Control | None, seen: int | None, problem: str, slots: Iterable[str]) -> InForce:
-    parameters, refused = _read(applied, slots) if applied else (Parameters(), ())
+def _keep(applied: Control | None, seen: int | None, problem: str, slots: Iterable[str], kind: type[Any]) -> InForce:
+    parameters, refused = _read(applied, slots, kind) if applied else (kind(), ())
     return InForce(applied, parameters, seen, problem, apply=False, refused=refused)
 
 
 def _read(
-    control: Control, slots: Iterable[str], before: Parameters | None = None
-) -> tuple[Parameters, tuple[str, ...]]:
-    parameters, refused = read_parameters(control.strategy, before)
+    control: Control, slots: Iterable[str], kind: type[Any], before: object = None
+) -> tuple[Any, tuple[str, ...]]:
+    parameters, refused = read_parameters(kind, control.strategy, before)
     unknown = sorted(set(control.slots) - set(slots))
     more = [f"slots.{name}: this instance has no such slot" for name in unknown]
-    more += [f"manual.{action.id}: this release takes no manual actions" for action in control.manual]
     return parameters, (*refused, *more)

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import replace
 from decimal import Decimal
 from typing import Literal
 
+from bot.budget import Budget
+from bot.by_hand import Verdict, add_settled_by_hand, vouched_trade
 from bot.ledger import (
     Intent,
     OpenIntent,
@@ -25,9 +28,10 @@ from bot.ledger import (
     next_seq,
     open_intents,
 )
-from bot.mode import Mode
+from bot.mode import HOLD_MS, Believed, Mode
 from bot.plan import Plan
 from bot.schema import TERMINAL, OrderState
+from bot.sendings import Sending, Sendings, outcome_of
 from bot.settlement import CLOSED_MARGIN_MS, Evidence, conclude
 from bot.venue.types import (
     BASE_UNITS,
@@ -43,6 +47,8 @@ from bot.venue.types import (
 from bus import Clock, FencedError, Ledger, LedgerError, LedgerFullError, Log
 
 COLLECT_AFTER_S = (0.0, 0.1, 0.4, 1.0, 2.0)
+ORDERS_PER_SECOND = 20.0
+RATE_LIMITED = "rate_limited"
 SALT_BITS = 53  # as the client library: a salt travels as a JSON number
 
 
@@ -52,6 +58,9 @@ class Desk:
     Args:
         stopped: why no entry may leave now (a halt or a pause was seen), or None.
         now_ms: the venue's time in UTC ms.
+        longest_hold_ms: what a mode of the venue that closes entries is believed for at most (see `mode`).
+        budget: our own rate budget; one of 20 orders a second when None.
+        on_trade: called with the id of each trade that is found over HTTP.
         on_change: called after anything about orders or fills changed.
         on_failure: called when the ledger failed an order's task, but for want of room: the epoch cannot go on.
     """
@@ -70,6 +79,9 @@ class Desk:
         log: Log,
         on_change: Callable[[], None],
         on_failure: Callable[[Exception], None],
+        longest_hold_ms: int = HOLD_MS[-1],
+        budget: Budget | None = None,
+        on_trade: Callable[[str], None] = lambda _trade_id: None,
     ) -> None:
         self._venue, self._ledger, self._epoch, self._stopped, self._clock = venue, ledger, epoch, stopped, clock
         self._now_ms, self._random_bits, self._resend = now_ms, random_bits, resend
@@ -78,7 +90,14 @@ class Desk:
         self._unsent: set[str] = set()
         self._sending: set[str] = set()
         self._closing = False
-        self._mode = Mode()
+        self._mode, self._trouble, self._budget = (
+            Mode(longest_hold_ms),
+            Believed(longest_hold_ms),
+            budget or Budget(ORDERS_PER_SECOND),
+        )
+        self._on_trade = on_trade
+        self._told: dict[str, asyncio.Event] = {}
+        self.sendings = Sendings()
         self.open = {found.intent.order_id: found for found in open_intents(ledger, now_ms())}
         self._recent = deque(entries_since(ledger, clock.wall_ms() - 60_000), maxlen=10_000)
 
@@ -86,6 +105,14 @@ class Desk:
     def mode(self) -> VenueMode:
         """What the venue allows, as its last answers said."""
         return self._mode.now(self._clock.boot_ms())
+
+    @property
+    def closed(self) -> str | None:
+        """Why no entry may be placed, as the venue's answers and our own budget have it, or None."""
+        now = self._clock.boot_ms()
+        if (mode := self._mode.now(now)) is not VenueMode.NORMAL:
+            return f"the venue is {mode}"
+        return self._trouble.now(now) or self._budget.refuse(now, entry=True)
 
     @property
     def orders_last_minute(self) -> int:
@@ -113,6 +140,14 @@ class Desk:
         Raises FencedError, LedgerError: then nothing is sent.
         """
         wall_ms, boot_ms = self._clock.wall_ms(), self._clock.boot_ms()
+        entry = plan.side is Side.BUY
+        refusal = (
+            self._budget.refuse(boot_ms, entry=entry)
+            or self._trouble.refuse(boot_ms, entry=entry)
+            or self._mode.refuse(boot_ms, entry=entry)
+        )
+        if refusal is not None:
+            return refusal
         try:
             signed = self._venue.sign(plan.request, plan.market, self._random_bits(SALT_BITS), self._now_ms())
         except ValueError as error:
@@ -123,6 +158,7 @@ class Desk:
         except SlotTakenError as error:
             return str(error)
         self._recent.append(wall_ms)
+        self._budget.spend(boot_ms)
         self.open[intent.order_id] = OpenIntent(intent, None)
         self._unsent.add(intent.order_id)
         self._start(intent)
@@ -143,6 +179,32 @@ class Desk:
                 self._log.warning("order_lookup_failed", order_id=intent.order_id, reason=str(error))
             if self._may_resend(intent.order_id) and intent.order_id not in self._tasks:
                 self._start(intent)
+
+    def told(self, order_ids: Iterable[str]) -> None:
+        """The user channel spoke of these orders: a task that waits to look at one of them looks now."""
+        for order_id in order_ids:
+            if (event := self._told.get(order_id)) is not None:
+                event.set()
+
+    def end_by_hand(self, order_id: str, verdict: Verdict, shares: int | None, who: str, note: str) -> int:
+        """A person ends what the venue never resolved; returns the shares that they vouch for, in base units.
+
+        A fill by hand counts until the venue shows a trade of the order (see add_fill). shares: as in `vouched_trade`.
+
+        Raises ValueError: the order is not open, or as `vouched_trade`.
+        """
+        found = self.open.get(order_id)
+        if found is None:
+            raise ValueError(f"order {order_id} is not open: nothing about it is in doubt")
+        known, wall_ms = filled(self._ledger, order_id), self._clock.wall_ms()
+        trade = vouched_trade(found, verdict, shares, known=known, now_ms=self._now_ms())
+        vouched = 0 if trade is None else trade.size
+        add_settled_by_hand(self._ledger, self._epoch, order_id, verdict, vouched, who, note, wall_ms)
+        if trade is not None:
+            add_fill(self._ledger, self._epoch, found.intent, trade, wall_ms)
+        state = OrderState.DONE if verdict == "filled" else OrderState.REFUSED
+        self._note(order_id, state, f"settled by {who} as {verdict}: {note}", found.matched)
+        return vouched
 
     async def close(self, limit_s: float) -> None:
         """End every order task: wait for answers up to `limit_s`, then cut. What was not sent is marked abandoned."""
@@ -166,6 +228,7 @@ class Desk:
     def _ended(self, intent: Intent, task: asyncio.Task[None]) -> None:
         """An order's task is over. Whatever ended it, the order itself stays open until it is settled."""
         self._tasks.pop(intent.order_id, None)
+        self._told.pop(intent.order_id, None)
         if task.cancelled() or (error := task.exception()) is None:
             return
         self._log.error(
@@ -183,10 +246,14 @@ class Desk:
             await self._send(intent)
             if self._may_resend(intent.order_id):
                 await self._send(intent)
+            told = self._told[intent.order_id] = asyncio.Event()
             for wait_s in COLLECT_AFTER_S:
                 if intent.order_id not in self.open or self._closing:
                     return
-                await asyncio.sleep(wait_s)
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(wait_s):
+                        await told.wait()
+                told.clear()
                 await self._look(intent)
         except FencedError as error:
             self._log.warning("order_fenced", order_id=intent.order_id, slot=intent.slot, reason=str(error))
@@ -201,6 +268,8 @@ class Desk:
                 self._note(intent.order_id, OrderState.ABANDONED, refusal)
             return
         first = intent.order_id in self._unsent
+        if not first:
+            self._budget.spend(self._clock.boot_ms())
         self._unsent.discard(intent.order_id)
         self._sending.add(intent.order_id)
         started = self._clock.boot_ms()
@@ -208,6 +277,8 @@ class Desk:
             answer = await self._venue.send(intent.body)
         finally:
             self._sending.discard(intent.order_id)
+        if first:
+            self.sendings.add(Sending(intent.tick, started, self._clock.boot_ms(), outcome_of(answer)))
         self._log.info(
             "order_answered",
             order_id=intent.order_id,
@@ -233,11 +304,18 @@ class Desk:
         match answer:
             case Accepted(order_id=order_id, matched=matched):
                 self._mode.note(VenueMode.NORMAL, now)
+                self._trouble.note(None, now)
                 if order_id and order_id != intent.order_id:
                     self._log.error("order_id_differs", order_id=intent.order_id, venue_order_id=order_id)
                 self._note(intent.order_id, OrderState.ACCEPTED, _words(answer), matched)
-            case Refused(mode=mode):
-                self._mode.note(mode, now)
+            case Refused(mode=mode, code=code, trouble=trouble):
+                if code == RATE_LIMITED:
+                    self._budget.empty(now)
+                elif trouble is not None:
+                    self._log.error("account_refused", order_id=intent.order_id, reason=trouble)
+                    self._trouble.note(trouble, now)
+                else:
+                    self._mode.note(mode, now)
                 # Refusing the second sending says nothing of the first: only the venue's showing it or its trades does.
                 if first:
                     self._note(intent.order_id, OrderState.REFUSED, _words(answer))
@@ -251,7 +329,10 @@ class Desk:
         shown = await self._venue.order(intent.order_id)
         trades = await self._venue.trades(condition_id=intent.condition_id)
         for trade in trades:
-            if trade.order_id == intent.order_id and add_fill(self._ledger, self._epoch, intent, trade):
+            if trade.order_id == intent.order_id and add_fill(
+                self._ledger, self._epoch, intent, trade, self._clock.wall_ms()
+            ):
+                self._on_trade(trade.trade_id)
                 self._log.info(
                     "fill",
                     order_id=intent.order_id,
@@ -293,6 +374,8 @@ class Desk:
             and found.state in (None, OrderState.IN_DOUBT)
             and (found.intent.side is Side.SELL or self._resend == "entries")
             and self._now_ms() < found.intent.window_end_ms
+            and self._mode.now(self._clock.boot_ms()) in (VenueMode.NORMAL, VenueMode.UNREACHABLE)
+            and self._budget.refuse(self._clock.boot_ms(), entry=False) is None
         )
 
     def _note(self, order_id: str, state: OrderState, text: str, matched: int | None = None) -> None:

@@ -3,25 +3,39 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any, NamedTuple, Protocol
 
+from bot.books import Books
+from bot.guarded import Guarded
 from bot.ledger import Position
-from bot.markets import Markets
 from bot.prices import Prices
 from bot.slots import Slot, Window
-from bot.strategy import Decision, Inputs, Parameters, decide
-from bot.venue.types import Book, Market, Outcome
+from bot.strategy import Decision, Inputs
+from bot.venue.types import Market, Outcome
 
-State = Mapping[str, tuple[str, str, int]]
-"""The evaluation state a slot: window, outcome and length of the streak that a confirmation counts."""
+
+class Streak(NamedTuple):
+    """The evaluation state of one slot: what a confirmation counts, and the time of the data that it counted last."""
+
+    window: str = ""
+    outcome: str = ""
+    length: int = 0
+    seen_ms: int = 0
+
+
+State = Mapping[str, Streak]
+"""The evaluation state a slot."""
+
+NO_STREAK = Streak()
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """One slot at one poll. inputs is None where nothing could be decided (no market yet, slot off).
+    """One slot at one time. inputs is None where nothing could be decided (no market yet, slot off).
 
-    error: what the evaluation raised; the slot is skipped then.
+    error: what the evaluation raised; the slot is skipped then. acted: an order was wanted, and placed or refused by risk.
     """
 
     slot: Slot
@@ -31,6 +45,7 @@ class Evaluation:
     decision: Decision
     evaluated: bool
     error: Exception | None = None
+    acted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,49 +58,68 @@ class View:
 
     now_ms: int
     to_boot_ms: int
-    books: Mapping[str, Book]
+    books: Books
     positions: tuple[Position, ...]
     state: State
-    parameters: Parameters
+    strategy: Guarded
+    parameters: Any
     enabled: Callable[[Slot], bool]
     blocked: Callable[[Slot, Window, bool], str]
 
 
-def wanted_tokens(slots: tuple[Slot, ...], markets: Markets, now_ms: int) -> list[str]:
+class Listing(Protocol):
+    """Where markets are looked up."""
+
+    def get(self, window: Window) -> Market | None:
+        """The market as last seen; None when the venue does not list it or was not asked yet."""
+
+    def asked(self, window: Window) -> bool:
+        """Whether the venue answered about this window at all."""
+
+
+def wanted_tokens(slots: tuple[Slot, ...], markets: Listing, now_ms: int) -> list[str]:
     """The tokens whose books this poll needs."""
     found = (markets.get(slot.window(now_ms)) for slot in slots)
     return list(dict.fromkeys(token for market in found if market for token in (market.up_token, market.down_token)))
 
 
-def evaluate(slots: tuple[Slot, ...], markets: Markets, prices: Prices, view: View) -> list[Evaluation]:
+def evaluate(slots: Iterable[Slot], markets: Listing, prices: Prices, view: View) -> list[Evaluation]:
     """Evaluate every slot once. A slot whose evaluation raises is skipped and says so; the others go on."""
     return [_evaluate_guarded(slot, markets, prices, view) for slot in slots]
 
 
-def next_state(evaluations: list[Evaluation]) -> dict[str, tuple[str, str, int]]:
-    """The evaluation state that the next poll goes on from."""
+def next_state(evaluations: Iterable[Evaluation]) -> dict[str, Streak]:
+    """The evaluation state that the next evaluation of these slots goes on from."""
     return {
-        e.slot.id: (e.decision.streak_window, e.decision.streak_outcome, e.decision.streak)
+        e.slot.id: Streak(e.decision.streak_window, e.decision.streak_outcome, e.decision.streak, e.decision.streak_ms)
         for e in evaluations
         if e.decision.streak
     }
 
 
-def read_state(text: str | None) -> dict[str, tuple[str, str, int]]:
+def read_state(text: str | None) -> dict[str, Streak]:
     """The evaluation state as it stands in the ledger; what cannot be read counts as none."""
     try:
-        found = json.loads(text or "{}")["streaks"]
-        return {str(slot): (str(w), str(o), int(n)) for slot, (w, o, n) in found.items()}
+        body = json.loads(text or "{}")
+        seen = body.get("seen_ms", {})
+        return {
+            str(slot): Streak(str(w), str(o), int(n), int(seen.get(slot, 0)))
+            for slot, (w, o, n) in body["streaks"].items()
+        }
     except (ValueError, TypeError, KeyError, AttributeError):
         return {}
 
 
 def write_state(state: State) -> str:
-    """The form that `read_state` reads."""
-    return json.dumps({"streaks": dict(state)}, separators=(",", ":"), sort_keys=True)
+    """The form that `read_state` reads, of this release and of the one before it, which knows streaks of three parts."""
+    body = {
+        "streaks": {slot: streak[:3] for slot, streak in state.items()},
+        "seen_ms": {slot: streak.seen_ms for slot, streak in state.items()},
+    }
+    return json.dumps(body, separators=(",", ":"), sort_keys=True)
 
 
-def _evaluate_guarded(slot: Slot, markets: Markets, prices: Prices, view: View) -> Evaluation:
+def _evaluate_guarded(slot: Slot, markets: Listing, prices: Prices, view: View) -> Evaluation:
     try:
         return _evaluate_slot(slot, markets, prices, view)
     except Exception as error:  # noqa: BLE001  whatever a strategy raises must not cost the other slots their poll
@@ -94,7 +128,7 @@ def _evaluate_guarded(slot: Slot, markets: Markets, prices: Prices, view: View) 
         return Evaluation(slot, window, None, None, Decision("none", reason), evaluated=False, error=error)
 
 
-def _evaluate_slot(slot: Slot, markets: Markets, prices: Prices, view: View) -> Evaluation:
+def _evaluate_slot(slot: Slot, markets: Listing, prices: Prices, view: View) -> Evaluation:
     window = slot.window(view.now_ms)
     market = markets.get(window)
     if not view.enabled(slot):
@@ -104,7 +138,7 @@ def _evaluate_slot(slot: Slot, markets: Markets, prices: Prices, view: View) -> 
         reason = "the venue does not list this window yet" if asked else "this window was not looked up yet"
         return Evaluation(slot, window, None, None, Decision("none", reason), evaluated=asked)
     inputs = _inputs(slot, window, market, prices, view)
-    decision = decide(inputs, view.parameters)
+    decision = view.strategy.decide(inputs, view.parameters)
     if not market.accepting and decision.action != "none":
         decision = replace(decision, action="none", reason="the venue takes no orders in this window")
     return Evaluation(slot, window, market, inputs, decision, evaluated=True)
@@ -117,7 +151,13 @@ def _inputs(slot: Slot, window: Window, market: Market, prices: Prices, view: Vi
     seconds, average = 0.0, None
     if view.now_ms > average_from:
         seconds, average = prices.average(slot.asset, average_from + view.to_boot_ms, view.now_ms + view.to_boot_ms)
-    streak_window, streak_outcome, streak = view.state.get(slot.id, ("", "", 0))
+    streak = view.state.get(slot.id, NO_STREAK)
+    arrived = (
+        prices.newest_boot_ms(slot.asset),
+        view.books.changed_ms(market.up_token),
+        view.books.changed_ms(market.down_token),
+    )
+    seen_ms = max((at - view.to_boot_ms for at in arrived if at is not None), default=0)
     return Inputs(
         slot=slot.id,
         window=window.slug,
@@ -140,8 +180,10 @@ def _inputs(slot: Slot, window: Window, market: Market, prices: Prices, view: Vi
         fee_exponent=market.fee_exponent,
         held=Outcome(held.outcome) if held else None,
         held_shares=held.shares if held else 0,
-        streak_window=streak_window,
-        streak_outcome=streak_outcome,
-        streak=streak,
+        streak_window=streak.window,
+        streak_outcome=streak.outcome,
+        streak=streak.length,
         blocked=view.blocked(slot, window, held is not None),
+        seen_ms=seen_ms,
+        streak_ms=streak.seen_ms,
     )

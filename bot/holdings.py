@@ -23,6 +23,7 @@ class Holdings:
         self._world, self._ledger = world, ledger
         self.positions: tuple[Position, ...] = ()
         self.totals: Lifetime
+        self._pnl_today: tuple[int, int] | None = None
         self.summarize()
         self.refresh()
 
@@ -36,6 +37,7 @@ class Holdings:
     def summarize(self) -> None:
         """What reads whole tables: at the take, and when a window resolved."""
         self.totals = lifetime(self._ledger)
+        self._pnl_today = None
         self.pnl_by_slot = pnl_by_slot(self._ledger)
         self.outcomes = recent_outcomes(self._ledger)
 
@@ -50,7 +52,10 @@ class Holdings:
 
     def pnl_today(self) -> int:
         """PnL since midnight UTC, in base units."""
-        return pnl_since(self._ledger, self._world.now_ms() // DAY_MS * DAY_MS)
+        day_ms = self._world.now_ms() // DAY_MS * DAY_MS
+        if self._pnl_today is None or self._pnl_today[0] != day_ms:  # asked for at every order
+            self._pnl_today = (day_ms, pnl_since(self._ledger, day_ms))
+        return self._pnl_today[1]
 
     def holds(self, slot: Slot) -> bool:
         """Whether shares of a slot are held."""
@@ -59,8 +64,10 @@ class Holdings:
     def usage(self, slot: Slot, open_intents: Iterable[OpenIntent], orders_last_minute: int) -> Usage:
         """What is at stake: positions at cost, and the worst case of every open entry, which is not in the balance yet."""
         account = self._world.account.account
-        entries = [(found.intent.slot, found.intent.cost) for found in open_intents if found.intent.side is Side.BUY]
-        stakes = [(p.slot, max(0, p.cost + p.fees)) for p in self.positions if p.shares > 0] + entries
+        buys = [found for found in open_intents if found.intent.side is Side.BUY]
+        entries = [(found.intent.slot, found.intent.cost) for found in buys]
+        ahead = [(found.intent.slot, cost_ahead(found)) for found in buys]
+        stakes = [(p.slot, max(0, p.cost + p.fees)) for p in self.positions if p.shares > 0] + ahead
         return Usage(
             slot=sum(stake for name, stake in stakes if name == slot.id),
             asset=sum(stake for name, stake in stakes if name.split("-")[0] == slot.asset),
@@ -69,3 +76,9 @@ class Holdings:
             orders_last_minute=orders_last_minute,
             balance=(account.balance if account else 0) - sum(cost for _, cost in entries),
         )
+
+
+def cost_ahead(found: OpenIntent) -> int:
+    """The most that an open entry may still cost in base units: what is filled of it is in the positions already. Pure."""
+    intent = found.intent
+    return intent.cost * max(0, intent.size - found.filled) // intent.size

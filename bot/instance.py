@@ -36,6 +36,8 @@ from bus import (
 )
 
 TRY_EVERY_S = 0.02
+# Held at so many tries in a row: by a holder, and not by another standby that looks whether the lease is free.
+HELD_TRIES = 3
 NOT_WANTED_EVERY_S = 0.05
 UNHEALTHY_RETRY_S = 1.0
 
@@ -128,13 +130,15 @@ class Runner:
 
     async def _win_lease(self) -> Active:
         """Try for the lease whenever it is free and this instance may have it."""
-        waited = False
+        waited, held = False, 0
         while True:
             if not self._seen.healthy or self._seen.role is Role.RETIRED:
                 waited = False
                 await asyncio.sleep(NOT_WANTED_EVERY_S)
             elif not self._try_lock():
-                waited = False
+                # Two that wait and meet must not begin anew for ever: proof/lease.pml finds that (M_PROBE_COUNTS).
+                held += 1
+                waited = waited and held < HELD_TRIES
                 await asyncio.sleep(TRY_EVERY_S)
             # Only now is the handover read: fifty times a second it would cost a part of a core.
             elif (delay_ms := take_delay_ms(self._me(), self._handover())) is None:
@@ -144,7 +148,7 @@ class Runner:
             elif delay_ms and not waited:
                 self._lease.unlock()  # free, but others come first
                 await asyncio.sleep(delay_ms / 1000)
-                waited = True
+                waited, held = True, 0
             elif (active := await self._take()) is not None:
                 return active
             else:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from decimal import Decimal
 
-from bot.schema import COUNTED, LOOK_BACK_MS, OPEN, OrderState
+from bot.schema import BY_HAND, COUNTED, LOOK_BACK_MS, OPEN, OrderState
 from bot.venue.types import Outcome, Side, VenueTrade
 from bus import FencedError, Ledger, LedgerError
 
@@ -129,10 +129,12 @@ def add_order_state(
     )
 
 
-def add_fill(ledger: Ledger, epoch: int, intent: Intent, trade: VenueTrade) -> bool:
+def add_fill(ledger: Ledger, epoch: int, intent: Intent, trade: VenueTrade, wall_ms: int | None = None) -> bool:
     """Record a fill, or that one failed; False when it was known already.
 
-    A trade that had failed before it was seen gets both rows: it counts as seen, and not as a fill.
+    A trade that had failed before it was seen gets both rows: it counts as seen, and not as a fill. A fill that a person
+    vouched for is reversed by the first trade that the venue itself shows. Where the window's outcome is recorded already, a
+    correction of it is recorded beside (wall_ms: when; the trade's own time when None).
     """
     known = {
         str(status)
@@ -144,8 +146,9 @@ def add_fill(ledger: Ledger, epoch: int, intent: Intent, trade: VenueTrade) -> b
     new = [status for status in wanted if status not in known]
     if not new:
         return False
-    value = int(trade.price * trade.size)
     with ledger.transaction():
+        if not trade.trade_id.startswith(BY_HAND):
+            _take_back_by_hand(ledger, epoch, trade.order_id)
         for status in new:
             ledger.execute(
                 "INSERT INTO fills(trade_id, order_id, status, epoch, window, outcome, side, price, size, value, fee, at_ms) "
@@ -160,12 +163,43 @@ def add_fill(ledger: Ledger, epoch: int, intent: Intent, trade: VenueTrade) -> b
                     intent.side,
                     str(trade.price),
                     trade.size,
-                    value,
+                    int(trade.price * trade.size),
                     trade.fee,
                     trade.at_ms,
                 ),
             )
+        _correct(
+            ledger,
+            epoch,
+            intent.window,
+            f"trade {trade.trade_id} of order {trade.order_id}: {', '.join(new)}",
+            trade.at_ms if wall_ms is None else wall_ms,
+        )
     return True
+
+
+def _take_back_by_hand(ledger: Ledger, epoch: int, order_id: str) -> None:
+    ledger.execute(
+        "INSERT INTO fills(trade_id, order_id, status, epoch, window, outcome, side, price, size, value, fee, at_ms) "
+        "SELECT trade_id, order_id, 'FAILED', ?, window, outcome, side, price, size, value, fee, at_ms FROM fills f "
+        f"WHERE order_id = ? AND trade_id LIKE '{BY_HAND}%' AND {COUNTED}",
+        (epoch, order_id),
+    )
+
+
+def _correct(ledger: Ledger, epoch: int, window: str, reason: str, wall_ms: int) -> None:
+    """Record by how much a recorded outcome is wrong now, if at all."""
+    rows = ledger.execute("SELECT slot, winner, payout, pnl, fees FROM results WHERE window = ?", (window,))
+    if not rows:
+        return
+    slot, winner, *found = rows[0]
+    wanted = _worth(ledger, window, Outcome(str(winner)))
+    payout, pnl, fees = (now - _int(before) for now, before in zip(wanted, found, strict=True))
+    if payout or pnl or fees:
+        ledger.execute(
+            "INSERT INTO corrections(epoch, window, slot, payout, pnl, fees, reason, wall_ms) VALUES (?,?,?,?,?,?,?,?)",
+            (epoch, window, str(slot), payout, pnl, fees, reason[:500], wall_ms),
+        )
 
 
 def filled(ledger: Ledger, order_id: str) -> int:
@@ -179,10 +213,20 @@ def add_outcome(
     ledger: Ledger, epoch: int, position_window: str, slot: str, winner: Outcome, wall_ms: int
 ) -> tuple[int, int]:
     """Record how a window resolved; returns (payout, pnl) in base units. A winning share pays 1 pUSD."""
+    payout, pnl, fees = _worth(ledger, position_window, winner)
+    ledger.execute(
+        "INSERT INTO outcomes(window, epoch, slot, winner, payout, pnl, fees, wall_ms) VALUES (?,?,?,?,?,?,?,?)",
+        (position_window, epoch, slot, winner, payout, pnl, fees, wall_ms),
+    )
+    return payout, pnl
+
+
+def _worth(ledger: Ledger, window: str, winner: Outcome) -> tuple[int, int, int]:
+    """(payout, pnl, fees) of a resolved window in base units, from the fills that count."""
     bought = sold = fees = winning = 0
     for outcome, side, size, value, fee in ledger.execute(
         f"SELECT outcome, side, size, value, fee FROM fills f WHERE window = ? AND {COUNTED}",
-        (position_window,),
+        (window,),
     ):
         size, value, fee = _int(size), _int(value), _int(fee)
         fees += fee
@@ -190,12 +234,7 @@ def add_outcome(
         bought, sold = bought + value * buying, sold + value * (not buying)
         if outcome == winner:
             winning += size if buying else -size
-    pnl = winning + sold - bought - fees
-    ledger.execute(
-        "INSERT INTO outcomes(window, epoch, slot, winner, payout, pnl, fees, wall_ms) VALUES (?,?,?,?,?,?,?,?)",
-        (position_window, epoch, slot, winner, winning, pnl, fees, wall_ms),
-    )
-    return winning, pnl
+    return winning, winning + sold - bought - fees, fees
 
 
 def open_intents(ledger: Ledger, now_ms: int) -> list[OpenIntent]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from decimal import Decimal
 
 from bot.slots import Slot, Window
 from bot.venue.types import Market, Venue, VenueError
@@ -40,9 +41,13 @@ def retry_after_ms(window: Window, market: Market | None, now_ms: int) -> int:
 
 def wanted_windows(slots: Iterable[Slot], held: Iterable[Window], now_ms: int) -> set[Window]:
     """The windows of all slots now and soon, and those that we hold something of."""
-    windows = {slot.window(now_ms) for slot in slots}
-    windows |= {slot.window(now_ms + AHEAD_MS) for slot in slots}
-    return windows | set(held)
+    windows = set(held)
+    for slot in slots:
+        window = slot.window(now_ms)
+        # Every one on the way, too: a bot that only just started finds none of them known when it begins.
+        ahead = range(now_ms, now_ms + AHEAD_MS, window.end_ms - window.start_ms)
+        windows |= {slot.window(moment) for moment in (*ahead, now_ms + AHEAD_MS)}
+    return windows
 
 
 class Markets:
@@ -52,6 +57,7 @@ class Markets:
         self._venue, self._slots, self._now_ms, self._log = venue, slots, now_ms, log
         self._known: dict[Window, _Entry] = {}
         self._held: frozenset[Window] = frozenset()
+        self._assets: dict[str, str] = {}
         self._failing = False
 
     def hold(self, windows: Iterable[Window]) -> None:
@@ -68,18 +74,45 @@ class Markets:
         entry = self._known.get(window)
         return entry is not None and entry.answered
 
+    def asset_of(self, token_id: str) -> str | None:
+        """The asset of a token's window, of those that are known."""
+        return self._assets.get(token_id)
+
+    def set_tick(self, token_id: str, tick: Decimal) -> None:
+        """The venue said that a token's tick is another one from now on."""
+        for entry in self._known.values():
+            market = entry.market
+            if market is not None and token_id in (market.up_token, market.down_token):
+                entry.market = replace(market, tick=tick)
+
+    def look_soon(self, condition_id: str) -> None:
+        """The venue said that a market changed: ask about it at the next look."""
+        for entry in self._known.values():
+            if entry.market is not None and entry.market.condition_id == condition_id:
+                entry.asked_ms = 0
+
     async def run(self) -> None:
-        """Keep what is wanted current, until cancelled."""
+        """Keep what is wanted current, until cancelled. One answer that is long in coming keeps no other window waiting."""
         gate = asyncio.Semaphore(AT_ONCE)
-        while True:
-            now = self._now_ms()
-            if now is not None:
-                due = [window for window in wanted_windows(self._slots, self._held, now) if self._is_due(window, now)]
-                async with asyncio.TaskGroup() as group:
+        asking: set[Window] = set()
+
+        async def ask(window: Window) -> None:
+            try:
+                await self._ask(window, gate)
+            finally:
+                asking.discard(window)
+
+        async with asyncio.TaskGroup() as group:
+            while True:
+                now = self._now_ms()
+                if now is not None:
+                    wanted = wanted_windows(self._slots, self._held, now) - asking
+                    due = [window for window in wanted if self._is_due(window, now)]
                     for window in sorted(due, key=lambda window: window.end_ms):
-                        group.create_task(self._ask(window, now, gate))
-                self._forget(now)
-            await asyncio.sleep(LOOK_EVERY_S)
+                        asking.add(window)
+                        group.create_task(ask(window))
+                    self._forget(now)
+                await asyncio.sleep(LOOK_EVERY_S)
 
     def _is_due(self, window: Window, now: int) -> bool:
         entry = self._known.get(window)
@@ -89,9 +122,10 @@ class Markets:
             return False
         return now - entry.asked_ms >= retry_after_ms(window, entry.market, now)
 
-    async def _ask(self, window: Window, now: int, gate: asyncio.Semaphore) -> None:
-        before = self._known.get(window)
+    async def _ask(self, window: Window, gate: asyncio.Semaphore) -> None:
         async with gate:
+            now = self._now_ms() or 0
+            before = self._known.get(window)
             try:
                 market = await self._venue.market(window.slug)
             except VenueError as error:
@@ -104,7 +138,12 @@ class Markets:
                 return
         self._failing = False
         self._known[window] = _Entry(market, now, answered=True)
+        if market is not None:
+            self._assets[market.up_token] = self._assets[market.down_token] = window.asset
 
     def _forget(self, now: int) -> None:
         for window in [w for w in self._known if w.end_ms < now - KEEP_AFTER_END_MS and w not in self._held]:
-            del self._known[window]
+            market = self._known.pop(window).market
+            if market is not None:
+                self._assets.pop(market.up_token, None)
+                self._assets.pop(market.down_token, None)

@@ -1,7 +1,7 @@
-"""What the venue allows at present, as its answers to orders said (venue.md 4.2).
+"""What the venue allows at present, as its last answers to orders said (venue.md 4.2). Pure; times in ms of CLOCK_BOOTTIME.
 
-Nobody tells when a mode ends. So one that closes entries is believed for a while only, longer each time that the next order
-meets it again: otherwise nothing would ever be sent that could show that it is over.
+Nobody tells when a mode ends, or when somebody mended the account. So what closes entries is believed for a while only, longer
+each time that the next order meets it again; then one order tries, and the others wait for its answer.
 """
 
 from __future__ import annotations
@@ -9,25 +9,65 @@ from __future__ import annotations
 from bot.venue.types import VenueMode
 
 HOLD_MS = (1_000, 2_000, 4_000, 8_000, 15_000)
+PROBE_MS = 10_000
+
+
+class Believed:
+    """Something that keeps orders back, in words, until it was believed long enough.
+
+    Args:
+        longest_ms: what it is believed for at most; a poll's interval, so that trading goes on within one poll of its end.
+    """
+
+    def __init__(self, longest_ms: int = HOLD_MS[-1]) -> None:
+        self._longest_ms = longest_ms
+        self._text: str | None = None
+        self._until_ms = 0
+        self._probe_until_ms = 0
+        self._in_a_row = 0
+
+    def now(self, boot_ms: int) -> str | None:
+        """What is to be believed now, or None."""
+        return self._text if boot_ms < self._until_ms else None
+
+    def refuse(self, boot_ms: int, *, entry: bool) -> str | None:
+        """Why an order may not be placed now, or None: then it may be the one that tries. Exits wait for no other order."""
+        if self._text is None:
+            return None
+        if boot_ms < self._until_ms:
+            return f"{self._text}; an order tries again in {(self._until_ms - boot_ms) / 1000:.1f} s"
+        if entry and boot_ms < self._probe_until_ms:
+            return f"{self._text}, as it was last; another order tries first"
+        self._probe_until_ms = boot_ms + PROBE_MS
+        return None
+
+    def note(self, text: str | None, boot_ms: int) -> None:
+        """Take what an answer said; None: nothing keeps orders back."""
+        if text is None:
+            self._in_a_row = 0
+        elif self.now(boot_ms) is None:  # orders that were sent together count once
+            self._in_a_row += 1
+        self._text, self._probe_until_ms = text, 0
+        hold_ms = HOLD_MS[min(max(self._in_a_row, 1), len(HOLD_MS)) - 1]
+        self._until_ms = boot_ms + min(hold_ms, self._longest_ms)
 
 
 class Mode:
-    """The venue's mode. Times in ms of CLOCK_BOOTTIME."""
+    """The venue's mode, believed as above."""
 
-    def __init__(self) -> None:
+    def __init__(self, longest_ms: int = HOLD_MS[-1]) -> None:
+        self._believed = Believed(longest_ms)
         self._mode = VenueMode.NORMAL
-        self._until_ms = 0
-        self._in_a_row = 0
 
     def now(self, boot_ms: int) -> VenueMode:
         """The mode that is to be believed now."""
-        return self._mode if boot_ms < self._until_ms else VenueMode.NORMAL
+        return VenueMode.NORMAL if self._believed.now(boot_ms) is None else self._mode
+
+    def refuse(self, boot_ms: int, *, entry: bool) -> str | None:
+        """As of Believed."""
+        return self._believed.refuse(boot_ms, entry=entry)
 
     def note(self, mode: VenueMode, boot_ms: int) -> None:
         """Take what an answer said."""
-        if mode is VenueMode.NORMAL:
-            self._in_a_row = 0
-        elif self.now(boot_ms) is VenueMode.NORMAL:  # orders that were sent together count once
-            self._in_a_row += 1
         self._mode = mode
-        self._until_ms = boot_ms + HOLD_MS[min(max(self._in_a_row, 1), len(HOLD_MS)) - 1]
+        self._believed.note(None if mode is VenueMode.NORMAL else f"the venue is {mode}", boot_ms)

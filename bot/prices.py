@@ -14,13 +14,17 @@ class Prices:
 
     def __init__(self, assets: Iterable[str]) -> None:
         self._candles = {asset: Candles() for asset in assets}
-        self._newest: dict[str, float] = {}
+        self._newest: dict[str, tuple[float, int]] = {}
+
+    def __contains__(self, asset: str) -> bool:
+        """Whether this asset is followed."""
+        return asset in self._candles
 
     def take(self, update: PriceUpdate) -> None:
         """Take one update of the feed."""
         self._candles[update.asset].add(update)
         if update.source is Source.BOOK or update.asset not in self._newest:
-            self._newest[update.asset] = update.price
+            self._newest[update.asset] = (update.price, update.boot_ms)
 
     def seed(self, history: Mapping[str, Iterable[Kline]], utc_to_boot_ms: int) -> None:
         """Put history before what came already."""
@@ -29,7 +33,13 @@ class Prices:
 
     def newest(self, asset: str) -> float | None:
         """The newest lead price."""
-        return self._newest.get(asset)
+        found = self._newest.get(asset)
+        return None if found is None else found[0]
+
+    def newest_boot_ms(self, asset: str) -> int | None:
+        """When the newest lead price arrived, in CLOCK_BOOTTIME ms."""
+        found = self._newest.get(asset)
+        return None if found is None else found[1]
 
     def volatility(self, asset: str) -> float | None:
         """Of the log price per sqrt(second); None while too little is known."""
@@ -38,7 +48,5 @@ class Prices:
 
     def average(self, asset: str, from_boot_ms: int, to_boot_ms: int) -> tuple[float, float | None]:
         """(seconds that are covered, mean close) of the part of the settlement average that has passed."""
-        closes = [
-            close for second, close in self._candles[asset].closes() if from_boot_ms <= second * 1000 < to_boot_ms
-        ]
+        closes = self._candles[asset].between(from_boot_ms, to_boot_ms)
         return (max(0.0, (to_boot_ms - from_boot_ms) / 1000), sum(closes) / len(closes)) if closes else (0.0, None)

@@ -7,6 +7,7 @@ from contextlib import suppress
 
 from bot.active import Active, Poll
 from bot.metrics import Metrics
+from bot.observer import Observer
 from bot.shadow import ShadowPoll
 from bot.world import World
 from bus import InstanceFile, LedgerError, Role, write_status
@@ -33,6 +34,7 @@ class Publisher:
         self._status_sequence = 0
         self._why_not: str | None = "no poll yet"
         self.active: Active | None = None
+        Observer(world, metrics, lambda: self.active is not None)
 
     @property
     def id(self) -> str:
@@ -63,6 +65,8 @@ class Publisher:
 
     def note_yielded(self) -> None:
         """The epoch is over."""
+        if self.active is not None:
+            self._note_sendings(self.active)
         self.active = None
         self._metrics.active.set(0)
 
@@ -72,6 +76,7 @@ class Publisher:
         self._last_tick = tick
         self._in_snipe = any(e.decision.in_snipe for e in done.evaluations)
         self._note_health(done.why_not)
+        self._metrics.note_shadow()
 
     def note_poll(self, done: Poll) -> None:
         """An active poll was made."""
@@ -80,12 +85,13 @@ class Publisher:
         self._in_snipe = any(e.decision.in_snipe for e in done.evaluations)
         self._note_health(done.why_not)
         self._good, self._bad = (self._good + 1, 0) if done.why_not is None else (0, self._bad + 1)
-        self._metrics.note_poll(done)
+        self._metrics.note_poll(done, self.active.ticks.commit_s if self.active is not None else None)
         self.publish(Role.ACTIVE)
 
     def publish(self, role: Role) -> None:
         """Write the instance's document."""
         active = self.active
+        self._metrics.note_role(role)
         try:
             self._file.write(
                 self._file.document.model_copy(
@@ -107,8 +113,11 @@ class Publisher:
 
     async def publish_forever(self) -> None:
         """The document's sequence shows that the event loop runs."""
+        loop = asyncio.get_running_loop()
         while True:
+            wake_at = loop.time() + PUBLISH_EVERY_S
             await asyncio.sleep(PUBLISH_EVERY_S)
+            self._metrics.loop_lag.observe(max(0.0, loop.time() - wake_at))
             self.publish(self.role)
 
     async def status_forever(self) -> None:
@@ -129,8 +138,15 @@ class Publisher:
             status = self.active.status()
             write_status(self._world.bus, status, self._status_sequence, self._world.clock.wall_ms())
             self._metrics.note_status(status)
+            self._note_sendings(self.active)
         except (OSError, LedgerError) as error:
             self._log.warning("status_not_written", reason=str(error))
+
+    def _note_sendings(self, active: Active) -> None:
+        for sent in active.desk.sendings.drain():
+            due_ms = active.ticks.anchor.due_ms(sent.tick)
+            answer_ms = sent.answered_boot_ms - sent.sent_boot_ms
+            self._metrics.note_order(sent.outcome, (sent.sent_boot_ms - due_ms) / 1000, answer_ms / 1000)
 
     def _note_health(self, why_not: str | None) -> None:
         if why_not != self._why_not:
@@ -140,3 +156,4 @@ class Publisher:
                 self._log.warning("unhealthy", reason=why_not)
         self._why_not = why_not
         self._metrics.healthy.set(self.healthy)
+        self._metrics.polled.set(self._world.clock.wall_ms() / 1000)

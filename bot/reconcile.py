@@ -1,23 +1,29 @@
-"""What runs beside the polls of one epoch and delays none: settling, reconciliation, resolution, the heartbeat."""
+"""What runs beside the polls of one epoch and delays none: settling, reconciliation, resolution, the heartbeat.
+
+The user channel only says when to look at once: what is recorded was asked for over HTTP.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 
+from bot.compare import Comparison
 from bot.desk import Desk
+from bot.heartbeat import Heartbeat
 from bot.holdings import Holdings
 from bot.ledger import add_fill, add_outcome, find_intent
 from bot.slots import parse_slug
-from bot.venue.types import HeartbeatMismatchError, VenueError, VenueTrade
+from bot.user_channel import UserChannel
+from bot.venue.types import UserEvent, VenueError, VenueTrade
+from bot.wishes import Wishes
 from bot.world import World
 from bus import Ledger, LedgerFullError, Log
 
 SETTLE_EVERY_S = 2.0
+SETTLE_SPACING_S = 0.1
 RECONCILE_EVERY_S = 20.0
-HEARTBEAT_EVERY_S = 5.0
-HEARTBEAT_RETRY_S = 1.0
-RECONCILE_BACK_MS = 600_000
 
 
 class Reconciler:
@@ -36,20 +42,27 @@ class Reconciler:
     ) -> None:
         self._world, self._ledger, self._epoch = world, ledger, epoch
         self._desk, self._holdings, self._log, self._on_change = desk, holdings, log, on_change
-        self._strangers: tuple[str, ...] | None = None
-        self._heartbeat_problem: str | None = None
+        self._comparison = Comparison(world, ledger, epoch, log)
+        self._wishes = Wishes(
+            world, ledger, epoch, desk=desk, comparison=self._comparison, log=log, on_change=on_change
+        )
+        self._channel = UserChannel(world.venue, log, self._reconcile_soon, self._heard)
+        self._wake = asyncio.Event()
+        self._soon = True
+        self._heartbeat = Heartbeat(world.venue, ledger, epoch, log)
 
     @property
     def problem(self) -> str | None:
         """Why no entry may be placed, or None."""
-        if self._strangers:
-            return f"the account has orders that this ledger does not know: {', '.join(self._strangers[:3])}"
-        if self._strangers is None and self._epoch == 1:
-            return "the account was not compared with this new ledger yet"
-        return self._heartbeat_problem
+        return self._comparison.problem or self._heartbeat.problem
+
+    def found_trade(self, trade_id: str) -> None:
+        """A trade of ours was found over HTTP: the user channel must agree."""
+        self._channel.shown_over_http(trade_id)
 
     async def settle_forever(self) -> None:
-        """Settle what is open every 2 s; hold ledger and venue against each other at once and every 20 s."""
+        """Settle what is open every 2 s and when the user channel speaks; hold ledger and venue against each other at once,
+        after each reconnect of the channel, and every 20 s."""
         # Opened here and not in the take: a venue that is silent now must not delay the first poll.
         await self._world.venue.open_orders_channel()
         loop = asyncio.get_running_loop()
@@ -58,30 +71,42 @@ class Reconciler:
             try:
                 await self._desk.settle()
                 self._resolve()
-                if loop.time() >= reconcile_at:
-                    await self._reconcile()
+                self._wishes.fulfil()
+                if self._soon or loop.time() >= reconcile_at:
+                    self._soon = False
                     reconcile_at = loop.time() + RECONCILE_EVERY_S
-            except (VenueError, LedgerFullError) as error:
+                    await self._reconcile()
+            except VenueError as error:
+                self._soon = True
                 self._log.warning("settlement_waits", reason=str(error))
-            await asyncio.sleep(SETTLE_EVERY_S)
+            except LedgerFullError as error:
+                self._log.warning("settlement_waits", reason=str(error))
+            await asyncio.sleep(SETTLE_SPACING_S)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(SETTLE_EVERY_S - SETTLE_SPACING_S):
+                    await self._wake.wait()
+            self._wake.clear()
+
+    async def listen_forever(self) -> None:
+        """Keep the user channel open."""
+        await self._channel.run()
 
     async def heartbeat_forever(self) -> None:
-        """Keep the venue's dead-man switch from cancelling our resting orders: 10 s without one do (venue.md 4.3)."""
-        loop = asyncio.get_running_loop()
-        chain = ""
-        while True:
-            next_at = loop.time() + HEARTBEAT_EVERY_S
-            try:
-                chain = await self._world.venue.heartbeat(chain)
-                self._heartbeat_problem = None
-            except HeartbeatMismatchError as error:
-                self._heartbeat_problem = f"another sender uses this account: {error}"
-                self._log.error("heartbeat_mismatch", reason=str(error))
-                chain = ""
-            except VenueError as error:
-                self._heartbeat_problem = f"the heartbeat was not answered: {error}"
-                next_at = loop.time() + HEARTBEAT_RETRY_S
-            await asyncio.sleep(next_at - loop.time())
+        """Keep the venue's dead-man switch from cancelling our resting orders."""
+        await self._heartbeat.run()
+
+    def _heard(self, event: UserEvent) -> None:
+        """The user channel spoke: look at the orders that are open; a failure, or an order of nobody's, needs a comparison."""
+        ours = [order_id for order_id in event.order_ids if order_id in self._desk.open]
+        if ours:
+            self._desk.told(ours)
+            self._wake.set()
+        elif event.trade_id and event.status.upper() == "FAILED":
+            self._reconcile_soon()
+
+    def _reconcile_soon(self) -> None:
+        self._soon = True
+        self._wake.set()
 
     def _resolve(self) -> None:
         """Record the outcome of windows that the venue resolved and in which nothing is open any more."""
@@ -98,18 +123,13 @@ class Reconciler:
 
     async def _reconcile(self) -> None:
         """Compare ledger and venue both ways: late fills of ours are added, orders of nobody's are shown and stop entries."""
-        after = None if self._epoch == 1 else self._world.now_ms() - RECONCILE_BACK_MS
-        trades = await self._world.venue.trades(after_ms=after)
-        resting = await self._world.venue.open_orders()
-        for trade in trades:
+        for trade in await self._comparison.look():
             self._add_late(trade)
-        ids = [trade.order_id for trade in trades] + [order.order_id for order in resting]
-        self._strangers = tuple(dict.fromkeys(key for key in ids if find_intent(self._ledger, key) is None))
-        if self._strangers:
-            self._log.error("unknown_orders", order_ids=self._strangers[:10], count=len(self._strangers))
 
     def _add_late(self, trade: VenueTrade) -> None:
         intent = find_intent(self._ledger, trade.order_id)
-        if intent is not None and add_fill(self._ledger, self._epoch, intent, trade):
+        if intent is not None and add_fill(self._ledger, self._epoch, intent, trade, self._world.clock.wall_ms()):
             self._log.info("fill_found", order_id=trade.order_id, slot=intent.slot, trade_status=trade.status)
+            self.found_trade(trade.trade_id)
+            self._holdings.summarize()
             self._on_change()

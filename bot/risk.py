@@ -23,6 +23,24 @@ class Usage:
     balance: int
 
 
+def why_blocked(*, busy: bool, placed: bool, held: bool, traded: bool, closed: str | None, stale: str | None) -> str:
+    """Why no order may be placed in a slot now, whatever the strategy says, or "".
+
+    busy: an order of the slot or its window is open or in doubt. placed: one of this side was placed since the last poll.
+    held, traded: shares of this window are held; it was traded. closed, stale: why entries are closed, and why the lead price
+    cannot be relied upon. Exits stay possible whatever closes entries, but none is decided on an old price.
+    """
+    if busy:
+        return "an order of this slot is open or in doubt"
+    if placed:  # a venue that refuses is not asked at every price
+        return "our own budget: the next order of this slot waits for the next poll"
+    if held:
+        return stale or ""
+    if traded:
+        return "this window was traded already"
+    return closed or stale or ""
+
+
 def refuse_entry(cost: int, usage: Usage, limits: RiskLimits, slot: SlotControl) -> str | None:
     """Why an entry of at most `cost` base units is refused, or None when it is allowed."""
     wanted = [

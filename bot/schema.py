@@ -30,6 +30,8 @@ COUNTED = (
 )
 # Of an intent i: no row of it is terminal.
 OPEN = f"NOT EXISTS (SELECT 1 FROM orders o WHERE o.order_id = i.order_id AND o.state IN ({_TERMINAL_SQL}))"
+# The start of the trade id of a fill that a person vouches for, until the venue shows the trade itself.
+BY_HAND = "by-hand:"
 # Windows that ended longer ago are not looked at any more: reading them at every poll would grow with the ledger's age.
 LOOK_BACK_MS = 7 * 86_400_000
 
@@ -58,6 +60,41 @@ SCHEMA = "\n".join(
         "wall_ms INTEGER NOT NULL) STRICT;",
         "CREATE INDEX IF NOT EXISTS outcomes_wall ON outcomes(wall_ms);",
         append_only("outcomes"),
+        # What came to light after an outcome was recorded (a fill, a trade that failed): by how much the outcome was wrong.
+        "CREATE TABLE IF NOT EXISTS corrections (id INTEGER PRIMARY KEY, epoch INTEGER NOT NULL, window TEXT NOT NULL, "
+        "slot TEXT NOT NULL, payout INTEGER NOT NULL, pnl INTEGER NOT NULL, fees INTEGER NOT NULL, reason TEXT NOT NULL, "
+        "wall_ms INTEGER NOT NULL) STRICT;",
+        "CREATE INDEX IF NOT EXISTS corrections_window ON corrections(window);",
+        append_only("corrections"),
+        # What stood at the account before this ledger, or beside it, and is its owner's own: known, and left alone.
+        "CREATE TABLE IF NOT EXISTS adopted (key TEXT PRIMARY KEY, epoch INTEGER NOT NULL, kind TEXT NOT NULL, "
+        "token_id TEXT NOT NULL, condition_id TEXT NOT NULL, side TEXT NOT NULL, size INTEGER NOT NULL, "
+        "who TEXT NOT NULL, note TEXT NOT NULL, wall_ms INTEGER NOT NULL) STRICT;",
+        append_only("adopted"),
+        # When ledger and account were compared, and how much was found that neither the ledger nor `adopted` knows.
+        "CREATE TABLE IF NOT EXISTS compared (id INTEGER PRIMARY KEY, epoch INTEGER NOT NULL, at_ms INTEGER NOT NULL, "
+        "strangers INTEGER NOT NULL) STRICT;",
+        append_only("compared"),
+        # What a person decided about an order that the venue never resolved.
+        "CREATE TABLE IF NOT EXISTS settled_by_hand (order_id TEXT PRIMARY KEY, epoch INTEGER NOT NULL, verdict TEXT NOT NULL, "
+        "shares INTEGER NOT NULL, who TEXT NOT NULL, note TEXT NOT NULL, wall_ms INTEGER NOT NULL) STRICT;",
+        append_only("settled_by_hand"),
+        # What people asked of the active instance (`bot adopt`, `bot settle`), and its answer: each id is done at most once.
+        "CREATE TABLE IF NOT EXISTS asks_answered (id TEXT PRIMARY KEY, epoch INTEGER NOT NULL, action TEXT NOT NULL, "
+        "who TEXT NOT NULL, done INTEGER NOT NULL, answer TEXT NOT NULL, wall_ms INTEGER NOT NULL) STRICT;",
+        append_only("asks_answered"),
+        # What was done to have a won position paid: a row before each request leaves, and one for what the venue showed then.
+        "CREATE TABLE IF NOT EXISTS redemptions (id INTEGER PRIMARY KEY, epoch INTEGER NOT NULL, window TEXT NOT NULL, "
+        "condition_id TEXT NOT NULL, state TEXT NOT NULL, shares INTEGER NOT NULL, text TEXT NOT NULL, "
+        "wall_ms INTEGER NOT NULL) STRICT;",
+        "CREATE INDEX IF NOT EXISTS redemptions_window ON redemptions(window);",
+        append_only("redemptions"),
+        # Outcomes as they are known now.
+        "CREATE VIEW IF NOT EXISTS results AS SELECT o.rowid AS id, o.window, o.epoch, o.slot, o.winner, "
+        "o.payout + coalesce((SELECT sum(c.payout) FROM corrections c WHERE c.window = o.window), 0) AS payout, "
+        "o.pnl + coalesce((SELECT sum(c.pnl) FROM corrections c WHERE c.window = o.window), 0) AS pnl, "
+        "o.fees + coalesce((SELECT sum(c.fees) FROM corrections c WHERE c.window = o.window), 0) AS fees, "
+        "o.wall_ms FROM outcomes o;",
         "CREATE TRIGGER IF NOT EXISTS intents_one_open BEFORE INSERT ON intents BEGIN "
         "SELECT RAISE(ABORT, 'open: the slot has an open intent') WHERE EXISTS (SELECT 1 FROM intents i WHERE "
         f"i.slot = NEW.slot AND {OPEN} "

@@ -9,33 +9,65 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from bot.slots import DEFAULT_ASSETS, DEFAULT_TIMEFRAMES, timeframe_seconds
 from bus import SettingsError
 
 CHAIN = "137"
+_URLS = (
+    "clob_url",
+    "gamma_url",
+    "relayer_url",
+    "data_url",
+    "market_ws_url",
+    "user_ws_url",
+    "binance_url",
+    "binance_ws_url",
+)
 _KEY = re.compile(r"(0x)?[0-9a-fA-F]{64}")
 
 
 class BotSettings(BaseSettings):
     """Settings of one instance.
 
+    venue: paper takes every host from paper_url; live takes the official ones; a `_url` set beside wins on both.
+    wallet, signature_type: whose funds are traded, and how orders for it are signed (0 EOA, 1 proxy, 2 Safe, 3 deposit
+    wallet); without a wallet the key's own address (type 0). relayer_key_file: JSON {"key", "address"}, for redemption.
+    redeem, redeem_after: whether won positions are redeemed that the venue did not pay within so many seconds.
+    orders_per_second: our own rate budget, below the venue's limit of 40 a signer (venue.md 4.1).
     poll_interval, request_limit: seconds. color, sha, unit, deploy_id are given by the deployer.
     resend: which orders in doubt are sent again with identical bytes: exits only, or entries too.
+    strategy: the class that decides, package.module:Class or path/to/file.py:Class (docs/strategy.md).
     """
 
     model_config = SettingsConfigDict(env_prefix="BOT_")
 
-    venue: Literal["paper"] = "paper"
+    venue: Literal["paper", "live"] = "paper"
     paper_url: str = "http://127.0.0.1:8700"
+    clob_url: str | None = None
+    gamma_url: str | None = None
+    relayer_url: str | None = None
+    data_url: str | None = None
+    market_ws_url: str | None = None
+    user_ws_url: str | None = None
+    binance_url: str | None = None
+    binance_ws_url: str | None = None
     key_file: Path | None = None
+    credentials_file: Path | None = None
+    relayer_key_file: Path | None = None
+    wallet: str | None = None
+    signature_type: int = Field(default=0, ge=0, le=3)
+    redeem: Literal["auto", "off"] = "auto"
+    redeem_after: float = Field(default=60.0, ge=0, le=86_400)
+    orders_per_second: float = Field(default=20.0, gt=0, le=1000)
     poll_interval: float = Field(default=5.0, ge=0.05, le=300)
     assets: Annotated[tuple[str, ...], NoDecode] = DEFAULT_ASSETS
     timeframes: Annotated[tuple[str, ...], NoDecode] = DEFAULT_TIMEFRAMES
     request_limit: float = Field(default=5.0, gt=0, le=30)
     resend: Literal["exits", "entries"] = "exits"
+    strategy: str = "bot.snipe:Snipe"
     color: str = "blue"
     sha: str = "none"
     unit: str = ""
@@ -47,6 +79,28 @@ class BotSettings(BaseSettings):
     @classmethod
     def _comma_separated(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("key_file", "credentials_file", "relayer_key_file", "wallet", *_URLS, mode="before")
+    @classmethod
+    def _empty_is_unset(cls, value: object) -> object:
+        return None if value == "" else value
+
+    @field_validator("wallet")
+    @classmethod
+    def _is_address(cls, value: str | None) -> str | None:
+        if value is not None and not re.fullmatch(r"0x[0-9a-fA-F]{40}", value):
+            raise ValueError("expected the wallet's address, 0x and 40 hex digits")
+        return value
+
+    @field_validator(*_URLS)
+    @classmethod
+    def _is_host(cls, value: str | None, info: ValidationInfo) -> str | None:
+        scheme = "wss?" if (info.field_name or "").endswith("_ws_url") else "https?"
+        if value is not None and not re.fullmatch(rf"{scheme}://[^\s?#]+", value):
+            raise ValueError(
+                f"expected a URL that begins with {scheme.replace('s?', '')}:// or {scheme.replace('?', '')}://"
+            )
+        return value and value.rstrip("/")
 
     @field_validator("paper_url")
     @classmethod
@@ -90,6 +144,10 @@ def read_key(settings: BotSettings, bus_directory: Path) -> str:
     """
     if settings.key_file is not None:
         return _checked(settings.key_file)
+    if settings.venue == "live":
+        raise SettingsError(
+            "BOT_VENUE=live needs BOT_KEY_FILE: a file of mode 0600 that holds the wallet's private key (docs/live.md)"
+        )
     path = bus_directory / "paper.key"
     try:
         # Linked into place, so that of two instances that start at once both read the same whole key.
@@ -106,17 +164,23 @@ def read_key(settings: BotSettings, bus_directory: Path) -> str:
     return _checked(path)
 
 
-def _checked(path: Path) -> str:
+def read_secret(path: Path, what: str, holds: str) -> str:
+    """The text of a file that only this user may read. what, holds: for errors. Raises SettingsError."""
     try:
         found = path.stat()
         text = path.read_text().strip()
     except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"the key file {path} cannot be read ({error}); it must hold 64 hex digits") from error
+        raise SettingsError(f"the {what} {path} cannot be read ({error}); it must hold {holds}") from error
     if found.st_mode & 0o177 or found.st_uid != os.geteuid():
         raise SettingsError(
-            f"the key file {path} has mode {found.st_mode & 0o777:04o} and owner {found.st_uid}; "
+            f"the {what} {path} has mode {found.st_mode & 0o777:04o} and owner {found.st_uid}; "
             f"expected 0600 or 0400 and owner {os.geteuid()}: chmod 600 it"
         )
+    return text
+
+
+def _checked(path: Path) -> str:
+    text = read_secret(path, "key file", "64 hex digits")
     if not _KEY.fullmatch(text):
         raise SettingsError(f"the key file {path} must hold 64 hex digits and nothing else")
     return text if text.startswith("0x") else f"0x{text}"

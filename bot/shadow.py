@@ -42,8 +42,8 @@ async def shadow_poll(world: World) -> ShadowPoll:
                     held = tuple(positions(ledger, world.now_ms()))
     except BusError as error:
         ledger_problem = f"the ledger cannot be read: {error}"
-    control = judge(applied, _control_on_disk(world), [slot.id for slot in world.slots])
-    books, books_problem = await world.books()
+    control = judge(applied, _control_on_disk(world), [slot.id for slot in world.slots], world.strategy.parameters)
+    books_problem = await world.read_books()
     now = world.now_ms()
 
     def blocked(_slot: Slot, _window: Window, _held: bool) -> str:
@@ -53,9 +53,10 @@ async def shadow_poll(world: World) -> ShadowPoll:
         View(
             now_ms=now,
             to_boot_ms=world.clock.boot_ms() - now,
-            books=books,
+            books=world.books,
             positions=held,
             state=state,
+            strategy=world.strategy,
             parameters=control.parameters,
             enabled=lambda slot: control.slot(slot.id).enabled,
             blocked=blocked,

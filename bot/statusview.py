@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from decimal import Decimal
 
 from bot.control import InForce
 from bot.desk import Desk
 from bot.evaluation import Evaluation
 from bot.ledger import Position
+from bot.risk import Usage
 from bot.schema import OrderState
 from bot.totals import Lifetime
 from bot.venue.types import BASE_UNITS, Book, Outcome
 from bot.world import World
-from bus import ControlStatus, OutcomeStatus, PositionStatus, SlotStatus, Status, Totals
+from bus import (
+    ControlStatus,
+    ManualStatus,
+    OutcomeStatus,
+    PositionStatus,
+    SlotStatus,
+    Status,
+    StrategyStatus,
+    Totals,
+    UsageStatus,
+)
 
 
 def pusd(units: int) -> Decimal:
@@ -34,6 +46,8 @@ def build_status(
     books: Mapping[str, Book],
     positions: tuple[Position, ...],
     desk: Desk,
+    manual: tuple[ManualStatus, ...],
+    usage: Mapping[str, Usage],
     totals: Lifetime,
     pnl_today: int,
     pnl_by_slot: Mapping[str, int],
@@ -63,7 +77,10 @@ def build_status(
             applied=control.control.generation if control.control else None,
             problem=control.problem,
             refused=control.refused,
+            manual=manual,
         ),
+        strategy=StrategyStatus(name=world.strategy.name, parameters=asdict(control.parameters)),
+        usage=_usage(usage),
         slots=tuple(
             _slot(
                 e,
@@ -87,13 +104,26 @@ def build_status(
             orders=totals.orders,
             fills=totals.fills,
             in_doubt=len(doubtful),
-            exposure=pusd(sum(max(0, p.cost + p.fees) for p in positions)),
+            exposure=pusd(sum(max(0, p.cost + p.fees) for p in positions if p.shares > 0)),
             pnl=pusd(totals.pnl),
             pnl_today=pusd(pnl_today),
             fees=pusd(totals.fees),
             wins=totals.wins,
             losses=totals.losses,
         ),
+    )
+
+
+def _usage(usage: Mapping[str, Usage]) -> UsageStatus:
+    newest = next(iter(usage.values()), None)
+    if newest is None:
+        return UsageStatus()
+    return UsageStatus(
+        slots={slot: pusd(own.slot) for slot, own in usage.items() if own.slot},
+        assets={slot.split("-")[0]: pusd(own.asset) for slot, own in usage.items() if own.asset},
+        total=pusd(newest.total),
+        loss_today=pusd(newest.loss_today),
+        orders_last_minute=newest.orders_last_minute,
     )
 
 
@@ -116,6 +146,10 @@ def _slot(
         book = books.get(e.market.token(outcome)) if e.market else None
         return book.asks[0].price if book and book.asks else None
 
+    def best_bid(outcome: Outcome) -> Decimal | None:
+        book = books.get(e.market.token(outcome)) if e.market else None
+        return book.bids[0].price if book and book.bids else None
+
     return SlotStatus(
         slot=e.slot.id,
         asset=e.slot.asset,
@@ -131,6 +165,9 @@ def _slot(
         edge=e.decision.edge,
         best_ask_up=best_ask(Outcome.UP),
         best_ask_down=best_ask(Outcome.DOWN),
+        best_bid_up=best_bid(Outcome.UP),
+        best_bid_down=best_bid(Outcome.DOWN),
+        settlement_price=e.inputs.average_price if e.inputs else None,
         decision=e.decision.action,
         reason=e.decision.reason,
         position=position,

@@ -6,6 +6,7 @@ row; as soon as there is room it and all that followed are recorded as missed.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 from bus import Anchor, Clock, Ledger, LedgerFullError, Log, new_anchor
@@ -18,6 +19,9 @@ class Ticks:
 
     Args:
         on_missed: called with the number of ticks that were recorded as missed.
+
+    Attributes:
+        commit_s: how long the newest completed row took to be durable; None before the first.
     """
 
     def __init__(
@@ -27,6 +31,7 @@ class Ticks:
         self._on_missed = on_missed
         self._owed: int | None = None
         self._why_owed = ""
+        self.commit_s: float | None = None
         self.anchor = self._fasten(interval_ms)
 
     @property
@@ -87,6 +92,7 @@ class Ticks:
 
     def complete(self, tick: int, *, healthy: bool, lag_ms: int, duration_ms: int, state: str) -> bool:
         """Complete a claimed tick with its evaluation state (JSON); whether there was room."""
+        began = time.perf_counter()
         try:
             self._ledger.complete(
                 tick, self._epoch, healthy=healthy, lag_ms=lag_ms, duration_ms=duration_ms, state=state
@@ -94,6 +100,7 @@ class Ticks:
         except LedgerFullError as error:
             self._owe(tick, error)
             return False
+        self.commit_s = time.perf_counter() - began
         return True
 
     def _owe(self, tick: int, error: LedgerFullError) -> None:

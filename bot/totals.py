@@ -25,7 +25,7 @@ def lifetime(ledger: Ledger) -> Lifetime:
     """Lifetime numbers; reads whole tables, so it is called at a take and not at a poll."""
     resolved = ledger.execute(
         "SELECT coalesce(sum(pnl), 0), coalesce(sum(fees), 0), coalesce(sum(pnl > 0), 0), coalesce(sum(pnl < 0), 0) "
-        "FROM outcomes"
+        "FROM results"
     )[0]
     return Lifetime(
         polls_completed=ledger.integer("SELECT count(*) FROM polls_completed"),
@@ -40,19 +40,22 @@ def lifetime(ledger: Ledger) -> Lifetime:
 
 
 def pnl_since(ledger: Ledger, wall_ms: int) -> int:
-    """PnL of the windows resolved since then, in base units."""
-    return ledger.integer("SELECT coalesce(sum(pnl), 0) FROM outcomes WHERE wall_ms >= ?", (wall_ms,))
+    """PnL of the windows resolved since then and of corrections made since then, in base units."""
+    return sum(
+        ledger.integer(f"SELECT coalesce(sum(pnl), 0) FROM {table} WHERE wall_ms >= ?", (wall_ms,))
+        for table in ("outcomes", "corrections")
+    )
 
 
 def pnl_by_slot(ledger: Ledger) -> dict[str, int]:
     """PnL a slot, in base units."""
-    return {str(slot): _int(pnl) for slot, pnl in ledger.execute("SELECT slot, sum(pnl) FROM outcomes GROUP BY slot")}
+    return {str(slot): _int(pnl) for slot, pnl in ledger.execute("SELECT slot, sum(pnl) FROM results GROUP BY slot")}
 
 
 def recent_outcomes(ledger: Ledger, limit: int = 20) -> list[tuple[str, str, str, int, int, int]]:
     """(window, slot, winner, pnl, fees, wall ms) of the newest resolved windows, newest first."""
     rows = ledger.execute(
-        "SELECT window, slot, winner, pnl, fees, wall_ms FROM outcomes ORDER BY rowid DESC LIMIT ?", (limit,)
+        "SELECT window, slot, winner, pnl, fees, wall_ms FROM results ORDER BY id DESC LIMIT ?", (limit,)
     )
     return [(str(w), str(s), str(o), _int(pnl), _int(fees), _int(at)) for w, s, o, pnl, fees, at in rows]
 

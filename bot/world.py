@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 
 from bot.account import AccountWatch
+from bot.books import Books
 from bot.evaluation import Evaluation, View, evaluate, wanted_tokens
 from bot.feeds import BinanceFeed
+from bot.feeds.market_channel import MarketChannel
+from bot.guarded import Guarded
 from bot.markets import Markets
+from bot.news import News
 from bot.prices import Prices
 from bot.settings import BotSettings
 from bot.slots import Slot
-from bot.venue.types import Book, Venue, VenueError
+from bot.venue.types import Venue, VenueError
 from bus import Bus, Clock, FeedStatus, Identity, Log
 
 FRESH_MS = 5_000
 BOOKS_LIMIT_S = 2.0
+SUBSCRIBE_AHEAD_MS = 15_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +40,11 @@ class World:
     prices: Prices
     markets: Markets
     account: AccountWatch
+    strategy: Guarded
+    books: Books
+    news: News
+    _channels: list[MarketChannel] = field(default_factory=list)
+    _failed: dict[str, str] = field(default_factory=dict)
 
     def now_ms(self) -> int:
         """The venue's time in UTC ms; this machine's until the venue told it."""
@@ -42,7 +53,7 @@ class World:
 
     def stale_feed(self, asset: str) -> str | None:
         """Why an asset's lead price cannot be relied upon, or None."""
-        age = self.feed.state().age_ms.get(asset)
+        age = self.feed.age_ms(asset)  # asked for each slot: not the whole state
         if age is None:
             return f"no price of {asset} yet"
         return f"the price of {asset} is {age / 1000:.1f} s old" if age > FRESH_MS else None
@@ -50,7 +61,7 @@ class World:
     def feed_status(self) -> tuple[FeedStatus, ...]:
         """The feeds for status."""
         state = self.feed.state()
-        return tuple(
+        lead = tuple(
             FeedStatus(
                 name=f"binance {asset}",
                 connected=state.connected,
@@ -61,26 +72,48 @@ class World:
             )
             for asset, age in state.age_ms.items()
         )
+        return lead + tuple(self._book_status(asset) for asset in state.age_ms)
 
-    async def books(self) -> tuple[dict[str, Book], str | None]:
-        """The books that a poll needs, and why they could not be had. Ends within half an interval."""
-        tokens = wanted_tokens(self.slots, self.markets, self.now_ms())
-        if not tokens:
-            return {}, None
+    def tokens(self) -> list[str]:
+        """The tokens whose books matter now."""
+        return wanted_tokens(self.slots, self.markets, self.now_ms())
+
+    def tokens_soon(self) -> list[str]:
+        """The same with the windows that begin soon, whose books are to be there when they do; others are forgotten."""
+        now = self.now_ms()
+        soon = wanted_tokens(self.slots, self.markets, now + SUBSCRIBE_AHEAD_MS)
+        tokens = list(dict.fromkeys([*self.tokens(), *soon]))
+        self.books.keep(tokens)
+        return tokens
+
+    def use_channel(self, channel: MarketChannel) -> None:
+        """The stream that brings the books."""
+        self._channels.append(channel)
+        self.books.renew = channel.renew
+
+    async def read_books(self) -> str | None:
+        """Read by REST what the stream did not bring; why that could not be had, or None. Ends within half an interval."""
+        missing = self.books.missing(self.tokens())
+        if not missing:
+            return None
         limit_s = min(BOOKS_LIMIT_S, self.settings.poll_interval / 2)
         try:
             async with asyncio.timeout(limit_s):
-                return await self.venue.books(tokens), None
+                self.books.answer(await self.venue.books(missing))
         except TimeoutError:
-            return {}, f"the books did not come within {limit_s:g} s"
+            return f"the books did not come within {limit_s:g} s"
         except VenueError as error:
-            return {}, f"the books could not be read: {error}"
+            return f"the books could not be read: {error}"
+        return None
 
-    def evaluate(self, view: View) -> list[Evaluation]:
-        """One evaluation of all slots."""
-        evaluations = evaluate(self.slots, self.markets, self.prices, view)
+    def evaluate(self, view: View, slots: Iterable[Slot] | None = None) -> list[Evaluation]:
+        """One evaluation of all slots, or of these."""
+        evaluations = evaluate(self.slots if slots is None else slots, self.markets, self.prices, view)
         for e in evaluations:
-            if e.error is not None:
+            if e.error is None:
+                self._failed.pop(e.slot.id, None)
+            elif self._failed.get(e.slot.id) != e.decision.reason:  # said once and not at every price
+                self._failed[e.slot.id] = e.decision.reason
                 self.log.error("slot_failed", slot=e.slot.id, reason=e.decision.reason, exc_info=e.error)
         return evaluations
 
@@ -95,3 +128,19 @@ class World:
         if self.account.now_ms() is None:
             return "the venue's clock is not known yet"
         return books_problem or self.account.stale
+
+    def _book_status(self, asset: str) -> FeedStatus:
+        """The books of an asset: as old as the oldest of those that its slots look at."""
+        now = self.now_ms()
+        markets = [self.markets.get(slot.window(now)) for slot in self.slots if slot.asset == asset]
+        tokens = [token for market in markets if market for token in (market.up_token, market.down_token)]
+        ages = [self.books.age_ms(token) for token in tokens]
+        known = [age for age in ages if age is not None]
+        return FeedStatus(
+            name=f"books {asset}",
+            connected=any(channel.connected for channel in self._channels),
+            age_ms=max(known) if known and len(known) == len(ages) else None,
+            fresh=bool(tokens) and all(token in self.books for token in tokens),
+            reconnects=sum(max(0, channel.connects - 1) for channel in self._channels),
+            gaps=self.books.gaps,
+        )

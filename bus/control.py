@@ -51,19 +51,28 @@ class RiskLimits(Part):
 
 
 class ManualAction(Part):
-    """A manual entry or exit as desired state; its id is done at most once."""
+    """A manual entry or exit as desired state; its id is done at most once.
+
+    enter: one order for `outcome`, fee included at most max_spend pUSD, at up to max_price (None: the best offer).
+    exit: nothing is held in the window and nothing is entered in it. window: the one that was meant, and no later one;
+    expires_ms: its end, UTC ms.
+    """
 
     id: str
     action: Literal["enter", "exit"]
     slot: str
     outcome: Literal["Up", "Down"] | None = None
     max_spend: Decimal | None = Field(default=None, gt=0)
+    max_price: Decimal | None = Field(default=None, gt=0, lt=1)
+    window: str | None = None
+    expires_ms: int | None = None
 
 
 class Control(Document):
     """The whole desired state. strategy: parameters by name, checked by the strategy that takes them."""
 
     KIND: ClassVar[str] = "control"
+    MINOR: ClassVar[int] = 1
 
     generation: int = Field(ge=1)
     by: str

@@ -14,6 +14,7 @@ from bus.errors import DocumentError
 from bus.layout import Bus
 
 MAX_OPEN = 100
+Action = Literal["deploy", "rollback", "approve", "cancel", "pause", "resume"]
 _ID = re.compile(r"[0-9]{13,}-[0-9a-f]{8}")
 
 
@@ -23,7 +24,7 @@ class Request(Document):
     KIND: ClassVar[str] = "request"
 
     id: str
-    action: Literal["deploy", "rollback", "approve", "cancel"]
+    action: Action
     ref: str = ""
     now: bool = False
     by: str
@@ -31,7 +32,7 @@ class Request(Document):
 
 def make_request(
     bus: Bus,
-    action: Literal["deploy", "rollback", "approve", "cancel"],
+    action: Action,
     *,
     ref: str = "",
     now: bool = False,

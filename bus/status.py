@@ -26,7 +26,10 @@ class PositionStatus(Part):
 
 
 class SlotStatus(Part):
-    """One slot at the last poll. in_snipe: the snipe window is open. decision, reason: what the strategy said and why."""
+    """One slot at the last poll. in_snipe: the snipe window is open. decision, reason: what the strategy said and why.
+
+    settlement_price: the part of the settlement average that is known already, as a price in USDT.
+    """
 
     slot: str
     asset: str
@@ -42,6 +45,9 @@ class SlotStatus(Part):
     edge: float | None = None
     best_ask_up: Decimal | None = None
     best_ask_down: Decimal | None = None
+    best_bid_up: Decimal | None = None
+    best_bid_down: Decimal | None = None
+    settlement_price: float | None = None
     decision: str = "none"
     reason: str = ""
     position: PositionStatus | None = None
@@ -72,13 +78,39 @@ class FeedStatus(Part):
     gaps: int = 0
 
 
+class ManualStatus(Part):
+    """How far a manual action of control has come. state: waiting, ordered, done or refused; text: what or why."""
+
+    id: str
+    state: str
+    text: str = ""
+
+
 class ControlStatus(Part):
-    """Which control generation was seen and applied, and why parts were refused."""
+    """Which control generation was seen and applied, and why parts were refused. manual: those that stand in control."""
 
     seen: int | None = None
     applied: int | None = None
     problem: str | None = None
     refused: tuple[str, ...] = ()
+    manual: tuple[ManualStatus, ...] = ()
+
+
+class StrategyStatus(Part):
+    """What decides, as BOT_STRATEGY names it, and the values of all its parameters that are in force."""
+
+    name: str = ""
+    parameters: dict[str, str | int | float | bool] = Field(default_factory=dict)
+
+
+class UsageStatus(Part):
+    """What the risk limits are compared with, in pUSD: at stake by slot and asset (none left out but zeros), and in all."""
+
+    slots: dict[str, Decimal] = Field(default_factory=dict)
+    assets: dict[str, Decimal] = Field(default_factory=dict)
+    total: Decimal = Decimal(0)
+    loss_today: Decimal = Decimal(0)
+    orders_last_minute: int = 0
 
 
 class Totals(Part):
@@ -101,6 +133,7 @@ class Status(Document):
     """The view of the active instance."""
 
     KIND: ClassVar[str] = "status"
+    MINOR: ClassVar[int] = 1
 
     epoch: int
     instance: str
@@ -121,6 +154,8 @@ class Status(Document):
     positions: tuple[PositionStatus, ...] = ()
     outcomes: tuple[OutcomeStatus, ...] = ()
     totals: Totals = Field(default_factory=Totals)
+    strategy: StrategyStatus | None = None
+    usage: UsageStatus | None = None
 
 
 def read_status(bus: Bus) -> Read[Status]:

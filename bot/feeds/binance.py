@@ -99,6 +99,11 @@ class BinanceFeed:
         self._parse_errors = 0
         self._last_error = ""
 
+    def age_ms(self, asset: str) -> int | None:
+        """How long ago an asset's last update came; None where none came yet."""
+        at = self._last_boot_ms.get(asset)
+        return None if at is None else max(0, self._boot_ms() - at)
+
     def state(self) -> FeedState:
         """The state now."""
         now = self._boot_ms()

@@ -6,6 +6,7 @@ Units: prices are `Decimal` in pUSD a share, 0 < price < 1; sizes and amounts ar
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
@@ -50,6 +51,10 @@ class VenueMode(StrEnum):
 
 class VenueError(Exception):
     """A reading request failed: the venue did not answer, or its answer could not be read."""
+
+
+class TooManyError(VenueError):
+    """The account has more of something than can be read at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,11 +104,15 @@ class Book:
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """The account that orders are placed for. balance, allowance: base units of pUSD."""
+    """The account that orders are placed for. balance, allowance: base units of pUSD.
+
+    closed_only: the venue lets it sell what it holds, and buy nothing.
+    """
 
     wallet: str
     balance: int
     allowance: int
+    closed_only: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,11 +156,15 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """The venue refused the order; it does not exist there. code may be empty. mode: what the refusal says of the venue."""
+    """The venue refused the order; it does not exist there. code may be empty. mode: what the refusal says of the venue.
+
+    trouble: what it says of every further order of this account, and what to do; None where it says nothing.
+    """
 
     reason: str
     code: str = ""
     mode: VenueMode = VenueMode.NORMAL
+    trouble: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +211,29 @@ class VenueTrade:
     fee: int
     status: str
     at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """Shares of one outcome that the account holds, as the venue's data API shows them. size: base units."""
+
+    token_id: str
+    condition_id: str
+    slug: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class UserEvent:
+    """The user channel said something about these orders (ours and, in a trade, the other side's).
+
+    trade_id, status: of the trade, as in VenueTrade; empty where it was about an order alone.
+    """
+
+    order_ids: tuple[str, ...]
+    condition_id: str
+    trade_id: str = ""
+    status: str = ""
 
 
 class Venue(Protocol):
@@ -252,10 +288,33 @@ class Venue(Protocol):
     async def trades(self, condition_id: str | None = None, after_ms: int | None = None) -> list[VenueTrade]:
         """Our fills, oldest first, one row an order of ours in a trade (as taker, or as one of its makers)."""
 
-    async def heartbeat(self, previous_id: str) -> str:
+    async def heartbeat(self, previous_id: str, *, recover: bool = True) -> str:
         """Send the dead-man heartbeat with the id of the previous answer ('' at first); returns the next id.
 
-        A stale id is recovered once from the venue's answer. Raises HeartbeatMismatchError if that is refused too.
+        recover: a stale id is replaced once by the one that the venue's answer names. Raises HeartbeatMismatchError where that
+        is refused too, or is not wanted.
+        """
+
+    async def follow_user(self, on_open: Callable[[], None], on_event: Callable[[UserEvent], None]) -> None:
+        """Listen on the user channel until the connection ends, which raises VenueError. on_open: it listens now.
+
+        What happened before `on_open`, or between two connections, is never told: ask for it.
+        """
+
+    async def holdings(self) -> list[Holding]:
+        """What the account holds by the data API, in no order; empty where the venue has none (paper)."""
+
+    async def shares(self, token_id: str) -> int:
+        """How many shares of one token the account holds, in base units."""
+
+    @property
+    def cannot_redeem(self) -> str | None:
+        """Why won positions of this wallet cannot be redeemed from here, or None."""
+
+    async def redeem(self, condition_id: str) -> str:
+        """Have the positions of a resolved market paid; returns the transaction's id, which says nothing of its end.
+
+        Raises VenueError: it may or may not have been sent. Doing it twice pays once: what is paid is what is held.
         """
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bot.risk import Usage, refuse_entry
+from bot.risk import Usage, refuse_entry, why_blocked
 from bot.venue.types import BASE_UNITS
 from bus import RiskLimits, SlotControl
 
@@ -92,3 +92,20 @@ def test_a_slots_own_limit_only_tightens(slot_limit: Decimal) -> None:
     control = SlotControl(max_order=slot_limit)
     assert refuse_entry(int(allowed), usage, RiskLimits(), control) is None
     assert refuse_entry(int(allowed) + 1, usage, RiskLimits(), control) is not None
+
+
+@given(
+    st.booleans(),
+    st.booleans(),
+    st.booleans(),
+    st.booleans(),
+    st.sampled_from([None, "halted"]),
+    st.sampled_from([None, "old"]),
+)
+def test_what_closes_entries_closes_no_exit(
+    busy: bool, placed: bool, held: bool, traded: bool, closed: str | None, stale: str | None
+) -> None:
+    """An open order and old data block both; halt, pause and a traded window block entries alone; else nothing does."""
+    found = why_blocked(busy=busy, placed=placed, held=held, traded=traded, closed=closed, stale=stale)
+    blocks_both = busy or placed or stale is not None
+    assert bool(found) == (blocks_both or (not held and (traded or closed is not None)))

@@ -12,9 +12,12 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from bot.evaluation import read_state, write_state
+from bot.evaluation import NO_STREAK, Streak, read_state, write_state
+from bot.parameters import read_parameters
 from bot.slots import make_slots
-from bot.strategy import MIN_STAKE, SIZE_STEP, Decision, Inputs, Parameters, decide, probability_up, read_parameters
+from bot.snipe import MIN_STAKE, Parameters, decide, probability_up
+from bot.sound import SIZE_STEP
+from bot.strategy import Decision, Inputs
 from bot.venue.types import BASE_UNITS, Level, Outcome
 from tests.unit.bot.making import END_MS, INPUTS, SHARE, START_MS, inputs
 
@@ -277,19 +280,24 @@ def test_the_probability_agrees_with_a_simulation_of_the_settlement(
 @calm
 @given(st.integers(1, 5))
 def test_confirmations_are_counted_over_polls_and_over_the_ledger(wanted: int) -> None:
-    """An entry comes at exactly the wanted poll in a row, though the state went through its stored form each time."""
+    """An entry comes with exactly the wanted number of looks at newer data, though the state went through the ledger."""
     slot = make_slots(("BTC",), ("5m",))[0].id
-    state: dict[str, tuple[str, str, int]] = {}
+    state: dict[str, Streak] = {}
     actions = []
-    for _ in range(wanted):
-        window, outcome, streak = state.get(slot, ("", "", 0))
-        decision = decide(
-            inputs(streak_window=window, streak_outcome=outcome, streak=streak), Parameters(confirmations=wanted)
-        )
-        actions.append(decision.action)
-        after = {slot: (decision.streak_window, decision.streak_outcome, decision.streak)}
-        state = read_state(write_state(after))
-        assert state == after
+    for seen_ms in range(1_000, 1_000 + wanted * 250, 250):
+        for again in (seen_ms, seen_ms + 249):  # the same data, and news that comes too soon, confirm nothing
+            window, outcome, streak, streak_ms = state.get(slot, NO_STREAK)
+            given_inputs = inputs(
+                streak_window=window, streak_outcome=outcome, streak=streak, streak_ms=streak_ms, seen_ms=again
+            )
+            decision = decide(given_inputs, Parameters(confirmations=wanted, confirm_ms=250))
+            after = {slot: Streak(decision.streak_window, decision.streak_outcome, decision.streak, decision.streak_ms)}
+            state = read_state(write_state(after))
+            assert state == after
+            if again == seen_ms:
+                actions.append(decision.action)
+            else:
+                assert decision.streak == len(actions)
     assert actions == ["none"] * (wanted - 1) + ["enter"]
 
 
@@ -332,7 +340,7 @@ def test_a_parameter_is_taken_or_refused_with_the_last_good_one_kept(
     values: dict[str, Any], before: Parameters
 ) -> None:
     """Each value is in force, or is named as refused while the last good one stays; names not given have their default."""
-    found, refused = read_parameters(values, before)
+    found, refused = read_parameters(Parameters, values, before)
     for name, default in asdict(Parameters()).items():
         in_force = getattr(found, name)
         if name not in values:

@@ -23,12 +23,13 @@ from bot.venue.polymarket import (
     DUPLICATE,
     NO_MATCH,
     Credentials,
-    Hosts,
     PolymarketVenue,
     TimeLimits,
     derive_credentials,
+    paper_hosts,
 )
 from bot.venue.polymarket.client import CONFIG, identify
+from bot.venue.polymarket.user_stream import follow_user
 from bot.venue.types import (
     BASE_UNITS,
     Accepted,
@@ -40,6 +41,7 @@ from bot.venue.types import (
     Refused,
     Side,
     SignedOrder,
+    UserEvent,
     VenueError,
     VenueMode,
 )
@@ -86,7 +88,7 @@ async def trading(
         signer = identify(key, credentials, None, 0).signer.address
         wallet = derive_beacon_deposit_wallet_address(signer, CONFIG.wallet_derivation)
     venue = PolymarketVenue(
-        hosts=Hosts(url, url),
+        hosts=paper_hosts(url),
         private_key=key,
         credentials=credentials,
         log=structlog.get_logger(),
@@ -170,6 +172,46 @@ async def test_a_round_trip_moves_exactly_the_money_it_says(paper: str, deposit_
             int(fill.price * fill.size) - fill.fee for fill in await venue.trades() if fill.order_id == sell.order_id
         )
         assert (await venue.account()).balance == before.balance - spent + proceeds
+
+
+async def test_the_user_channel_tells_of_an_order_and_its_trade(paper: str, no_faults: None) -> None:
+    """What happens to an order of ours is told by its id; a channel that the venue drops ends with the reason."""
+    async with trading(paper) as venue:
+        opened = asyncio.Event()
+        told: asyncio.Queue[UserEvent] = asyncio.Queue()
+        listening = asyncio.create_task(venue.follow_user(opened.set, told.put_nowait))
+        try:
+            async with asyncio.timeout(START_LIMIT_S):
+                await opened.wait()
+                market, price = await quoted_market(venue)
+                order = sign(venue, market, price)
+                assert isinstance(await venue.send(order.body), Accepted)
+                event = await told.get()
+                while order.order_id not in event.order_ids or not event.trade_id:
+                    event = await told.get()
+            fills = await venue.trades()
+            assert event.trade_id in {fill.trade_id for fill in fills}
+            assert event.condition_id == market.condition_id
+            assert await venue.shares(market.up_token) == sum(fill.size for fill in fills)
+            await arm(paper, kind="drop_streams", path="/ws/user")
+            with pytest.raises(VenueError, match="user channel"):
+                await asyncio.wait_for(listening, START_LIMIT_S)
+        finally:
+            listening.cancel()
+            await asyncio.gather(listening, return_exceptions=True)
+
+
+async def test_the_user_channel_is_not_open_to_strangers(paper: str) -> None:
+    """Credentials that the venue does not know: it never counts as open."""
+    opened: list[None] = []
+    with pytest.raises(VenueError, match="user channel"):
+        await follow_user(
+            paper_hosts(paper).user_ws,
+            Credentials("no", "bm8=", "no"),
+            lambda: opened.append(None),
+            lambda _event: None,
+        )
+    assert opened == []
 
 
 async def test_the_same_bytes_fill_once(paper: str) -> None:
@@ -297,7 +339,7 @@ async def test_credentials_are_derived_and_created_only_when_allowed(paper: str)
 async def test_foreign_credentials_are_refused_in_words(paper: str) -> None:
     """With credentials that the venue does not know, reading raises and an order is refused as unauthorized."""
     venue = PolymarketVenue(
-        hosts=Hosts(paper, paper),
+        hosts=paper_hosts(paper),
         private_key=new_key(),
         credentials=Credentials("unknown", "c2VjcmV0", "pass"),
         log=structlog.get_logger(),

@@ -5,18 +5,22 @@ no public way to name other hosts, to set time limits, or to be made without tou
 `channel` use its private parts for that. A newer version needs a look at these two files first.
 
     venue      the adapter: the Venue protocol over HTTP
+    hosts      where the venue answers
     client     the library's client, built for our hosts and time limits
     channel    the connections on which everything travels that changes something at the venue
     amounts    prices and sizes to signed amounts (pure)
     signing    EIP-712 order id, signature and body (pure)
     answers    what the answer to a sent order means (pure)
     reading    the venue's JSON to our types (pure)
+    user_stream  what happens to our orders, told as it happens
+    words      what refusals mean for people (pure)
     account    credentials and how to derive them
 """
 
-from bot.venue.polymarket.account import Credentials, derive_credentials
+from bot.venue.polymarket.account import Credentials, NoCredentialsError, derive_credentials
 from bot.venue.polymarket.answers import DUPLICATE, NO_MATCH, NOT_SENT
-from bot.venue.polymarket.client import Hosts, TimeLimits
+from bot.venue.polymarket.client import RelayerKey, TimeLimits, signer_address, trading_wallet
+from bot.venue.polymarket.hosts import Hosts, official_hosts, paper_hosts
 from bot.venue.polymarket.venue import PolymarketVenue
 
 __all__ = [
@@ -25,7 +29,13 @@ __all__ = [
     "NO_MATCH",
     "Credentials",
     "Hosts",
+    "NoCredentialsError",
     "PolymarketVenue",
+    "RelayerKey",
     "TimeLimits",
     "derive_credentials",
+    "official_hosts",
+    "paper_hosts",
+    "signer_address",
+    "trading_wallet",
 ]

@@ -17,6 +17,10 @@ from bot.venue.types import VenueError
 _NO_KEY_YET = frozenset({400, 401, 404})
 
 
+class NoCredentialsError(VenueError):
+    """The venue has no API key of this wallet that could be derived, and none was to be created."""
+
+
 @dataclass(frozen=True, slots=True)
 class Credentials:
     """An API key of the venue (its "L2" credentials). The secret parts never show in a repr or a log."""
@@ -39,6 +43,7 @@ async def derive_credentials(
         may_create: whether to create credentials where the venue has none.
 
     Raises:
+        NoCredentialsError: there is nothing to derive, and may_create is not set.
         VenueError: the venue refused, or did not answer within the time limit.
         ValueError: the key is unreadable.
     """
@@ -50,8 +55,10 @@ async def derive_credentials(
             try:
                 creds = await derive_api_key(transport, signature)
             except RequestRejectedError as error:
-                if not may_create or error.status not in _NO_KEY_YET:
+                if error.status not in _NO_KEY_YET:
                     raise
+                if not may_create:
+                    raise NoCredentialsError(f"credentials: {clob_url} said: {error}") from error
                 creds = await create_api_key(transport, signature)
     except TimeoutError as error:
         raise VenueError(f"credentials: {clob_url} gave no answer within {time_limit_s} s") from error

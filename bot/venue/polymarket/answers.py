@@ -30,6 +30,7 @@ import re
 from decimal import Decimal
 from typing import Any
 
+from bot.venue.polymarket.words import account_trouble
 from bot.venue.types import BASE_UNITS, Accepted, Answer, InDoubt, Refused, Side, VenueMode
 
 DUPLICATE = "duplicate"
@@ -74,11 +75,12 @@ def classify(status: int, body: str, side: Side) -> Answer:
     if status == 400:
         if not text or _is_ambiguous(text):
             return InDoubt(reason)
-        return Refused(reason, _code(payload, text), _mode(payload, text))
+        trouble = account_trouble(status, text)
+        return Refused(reason, _code(payload, text), _mode(payload, text), trouble)
     if status == 425:
         return Refused(reason, "restarting", VenueMode.RESTARTING)
     if status in _TURNED_AWAY:
-        return Refused(reason, _TURNED_AWAY[status])
+        return Refused(reason, _TURNED_AWAY[status], trouble=account_trouble(status, text))
     mode = _mode(payload, text)
     if status == 503 and mode is not VenueMode.NORMAL:
         return Refused(reason, _code(payload, text), mode)

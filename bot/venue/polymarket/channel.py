@@ -5,26 +5,28 @@ A plain TCP close keeps delivering what the kernel holds, for minutes where the 
 - SO_LINGER 0: closing, or the death of the process, discards what was not delivered and resets the connection;
 - TCP_USER_TIMEOUT below the request's time limit: a network that stalls ends the connection before we give up on it.
 One request a connection at a time (HTTP/1.1), so that ending one never touches another; no retries, no redirects, no
-proxy from the environment.
+proxy from the environment. Orders have connections of their own (`http1`), of which one is always open and warm.
 """
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import ssl
 import struct
+from contextlib import suppress
 
 import httpx
 from polymarket.clients._transport import AsyncTransport
 from polymarket.clients.async_secure import _make_l2_header_resolver
 
 from bot.venue.polymarket.client import Identity, TimeLimits
-
-SocketOption = tuple[int, int, int] | tuple[int, int, bytes]
+from bot.venue.polymarket.http1 import BrokenError, Connection, SocketOption, Target, dial
 
 _CONNECTIONS = 32
 _KEEPALIVE_S = 60.0  # Below what the venue and paper (aiohttp: 75 s) keep an idle connection for.
 _USER_TIMEOUT_SHARE = 0.8
+_WARM_EVERY_S = 15.0
 
 
 def socket_options(send_s: float) -> list[SocketOption]:
@@ -40,7 +42,10 @@ def socket_options(send_s: float) -> list[SocketOption]:
 
 
 class OrdersChannel:
-    """The connections and the L2 headers. Errors are those of httpx (`post_exact`) and of the library (`transport`)."""
+    """The connections and the L2 headers. Errors are those of httpx (`post_exact`) and of the library (`transport`).
+
+    After `close` no connection is made and nothing is sent.
+    """
 
     def __init__(self, identity: Identity, clob_url: str, ssl_context: ssl.SSLContext, limits: TimeLimits) -> None:
         self._client = httpx.AsyncClient(
@@ -60,15 +65,93 @@ class OrdersChannel:
         self.transport = AsyncTransport(base_url=clob_url, client=self._client, header_resolver=self._headers)
         """The library's transport over these connections, for cancels and heartbeats."""
 
-    async def warm(self) -> httpx.Response:
-        """Open one connection, so that the first order does not wait for TCP and TLS. A request that changes nothing."""
-        return await self._client.get("/time")
+        self._target, self._options, self._limits = (
+            Target.of(clob_url, ssl_context),
+            socket_options(limits.send_s),
+            limits,
+        )
+        self._idle: list[Connection] = []
+        self._busy: set[Connection] = set()
+        self._keeper: asyncio.Task[None] | None = None
+        self._closed = False
+
+    async def warm(self) -> None:
+        """Open one connection, so that the first order does not wait for TCP and TLS, and keep one warm from now on.
+
+        By a request that changes nothing. Raises as `post_exact`.
+        """
+        if self._keeper is None:
+            self._keeper = asyncio.create_task(self._keep_warm(), name="orders-channel-warm")
+        await self._ask(self._target.request("GET", "/time", {}))
 
     async def post_exact(self, path: str, body: str) -> httpx.Response:
-        """POST exactly these bytes. The library's own transport would serialise a body again before signing it."""
+        """POST exactly these bytes. The library's own transport would serialise a body again before signing it.
+
+        Raises httpx.ConnectError (nothing was sent), httpx.ReadError (it may have been).
+        """
         headers = {**await self._headers("POST", path, body), "Content-Type": "application/json"}
-        return await self._client.post(path, content=body.encode("utf-8"), headers=headers)
+        return await self._ask(self._target.request("POST", path, headers, body.encode("utf-8")))
+
+    def sockets(self) -> list[socket.socket]:
+        """The sockets of the open connections for orders."""
+        return [connection.socket() for connection in (*self._idle, *self._busy)]
 
     async def close(self) -> None:
         """Abort all connections; a request in flight fails."""
+        self._closed = True
+        if self._keeper is not None:
+            self._keeper.cancel()
+        for connection in (*self._idle, *self._busy):
+            connection.abort()
+        self._idle.clear()
         await self._client.aclose()
+
+    async def _ask(self, request: bytes) -> httpx.Response:
+        connection = await self._connection()
+        self._busy.add(connection)
+        try:
+            answer = await connection.ask(request)
+        except BrokenError as error:
+            raise httpx.ReadError(str(error)) from error
+        finally:
+            self._busy.discard(connection)
+            if connection.usable and not self._closed:
+                self._idle.append(connection)
+        return httpx.Response(answer.status, content=answer.body)
+
+    async def _connection(self) -> Connection:
+        """One that is idle, or a new one. Raises httpx.ConnectError."""
+        now = asyncio.get_running_loop().time()
+        while self._idle:
+            connection = self._idle.pop()  # the one that was used last
+            if connection.usable and now - connection.idle_since < _KEEPALIVE_S:
+                return connection
+            connection.abort()
+        self._check_open()
+        if len(self._busy) >= _CONNECTIONS:
+            raise httpx.ConnectError(f"all {_CONNECTIONS} connections of the orders channel are waiting for an answer")
+        try:
+            connection = await dial(self._target, self._options, self._limits.connect_s)
+        except OSError as error:
+            raise httpx.ConnectError(str(error) or type(error).__name__) from error
+        try:
+            self._check_open()  # it may have been closed meanwhile
+        except httpx.ConnectError:
+            connection.abort()
+            raise
+        return connection
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise httpx.ConnectError("the orders channel is closed")
+
+    async def _keep_warm(self) -> None:
+        """Use the connection that the next order would take once in a while, or make one; and let old ones go."""
+        while True:
+            await asyncio.sleep(_WARM_EVERY_S)
+            now = asyncio.get_running_loop().time()
+            if any(connection.usable and now - connection.idle_since < _WARM_EVERY_S for connection in self._idle):
+                continue
+            with suppress(httpx.HTTPError, TimeoutError):
+                async with asyncio.timeout(self._limits.send_s):
+                    await self._ask(self._target.request("GET", "/time", {}))

@@ -2,7 +2,7 @@
 
 `AsyncSecureClient.create` may create credentials and deploy a wallet, knows no other host than production, and makes a
 connection pool for each of eleven services (0.7 s of blocked loop). Here its context is put together by hand (private
-parts of 0.14.0): the services that we read from use our two pools, and every other one points at a host that cannot
+parts of 0.14.0): the services that we read from use our pools, and every other one points at a host that cannot
 exist, so that a paper bot never reaches the real venue by accident.
 """
 
@@ -10,21 +10,34 @@ from __future__ import annotations
 
 import dataclasses
 import ssl
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import httpx
 from eth_account import Account as EthAccount
 from eth_utils.address import to_checksum_address
 from polymarket._internal.actions.orders.cache import AsyncOrderMetadataCache
+from polymarket._internal.actions.relayer.auth import make_relayer_header_resolver
 from polymarket._internal.context import AsyncSecureClientContext
 from polymarket._internal.environment import PRODUCTION_CONFIG, create_environment
 from polymarket._internal.eoa.rpc import JsonRpcClient
-from polymarket._internal.wallet import SignerType, WalletType, classify_account, signature_type_for
+from polymarket._internal.wallet import (
+    SignerType,
+    WalletType,
+    classify_account,
+    derive_beacon_deposit_wallet_address,
+    derive_proxy_wallet_address,
+    derive_safe_wallet_address,
+    derive_uups_deposit_wallet_address,
+    signature_type_for,
+)
+from polymarket.auth import RelayerApiKey
 from polymarket.clients._transport import AsyncTransport
 from polymarket.clients.async_secure import _CREATE_TOKEN, AsyncSecureClient, _make_l2_header_resolver
 from polymarket.models import ApiKeyCreds
 from polymarket.types import EvmAddress
+
+from bot.venue.polymarket.hosts import NOWHERE, Hosts
 
 if TYPE_CHECKING:
     from eth_account.signers.local import LocalAccount
@@ -34,16 +47,6 @@ if TYPE_CHECKING:
 CONFIG = PRODUCTION_CONFIG
 """The venue's contracts and chain id. Only hosts are replaced, so paper checks the same signatures."""
 
-_NOWHERE = "http://unused.invalid"
-
-
-@dataclass(frozen=True, slots=True)
-class Hosts:
-    """Where the venue answers: base URLs of the exchange (CLOB) and of the market catalogue (Gamma)."""
-
-    clob: str
-    gamma: str
-
 
 @dataclass(frozen=True, slots=True)
 class TimeLimits:
@@ -52,6 +55,14 @@ class TimeLimits:
     read_s: float = 5.0
     send_s: float = 5.0
     connect_s: float = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class RelayerKey:
+    """A key of the venue's relayer, and the address that it was made for."""
+
+    key: str = field(repr=False)
+    address: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,12 +90,41 @@ def signer_of(private_key: str) -> LocalAccount:
     return signer
 
 
+def signer_address(private_key: str) -> str:
+    """The address of a key. Raises ValueError."""
+    return str(signer_of(private_key).address)
+
+
+def trading_wallet(private_key: str, wallet: str | None, signature_type: int) -> str:
+    """The wallet that settings mean, in checksum form; without one it is the key's own address.
+
+    Raises:
+        ValueError: as `identify`; the text names the wallets that this key can sign for.
+    """
+    nobody = ApiKeyCreds(key="", secret="", passphrase="")
+    try:
+        return _identify(private_key, nobody, wallet, signature_type).wallet
+    except ValueError as error:
+        signer = signer_address(private_key)
+        known = CONFIG.wallet_derivation
+        raise ValueError(
+            f"{error}. This key can sign for: 0 {signer}; 1 {derive_proxy_wallet_address(signer, known)}; "
+            f"2 {derive_safe_wallet_address(signer, known)}; 3 {derive_beacon_deposit_wallet_address(signer, known)} "
+            f"or {derive_uups_deposit_wallet_address(signer, known)}"
+        ) from None
+
+
 def identify(private_key: str, credentials: Credentials, wallet: str | None, signature_type: int) -> Identity:
     """The identity of a key and a wallet; without a wallet it is the key's own address.
 
     Raises:
         ValueError: the key or the wallet is unreadable, or the wallet is not of that type.
     """
+    creds = ApiKeyCreds(key=credentials.key, secret=credentials.secret, passphrase=credentials.passphrase)
+    return _identify(private_key, creds, wallet, signature_type)
+
+
+def _identify(private_key: str, creds: ApiKeyCreds, wallet: str | None, signature_type: int) -> Identity:
     signer = signer_of(private_key)
     if wallet is None and signature_type != 0:
         raise ValueError(f"signature type {signature_type} trades a wallet of its own; give its address")
@@ -98,19 +138,27 @@ def identify(private_key: str, credentials: Credentials, wallet: str | None, sig
         raise ValueError(
             f"wallet {address} of key {signer.address} has signature type {expected}, not {signature_type}"
         )
-    creds = ApiKeyCreds(key=credentials.key, secret=credentials.secret, passphrase=credentials.passphrase)
     return Identity(signer, creds, address, kind.wallet_type, kind.signer_type)
 
 
 class ReadingClient:
     """The library's client (`library`) over two pools of ours, for requests that change nothing. Made without network."""
 
-    def __init__(self, identity: Identity, hosts: Hosts, ssl_context: ssl.SSLContext, limits: TimeLimits) -> None:
+    def __init__(
+        self,
+        identity: Identity,
+        hosts: Hosts,
+        ssl_context: ssl.SSLContext,
+        limits: TimeLimits,
+        relayer_key: RelayerKey | None = None,
+    ) -> None:
         timeout = httpx.Timeout(limits.read_s, connect=limits.connect_s)
-        self._clob, self._gamma, self._nowhere = (
+        self._clob, self._gamma, self._data, self._relayer, self._nowhere = self._pools = tuple(
             httpx.AsyncClient(base_url=url, verify=ssl_context, http2=True, timeout=timeout)
-            for url in (hosts.clob, hosts.gamma, _NOWHERE)
+            for url in (hosts.clob, hosts.gamma, hosts.data, hosts.relayer, NOWHERE)
         )
+        self.data = AsyncTransport(base_url=hosts.data, client=self._data)
+        self._api_key = None if relayer_key is None else RelayerApiKey(key=relayer_key.key, address=relayer_key.address)
         resolver = _make_l2_header_resolver(identity.signer, identity.credentials)
         self.clob = AsyncTransport(base_url=hosts.clob, client=self._clob)
         self.gamma = AsyncTransport(base_url=hosts.gamma, client=self._gamma)
@@ -120,12 +168,16 @@ class ReadingClient:
     async def close(self) -> None:
         """Close the library's client and the pools."""
         await self.library.close()
-        for pool in (self._clob, self._gamma, self._nowhere):
+        for pool in self._pools:
             await pool.aclose()
 
     def _context(self, identity: Identity, hosts: Hosts) -> AsyncSecureClientContext:
-        config = dataclasses.replace(CONFIG, clob_url=hosts.clob, gamma_url=hosts.gamma)
-        unused = AsyncTransport(base_url=_NOWHERE, client=self._nowhere)
+        config = dataclasses.replace(CONFIG, clob_url=hosts.clob, gamma_url=hosts.gamma, relayer_url=hosts.relayer)
+        unused = AsyncTransport(base_url=NOWHERE, client=self._nowhere)
+        relayer = unused
+        if self._api_key is not None:
+            headers = make_relayer_header_resolver(self._api_key)
+            relayer = AsyncTransport(base_url=hosts.relayer, client=self._relayer, header_resolver=headers)
         return AsyncSecureClientContext(
             environment=create_environment(name="never-sleeps", config=config),
             gamma=self.gamma,
@@ -134,7 +186,7 @@ class ReadingClient:
             data=unused,
             rfq=unused,
             perps=unused,
-            relayer=unused,
+            relayer=relayer,
             combos=unused,
             builder_gateway=unused,
             rpc=JsonRpcClient(unused),
@@ -143,6 +195,6 @@ class ReadingClient:
             wallet=identity.wallet,
             wallet_type=identity.wallet_type,
             signer_type=identity.signer_type,
-            api_key=None,
+            api_key=self._api_key,
             order_metadata=AsyncOrderMetadataCache(),
         )

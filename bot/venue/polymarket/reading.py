@@ -18,6 +18,7 @@ from bot.venue.types import (
     BASE_UNITS,
     Account,
     Book,
+    Holding,
     Level,
     Market,
     Outcome,
@@ -162,10 +163,26 @@ def book(model: OrderBook) -> Book:
     )
 
 
-def account(model: BalanceAllowance, wallet: str, exchange: str) -> Account:
+def account(model: BalanceAllowance, wallet: str, exchange: str, *, closed_only: bool = False) -> Account:
     """Balance, and the allowance of the exchange that our markets trade on (0 where it has none)."""
     allowances = {address.lower(): value for address, value in model.allowances.items()}
-    return Account(wallet, min(model.balance, _MAX_UNITS), min(allowances.get(exchange.lower(), 0), _MAX_UNITS))
+    allowance = min(allowances.get(exchange.lower(), 0), _MAX_UNITS)
+    return Account(wallet, min(model.balance, _MAX_UNITS), allowance, closed_only)
+
+
+class _Position(_Wire):
+    asset: str
+    condition_id: str = Field(alias="conditionId")
+    size: Decimal
+    slug: str = ""
+
+
+def holdings(payload: Any) -> list[Holding]:
+    """GET /positions of the data API. Raises VenueError."""
+    if not isinstance(payload, list):
+        raise VenueError(f"positions: expected a list, found {type(payload).__name__}")
+    found = [_parse(_Position, row, "positions") for row in payload]
+    return [Holding(row.asset, row.condition_id, row.slug, units(row.size)) for row in found if row.size > 0]
 
 
 def order(model: OpenOrder) -> VenueOrder:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
@@ -19,19 +19,25 @@ from bot.venue.polymarket import reading
 from bot.venue.polymarket.account import Credentials
 from bot.venue.polymarket.answers import NOT_SENT, classify
 from bot.venue.polymarket.channel import OrdersChannel
-from bot.venue.polymarket.client import CONFIG, Hosts, ReadingClient, TimeLimits, identify
-from bot.venue.polymarket.signing import Exchange, OrderSigner
+from bot.venue.polymarket.client import CONFIG, ReadingClient, RelayerKey, TimeLimits, identify
+from bot.venue.polymarket.hosts import Hosts
+from bot.venue.polymarket.signing import EOA, Exchange, OrderSigner
+from bot.venue.polymarket.user_stream import follow_user
+from bot.venue.polymarket.words import in_words
 from bot.venue.types import (
     Account,
     Answer,
     Book,
     HeartbeatMismatchError,
+    Holding,
     InDoubt,
     Market,
     OrderRequest,
     Refused,
     Side,
     SignedOrder,
+    TooManyError,
+    UserEvent,
     VenueError,
     VenueMode,
     VenueOrder,
@@ -47,17 +53,21 @@ _CANCEL_BATCH = 500  # The venue takes 1000 or 3000, by who is asked (venue.md 1
 _MAX_ITEMS = 20_000
 _FEE_SCHEDULES = 1_000
 _FEES_AT_ONCE = 8
+_POSITIONS = 500  # The data API's page; a wallet with more is shown the first ones.
+_REDEEM_LIMIT_S = 30.0  # Several requests: market, wallet, nonce, submit.
+_CLOSED_ONLY_EVERY_S = 60.0
 
 
 class PolymarketVenue:
     """One wallet at one venue. Made without network; `open` and `open_orders_channel` make the connections.
 
     Args:
-        hosts: base URLs of the exchange and of Gamma.
+        hosts: where the exchange and its neighbours answer.
         private_key: the signing key, 32 bytes of hex.
         credentials: the API key that is used and that orders are posted with; never created here.
         wallet: whose funds are traded; the key's own address when None (signature type 0 only).
         signature_type: 0 EOA, 1 proxy, 2 safe, 3 deposit wallet.
+        relayer_key: for redemptions; without it none is made.
 
     Raises:
         ValueError: the key or the wallet is unreadable, or the wallet is not of that signature type.
@@ -73,8 +83,12 @@ class PolymarketVenue:
         wallet: str | None = None,
         signature_type: int = 0,
         limits: TimeLimits | None = None,
+        relayer_key: RelayerKey | None = None,
     ) -> None:
         self._hosts = hosts
+        self._credentials = credentials
+        self._relayer_key = relayer_key
+        self._closed_only, self._closed_only_until_s = False, 0.0
         self._log = log
         self._limits = limits or TimeLimits()
         self._identity = identify(private_key, credentials, wallet, signature_type)
@@ -100,7 +114,7 @@ class PolymarketVenue:
     async def open(self) -> None:
         """Make the reading connections' pools. No request is sent."""
         if self._reading is None:
-            self._reading = ReadingClient(self._identity, self._hosts, self._ssl, self._limits)
+            self._reading = ReadingClient(self._identity, self._hosts, self._ssl, self._limits, self._relayer_key)
 
     async def close(self) -> None:
         """Close everything."""
@@ -135,7 +149,42 @@ class PolymarketVenue:
         """Balance and allowance of the collateral."""
         async with self._asking("balance"):
             model = await self._client.library.get_balance_allowance(asset_type="COLLATERAL")
-        return reading.account(model, self.wallet, CONFIG.standard_exchange)
+            closed_only = await self._is_closed_only()
+        return reading.account(model, self.wallet, CONFIG.standard_exchange, closed_only=closed_only)
+
+    async def shares(self, token_id: str) -> int:
+        """Shares of one token in base units."""
+        async with self._asking("balance of a token"):
+            model = await self._client.library.get_balance_allowance(asset_type="CONDITIONAL", asset_id=token_id)
+        return model.balance
+
+    async def holdings(self) -> list[Holding]:
+        """What the data API shows of the wallet; a venue without one (paper: 404) shows nothing."""
+        async with self._asking("positions"):
+            params: dict[str, str | int] = {"user": self.wallet, "limit": _POSITIONS, "sizeThreshold": 0}
+            payload = await _known(self._client.data.get_json("/positions", params=params))
+            return [] if payload is None else reading.holdings(payload)
+
+    @property
+    def cannot_redeem(self) -> str | None:
+        """Why won positions cannot be redeemed from here, or None (venue.md 2.2)."""
+        if self._identity.signature_type == EOA:
+            return "a wallet of signature type 0 redeems by a transaction of its own: claim on the venue's site"
+        if self._relayer_key is None:
+            return "the relayer wants a key of its own: set BOT_RELAYER_KEY_FILE, or claim on the venue's site"
+        return None
+
+    async def redeem(self, condition_id: str) -> str:
+        """Send the redemption of a resolved market through the relayer; returns the transaction's id."""
+        if (reason := self.cannot_redeem) is not None:
+            raise VenueError(f"redeem: {reason}")
+        async with self._asking("redeem", _REDEEM_LIMIT_S):
+            handle = await self._client.library.redeem_positions(condition_id=condition_id)
+        return str(handle.transaction_id)
+
+    async def follow_user(self, on_open: Callable[[], None], on_event: Callable[[UserEvent], None]) -> None:
+        """Listen on the user channel until it ends (see `user_stream`)."""
+        await follow_user(self._hosts.user_ws, self._credentials, on_open, on_event)
 
     async def market(self, slug: str) -> Market | None:
         """The market of a window; None where Gamma or the exchange does not know it (yet)."""
@@ -213,12 +262,16 @@ class PolymarketVenue:
         ]
         return sorted(rows, key=lambda row: (row.at_ms, row.trade_id, row.order_id))
 
-    async def heartbeat(self, previous_id: str) -> str:
-        """Send the dead-man heartbeat over the orders channel; a stale id is replaced once by the one the venue names."""
+    async def heartbeat(self, previous_id: str, *, recover: bool = True) -> str:
+        """Send the dead-man heartbeat over the orders channel; a stale id is replaced once, where `recover` allows it."""
         try:
             return await self._beat(previous_id)
         except OrderHeartbeatMismatchError as error:
             expected = error.heartbeat_id
+            if not recover:
+                raise HeartbeatMismatchError(
+                    f"heartbeat: sent {previous_id!r}, the venue expected {expected!r}"
+                ) from error
         self._log.info("heartbeat_recovered", sent=previous_id, expected=expected)
         try:
             return await self._beat(expected)
@@ -232,6 +285,15 @@ class PolymarketVenue:
         async with self._asking("heartbeat", self._limits.send_s, passing=OrderHeartbeatMismatchError):
             payload = await self._orders_channel.transport.post_json(path, json=body)
             return parse_order_heartbeat(payload).heartbeat_id
+
+    async def _is_closed_only(self) -> bool:
+        """Whether the account may only sell. Asked once a minute; a venue that does not know the question has no such mode."""
+        loop_s = asyncio.get_running_loop().time()
+        if self._closed_only_until_s <= loop_s:
+            payload = await _known(self._client.secure_clob.get_json("/auth/ban-status/closed-only"))
+            self._closed_only = isinstance(payload, dict) and payload.get("closed_only") is True
+            self._closed_only_until_s = loop_s + _CLOSED_ONLY_EVERY_S
+        return self._closed_only
 
     async def _clob_market(self, condition_id: str) -> reading.ClobMarket | None:
         payload = await _known(self._client.clob.get_json(f"/clob-markets/{condition_id}"))
@@ -279,7 +341,7 @@ class PolymarketVenue:
         except PolymarketError as error:
             if passing is not None and isinstance(error, passing):
                 raise
-            raise VenueError(f"{what}: {error}") from error
+            raise VenueError(f"{what}: {in_words(error)}") from error
         except (httpx.HTTPError, ValueError) as error:
             raise VenueError(f"{what}: {error!r}") from error
 
@@ -300,5 +362,5 @@ async def _all(pages: AsyncPaginator[Item]) -> list[Item]:
     async for page in pages:
         items.extend(page.items)
         if len(items) > _MAX_ITEMS:
-            raise VenueError(f"expected at most {_MAX_ITEMS} items, found more; ask for a shorter time")
+            raise TooManyError(f"expected at most {_MAX_ITEMS} items, found more; ask for a shorter time")
     return items

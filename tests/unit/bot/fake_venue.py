@@ -14,6 +14,7 @@ from bot.venue.types import (
     Account,
     Answer,
     Book,
+    Holding,
     InDoubt,
     Level,
     Market,
@@ -22,6 +23,7 @@ from bot.venue.types import (
     Refused,
     Side,
     SignedOrder,
+    UserEvent,
     VenueError,
     VenueMode,
     VenueOrder,
@@ -42,6 +44,7 @@ class Placed:
     request: OrderRequest
     arrivals: int = 1
     matched: int = 0
+    at_ms: int = 1
 
 
 class FakeVenue:
@@ -67,6 +70,10 @@ class FakeVenue:
         self.silent_about = ""
         self.balance = 1000 * SHARE
         self.refuse_with: Refused | None = None
+        self.tell: Callable[[UserEvent], None] = lambda event: None
+        self.held: list[Holding] = []
+        self.unpaid: dict[str, int] = {}
+        self.redeemed: list[str] = []
         self.describe: Callable[[str], Market] = lambda slug: replace(MARKET, slug=slug)
         self.now_ms: Callable[[], int] = lambda: 0
         self.asks: tuple[Level, ...] = (Level(Decimal("0.60"), 400 * SHARE),)
@@ -119,7 +126,8 @@ class FakeVenue:
         if order_id in self.placed:
             self.placed[order_id].arrivals += 1
             return Accepted("", "duplicate")
-        self.placed[order_id] = Placed(request, matched=request.size)
+        self.placed[order_id] = Placed(request, matched=request.size, at_ms=max(1, self.now_ms()))
+        self.tell(UserEvent((order_id,), MARKET.condition_id, f"t-{order_id[:8]}", "MATCHED"))
         return Accepted(order_id, "matched", request.size)
 
     async def _arrive_late(self, body: str) -> None:
@@ -154,7 +162,7 @@ class FakeVenue:
             size=placed.matched,
             fee=SHARE // 100,
             status=status,
-            at_ms=1,
+            at_ms=placed.at_ms,
         )
 
     # --- what the desk does not use
@@ -188,8 +196,27 @@ class FakeVenue:
     async def open_orders(self) -> list[VenueOrder]:
         return []
 
-    async def heartbeat(self, previous_id: str) -> str:
+    async def heartbeat(self, previous_id: str, *, recover: bool = True) -> str:
         return ""
+
+    async def follow_user(self, on_open: Callable[[], None], on_event: Callable[[UserEvent], None]) -> None:
+        on_open()
+        self.tell = on_event
+        await asyncio.Event().wait()
+
+    async def holdings(self) -> list[Holding]:
+        return self.held
+
+    async def shares(self, token_id: str) -> int:
+        return self.unpaid.get(token_id, 0)
+
+    @property
+    def cannot_redeem(self) -> str | None:
+        return None
+
+    async def redeem(self, condition_id: str) -> str:
+        self.redeemed.append(condition_id)
+        return "transaction"
 
 
 def request(side: Side) -> OrderRequest:

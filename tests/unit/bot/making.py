@@ -164,6 +164,7 @@ INPUTS = Inputs(
     streak_outcome="",
     streak=0,
     blocked="",
+    seen_ms=END_MS - 60_000,
 )
 
 

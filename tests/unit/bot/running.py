@@ -11,11 +11,14 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 from bot.account import AccountWatch
+from bot.books import Books
 from bot.feeds import BinanceFeed, Kline, PriceUpdate, Source
 from bot.feeds.binance import FeedState
 from bot.instance import Runner
 from bot.markets import Markets
 from bot.metrics import Metrics
+from bot.news import News
+from bot.plugin import DEFAULT_STRATEGY, load_strategy
 from bot.prices import Prices
 from bot.settings import BotSettings
 from bot.slots import make_slots
@@ -39,6 +42,8 @@ class Running:
         self.venue = FakeVenue()
         self.venue.now_ms = self.clock.wall_ms
         self.failures: list[Exception] = []
+        self.strategy = load_strategy(DEFAULT_STRATEGY)
+        self.world: World
         write_control(self.bus, 0, lambda found: found.changed(generation=1, **control), by="test", clock=self.clock)
 
     @asynccontextmanager
@@ -79,7 +84,7 @@ class Running:
         )
         account = AccountWatch(self.venue, self.clock, logging.log)
         slots = make_slots(ASSETS, ("5m",))
-        return World(
+        self.world = World(
             settings,
             IDENTITY,
             self.bus,
@@ -87,11 +92,15 @@ class Running:
             logging.log,
             slots,
             self.venue,
-            cast(BinanceFeed, SimpleNamespace(state=lambda: state)),
+            cast(BinanceFeed, SimpleNamespace(state=lambda: state, age_ms=state.age_ms.get)),
             prices,
             Markets(self.venue, slots, account.now_ms, logging.log),
             account,
+            self.strategy,
+            Books(self.clock.boot_ms),
+            News(),
         )
+        return self.world
 
     def seen(self, instance_id: str) -> Seen:
         """An instance as others see it."""

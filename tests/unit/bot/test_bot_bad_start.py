@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
@@ -59,7 +60,14 @@ def assert_refused(capfd: pytest.CaptureFixture[str], words: str, *arguments: st
         ("BOT_METRICS_PORT", "99999", "BOT_METRICS_PORT"),
         ("BOT_RESEND", "always", "BOT_RESEND"),
         ("BOT_PAPER_URL", "paper:8700", "BOT_PAPER_URL"),
-        ("BOT_VENUE", "live", "BOT_VENUE"),
+        ("BOT_VENUE", "real", "BOT_VENUE"),
+        ("BOT_VENUE", "live", "BOT_VENUE=live needs BOT_KEY_FILE"),
+        ("BOT_CLOB_URL", "ws://127.0.0.1:1", "BOT_CLOB_URL"),
+        ("BOT_USER_WS_URL", "http://127.0.0.1:1", "BOT_USER_WS_URL"),
+        ("BOT_WALLET", "0x12", "BOT_WALLET"),
+        ("BOT_WALLET", "0x" + "12" * 20, "do not agree"),
+        ("BOT_SIGNATURE_TYPE", "3", "give its address"),
+        ("BOT_SIGNATURE_TYPE", "4", "BOT_SIGNATURE_TYPE"),
         ("BOT_KEY_FILE", "none", "64 hex digits"),
         ("BOT_KEY_FILE", "open.key", "chmod 600"),
         ("BOT_KEY_FILE", "bad.key", "64 hex digits"),
@@ -78,6 +86,53 @@ def test_a_setting_that_cannot_be_used_is_named(
     """The variable, what was found, what was expected; the key never shows."""
     monkeypatch.setenv(name, value)
     assert_refused(capfd, words)
+
+
+@pytest.mark.parametrize(
+    ("content", "mode", "words"),
+    [
+        (None, 0o600, "run `python -m bot credentials` once"),
+        ("{}", 0o600, "move it away and run `python -m bot credentials` again"),
+        (
+            '{"key": "k", "secret": "s", "passphrase": "p", "address": "0x12"}',
+            0o600,
+            "belong to 0x12, the key is of 0x19E7E",
+        ),
+        ('{"key": "k", "secret": "s", "passphrase": "p", "address": "0x12"}', 0o644, "chmod 600"),
+    ],
+)
+def test_live_refuses_to_start_without_its_own_stored_credentials(
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    content: str | None,
+    mode: int,
+    words: str,
+) -> None:
+    """Missing, unreadable, of another key, open to others: one line, and nothing is asked of the venue."""
+    (folder / "open.key").chmod(0o600)
+    monkeypatch.setenv("BOT_VENUE", "live")
+    monkeypatch.setenv("BOT_KEY_FILE", "open.key")
+    if content is not None:
+        (folder / "open.key.credentials").write_text(content)
+        (folder / "open.key.credentials").chmod(mode)
+    assert_refused(capfd, words)
+
+
+def test_live_on_the_bus_of_paper_is_refused(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A bus that paper traded on is never traded on with money."""
+    (folder / "open.key").chmod(0o600)
+    monkeypatch.setenv("BOT_VENUE", "live")
+    monkeypatch.setenv("BOT_KEY_FILE", "open.key")
+    address = "0x19E7E376E7C213B7E7e7e46cc70A5dD086DAff2A"
+    (folder / "open.key.credentials").write_text(
+        json.dumps({"key": "k", "secret": "s", "passphrase": "p", "address": address})
+    )
+    (folder / "open.key.credentials").chmod(0o600)
+    Ledger.hold(open_bus(folder / "bus").ledger, Identity("paper", "137", address)).close()
+    assert_refused(capfd, f"this ledger belongs to venue paper, chain 137, wallet {address}")
 
 
 def test_a_key_of_somebody_else_is_refused(
@@ -131,5 +186,5 @@ def test_a_real_process_ends_with_2_and_one_line(folder: Path) -> None:
     )
     assert done.returncode == 2
     assert done.stdout == ""
-    assert done.stderr.startswith("bot: BOT_VENUE: ")
+    assert done.stderr.startswith("bot: BOT_VENUE=live needs BOT_KEY_FILE")
     assert done.stderr.count("\n") == 1

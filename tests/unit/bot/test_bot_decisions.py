@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from decimal import Decimal
 
 import pytest
+import structlog
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bot.account import UNKNOWN, VENUE_CLOCK_ERROR_MS, Offset
 from bot.control import judge, to_apply
 from bot.feeds import PriceUpdate, Source
-from bot.markets import AHEAD_MS, retry_after_ms, wanted_windows
+from bot.markets import AHEAD_MS, Markets, retry_after_ms, wanted_windows
 from bot.mode import HOLD_MS, Mode
 from bot.plan import worst_cost
 from bot.prices import Prices
 from bot.slots import DEFAULT_ASSETS, DEFAULT_TIMEFRAMES, Slot, make_slots, parse_slug, timeframe_seconds
-from bot.strategy import Parameters
-from bot.venue.types import Outcome, VenueMode
+from bot.snipe import Parameters
+from bot.venue.types import Market, Outcome, VenueMode
 from bus import Control, DocumentCorruptError, DocumentMissingError, DocumentTooNewError
-from tests.unit.bot.making import END_MS, MARKET, SHARE, START_MS, WINDOW
+from tests.unit.bot.fake_venue import FakeVenue
+from tests.unit.bot.making import END_MS, MARKET, SHARE, START_MS, WINDOW, run
 
 SLOTS = make_slots(DEFAULT_ASSETS, DEFAULT_TIMEFRAMES)
 slots = st.builds(
@@ -128,6 +131,38 @@ def test_the_windows_of_all_slots_now_and_soon_and_of_what_is_held_are_wanted() 
     assert slot.window(END_MS) in wanted_windows([slot], [], END_MS - AHEAD_MS)
 
 
+def test_a_look_up_that_hangs_keeps_no_other_window_waiting() -> None:
+    """While one window's answer is awaited the others are asked for and asked again; it is not asked for twice."""
+    asked: list[str] = []
+
+    class Hanging(FakeVenue):
+        async def market(self, slug: str) -> Market | None:
+            asked.append(slug)
+            if slug.startswith("btc"):
+                await asyncio.Event().wait()
+            return replace(MARKET, slug=slug, strike=None)
+
+    async def work() -> None:
+        slots = make_slots(("BTC", "SOL"), ("5m",))
+        markets = Markets(Hanging(), slots, lambda: START_MS, structlog.get_logger())
+        clock = 0
+
+        def now() -> int:
+            return START_MS + clock
+
+        markets._now_ms = now
+        task = asyncio.create_task(markets.run())
+        for _ in range(4):
+            await asyncio.sleep(1)
+            clock += 1000
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    run(work())
+    assert asked.count(WINDOW) == 1
+    assert asked.count(WINDOW.replace("btc", "sol")) >= 3
+
+
 # --- control
 
 
@@ -144,59 +179,61 @@ def test_a_control_that_cannot_be_read_keeps_the_last_applied_and_closes_entries
     """Missing, corrupt or of a newer release: the last applied one stays in force, nothing new is opened, and it is said."""
     problem = error("control.json: whatever")
     assert isinstance(problem, DocumentMissingError | DocumentCorruptError | DocumentTooNewError)
-    found = judge(control(3, min_edge=0.2), problem, IDS)
+    found = judge(control(3, min_edge=0.2), problem, IDS, Parameters)
     assert found.control is not None
     assert found.control.generation == 3
     assert found.parameters.min_edge == 0.2
     assert "whatever" in (found.closed() or "")
     assert not found.apply
-    nothing = judge(None, problem, IDS)
+    nothing = judge(None, problem, IDS, Parameters)
     assert nothing.control is None
     assert nothing.closed() is not None
 
 
 def test_an_older_control_is_not_followed() -> None:
     """Generations only rise: a control that was put back closes entries and leaves the applied one in force."""
-    found = judge(control(5, min_edge=0.2), control(4, min_edge=0.5), IDS)
+    found = judge(control(5, min_edge=0.2), control(4, min_edge=0.5), IDS, Parameters)
     assert (found.seen, found.parameters.min_edge, found.apply) == (4, 0.2, False)
     assert "older" in (found.closed() or "")
 
 
 def test_a_newer_control_is_applied_and_the_same_one_is_not_again() -> None:
     """What is newer becomes a ledger row, once."""
-    newer = judge(control(5), control(6, min_edge=0.5), IDS)
+    newer = judge(control(5), control(6, min_edge=0.5), IDS, Parameters)
     assert (newer.apply, newer.parameters.min_edge, newer.closed()) == (True, 0.5, None)
-    assert not judge(to_apply(newer), control(6, min_edge=0.5), IDS).apply
-    assert judge(None, control(1), IDS).apply
+    assert not judge(to_apply(newer), control(6, min_edge=0.5), IDS, Parameters).apply
+    assert judge(None, control(1), IDS, Parameters).apply
 
 
 @pytest.mark.parametrize("mode", ["pause", "halt"])
 def test_a_pause_closes_entries(mode: str) -> None:
     """Control's mode closes entries in its own words."""
-    found = judge(None, control(1).changed(mode=mode), IDS)
+    found = judge(None, control(1).changed(mode=mode), IDS, Parameters)
     assert found.closed() == f"control says {mode}"
 
 
 def test_a_wrong_parameter_leaves_the_last_good_value() -> None:
     """A refused value is said, and the one in force before stays: at once, at every later poll, and for a taker."""
-    good = judge(None, control(1, min_edge=0.2, kelly=0.5), IDS)
+    good = judge(None, control(1, min_edge=0.2, kelly=0.5), IDS, Parameters)
     row = to_apply(good)
     for generation in (2, 3):
         on_disk = control(generation, min_edge="much", kelly=0.1, later=7)
         for again in range(3):
-            found = judge(row, on_disk, IDS)
+            found = judge(row, on_disk, IDS, Parameters)
             assert found.apply == (again == 0)
             assert (found.parameters.min_edge, found.parameters.kelly) == (0.2, 0.1)
             assert [sentence.split(":")[0] for sentence in found.refused] == ["strategy.min_edge", "strategy.later"]
             row = to_apply(found)
             assert row.strategy["later"] == 7, "the next release may know it"
-    gone = judge(row, control(4), IDS)
+    gone = judge(row, control(4), IDS, Parameters)
     assert gone.parameters == Parameters(), "a value that is not given is the default"
 
 
 def test_what_this_instance_does_not_have_is_said() -> None:
     """Unknown slots are named; slots that control does not name are on."""
-    found = judge(None, control(1).changed(slots={"PEPE-5m": {"enabled": True}, "BTC-5m": {"enabled": False}}), IDS)
+    found = judge(
+        None, control(1).changed(slots={"PEPE-5m": {"enabled": True}, "BTC-5m": {"enabled": False}}), IDS, Parameters
+    )
     assert found.refused == ("slots.PEPE-5m: this instance has no such slot",)
     assert not found.slot("BTC-5m").enabled
     assert found.slot("ETH-5m").enabled

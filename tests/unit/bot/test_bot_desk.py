@@ -431,3 +431,61 @@ def test_a_failed_trade_is_reversed_and_settles_its_order(make_rig: Callable[...
     run(life())
     assert rig.states() == ["accepted", "done"]
     assert [position.shares for position in positions(rig.ledger, START_MS)] == []
+
+
+def test_what_refusals_say_of_the_account_or_the_rate_closes_entries(make_rig: Callable[..., Rig]) -> None:
+    """A wrong wallet and a spent rate limit are told apart from the venue's mode, and an order that is taken ends the first."""
+    rig = make_rig()
+
+    async def life() -> None:
+        desk = rig.desk()
+        rig.venue.refuse_with = Refused("400 maker address not allowed", trouble="use the deposit wallet")
+        desk.place(plan())
+        await asyncio.sleep(0.1)
+        assert (desk.closed, desk.mode) == ("use the deposit wallet", VenueMode.NORMAL)
+        rig.venue.refuse_with = Refused("429 too many", "rate_limited")
+        desk.place(plan(Side.SELL, slot="ETH-5m", window="eth-updown-5m-1800000000"))
+        await asyncio.sleep(0.01)
+        desk.place(plan(Side.SELL, slot="SOL-5m", window="sol-updown-5m-1800000000"))
+        await asyncio.sleep(6)
+        assert desk.closed is None
+        rig.venue.refuse_with = Refused("429 too many", "rate_limited")
+        desk.place(plan(Side.SELL, slot="XRP-5m", window="xrp-updown-5m-1800000000"))
+        await asyncio.sleep(0.02)
+        assert "budget" in (desk.closed or "")
+        assert "budget" in (desk.place(plan(Side.SELL, slot="BNB-5m", window="bnb-updown-5m-1800000000")) or "")
+
+    run(life())
+
+
+def test_an_exit_waits_while_a_mode_is_believed_and_tries_again_with_pauses(make_rig: Callable[..., Rig]) -> None:
+    """A restarting venue is not asked at every poll: the pauses between tries of an exit grow to the longest."""
+    rig = make_rig(left_s=200)
+    rig.venue.refuse_with = Refused("425 restarting", "restarting", VenueMode.RESTARTING)
+
+    async def life() -> None:
+        desk = rig.desk()
+        for _ in range(600):
+            desk.place(plan(Side.SELL))
+            await asyncio.sleep(0.1)
+
+    run(life())
+    assert 6 <= len(rig.venue.sent) <= 8, "after 0, 1, 3, 7, 15, 30, 45 s"
+    assert len(rig.venue.sent) == len(set(rig.venue.sent)), "each was refused, so each is an intent of its own"
+
+
+def test_the_user_channel_hastens_a_look(make_rig: Callable[..., Rig]) -> None:
+    """An order whose trades show late is looked at when the channel speaks of it, and not only when its pause is over."""
+    rig = make_rig()
+    rig.venue.shows_trades = False
+
+    async def life() -> None:
+        desk = rig.desk()
+        desk.place(plan())
+        await asyncio.sleep(1.9)  # in the midst of the last pause
+        rig.venue.shows_trades = True
+        desk.told(desk.open)
+        await asyncio.sleep(0.1)
+        assert rig.states() == ["accepted", "done"]
+
+    run(life())

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from bot import evaluation, strategy
 from bot.checks import audit
 from bot.desk import Desk
-from bot.strategy import Decision, Inputs, Parameters
+from bot.snipe import Parameters, Snipe
+from bot.strategy import Decision, Inputs
 from bot.venue.types import Level, Outcome, Side
 from bus import (
     FsyncFailedError,
@@ -215,7 +215,7 @@ def test_a_replaced_lease_file_ends_the_epoch(tmp_path: Path) -> None:
 
 def test_a_slot_whose_strategy_raises_is_skipped_and_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One slot's failure costs no other slot its entry and no tick its poll; the instance is not healthy with it."""
-    honest = strategy.decide
+    honest = Snipe().decide
 
     def decide(given: Inputs, parameters: Parameters) -> Decision:
         if given.slot == "ETH-5m" and raising:
@@ -223,7 +223,7 @@ def test_a_slot_whose_strategy_raises_is_skipped_and_shown(tmp_path: Path, monke
         return honest(given, parameters)
 
     raising = False
-    monkeypatch.setattr(evaluation, "decide", decide)
+    monkeypatch.setattr(Snipe, "decide", lambda _self, given, parameters: decide(given, parameters))
 
     async def work(running: Running, me: str) -> None:
         nonlocal raising

@@ -12,7 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bot.by_hand import add_settled_by_hand, vouched_trade
+from bot.checks import audit
 from bot.ledger import (
+    OpenIntent,
     SlotTakenError,
     add_fill,
     add_intent,
@@ -194,3 +197,72 @@ def test_money_adds_up_to_the_last_unit(
         assert pnl_by_slot(ledger) == {INTENT.slot: pnl}
         assert (pnl_since(ledger, END_MS), pnl_since(ledger, END_MS + 1)) == (pnl, 0)
         assert recent_outcomes(ledger) == [(WINDOW, INTENT.slot, str(winner), pnl, fees, END_MS)]
+
+
+def resolved(ledger: Ledger, winner: Outcome = Outcome.UP) -> None:
+    """Ten shares of Up bought at a half, done, and the window's outcome."""
+    add_intent(ledger, INTENT, START_MS, 0)
+    add_fill(ledger, 1, INTENT, trade())
+    finish(ledger)
+    add_outcome(ledger, 1, WINDOW, INTENT.slot, winner, END_MS)
+
+
+def test_a_trade_that_fails_after_the_outcome_corrects_it(ledger: Ledger) -> None:
+    """The outcome stands as it was written; beside it stands by how much it was wrong, on the day that it came to light."""
+    resolved(ledger)
+    assert lifetime(ledger).pnl == 10 * SHARE - 5 * SHARE - 175_000
+    later = END_MS + 86_400_000
+    assert add_fill(ledger, 1, INTENT, trade(status="FAILED"), later)
+    assert not add_fill(ledger, 1, INTENT, trade(status="FAILED"), later + 1), "once"
+    totals = lifetime(ledger)
+    assert (totals.pnl, totals.fees, totals.wins) == (0, 0, 0)
+    assert pnl_by_slot(ledger) == {INTENT.slot: 0}
+    assert pnl_since(ledger, END_MS) == 0
+    assert pnl_since(ledger, later) == -(5 * SHARE - 175_000)
+    assert ledger.integer("SELECT pnl FROM outcomes") == 5 * SHARE - 175_000
+    assert not any(check.violations for check in audit(ledger, None))
+
+
+@pytest.mark.parametrize(("winner", "pnl"), [(Outcome.UP, 10 * SHARE - 350_000), (Outcome.DOWN, -10 * SHARE - 350_000)])
+def test_a_fill_that_comes_after_the_outcome_corrects_it(ledger: Ledger, winner: Outcome, pnl: int) -> None:
+    """A second trade of the order shows after the window was resolved: PnL, payout and fees are those of both."""
+    resolved(ledger, winner)
+    assert add_fill(ledger, 1, INTENT, trade(number=2))
+    assert lifetime(ledger).pnl == pnl
+    assert recent_outcomes(ledger)[0][3:5] == (pnl, 350_000)
+    assert not any(check.violations for check in audit(ledger, None) if check.invariant == "I5")
+
+
+def test_a_fill_by_hand_gives_way_to_the_venues_own(ledger: Ledger) -> None:
+    """What a person vouched for counts until the venue shows a trade of the order; then that alone counts."""
+    add_intent(ledger, INTENT, START_MS, 0)
+    found = OpenIntent(INTENT, OrderState.IN_DOUBT, matched=10 * SHARE)
+    vouched = vouched_trade(found, "filled", None, known=0, now_ms=END_MS + 60_000)
+    assert vouched is not None
+    add_settled_by_hand(ledger, 1, INTENT.order_id, "filled", vouched.size, "ann", "seen on the site", END_MS)
+    add_fill(ledger, 1, INTENT, vouched)
+    finish(ledger)
+    assert [held.shares for held in positions(ledger, START_MS)] == [10 * SHARE]
+    add_outcome(ledger, 1, WINDOW, INTENT.slot, Outcome.DOWN, END_MS)
+    assert add_fill(ledger, 1, INTENT, trade(size=6 * SHARE, fee=100_000))
+    assert lifetime(ledger).pnl == -3 * SHARE - 100_000
+    assert not any(check.violations for check in audit(ledger, None))
+
+
+def test_what_a_person_says_must_fit_what_is_known() -> None:
+    """Too early, more than the order, less than its trades, refused with trades: each is refused with a sentence."""
+    found, late = OpenIntent(INTENT, OrderState.IN_DOUBT), END_MS + 60_000
+    for verdict, shares, known, now, words in (
+        ("filled", None, 0, END_MS, "has not closed"),
+        ("filled", 11 * SHARE, 0, late, "found 11"),
+        ("filled", 3 * SHARE, 4 * SHARE, late, "between 4 shares"),
+        ("refused", None, 4 * SHARE, late, "was not refused"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            vouched_trade(found, verdict, shares, known=known, now_ms=now)  # type: ignore[arg-type]  # of a table
+    assert vouched_trade(found, "refused", None, known=0, now_ms=late) is None
+    assert vouched_trade(found, "filled", 4 * SHARE, known=4 * SHARE, now_ms=late) is None
+    whole = vouched_trade(found, "filled", None, known=4 * SHARE, now_ms=late)
+    assert whole is not None
+    assert whole.size == 6 * SHARE
+    assert 4 * whole.price * SHARE + int(whole.price * whole.size) + whole.fee <= INTENT.cost

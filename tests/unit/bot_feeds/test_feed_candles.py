@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bot.feeds.candles import Candles
@@ -53,20 +54,38 @@ def test_volatility_is_finite_and_never_below_its_floor(rows: list[tuple[int, fl
 def test_volatility_is_that_of_the_walk_even_with_gaps(keep: float) -> None:
     """A random walk of known volatility is measured within a tenth, also where most seconds are missing."""
     source = random.Random(7)
-    candles, price = Candles(4_000), 100.0
+    candles, price = Candles(4_000, half_life_s=2_000), 100.0
     for second in range(4_000):
         price *= math.exp(source.gauss(0, 2e-4))
         if source.random() < keep:
             candles.add(update(second * 1000, price))
-    assert candles.volatility(half_life_s=2_000).per_sqrt_second == pytest.approx(2e-4, rel=0.1)
+    assert candles.volatility().per_sqrt_second == pytest.approx(2e-4, rel=0.1)
 
 
 def test_recent_seconds_weigh_more() -> None:
     """After a quiet stretch the volatility has fallen, though the wild seconds are still in the ring."""
-    candles = Candles()
+    short, long = Candles(half_life_s=20), Candles(half_life_s=1e6)
     for second in range(300):
-        candles.add(update(second * 1000, 100.0 + (second % 2) * (0.5 if second < 150 else 0.01)))
-    assert candles.volatility(half_life_s=20).per_sqrt_second < candles.volatility(half_life_s=1e6).per_sqrt_second / 3
+        for candles in (short, long):
+            candles.add(update(second * 1000, 100.0 + (second % 2) * (0.5 if second < 150 else 0.01)))
+    assert short.volatility().per_sqrt_second < long.volatility().per_sqrt_second / 3
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 400), st.floats(90, 110)), min_size=2), st.integers(1, 400))
+def test_the_volatility_carried_along_is_that_of_the_formula(rows: list[tuple[int, float]], half_life_s: int) -> None:
+    """Carried from update to update, it is the weighed sum over all closes, however often a second's close changed."""
+    candles = Candles(half_life_s=half_life_s)
+    for tenth, price in sorted(rows):
+        candles.add(update(tenth * 100, price))
+    closes = candles.closes()
+    squares = seconds = 0.0
+    for (second, close), (later, following) in itertools.pairwise(closes):
+        weight = 0.5 ** ((closes[-1][0] - later) / half_life_s)
+        squares += weight * math.log(following / close) ** 2
+        seconds += weight * (later - second)
+    expected = max(1e-6, math.sqrt(squares / seconds)) if seconds else 1e-6
+    assert candles.volatility().per_sqrt_second == pytest.approx(expected)
 
 
 def test_trades_are_left_out() -> None:

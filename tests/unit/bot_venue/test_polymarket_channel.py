@@ -180,11 +180,13 @@ async def test_sockets_discard_what_was_not_delivered() -> None:
     """Every socket of the channel has linger 0, and gives up on a stalled network before the request's time limit."""
     async with serving(accept, TimeLimits(send_s=3.0)) as (venue, _):
         assert venue._channel is not None
-        response = await venue._channel.warm()
-        sock = response.extensions["network_stream"].get_extra_info("socket")
-        assert struct.unpack("ii", sock.getsockopt(socket.SOL_SOCKET, socket.SO_LINGER, 8)) == (1, 0)
-        if hasattr(socket, "TCP_USER_TIMEOUT"):
-            assert 0 < sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) < 3000
+        response = await venue._channel._client.get("/time")  # what cancels and heartbeats travel on
+        both = [*venue._channel.sockets(), response.extensions["network_stream"].get_extra_info("socket")]
+        assert len(both) == 2
+        for sock in both:
+            assert struct.unpack("ii", sock.getsockopt(socket.SOL_SOCKET, socket.SO_LINGER, 8)) == (1, 0)
+            if hasattr(socket, "TCP_USER_TIMEOUT"):
+                assert 0 < sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) < 3000
 
 
 async def test_closing_the_channel_delivers_nothing_more() -> None:

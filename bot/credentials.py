@@ -1,0 +1,116 @@
+"""The venue's API credentials on disk: derived once by `bot credentials`, then only read.
+
+A wallet has one active API key, and creating another invalidates the first (venue.md 1.7): a running system loads what is
+stored and never creates. On paper, where nothing is at stake, credentials come by themselves and are not stored.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from pathlib import Path
+
+from bot.endpoints import endpoints
+from bot.settings import BotSettings, read_secret
+from bot.venue.polymarket import Credentials, NoCredentialsError, RelayerKey, derive_credentials, signer_address
+from bot.venue.types import VenueError
+from bus import SettingsError
+
+_SCHEMA = "1.0"
+
+
+def credentials_path(settings: BotSettings) -> Path:
+    """BOT_CREDENTIALS_FILE, else beside the key file. Raises SettingsError where neither is set."""
+    if settings.credentials_file is not None:
+        return settings.credentials_file
+    if settings.key_file is None:
+        raise SettingsError(
+            "BOT_CREDENTIALS_FILE and BOT_KEY_FILE are not set; the credentials have no place (docs/live.md)"
+        )
+    return settings.key_file.with_name(f"{settings.key_file.name}.credentials")
+
+
+def read_credentials(path: Path, key: str) -> Credentials:
+    """The stored credentials of a key. Raises SettingsError: missing, unreadable, or of another key."""
+    if not path.exists():
+        raise SettingsError(
+            f"there are no API credentials at {path}: run `python -m bot credentials` once (docs/live.md)"
+        )
+    try:
+        found = json.loads(read_secret(path, "credentials file", "what `bot credentials` wrote"))
+        credentials = Credentials(
+            key=str(found["key"]), secret=str(found["secret"]), passphrase=str(found["passphrase"])
+        )
+        address = str(found["address"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise SettingsError(
+            f"the credentials file {path} cannot be read ({type(error).__name__}); "
+            "move it away and run `python -m bot credentials` again"
+        ) from None
+    if address.lower() != signer_address(key).lower():
+        raise SettingsError(
+            f"the credentials in {path} belong to {address}, the key is of {signer_address(key)}: "
+            "name the right files in BOT_KEY_FILE and BOT_CREDENTIALS_FILE"
+        )
+    return credentials
+
+
+def read_relayer_key(path: Path | None) -> RelayerKey | None:
+    """The relayer's key, as the venue's site gives it; None where none is named. Raises SettingsError."""
+    if path is None:
+        return None
+    try:
+        found = json.loads(read_secret(path, "relayer key file", 'JSON {"key": ..., "address": ...}'))
+        return RelayerKey(key=str(found["key"]), address=str(found["address"]))
+    except (ValueError, KeyError, TypeError) as error:
+        raise SettingsError(
+            f'the relayer key file {path} must hold JSON {{"key": ..., "address": ...}} ({type(error).__name__})'
+        ) from None
+
+
+def store_credentials(settings: BotSettings, key: str, *, may_create: bool) -> str:
+    """Derive the credentials and store them, durably and once; returns a sentence for people.
+
+    Raises SettingsError: there is a file already that is of another key, the venue has none to derive, or it refused.
+    """
+    path = credentials_path(settings)
+    if path.exists():
+        read_credentials(path, key)
+        return f"the API credentials of {signer_address(key)} are stored in {path} already; nothing was changed"
+    clob = endpoints(settings).venue.clob
+    try:
+        found = asyncio.run(derive_credentials(clob, key, may_create=may_create, time_limit_s=15.0))
+    except NoCredentialsError as error:
+        raise SettingsError(
+            f"there are no API credentials of {signer_address(key)} yet ({error}); sign in with this wallet on the venue's site "
+            "once, or run `python -m bot credentials --create` (it invalidates any other key of this wallet)"
+        ) from error
+    except VenueError as error:
+        raise SettingsError(f"{error}; nothing was stored, try again") from error
+    content = {
+        "schema": _SCHEMA,
+        "address": signer_address(key),
+        "key": found.key,
+        "secret": found.secret,
+        "passphrase": found.passphrase,
+    }
+    try:
+        _write_once(path, json.dumps(content))
+    except OSError as error:
+        raise SettingsError(f"the credentials could not be stored at {path} ({error.strerror})") from error
+    return f"the API credentials of {signer_address(key)} are stored in {path} (mode 0600)"
+
+
+def _write_once(path: Path, text: str) -> None:
+    """Make a file of mode 0600, whole and durable or not at all; never over another one."""
+    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(descriptor, "w") as file:
+            file.write(text + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        os.link(fresh, path)
+    finally:
+        fresh.unlink()

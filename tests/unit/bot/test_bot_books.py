@@ -1,0 +1,160 @@
+"""Books out of a stream and out of REST; what is told between polls, and when."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import replace
+from decimal import Decimal
+
+import pytest
+
+from bot.books import ASKED_MS, QUIET_MS, STREAMED_MS, Books
+from bot.feeds.book_messages import Change, Resolved, TickChange, parse_books
+from bot.news import SPACING_S, News
+from bot.venue.types import Book, Level
+from tests.unit.bot.making import SHARE, run
+
+BOOK = Book("1", (Level(Decimal("0.58"), 4 * SHARE),), (Level(Decimal("0.60"), 3 * SHARE),), 1_000)
+
+
+class Streamed:
+    """Books on a clock of its own, with one book that the stream brought."""
+
+    def __init__(self) -> None:
+        self.now = 50_000
+        self.renewed = 0
+        self.books = Books(lambda: self.now, self.renew)
+        self.books.take(BOOK)
+
+    def renew(self) -> None:
+        self.renewed += 1
+
+
+def test_changes_make_the_book_that_the_venue_has() -> None:
+    """Sizes are absolute, 0 removes, best levels come first, and what is older than the book changes nothing."""
+    kept = Streamed()
+    for is_bid, price, size, at_ms in (
+        (True, "0.59", 7, 1_001),
+        (False, "0.60", 0, 1_001),
+        (False, "0.65", 2, 1_002),
+        (False, "0.61", 9, 1_002),
+        (True, "0.57", 1, 999),
+    ):
+        kept.books.change(Change("1", is_bid, Decimal(price), size, at_ms))
+    assert kept.books["1"] == Book(
+        "1",
+        (Level(Decimal("0.59"), 7), Level(Decimal("0.58"), 4 * SHARE)),
+        (Level(Decimal("0.61"), 9), Level(Decimal("0.65"), 2)),
+        1_002,
+    )
+    assert not kept.books.change(Change("unknown", True, Decimal("0.5"), 1, 2_000))
+
+
+def test_a_quiet_book_is_confirmed_and_not_stale() -> None:
+    """After a silence REST is asked; the same book again means that it was quiet, and it stays the stream's."""
+    kept = Streamed()
+    assert kept.books.missing(["1", "2"]) == ["2"]
+    kept.now += QUIET_MS + 1
+    assert kept.books.missing(["1"]) == ["1"]
+    kept.books.answer({"1": replace(BOOK, at_ms=9_000)})
+    assert kept.books.missing(["1"]) == []
+    assert kept.books.changed_ms("1") == 50_000, "nothing new was seen: no confirmation may count it"
+    kept.now += STREAMED_MS + 1
+    assert "1" not in kept.books, "neither stream nor REST spoke of it for long"
+
+
+def test_a_stream_that_lost_something_is_renewed() -> None:
+    """REST shows another book twice in a row while the stream is silent: its connection is replaced, and a gap counted."""
+    kept = Streamed()
+    for at_ms, price in ((9_000, "0.30"), (19_000, "0.31")):
+        kept.now += QUIET_MS + 1
+        asks = (Level(Decimal(price), SHARE),)
+        kept.books.answer({"1": replace(BOOK, asks=asks, at_ms=at_ms)})
+        assert kept.books["1"].asks == asks
+    assert (kept.renewed, kept.books.gaps) == (1, 1)
+
+
+def test_after_a_break_nothing_of_the_stream_is_relied_upon() -> None:
+    """Nothing is replayed: changes are dropped and REST is asked, until the stream sends a whole book again."""
+    kept = Streamed()
+    kept.books.lost()
+    assert not kept.books.change(Change("1", True, Decimal("0.59"), 1, 2_000))
+    assert kept.books.missing(["1"]) == ["1"]
+    kept.books.answer({"1": BOOK})
+    assert kept.books["1"] == BOOK
+    kept.now += ASKED_MS + 1
+    assert "1" not in kept.books
+    kept.books.take(replace(BOOK, at_ms=3_000))
+    assert kept.books.missing(["1"]) == []
+
+
+def test_the_channels_messages_are_read() -> None:
+    """Each kind of event, alone or in a list; trades and PONG are nothing."""
+    book = {
+        "event_type": "book",
+        "asset_id": "1",
+        "timestamp": "1000",
+        "bids": [{"price": "0.58", "size": "4"}],
+        "asks": [{"price": "0.60", "size": "3"}],
+    }
+    change = {"asset_id": "1", "price": "0.59", "size": "1.5", "side": "BUY"}
+    events = [
+        book,
+        {"event_type": "price_change", "timestamp": "1001", "price_changes": [change]},
+        {"event_type": "tick_size_change", "asset_id": "1", "new_tick_size": "0.001"},
+        {"event_type": "market_resolved", "market": "0xc"},
+        {"event_type": "last_trade_price"},
+    ]
+    assert parse_books(json.dumps(events)) == [
+        BOOK,
+        Change("1", True, Decimal("0.59"), 1_500_000, 1_001),
+        TickChange("1", Decimal("0.001")),
+        Resolved("0xc"),
+    ]
+    assert parse_books("PONG") == []
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        "{",
+        "7",
+        '{"event_type": "book"}',
+        '{"event_type": "price_change", "timestamp": "1", "price_changes": [{"asset_id": "1", "side": "BUY", '
+        '"price": "1.5", "size": "1"}]}',
+        '{"event_type": "tick_size_change", "asset_id": "1", "new_tick_size": "NaN"}',
+    ],
+)
+def test_a_malformed_message_is_an_error_in_words(bad: str) -> None:
+    """What cannot be read raises ValueError and nothing else, so that one bad message costs one message."""
+    with pytest.raises(ValueError, match=r"expected|Expecting|NaN|price"):
+        parse_books(bad)
+
+
+def test_news_is_told_at_once_then_together_and_never_lost() -> None:
+    """The first news is told in the loop's next turn; a burst is one more telling, later by the spacing; the last is told."""
+    told: list[tuple[float, set[str]]] = []
+
+    async def work() -> None:
+        loop = asyncio.get_running_loop()
+        news = News()
+        news.note("BTC")
+        news.follow(lambda assets: told.append((round(loop.time(), 4), set(assets))))
+        for _ in range(50):
+            news.note("BTC")
+        await asyncio.sleep(0)
+        assert told == [(0.0, {"BTC"})]
+        for _ in range(50):
+            news.note("BTC")
+        news.note("ETH")
+        await asyncio.sleep(SPACING_S / 2)
+        assert told[1:] == [(0.0, {"ETH"})], "what was not told of lately does not wait for what was"
+        await asyncio.sleep(SPACING_S)
+        assert told[2:] == [(SPACING_S, {"BTC"})]
+        news.note("BTC")
+        news.follow(None)
+        await asyncio.sleep(1)
+        assert len(told) == 3
+
+    run(work())

@@ -1,0 +1,92 @@
+"""What keeps entries closed: the venue's mode, trouble with the account, our own rate budget, an account that cannot buy."""
+
+from __future__ import annotations
+
+import pytest
+
+from bot.account import account_problem
+from bot.budget import Budget
+from bot.holdings import cost_ahead
+from bot.ledger import OpenIntent
+from bot.mode import Believed, Mode
+from bot.venue.types import Account, VenueMode
+from tests.unit.bot.making import INTENT, SHARE
+
+
+def test_one_order_tries_when_a_mode_was_believed_long_enough() -> None:
+    """While it is believed nothing leaves; then one entry tries, the others wait for its answer, and an exit waits for none."""
+    mode = Mode()
+    mode.note(VenueMode.RESTARTING, 0)
+    assert "the venue is restarting" in (mode.refuse(999, entry=True) or "")
+    assert "the venue is restarting" in (mode.refuse(999, entry=False) or "")
+    assert mode.refuse(1_000, entry=True) is None
+    assert "another order tries first" in (mode.refuse(1_001, entry=True) or "")
+    assert mode.refuse(1_001, entry=False) is None
+    assert mode.refuse(20_000, entry=True) is None, "an answer that never came holds nobody up for ever"
+    mode.note(VenueMode.NORMAL, 20_001)
+    assert [mode.refuse(20_002, entry=True) for _ in range(3)] == [None] * 3
+
+
+@pytest.mark.parametrize(("longest", "held"), [(15_000, [1000, 2000, 4000, 8000, 15_000, 15_000]), (200, [200] * 3)])
+def test_a_mode_that_is_met_again_is_believed_longer_up_to_a_bound(longest: int, held: list[int]) -> None:
+    """The pauses grow, and are never longer than a poll: trading goes on within one poll of the mode's end."""
+    mode, now = Mode(longest), 0
+    for pause in held:
+        mode.note(VenueMode.POST_ONLY, now)
+        mode.note(VenueMode.POST_ONLY, now)  # orders that were sent together count once
+        assert mode.now(now + pause - 1) is VenueMode.POST_ONLY
+        assert mode.now(now + pause) is VenueMode.NORMAL
+        now += pause
+
+
+def test_trouble_with_the_account_passes_with_an_order_that_is_taken() -> None:
+    """It closes entries for a while that grows; an order tries, and one that is taken ends it."""
+    trouble = Believed()
+    trouble.note("wrong wallet", 0)
+    assert (trouble.now(999), trouble.now(1_000)) == ("wrong wallet", None)
+    assert trouble.refuse(1_000, entry=True) is None
+    trouble.note("wrong wallet", 1_000)
+    assert (trouble.now(2_999), trouble.now(3_000)) == ("wrong wallet", None)
+    trouble.note(None, 3_000)
+    assert (trouble.now(3_001), trouble.refuse(3_001, entry=True)) == (None, None)
+
+
+def test_entries_leave_a_third_of_the_budget_to_exits() -> None:
+    """A burst of entries ends with a reason before the exits' part; it fills again at its rate."""
+    budget = Budget(20)
+    entries = 0
+    while budget.refuse(0, entry=True) is None:
+        budget.spend(0)
+        entries += 1
+    assert entries == 20
+    assert "budget of 20 orders a second" in (budget.refuse(0, entry=True) or "")
+    exits = 0
+    while budget.refuse(0, entry=False) is None:
+        budget.spend(0)
+        exits += 1
+    assert entries + exits == 30
+    assert budget.refuse(50, entry=False) is None
+    assert budget.refuse(550, entry=True) is None
+    budget.empty(10_000)
+    assert budget.refuse(10_000, entry=False) is not None
+
+
+@pytest.mark.parametrize(
+    ("account", "words"),
+    [
+        (Account("0xW", 100 * SHARE, 100 * SHARE), None),
+        (Account("0xW", SHARE - 1, 100 * SHARE), "deposit"),
+        (Account("0xW", 100 * SHARE, 0), "give the allowance"),
+        (Account("0xW", 100 * SHARE, 100 * SHARE, closed_only=True), "closed-only"),
+    ],
+)
+def test_an_account_that_cannot_buy_is_told_what_to_do(account: Account, words: str | None) -> None:
+    """No money, no allowance, closed-only: the words name it; an account that has all is not bothered."""
+    found = account_problem(account)
+    assert (found is None) if words is None else (found is not None and words in found)
+
+
+@pytest.mark.parametrize(("filled", "part"), [(0, 10), (4, 6), (10, 0), (11, 0)])
+def test_an_open_entry_is_at_stake_only_with_what_is_not_filled(filled: int, part: int) -> None:
+    """What is filled counts as a position; both together never count twice."""
+    assert cost_ahead(OpenIntent(INTENT, None, filled=filled * SHARE)) == INTENT.cost * part // 10

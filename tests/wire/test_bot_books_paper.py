@@ -1,0 +1,125 @@
+"""The market channel against the paper exchange, and live prices recorded as a tape, over real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+import structlog
+
+from bot.books import TOP, Books
+from bot.feeds.book_messages import BookEvent, Change
+from bot.feeds.market_channel import ChannelTiming, MarketChannel
+from bot.venue.types import BASE_UNITS, Book
+from paper.tape import load_tape
+from tests.wire.conftest import LIMIT_S, ROOT, StartPaper, until
+
+
+def boot_ms() -> int:
+    """CLOCK_BOOTTIME in ms."""
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000
+
+
+async def shown(client: httpx.AsyncClient, token: str) -> list[dict[str, int]]:
+    """The best bids and asks of the book as REST shows it (best last): price to base units."""
+    book = (await client.get(f"/book?token_id={token}")).json()
+    return [
+        {str(float(row["price"])): round(float(row["size"]) * BASE_UNITS) for row in book[side][-TOP:]}
+        for side in ("bids", "asks")
+    ]
+
+
+async def test_streamed_books_stay_the_venues_through_a_break(start_paper: StartPaper) -> None:
+    """Books made of the stream's events are those that REST shows, also after the stream broke while they changed."""
+    paper = start_paper(seed=3, taker_delay=0)
+    tokens = paper.market()["tokens"]
+    books = Books(boot_ms)
+    changes = lost = 0
+
+    def take(event: BookEvent) -> None:
+        nonlocal changes
+        if isinstance(event, Book):
+            books.take(event)
+        elif isinstance(event, Change):
+            changes += books.change(event)
+
+    def on_lost() -> None:
+        nonlocal lost
+        lost += 1
+        books.lost()
+
+    channel = MarketChannel(
+        url=f"{paper.ws_url}/ws/market",
+        wanted=lambda: tokens,
+        on_event=take,
+        on_lost=on_lost,
+        boot_ms=boot_ms,
+        random=lambda: 0.5,
+        log=structlog.get_logger(),
+        timing=ChannelTiming(look_s=0.05, ping_s=0.2, first_wait_s=0.05),
+    )
+    client = httpx.AsyncClient(base_url=paper.url, timeout=LIMIT_S, verify=False)  # made once: it costs much
+    task = asyncio.create_task(channel.run())
+
+    async def agree() -> bool:
+        for token in tokens:
+            theirs = await shown(client, token)
+            book = books.get(token)
+            if book is None or books.missing([token]):
+                return False
+            ours = [{str(level.price.normalize()): level.size for level in side} for side in (book.bids, book.asks)]
+            if ours != theirs:
+                return False
+        return True
+
+    async def changed_more(than: int) -> bool:
+        return changes > than
+
+    try:
+        await until(agree)
+        await until(lambda: changed_more(40))
+        await until(agree)
+        paper.fault(kind="drop_streams", path="/ws/market")
+
+        async def broke() -> bool:
+            return lost > 0 and channel.connects > 1
+
+        await until(broke)
+        before = changes
+        await until(lambda: changed_more(before + 40))
+        await until(agree)
+        assert channel.connected
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await client.aclose()
+
+
+def test_live_prices_are_recorded_as_a_tape(start_paper: StartPaper, tmp_path: Path) -> None:
+    """`bot record` writes a tape of each asset that paper and replay can read, until it is interrupted."""
+    paper = start_paper(seed=4)
+    environment = {"BOT_PAPER_URL": paper.url, "BOT_ASSETS": "BTC,ETH", "PATH": "/usr/bin:/bin"}
+    path = tmp_path / "btc-1s.csv"
+    command = [sys.executable, "-m", "bot", "record", "--out", str(tmp_path)]
+    with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as bot:
+        deadline = time.monotonic() + 2 * LIMIT_S
+        while not path.exists() or len(path.read_text().splitlines()) < 5:
+            assert time.monotonic() < deadline, "no bars came"
+            time.sleep(0.1)
+        bot.send_signal(signal.SIGINT)
+        assert b"recording BTC, ETH" in bot.communicate(timeout=LIMIT_S)[1]
+        assert bot.returncode == 0
+    assert len(load_tape(path).bars) >= 4
+    tape = load_tape(tmp_path / "eth-1s.csv")
+    assert tape.length_ms == 1_000
+    klines = json.loads(httpx.get(f"{paper.url}/api/v3/klines?symbol=ETHUSDT&interval=1s&limit=1000").text)
+    closes = {row[0]: float(row[4]) for row in klines}
+    both = [bar for bar in tape.bars[1:-1] if bar.time_ms in closes]
+    assert both, "the same seconds are in both"
+    assert all(abs(bar.close - closes[bar.time_ms]) / bar.close < 1e-2 for bar in both)
