@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench lint lock clean $(foreach do,run stop status audit,$(do) $(do)-docker $(do)-process)
+.PHONY: help demo test fire proof bench lint lock clean $(foreach do,run stop status audit,$(do) $(do)-docker $(do)-process)
 
 help: ## say what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -50,8 +50,15 @@ audit-process: $(READY)
 test: $(READY) ## run every test that can run here; REQUIRE_ALL=1 forbids skips
 	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(ARGS)
 
-bench: $(READY) ## load on the paper exchange: orders a second and their p99
+fire: $(READY) ## swaps under fire: the bot killed, stopped and broken on purpose, half an hour (ARGS="--part kill-taker")
+	@$(BIN)/python -m bench.fire --runtime $$(bin/runtime) $(ARGS)
+
+bench: $(READY) ## price to order, polls of 16 and 1,000 slots, commits; then the load that the paper exchange bears
+	@$(BIN)/python -m bench.trading $(ARGS)
 	@$(BIN)/python -m bench.paper_load
+
+proof: $(READY) ## the model, power cuts and kills at every step, within a budget (PART=power BUDGET=40m); table in docs/proof.md
+	@$(BIN)/python -m proof.report $(if $(PART),--part $(PART)) --budget $(or $(BUDGET),40m)
 
 lint: $(READY) ## style, types, imports between the packages
 	@$(BIN)/ruff check .

@@ -6,6 +6,7 @@ from typing import Any
 
 from deployer.deploys import Deploy
 from deployer.observed import Actions, Asked, Now, Observed, Record, RemoveRequest, step_of
+from deployer.push import deploy_of
 
 
 def answer(seen: Observed, now: Now) -> Actions:
@@ -22,6 +23,8 @@ def _answer_one(asked: Asked, seen: Observed, now: Now) -> Actions:
     deploy, request = seen.history.open, asked.request
     if asked.problem is not None or request is None:
         return _say(asked, deploy, f"refused: {asked.problem}")
+    if request.action in ("pause", "resume"):
+        return _pause(asked, request.action == "pause", request.by, seen)
     if request.action == "approve":
         return _say(asked, deploy, "nothing waits for an approval")
     if request.action == "cancel":
@@ -46,6 +49,24 @@ def _answer_one(asked: Asked, seen: Observed, now: Now) -> Actions:
     return (_queue(sha, now, by=request.by, text=f"{request.by} asked for it", request=asked.id, data=data),)
 
 
+def _pause(asked: Asked, wanted: bool, by: str, seen: Observed) -> Actions:
+    """Deploys of the branch's commits stop or go on; an open one and people's requests are not touched."""
+    if wanted == (seen.history.paused is not None):
+        return _say(asked, None, f"automatic deploys are {seen.history.paused or 'on'} already")
+    step = "paused" if wanted else "resumed"
+    return (Record("", step, f"automatic deploys {step} by {by}", by=by, request=asked.id),)
+
+
+def notice_pushes(seen: Observed) -> Actions:
+    """Note at a deploy who pushed its commit."""
+    for push in seen.pushes:
+        deploy = deploy_of(push, seen.history) if push.id not in seen.history.answered else None
+        if deploy is not None:
+            text, data = f"pushed by {push.by}", {"push": True}
+            return (Record(deploy.id, "answered", text, deploy.sha, push.by, push.id, data=data),)
+    return ()
+
+
 def _back_out(asked: Asked, deploy: Deploy, by: str, seen: Observed) -> Actions:
     """A rollback in the middle of a deploy goes back to what was confirmed before it."""
     if _can_cancel(deploy, seen):
@@ -62,7 +83,7 @@ def _back_out(asked: Asked, deploy: Deploy, by: str, seen: Observed) -> Actions:
 def notice_branch(seen: Observed, now: Now) -> Actions:
     """Queue the branch's newest commit, once for every time that it becomes the newest."""
     sha, deploy = seen.target, seen.history.open
-    if sha is None or sha == seen.history.last_tip:
+    if sha is None or sha == seen.history.last_tip or seen.history.paused is not None:
         return ()
     if deploy is not None:
         if deploy.sha == sha or not _can_cancel(deploy, seen):
@@ -71,7 +92,11 @@ def notice_branch(seen: Observed, now: Now) -> Actions:
     if sha == seen.confirmed_sha:
         return ()
     data = {"cause": "branch", "ref": seen.branch, "subject": seen.subject}
-    return (_queue(sha, now, by=f"branch {seen.branch}", text=seen.subject or "a new commit", data=data),)
+    text = seen.subject or "a new commit"
+    if seen.left:
+        data["left"] = seen.left
+        text += f" (not a fast-forward: {seen.left[:7]} is left behind)"
+    return (_queue(sha, now, by=f"branch {seen.branch}", text=text, data=data),)
 
 
 def _can_cancel(deploy: Deploy, seen: Observed) -> bool:

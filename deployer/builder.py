@@ -22,7 +22,11 @@ from deployer.repository import Repository
 CHECK_LIMIT_S = 60.0
 OUTPUT_LINES = 20
 LOCK_FILE = "requirements.lock"
+# A repository of one's own (`deployer new`) has no bot in it: it is run on this release's bot, with its environment.
+OWN = "run.py"
+HOME = Path(__file__).absolute().parents[1]
 _READY = ".ready"
+_NO_ENV = "own"
 
 
 class Builder:
@@ -49,6 +53,8 @@ class Builder:
 
     def command(self, sha: str) -> list[str]:
         """What runs a bot of a built commit."""
+        if self._is_own(sha):
+            return _own(str(self._interpreter(sha)), OWN)
         return [str(self._interpreter(sha)), *self._command]
 
     def built(self) -> frozenset[str]:
@@ -64,7 +70,7 @@ class Builder:
         try:
             async with asyncio.timeout(self._limit_s):
                 await self._extract(sha)
-                if self._python is None:
+                if self._python is None and not self._is_own(sha):
                     await self._make_environment(self.tree(sha))
                 await self._try(sha)
         except TimeoutError as error:
@@ -72,7 +78,9 @@ class Builder:
         except OSError as error:
             raise BuildError(f"the build could not write or run something: {error}") from error
         # The mark names the environment, so that looking for what is built reads no lock file.
-        (self.tree(sha) / _READY).write_text(self._env(self.tree(sha)).name if self._python is None else "")
+        (self.tree(sha) / _READY).write_text(
+            _NO_ENV if self._is_own(sha) else self._env(self.tree(sha)).name if self._python is None else ""
+        )
 
     def prune(self, keep: frozenset[str], newest: int) -> None:
         """Remove all trees but `keep` and the newest few, and the environments that no tree uses any more."""
@@ -134,6 +142,9 @@ class Builder:
     async def _try(self, sha: str) -> None:
         """Compile what runs, so that a syntax error anywhere in it fails here, then import it."""
         tree, python = self.tree(sha), str(self._interpreter(sha))
+        if self._is_own(sha):
+            await self._run(_own(python, OWN, "--version"), tree, "the strategy cannot be loaded", CHECK_LIMIT_S)
+            return
         packages = [name for name in (_module(self._command), "bus") if name and (tree / name).is_dir()]
         if packages:
             await self._run([python, "-m", "compileall", "-q", *packages], tree, "the code does not compile")
@@ -168,11 +179,17 @@ class Builder:
             env = (tree / _READY).read_text()
         except OSError:
             return False
-        return self._python is not None or bool(env and (self._envs / env / _READY).exists())
+        return self._python is not None or env == _NO_ENV or bool(env and (self._envs / env / _READY).exists())
 
     def _interpreter(self, sha: str) -> Path:
+        if self._python is None and self._is_own(sha):
+            return Path(sys.executable)
         # Not resolved: an environment's python is a link, and what it links to knows nothing of the environment.
         return self._python.absolute() if self._python is not None else Path(_python_of(self._env(self.tree(sha))))
+
+    def _is_own(self, sha: str) -> bool:
+        tree = self.tree(sha)
+        return (tree / OWN).is_file() and not (tree / LOCK_FILE).exists()
 
     def _env(self, tree: Path) -> Path:
         try:
@@ -184,6 +201,10 @@ class Builder:
 
 def _python_of(env: Path) -> str:
     return str(env / "bin" / "python")
+
+
+def _own(python: str, *arguments: str) -> list[str]:
+    return ["/usr/bin/env", f"PYTHONPATH={HOME}", python, *arguments]
 
 
 def _module(command: Sequence[str]) -> str:

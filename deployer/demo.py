@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -31,15 +31,6 @@ LOOK_EVERY_S = 0.1
 POLLS_AT_THE_END = 5
 END_LIMIT_S = 30.0
 STRATEGY = Path("bot/strategy.py")
-STEPS = (
-    "trade",
-    "deploy a change",
-    "deploy another",
-    "deploy a broken one",
-    "roll back",
-    "kill -9 the active bot",
-    "audit",
-)
 
 
 def demo(repository: Path, console: Console) -> int:
@@ -78,12 +69,17 @@ class Demo:
             "BOT_TIMEFRAMES": "10s,30s",
             "PAPER_TIMEFRAMES": "10s,30s",
         }
-        self._lines = [Line(name) for name in STEPS]
+        self._audit = ""
 
-    def run(self) -> int:
-        """All steps; 0 only when every one ended as it should."""
-        steps = (self._trade, self._deploy, self._deploy, self._deploy_broken, self._roll_back, self._kill)
-        audit = ""
+    @property
+    def bus(self) -> Bus:
+        """Where its bots trade."""
+        return self._bus
+
+    def run(self, steps: Sequence[tuple[str, Step]] | None = None) -> int:
+        """All steps, or these; 0 only when every one ended as it should."""
+        steps = STEPS if steps is None else steps
+        lines = [Line(name) for name, _ in steps]
         with self._log.open("wb") as log:
             up = subprocess.Popen(
                 [sys.executable, "-m", "deployer", "up"],
@@ -95,31 +91,31 @@ class Demo:
                 start_new_session=True,
             )
         try:
-            with Board(self._console, self._lines, time.monotonic) as board:
+            with Board(self._console, lines, time.monotonic) as board:
                 try:
-                    for line, step in zip(self._lines, steps, strict=False):
+                    for line, (_, step) in zip(lines, steps, strict=True):
                         with board.step(line):
-                            line.result = step(board, up)
-                    with board.step(self._lines[-1]):
-                        self._lines[-1].result, audit = self._audit(up)
+                            line.result = step(self, board, up)
                 except StepFailedError as error:
-                    audit = f"{error}\n{_tail(self._log)}"
+                    self._audit = f"{error}\n{_tail(self._log)}"
         finally:
             _end(up)
-        self._console.print(audit, highlight=False)
-        failed = any(line.failed or line.took_s is None for line in self._lines)
+        self._console.print(self._audit, highlight=False)
+        failed = any(line.failed or line.took_s is None for line in lines)
         self._console.print("demo: FAILED" if failed else "demo: everything held")
         return 1 if failed else 0
 
     # --- steps: each returns what is to be said of it
 
-    def _trade(self, board: Board, up: subprocess.Popen[bytes]) -> str:
+    def trade(self, board: Board, up: subprocess.Popen[bytes]) -> str:
+        """The main job, until it trades and has a spare."""
         self._until(board, up, "the first deploy to be confirmed", lambda: self._ended(1))
         status = self._until(board, up, "a fill", self._traded)
         self._until(board, up, "a spare", self._spare)
         return f"{len(status.slots)} slots, {status.totals.fills} fills, {len(status.positions)} positions open"
 
-    def _deploy(self, board: Board, up: subprocess.Popen[bytes]) -> str:
+    def deploy(self, board: Board, up: subprocess.Popen[bytes]) -> str:
+        """A commit becomes the trader."""
         before = len(self._history().deploys)
         sha = self._commit(f"# demo {before}\n")
         done = self._until(board, up, f"{sha[:7]} to be confirmed", lambda: self._ended(before + 1))
@@ -127,7 +123,8 @@ class Demo:
             raise StepFailedError(f"expected {sha[:7]} to be confirmed, it {done.verdict}: {done.why}")
         return f"{sha[:7]} trades; {done.why}"
 
-    def _deploy_broken(self, board: Board, up: subprocess.Popen[bytes]) -> str:
+    def deploy_broken(self, board: Board, up: subprocess.Popen[bytes]) -> str:
+        """A commit that cannot run is refused, and the trader is left alone."""
         before, trading = len(self._history().deploys), self._status()
         sha = self._commit("raise RuntimeError('a broken version')\n")
         done = self._until(board, up, f"{sha[:7]} to fail", lambda: self._ended(before + 1))
@@ -137,7 +134,8 @@ class Demo:
             raise StepFailedError(f"expected {sha[:7]} to fail and the trader to be left alone, it was {done.verdict}")
         return f"refused, the trader was left alone: {told[:80]}"
 
-    def _roll_back(self, board: Board, up: subprocess.Popen[bytes]) -> str:
+    def roll_back(self, board: Board, up: subprocess.Popen[bytes]) -> str:
+        """The commit before trades again."""
         before = len(self._history().deploys)
         asked = subprocess.run(
             [sys.executable, "-m", "deployer", "rollback", "--no-wait"],
@@ -155,7 +153,8 @@ class Demo:
             raise StepFailedError(f"expected the rollback to be confirmed, it {done.verdict}: {done.why}")
         return f"{done.sha[:7]} trades again; {done.why}"
 
-    def _kill(self, board: Board, up: subprocess.Popen[bytes]) -> str:
+    def kill(self, board: Board, up: subprocess.Popen[bytes]) -> str:
+        """SIGKILL of the active bot: its spare trades on."""
         self._until(board, up, "a spare", self._spare)
         active = self._until(board, up, "an active bot", self._active)
         assert active.document is not None, "an active instance has a document"
@@ -166,7 +165,8 @@ class Demo:
         self._until(board, up, "some polls more", lambda: self._polled(after, POLLS_AT_THE_END))
         return f"{after.id.rsplit('-', 1)[-1]} took the lease {took * 1000:.0f} ms later"
 
-    def _audit(self, up: subprocess.Popen[bytes]) -> tuple[str, str]:
+    def audit(self, _: Board, up: subprocess.Popen[bytes]) -> str:
+        """End everything, then hold the ledger against the exchange's own record."""
         record = self._log.with_name("record.jsonl")
         _end(up)  # asks the bots first: nothing is in flight any more
         with record.open("wb") as out:
@@ -189,7 +189,8 @@ class Demo:
         )
         if done.returncode != 0:
             raise StepFailedError(f"an invariant was broken:\n{done.stdout}{done.stderr}")
-        return "every invariant held, no tick missed", done.stdout
+        self._audit = done.stdout
+        return "every invariant held, no tick missed"
 
     # --- looking
 
@@ -255,6 +256,18 @@ class Demo:
             file.write(line)
         _git(self._copy, "commit", "--quiet", "--all", "--message", "demo")
         return _git(self._copy, "rev-parse", "HEAD")
+
+
+Step = Callable[[Demo, Board, subprocess.Popen[bytes]], str]
+STEPS: tuple[tuple[str, Step], ...] = (
+    ("trade", Demo.trade),
+    ("deploy a change", Demo.deploy),
+    ("deploy another", Demo.deploy),
+    ("deploy a broken one", Demo.deploy_broken),
+    ("roll back", Demo.roll_back),
+    ("kill -9 the active bot", Demo.kill),
+    ("audit", Demo.audit),
+)
 
 
 def _git(folder: Path, *arguments: str) -> str:

@@ -35,6 +35,18 @@ class Deploy:
         return str(self.steps[0].data.get("cause", "branch"))
 
     @property
+    def by(self) -> str:
+        """Who: the pusher when a push brought it, else whom its first step names."""
+        pushed = [step.by for step in self.steps if step.step == "answered" and step.data.get("push")]
+        return pushed[0] if pushed else self.steps[0].by
+
+    @property
+    def what(self) -> str:
+        """The commit's subject where the branch brought it, else what was asked for."""
+        data = self.steps[0].data
+        return str(data.get("subject") or data.get("ref") or self.cause)
+
+    @property
     def began_ms(self) -> int:
         """UTC ms."""
         return self.steps[0].time_ms
@@ -75,10 +87,14 @@ class Deploy:
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """The newest deploys, oldest first, and the ids of the requests that were answered."""
+    """The newest deploys, oldest first, and the ids of the requests and pushes that were answered.
+
+    paused: "paused by SOMEBODY" while the branch's commits are not deployed by themselves, else None.
+    """
 
     deploys: tuple[Deploy, ...] = ()
     answered: frozenset[str] = frozenset()
+    paused: str | None = None
 
     @property
     def open(self) -> Deploy | None:
@@ -128,7 +144,8 @@ class History:
         else:
             if step.step == "queued":
                 deploys = _bounded((*deploys, Deploy(step.deploy, (step,))))
-        return History(deploys, answered)
+        paused = {"paused": f"paused by {step.by}", "resumed": None}.get(step.step, self.paused)
+        return History(deploys, answered, paused)
 
 
 def fold(steps: Iterable[Step]) -> History:

@@ -71,6 +71,7 @@ class DockerRuntime:
         self._listed_ms: int | None = None  # None: something changed since
         self._starting: set[str] = set()
         self._looked_at: set[str] = set()
+        self._endings: dict[str, str] = {}
 
     async def watch(self, changed: Callable[[], None]) -> None:
         """Follow the Engine's events, through its restarts."""
@@ -164,7 +165,10 @@ class DockerRuntime:
                     await self._remove(name)  # a deployer died before it could start this one
             else:
                 await self._look_once(row["Id"], name)
-                units.append(self._unit(name, labels, row["State"]))
+                ended = "" if row["State"] in _RUNS else await self._ending(row["Id"])
+                units.append(self._unit(name, labels, row["State"], ended))
+        here = {row["Id"] for row in self._rows}
+        self._endings = {container: how for container, how in self._endings.items() if container in here}
         return tuple(sorted(units, key=lambda unit: (unit.started_ms, unit.name)))
 
     async def _list(self) -> list[dict[str, Any]]:
@@ -202,7 +206,23 @@ class DockerRuntime:
 
     # --- parts
 
-    def _unit(self, name: str, labels: Mapping[str, str], state: str) -> Unit:
+    async def _ending(self, container: str) -> str:
+        """How a container ended; asked once, as that does not change."""
+        if container not in self._endings:
+            try:
+                inspected = await self._engine.call(
+                    "a container could not be looked at", lambda client: client.inspect_container(container)
+                )
+            except EngineRefusedError as error:
+                if _is_harmless(error):
+                    return ""
+                raise
+            state = inspected["State"]
+            code = f"exit code {state.get('ExitCode')}"
+            self._endings[container] = f"out of memory, {code}" if state.get("OOMKilled") else code
+        return self._endings[container]
+
+    def _unit(self, name: str, labels: Mapping[str, str], state: str, ended: str) -> Unit:
         # Boot times of an earlier run of the kernel do not compare: such a unit counts as old.
         started = labels[STARTED_MS] if labels[BOOT_ID] == self._clock.boot_id else "0"
         return Unit(
@@ -213,6 +233,7 @@ class DockerRuntime:
             started_ms=int(started) if started.isdigit() else 0,
             running=state in _RUNS,
             stopping=(self._stopping / name).exists(),
+            ended=ended,
         )
 
     async def _look_once(self, container: str, name: str) -> None:

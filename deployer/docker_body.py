@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from deployer.runtime import Start
+from deployer.runtime import MEMORY_BYTES, Start
 
 BUS_TARGET = "/bus"
 KEYS_TARGET = "/keys"
@@ -27,7 +27,6 @@ STARTED_MS = "never-sleeps.started-ms"
 CONFIG = "never-sleeps.config"
 LABELS = frozenset({BUS, SHA, COLOR, DEPLOY, IMAGE, BOOT_ID, STARTED_MS, CONFIG})
 
-MEMORY_BYTES = 1 << 30
 PIDS = 256
 # Four times the weight of everything else: builds run in groups of their own with the default of 1024.
 CPU_SHARES = 4096

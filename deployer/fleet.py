@@ -30,7 +30,7 @@ RECENT_MS = 300_000
 RETIRE_LIMIT_MS = 10_000
 STOP_LIMIT_MS = 15_000
 REQUEST_LIFE_MS = 30_000
-KEEP_DEAD = 10
+KEEP_DEAD = 10  # instances; more than the deaths that a back-off looks at
 
 
 def fleet(seen: Observed, now: Now, policy: Policy) -> Actions:
@@ -213,7 +213,8 @@ def _sha(seen: Seen) -> str:
 def _replace(seen: Observed, now: Now, policy: Policy) -> Actions:
     """Start what is missing of the confirmed commit, later and later when it keeps dying."""
     sha = seen.confirmed_sha
-    if sha is None or "start" in seen.busy or len(_kept(seen, policy)) >= 1 + policy.spares:
+    enough = len(_kept(seen, policy)) >= 1 + policy.spares and _shows_life(seen, policy)
+    if sha is None or "start" in seen.busy or enough:
         return ()
     if sha not in seen.built:
         if sha in seen.failures or any(key.startswith("build:") for key in seen.busy):
@@ -229,11 +230,33 @@ def _replace(seen: Observed, now: Now, policy: Policy) -> Actions:
     return (StartUnit(Start(sha, color, deploy.id if deploy is not None else "")),)
 
 
+def _shows_life(seen: Observed, policy: Policy) -> bool:
+    """Whether anything of the confirmed commit does. When all stand still, one more is started before they are killed.
+
+    What is not born yet or warms up counts as alive, however still it is: so it is one more and not many.
+    """
+    limit_ms = policy.stuck_after_ms // 2
+
+    def is_alive(unit: Unit) -> bool:
+        instance = seen.instance_of(unit)
+        if instance is None or instance.document is None or instance.document.role is Role.WARMING:
+            return True
+        return seen.still_ms.get(instance.id, 0) < limit_ms
+
+    return any(
+        unit.running and not unit.stopping and unit.sha == seen.confirmed_sha and is_alive(unit) for unit in seen.units
+    )
+
+
 def _back_off_ms(dead: list[Unit], seen: Observed) -> int:
-    """How long after the newest start to start another one. What had been healthy when it died comes back soon."""
+    """How long after the newest start to start another one. What had been healthy when it died comes back soon.
+
+    The newest few tell: of an older one no instance document is left that says whether it had been healthy.
+    """
+    newest = sorted(dead, key=lambda unit: unit.started_ms)[-(len(BACKOFF_MS) - 1) :]
     healthy = {s.document.unit for s in seen.instances if s.document is not None and s.document.healthy}
-    hopeless = sum(unit.name not in healthy for unit in dead)
-    return BACKOFF_MS[min(hopeless, len(BACKOFF_MS) - 1)] if hopeless else BACKOFF_MS[min(len(dead), 1)]
+    hopeless = sum(unit.name not in healthy for unit in newest)
+    return BACKOFF_MS[hopeless] if hopeless else BACKOFF_MS[min(len(dead), 1)]
 
 
 def _tidy(seen: Observed, now: Now) -> Actions:

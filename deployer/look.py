@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -21,12 +22,14 @@ from bus import (
 from deployer.deploys import History
 from deployer.errors import RepositoryError
 from deployer.observed import Asked, Now, Observed, timers
+from deployer.push_log import PushLog
 from deployer.repository import Repository
 from deployer.runtime import Runtime
 from deployer.signs import Probe, Since, Stillness
 from deployer.watch import BranchWatch
 
 SPENT_READ = 50
+READ_LIMIT_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,27 +46,39 @@ class Look:
     """Reads bus, ledger and runtime. It remembers only how long things have been as they are."""
 
     def __init__(
-        self, bus: Bus, clock: Clock, repository: Repository, runtime: Runtime, probe: Probe, log: Log
+        self,
+        bus: Bus,
+        clock: Clock,
+        repository: Repository,
+        runtime: Runtime,
+        probe: Probe,
+        push_log: PushLog,
+        log: Log,
     ) -> None:
         self._bus, self._clock, self._repository, self._runtime = bus, clock, repository, runtime
-        self._probe, self._log = probe, log
+        self._probe, self._push_log, self._log = probe, push_log, log
         self._still, self._since = Stillness(), Since()
         self._ledger_problem = ""
+        self._reading: asyncio.Task[Trading] | None = None
 
     async def observe(
         self, history: History, branch: BranchWatch, failures: Mapping[str, str], busy: frozenset[str], now: Now
     ) -> Observed:
         """Everything as it is now. Raises OSError, BusError (the bus cannot be read), RuntimeFailedError."""
+        # Pushes before the branch: what is newest is not older than what is known of them.
+        pushes = self._push_log.read(branch.reads)
         # Units before instances: a unit that is seen as ended left its instance's lock before.
         units, built = await self._runtime.units(), await self._runtime.built()
         instances = tuple(read_instances(self._bus))
-        trading = self._read_ledger(_began_ms(history))
+        trading = await self._trading(_began_ms(history))
         seen = Observed(
             history=history,
             target=branch.tip,
             subject=branch.subject,
+            left=branch.left,
             branch=branch.branch,
             requests=await self._requests(),
+            pushes=pushes,
             built=built,
             failures=failures,
             busy=busy,
@@ -79,25 +94,44 @@ class Look:
         )
         return replace(seen, since_ms=self._since.note(timers(seen), now.boot_ms))
 
-    def _read_ledger(self, began_ms: int) -> Trading | None:
-        """Who traded when, and the ticks missed since `began_ms`; None when the ledger cannot be read now."""
+    async def _trading(self, began_ms: int) -> Trading | None:
+        """What the ledger tells; None when it cannot be read now.
+
+        In a thread: a holder that was stopped in the middle of a commit keeps a reader waiting for seconds, and it is this loop
+        that must see it stand still and kill it.
+        """
+        if self._reading is None:
+            self._reading = asyncio.create_task(asyncio.to_thread(self._read_ledger, began_ms))
+        done, _ = await asyncio.wait([self._reading], timeout=READ_LIMIT_S)
+        if not done:
+            self._note_ledger(f"it gave no answer within {READ_LIMIT_S:g} s")
+            return None
+        reading, self._reading = self._reading, None
         try:
-            ledger = Ledger.reader(self._bus.ledger)
-            if ledger is None:
-                return Trading(None, frozenset(), 5_000, 0)
-            with ledger:
-                rows = ledger.execute("SELECT request FROM releases ORDER BY epoch DESC LIMIT ?", (SPENT_READ,))
-                anchor = ledger.anchor()
-                missed = ledger.integer(
-                    "SELECT coalesce(sum(ticks), 0) FROM polls_missed WHERE first_tick >= ?", (began_ms,)
-                )
-                newest = ledger.newest_epoch()
+            trading = reading.result()
         except LedgerError as error:
-            if self._ledger_problem != str(error):
-                self._log.error("ledger_not_readable", reason=str(error), rollout="waits", supervision="goes on")
-            self._ledger_problem = str(error)
+            self._note_ledger(str(error))
             return None
         self._ledger_problem = ""
+        return trading
+
+    def _note_ledger(self, problem: str) -> None:
+        if self._ledger_problem != problem:
+            self._log.error("ledger_not_readable", reason=problem, rollout="waits", supervision="goes on")
+        self._ledger_problem = problem
+
+    def _read_ledger(self, began_ms: int) -> Trading:
+        """Who traded when, and the ticks missed since `began_ms`. Raises LedgerError."""
+        ledger = Ledger.reader(self._bus.ledger)
+        if ledger is None:
+            return Trading(None, frozenset(), 5_000, 0)
+        with ledger:
+            rows = ledger.execute("SELECT request FROM releases ORDER BY epoch DESC LIMIT ?", (SPENT_READ,))
+            anchor = ledger.anchor()
+            missed = ledger.integer(
+                "SELECT coalesce(sum(ticks), 0) FROM polls_missed WHERE first_tick >= ?", (began_ms,)
+            )
+            newest = ledger.newest_epoch()
         spent = frozenset(str(row[0]) for row in rows if row[0])
         return Trading(newest, spent, anchor.interval_ms if anchor else 5_000, missed)
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from bus import Epoch, Handover, Request, Role, Seen
 from deployer.deploys import Deploy, History
+from deployer.push import Push
 from deployer.runtime import Start, Unit
 
 
@@ -45,7 +46,8 @@ class Observed:
     """Everything that was seen in one look.
 
     target: the branch's newest commit; None when git cannot tell. subject: its message's first line.
-    requests: oldest first. built: commits that can be started. failures: by commit, why it could not be built or started.
+    left: the commit that was the newest before and is not in the branch any more; empty after a fast-forward.
+    requests, pushes: oldest first. built: commits that can be started. failures: by commit, why it could not be built or started.
     busy: what is being done right now: `build:SHA`, `start`. blind: the ledger could not be read, so who trades is unknown.
     still_ms: by instance id, how long its sequence stood still by the deployer's own samples (0 while its probe failed).
     since_ms: by the keys of `timers`, boot time in ms at which this deployer saw it first.
@@ -56,8 +58,10 @@ class Observed:
     history: History
     target: str | None = None
     subject: str = ""
+    left: str = ""
     branch: str = ""
     requests: tuple[Asked, ...] = ()
+    pushes: tuple[Push, ...] = ()
     built: frozenset[str] = frozenset()
     failures: Mapping[str, str] = field(default_factory=dict)
     busy: frozenset[str] = frozenset()

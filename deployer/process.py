@@ -14,10 +14,12 @@ from pathlib import Path
 from bus import Bus, Clock
 from deployer.builder import Builder
 from deployer.errors import RuntimeFailedError
-from deployer.runtime import Start, Unit
+from deployer.runtime import MEMORY_BYTES, Start, Unit
 from deployer.spawn import Children, Entry, last_lines
 
 KEEP_LOGS = 50
+# The kernel refuses what goes beyond (RLIMIT_DATA, in KB), where it knows such a limit; the shell becomes the bot.
+_LIMITED = ("/bin/sh", "-c", 'ulimit -d "$0" 2>/dev/null; exec "$@"', str(MEMORY_BYTES >> 10))
 _PASSED_ON = ("BOT_", "BUS_")
 _NEEDED = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "SSL_CERT_FILE", "SSL_CERT_DIR")
 
@@ -63,7 +65,7 @@ class ProcessRuntime:
         try:
             self._children.start(
                 name,
-                self._builder.command(what.sha),
+                [*_LIMITED, *self._builder.command(what.sha)],
                 environment=self._bot_environment(what, name),
                 directory=self._builder.tree(what.sha),
                 log=self._logs / f"{name}.log",
@@ -132,6 +134,7 @@ class ProcessRuntime:
             started_ms=int(started),
             running=entry.running,
             stopping=bool(facts.get("stopping")),
+            ended="" if entry.running else _ending(self._children.exit_code(entry.name)),
         )
 
     def _bot_environment(self, what: Start, name: str) -> dict[str, str]:
@@ -151,3 +154,10 @@ class ProcessRuntime:
             "BOT_DEPLOY_ID": what.deploy_id,
             "PYTHONUNBUFFERED": "1",
         }
+
+
+def _ending(code: int | None) -> str:
+    """How a process ended; empty when another deployer had started it."""
+    if code is None:
+        return ""
+    return f"exit code {code}" if code >= 0 else f"killed by {signal.Signals(-code).name}"

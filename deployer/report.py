@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from bus import Bus, Ledger, LedgerError, Seen, Step, is_locked, read_handover, read_instances, read_steps
 from deployer.deploys import Deploy, History, fold
+from deployer.push import step_line
 from deployer.state import read_state
 
 MAX_HISTORY = 20
@@ -31,7 +33,9 @@ def status(bus: Bus, folder: Path) -> dict[str, Any]:
         "runtime": bus.runtime.read_text().strip() if bus.runtime.exists() else None,
         "confirmed": confirmed.sha if confirmed is not None else read_handover(bus).confirmed_sha or None,
         "previous": history.previous_sha,
-        "open": _deploy(deploy) if deploy is not None else None,
+        "paused": history.paused,
+        "open": deploy_json(deploy) if deploy is not None else None,
+        "newest": deploy_json(history.deploys[-1]) if history.deploys else None,
         "trading": _trading(bus, living),
         "instances": [_instance(seen) for seen in living],
     }
@@ -43,13 +47,15 @@ def status_text(found: dict[str, Any]) -> str:
     if found["repository"]:
         lines.append(f"watches   {found['branch']} of {found['repository']}, newest {_short(found['tip'])}")
     lines.append(f"confirmed {_short(found['confirmed'])}, before it {_short(found['previous'])}")
+    if found["paused"]:
+        lines.append(f"automatic deploys are {found['paused']}: `deployer resume`")
     trading = found["trading"]
     if trading is None:
         lines.append("trades    nobody")
     else:
         lines.append(f"trades    {trading['color']} {_short(trading['sha'])} in epoch {trading['epoch']}")
     if found["open"]:
-        lines.append(f"deploys   {_short(found['open']['sha'])}: {found['open']['phase']}")
+        lines.append(f"deploys   {_short(found['open']['sha'])}: {found['open']['phase']}, for {found['open']['by']}")
     for instance in found["instances"]:
         health = "healthy" if instance["healthy"] else f"not healthy: {instance['why_not']}"
         lines.append(
@@ -60,7 +66,7 @@ def status_text(found: dict[str, Any]) -> str:
 
 def history(bus: Bus) -> list[dict[str, Any]]:
     """The newest deploys, newest first. Raises BusError."""
-    return [_deploy(deploy) for deploy in reversed(fold(read_steps(bus)).deploys[-MAX_HISTORY:])]
+    return [deploy_json(deploy) for deploy in reversed(fold(read_steps(bus)).deploys[-MAX_HISTORY:])]
 
 
 def history_text(found: Iterable[dict[str, Any]]) -> str:
@@ -68,15 +74,31 @@ def history_text(found: Iterable[dict[str, Any]]) -> str:
     lines = []
     for deploy in found:
         at = datetime.fromtimestamp(deploy["began_ms"] / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
-        lines.append(f"{at}  {_short(deploy['sha'])}  {deploy['verdict'] or 'open':<9}  by {deploy['by']}")
-        lines += [f"    {_step_text(step)}" for step in deploy["steps"]]
+        verdict = deploy["verdict"] or "open"
+        lines.append(
+            f"{at}  {_short(deploy['sha'])}  {verdict:<9}  {deploy['what']}  by {deploy['by']}  {deploy['id']}"
+        )
+        lines += [f"    {step['line']}" for step in deploy["steps"]]
     return "\n".join(lines) or "no deploys yet"
 
 
-def follow(bus: Bus, request: str, say: Callable[[str], None], every_s: float = 0.1) -> bool:
-    """Print what becomes of a request until there is a verdict; whether it is a good one.
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a request. good: it was done. deploy: the one that it was about, if any."""
 
-    Ends, too, with False, when the deployer is gone.
+    good: bool
+    text: str
+    deploy: Deploy | None = None
+
+    def json(self) -> dict[str, Any]:
+        """As `--json` prints it."""
+        return {"good": self.good, "answer": self.text, "deploy": deploy_json(self.deploy) if self.deploy else None}
+
+
+def follow(bus: Bus, request: str, say: Callable[[str], None], every_s: float = 0.1) -> Outcome:
+    """Print what becomes of a request until there is a verdict.
+
+    Ends, too, with good=False, when the deployer is gone.
     """
     printed = 0
     while True:
@@ -85,16 +107,17 @@ def follow(bus: Bus, request: str, say: Callable[[str], None], every_s: float = 
         answer = next((step for step in steps if step.request == request and step.step != "queued"), None)
         deploy = _asked_for(fold(steps), request, answer)
         for step in deploy.steps[printed:] if deploy is not None else ():
-            say(_step_text(_step(step)))
+            say(step_line(step))
             printed += 1
         if deploy is not None and deploy.verdict is not None:
-            return deploy.verdict == "confirmed"
+            return Outcome(deploy.verdict == "confirmed", deploy.why, deploy)
         if deploy is None and answer is not None:
             say(answer.text)
-            return not answer.text.startswith("refused")
+            return Outcome(not answer.text.startswith("refused"), answer.text)
         if not running:
-            say("the deployer does not run any more; it carries on when it is started again")
-            return False
+            text = "the deployer does not run any more; it carries on when it is started again"
+            say(text)
+            return Outcome(False, text, deploy)
         time.sleep(every_s)
 
 
@@ -133,11 +156,13 @@ def _instance(seen: Seen) -> dict[str, Any]:
     }
 
 
-def _deploy(deploy: Deploy) -> dict[str, Any]:
+def deploy_json(deploy: Deploy) -> dict[str, Any]:
+    """One deploy as `--json` prints it: who, when, what, its steps with times, its result."""
     return {
         "id": deploy.id,
         "sha": deploy.sha,
-        "by": deploy.steps[0].by,
+        "by": deploy.by,
+        "what": deploy.what,
         "cause": deploy.cause,
         "began_ms": deploy.began_ms,
         "phase": deploy.phase,
@@ -148,12 +173,15 @@ def _deploy(deploy: Deploy) -> dict[str, Any]:
 
 
 def _step(step: Step) -> dict[str, Any]:
-    return {"step": step.step, "ms": step.ms, "text": step.text, "time_ms": step.time_ms, "data": step.data}
-
-
-def _step_text(step: dict[str, Any]) -> str:
-    seconds = f"{step['ms'] / 1000:7.2f} s" if step["ms"] is not None else " " * 9
-    return f"{seconds}  {step['step']:<11} {step['text']}".rstrip()
+    return {
+        "step": step.step,
+        "ms": step.ms,
+        "text": step.text,
+        "by": step.by,
+        "time_ms": step.time_ms,
+        "data": step.data,
+        "line": step_line(step),
+    }
 
 
 def _short(sha: str | None) -> str:

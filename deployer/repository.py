@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 from deployer.errors import RepositoryError
 
 LIMIT_S = 20.0
 ARCHIVE_LIMIT_S = 120.0
+_SOMEBODY = {"NAME": "work tree", "EMAIL": "worktree@localhost", "DATE": "2000-01-01T00:00:00Z"}
 _SHA = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
 
 
@@ -64,6 +66,42 @@ class Repository:
         except RepositoryError:
             return ""
 
+    async def subjects(self, earlier: str, sha: str, most: int) -> list[str]:
+        """Short sha and first line of the commits that `sha` has beyond an earlier one, newest first. Raises RepositoryError."""
+        found = await self._git("log", f"-{most}", "--format=%h %s", f"{earlier}..{sha}")
+        return found.splitlines()
+
+    async def changed_files(self, earlier: str, sha: str) -> list[str]:
+        """The paths of the files that differ between two commits. Raises RepositoryError."""
+        return (await self._git("diff", "--name-only", earlier, sha)).splitlines()
+
+    async def contains(self, sha: str, earlier: str) -> bool:
+        """Whether a commit has an earlier one among its ancestors; False when git cannot tell."""
+        try:
+            await self._git("merge-base", "--is-ancestor", earlier, sha)
+        except RepositoryError:
+            return False
+        return True
+
+    async def verify_signature(self, sha: str) -> None:
+        """Raises RepositoryError when git does not trust a commit's signature, or when it has none."""
+        await self._git("verify-commit", sha)
+
+    async def worktree_commit(self, index: Path) -> str:
+        """A commit of the work tree as it is, ignored files left out; the newest commit where it equals that one.
+
+        No branch names it and the checkout's own index is not touched. The same files on the same commit give the same sha.
+        index: a file for git's list of what it looked at, kept between two calls. Raises RepositoryError.
+        """
+        more = {"GIT_INDEX_FILE": str(index)}
+        await self._git("add", "--all", ":/", more=more)
+        tree = await self._git("write-tree", more=more)
+        head = await self._git("rev-parse", "--verify", "HEAD^{commit}")
+        if tree == await self._git("rev-parse", f"{head}^{{tree}}"):
+            return head
+        who = {f"GIT_{role}_{what}": text for role in ("AUTHOR", "COMMITTER") for what, text in _SOMEBODY.items()}
+        return await self._git("commit-tree", tree, "-p", head, "-m", "the work tree", more=who)
+
     async def differs(self) -> bool:
         """Whether tracked files of the work tree differ from the newest commit; a bare repository never does."""
         try:
@@ -89,14 +127,17 @@ class Repository:
             "-c", "tar.umask=0022", "archive", "--format=tar", f"--output={to}", sha, limit_s=ARCHIVE_LIMIT_S
         )
 
-    async def _git(self, *arguments: str, limit_s: float = LIMIT_S) -> str:
-        return await run("git", "-C", str(self.path), *arguments, limit_s=limit_s, environment=self._environment())
+    async def _git(self, *arguments: str, limit_s: float = LIMIT_S, more: Mapping[str, str] | None = None) -> str:
+        environment = {**git_environment(), **(more or {})}
+        return await run("git", "-C", str(self.path), *arguments, limit_s=limit_s, environment=environment)
 
-    def _environment(self) -> dict[str, str]:
-        # The deployer may run as another user than the one who owns the repository.
-        trusted = {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": "safe.directory", "GIT_CONFIG_VALUE_0": "*"}
-        own = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
-        return {**own, **trusted, "GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
+
+def git_environment() -> dict[str, str]:
+    """Git's environment: it asks nobody, takes no lock of its own accord, and trusts a repository of another owner."""
+    # The deployer may run as another user than the one who owns the repository.
+    trusted = {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": "safe.directory", "GIT_CONFIG_VALUE_0": "*"}
+    own = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    return {**own, **trusted, "GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
 
 
 async def run(*command: str, limit_s: float, environment: dict[str, str] | None = None) -> str:

@@ -12,7 +12,7 @@ lease are in `fleet`.
 from __future__ import annotations
 
 from bus import Role, Seen
-from deployer.asking import answer, cancel, notice_branch
+from deployer.asking import answer, cancel, notice_branch, notice_pushes
 from deployer.deploys import Deploy
 from deployer.fleet import candidate_of, doomed, fleet, supervise, surplus
 from deployer.observed import (
@@ -43,7 +43,11 @@ def decide(seen: Observed, now: Now, policy: Policy) -> Actions:
     if seen.blind:
         return kills
     return kills + (
-        answer(seen, now) or notice_branch(seen, now) or _advance(seen, now, policy) or fleet(seen, now, policy)
+        answer(seen, now)
+        or notice_pushes(seen)
+        or notice_branch(seen, now)
+        or _advance(seen, now, policy)
+        or fleet(seen, now, policy)
     )
 
 
@@ -66,7 +70,11 @@ def _advance(seen: Observed, now: Now, policy: Policy) -> Actions:
         return _prepare(deploy, seen, policy)
     instance = seen.instance_of(unit)
     if not deploy.has("started"):
-        return (step_of(deploy, "started", f"{unit.color} runs as {unit.name}", data={"color": unit.color}),)
+        return (
+            step_of(
+                deploy, "started", f"{unit.color} runs as {unit.name}", data={"color": unit.color, "unit": unit.name}
+            ),
+        )
     if not unit.running:
         return _died(deploy, unit, seen)
     if deploy.has("taking-back"):
@@ -203,13 +211,13 @@ def _step_back(deploy: Deploy, reason: str, seen: Observed, unit: Unit | None = 
 
 
 def _died(deploy: Deploy, unit: Unit, seen: Observed) -> Actions:
-    reason = deploy.first("taking-back")
+    reason, how = deploy.first("taking-back"), f" ({unit.ended})" if unit.ended else ""
     if deploy.has("taken"):
-        return _step_back(deploy, reason.text if reason else f"{unit.color} died while it was active", seen, unit)
+        return _step_back(deploy, reason.text if reason else f"{unit.color} died while it was active{how}", seen, unit)
     when = "before its first healthy poll"
     if deploy.has("healthy"):
         when = "when it was to take the lease" if deploy.has("handover") else "before the handover"
-    return _fail(deploy, f"{unit.color} died {when}", seen, unit)
+    return _fail(deploy, f"{unit.color} died {when}{how}", seen, unit)
 
 
 # --- helpers

@@ -20,6 +20,9 @@ from typing import Protocol
 
 from deployer.errors import BuildError
 
+# What one bot may have of memory, whatever runs it: ten times of what it needs. One that eats more dies, and nobody beside it.
+MEMORY_BYTES = 1 << 30
+
 
 @dataclass(frozen=True, slots=True)
 class Start:
@@ -35,7 +38,7 @@ class Unit:
     """One unit as the runtime sees it.
 
     started_ms: CLOCK_BOOTTIME in ms. running: it has not ended. stopping: `stop` was asked for, by this deployer or an
-    earlier one; an ended unit with stopping=False died by itself or was killed.
+    earlier one; an ended unit with stopping=False died by itself or was killed. ended: how, as far as the runtime can tell.
     """
 
     name: str
@@ -45,6 +48,7 @@ class Unit:
     started_ms: int
     running: bool
     stopping: bool
+    ended: str = ""
 
 
 class Runtime(Protocol):
@@ -85,4 +89,4 @@ class Runtime(Protocol):
         """Remove old builds and logs: keep these commits, what runs, and the newest few."""
 
 
-__all__ = ["BuildError", "Runtime", "Start", "Unit"]
+__all__ = ["MEMORY_BYTES", "BuildError", "Runtime", "Start", "Unit"]

@@ -21,9 +21,11 @@ from bus import (
     remove_request,
     write_handover,
 )
-from deployer.deploys import History, fold
+from deployer.deploys import Deploy, History, fold
 from deployer.errors import BuildError, DeployerError, RuntimeFailedError
+from deployer.hooks import Hooks
 from deployer.look import Look
+from deployer.metrics import Metrics
 from deployer.observed import (
     Action,
     Build,
@@ -39,11 +41,15 @@ from deployer.observed import (
     StopUnit,
     WriteHandover,
 )
+from deployer.push import Situation, waits_for
+from deployer.push_log import PushLog
 from deployer.repository import Repository
 from deployer.rollout import decide
 from deployer.runtime import Runtime, Start
 from deployer.signs import Probe
 from deployer.state import State, write_state
+from deployer.targets import TargetsFile
+from deployer.verify import Verify
 from deployer.watch import BranchWatch
 
 LOOK_EVERY_S = 0.15
@@ -58,6 +64,7 @@ class Deployer:
 
     Args:
         folder: where it writes its state for `deployer status`.
+        targets: where Prometheus reads which bots there are.
     """
 
     def __init__(
@@ -70,6 +77,11 @@ class Deployer:
         runtime: Runtime,
         policy: Policy,
         folder: Path,
+        metrics: Metrics,
+        targets: TargetsFile,
+        push_log: PushLog,
+        verify: Verify,
+        hooks: Hooks,
         log: Log,
     ) -> None:
         self._bus, self._clock, self._repository, self._branch = bus, clock, repository, branch
@@ -81,8 +93,11 @@ class Deployer:
         self._stopping = False
         self._state: State | None = None
         self._died: set[str] = set()
-        self._probe = Probe(bus, clock)
-        self._look = Look(bus, clock, repository, runtime, self._probe, log)
+        self._metrics, self._targets, self._targets_problem = metrics, targets, ""
+        metrics.begin(self._history)
+        self._probe = Probe(bus, clock, metrics.bus_write.observe)
+        self._push_log, self._verify, self._hooks = push_log, verify, hooks
+        self._look = Look(bus, clock, repository, runtime, self._probe, push_log, log)
 
     def stop(self) -> None:
         """End the loop; the bots are left alone."""
@@ -99,6 +114,7 @@ class Deployer:
             asyncio.create_task(self._probe.run(), name="probe"),
             asyncio.create_task(self._branch.run(), name="branch"),
             asyncio.create_task(self._runtime.watch(self.wake), name="units"),
+            asyncio.create_task(self._hooks.run(), name="hooks"),
         ]
         try:
             while not self._stopping:
@@ -112,18 +128,22 @@ class Deployer:
                             await self._hint.wait()
                 self._hint.clear()
         finally:
+            self._push_log.stop()
             for task in [*beside, *self._tasks.values()]:
                 task.cancel()
             await asyncio.gather(*beside, *self._tasks.values(), return_exceptions=True)
 
     async def _round(self) -> bool:
         """One look and what follows from it; whether something was done. What fails is tried again by the next one."""
+        self._push_log.beat()
         try:
             now = Now(self._clock.boot_ms(), self._clock.boot_id, self._clock.wall_ms())
             seen = await self._look.observe(self._history, self._branch, self._failed(now), self._busy(), now)
             self._cancel_builds(seen)
             self._note_deaths(seen)
             self._publish(seen, problem=None)
+            self._show(seen, now)
+            self._tell_pushers(seen)
             actions = decide(seen, now, self._policy)
             for action in actions:
                 async with asyncio.timeout(ACTION_LIMIT_S):
@@ -133,6 +153,7 @@ class Deployer:
             if self._state is None or self._state.problem != text:
                 self._log.error("round_failed", reason=text, bots="go on")
             self._publish(None, problem=text)
+            self._metrics.note_problem()
             return False
         return bool(actions)
 
@@ -161,6 +182,7 @@ class Deployer:
             case KillUnit(unit=unit, reason=reason):
                 self._log.error("unit_killed", unit=unit, reason=reason)
                 await self._runtime.kill(unit)
+                self._metrics.kills.inc()
             case RemoveUnit(unit=unit):
                 await self._runtime.remove(unit)
             case Forget(instance=instance):
@@ -187,7 +209,9 @@ class Deployer:
             data=data,
         )
         append_step(self._bus, step)
+        self._metrics.note_step(step, deploy)
         self._history = self._history.with_step(step)
+        self._hooks.after(step, self._history.find(step.deploy))
         write = self._log.error if step.step in ("failed", "taking-back") else self._log.info
         write("deploy_step", deploy=step.deploy, step=step.step, sha=step.sha[:12], text=step.text, ms=step.ms)
         if step.step == "queued":
@@ -197,6 +221,8 @@ class Deployer:
 
     async def _build(self, sha: str) -> None:
         try:
+            await self._hooks.before("building", self._deploy_of(sha))
+            await self._verify.check(sha)
             await self._runtime.build(sha)
         except BuildError as error:
             self._fail(sha, f"the build failed: {error}", error.output)
@@ -204,6 +230,7 @@ class Deployer:
             self._fail(sha, f"the build failed: {error}", "")
 
     async def _start(self, what: Start) -> None:
+        await self._hooks.before("started", self._deploy_of(what.sha))
         try:
             async with asyncio.timeout(START_LIMIT_S):
                 unit = await self._runtime.start(what)
@@ -223,6 +250,11 @@ class Deployer:
             await self._runtime.prune(frozenset(keep))
         except (OSError, DeployerError) as error:
             self._log.warning("not_pruned", reason=str(error))
+
+    def _deploy_of(self, sha: str) -> Deploy | None:
+        """The open deploy of a commit; None where a unit of the confirmed one is replaced."""
+        deploy = self._history.open
+        return deploy if deploy is not None and deploy.sha == sha else None
 
     def _fail(self, sha: str, reason: str, output: str) -> None:
         self._log.error("commit_failed", sha=sha[:12], reason=reason)
@@ -270,7 +302,35 @@ class Deployer:
         ended = {unit.name for unit in seen.units if not unit.running and not unit.stopping}
         for name in sorted(ended - self._died):
             self._log.error("unit_died", unit=name)
+            self._metrics.deaths.inc()
         self._died = ended
+
+    def _tell_pushers(self, seen: Observed) -> None:
+        if not all(push.settled for push in seen.pushes):
+            self._branch.hint()
+        holder = seen.holder.document if seen.holder is not None else None
+        at = Situation(
+            history=self._history,
+            branch=self._branch.branch,
+            tip=seen.target,
+            confirmed_sha=seen.confirmed_sha,
+            waits_for=waits_for(
+                holder.role if holder else None, holder is not None and holder.in_snipe, self._history.open
+            ),
+        )
+        self._push_log.tell(seen.pushes, at)
+
+    def _show(self, seen: Observed, now: Now) -> None:
+        """What Prometheus sees; nothing else depends on it."""
+        self._metrics.note_look(seen, now, self._branch.problem)
+        self._metrics.read_gaps(self._bus, seen, self._log)
+        try:
+            self._targets.write(seen.instances)
+            self._targets_problem = ""
+        except OSError as error:
+            if self._targets_problem != str(error):
+                self._log.warning("targets_not_written", reason=str(error))
+            self._targets_problem = str(error)
 
     def _publish(self, seen: Observed | None, *, problem: str | None) -> None:
         """State for `deployer status`, when it changed."""
@@ -282,6 +342,7 @@ class Deployer:
             runtime=self._runtime.name,
             problem=problem or self._branch.problem,
             units=seen.units if seen is not None else (self._state.units if self._state is not None else ()),
+            built=tuple(sorted(seen.built)) if seen is not None else (),
         )
         if state != self._state:
             self._state = state

@@ -8,7 +8,8 @@ bus that stands, and killing would help nobody.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping
 
 from bus import Bus, Clock, Seen, write_atomically
 
@@ -55,8 +56,9 @@ class Since:
 class Probe:
     """Writes a file to the bus again and again, in a thread, so that a disk that hangs does not hang the deployer."""
 
-    def __init__(self, bus: Bus, clock: Clock) -> None:
-        self._path, self._clock = bus.directory / ".deployer-probe", clock
+    def __init__(self, bus: Bus, clock: Clock, on_written: Callable[[float], None] = lambda _seconds: None) -> None:
+        """on_written: called with the seconds that a write took."""
+        self._path, self._clock, self._on_written = bus.directory / ".deployer-probe", clock, on_written
         self._answered_ms: int | None = None
 
     def answers(self) -> bool:
@@ -66,9 +68,11 @@ class Probe:
     async def run(self) -> None:
         """Until cancelled."""
         while True:
+            began = time.perf_counter()
             try:
                 await asyncio.to_thread(write_atomically, self._path, b"", durable=True)
                 self._answered_ms = self._clock.boot_ms()
+                self._on_written(time.perf_counter() - began)
             except OSError:
                 self._answered_ms = None
             await asyncio.sleep(PROBE_EVERY_S)

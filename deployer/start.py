@@ -10,25 +10,46 @@ from collections.abc import Callable
 from bus import Bus, Clock, FileLock, Logging, make_request, read_steps
 from deployer.builder import Builder
 from deployer.deploys import fold
-from deployer.docker import make_docker_runtime
-from deployer.docker_engine import Engine
 from deployer.errors import RepositoryError, StartError
+from deployer.home import claim_home
+from deployer.hooks import Hooks
+from deployer.metrics import Metrics
 from deployer.observed import Policy
 from deployer.process import ProcessRuntime
+from deployer.push_log import PushLog
 from deployer.repository import Repository
 from deployer.runtime import Runtime
 from deployer.service import Deployer
 from deployer.settings import DeployerSettings
+from deployer.targets import TargetsFile
+from deployer.verify import Verify
 from deployer.watch import BranchWatch
+from deployer.worktree import WorktreeWatch
 
 
-async def run(settings: DeployerSettings, bus: Bus, clock: Clock, logging: Logging) -> int:
-    """One deployer from start to SIGTERM; the exit code. Raises StartError, RepositoryError, BusError."""
+async def run(settings: DeployerSettings, bus: Bus, clock: Clock, logging: Logging, *, worktree: bool = False) -> int:
+    """One deployer from start to SIGTERM; the exit code. worktree: deploy what is saved, not what is committed.
+
+    Raises StartError, RepositoryError, BusError.
+    """
+    if worktree and settings.runtime != "process":
+        raise StartError(
+            "--worktree is for development and runs processes; leave it out, or set DEPLOYER_RUNTIME=process"
+        )
     repository = Repository(settings.repository)
-    await repository.git_directory()
+    git_directory = await repository.git_directory()
     branch_name = settings.branch or await repository.checked_out_branch()
     deployer: Deployer
-    branch = BranchWatch(repository, branch_name, logging.log, on_change=lambda: deployer.wake())
+    if worktree:
+        branch: BranchWatch = WorktreeWatch(
+            repository,
+            branch_name,
+            logging.log,
+            lambda: deployer.wake(),
+            index=settings.dir.absolute() / "worktree.index",
+        )
+    else:
+        branch = BranchWatch(repository, branch_name, logging.log, on_change=lambda: deployer.wake())
     await branch.start()
     lock = FileLock(bus.deployer_lock)
     if not lock.try_lock():
@@ -40,6 +61,15 @@ async def run(settings: DeployerSettings, bus: Bus, clock: Clock, logging: Loggi
             settings, repository, bus, clock, lambda line: logging.log.error("runtime_warning", reason=line)
         )
         claim_runtime(bus, runtime)
+        claim_home(bus)
+        metrics = Metrics(policy_of(settings))
+        try:
+            server, address = await metrics.serve(settings.metrics_host, settings.metrics_port)
+        except OSError as error:
+            raise StartError(
+                f"DEPLOYER_METRICS_PORT {settings.metrics_port} on {settings.metrics_host} cannot be used "
+                f"({error.strerror}); choose another one, or 0 for any that is free"
+            ) from error
         deployer = Deployer(
             bus=bus,
             clock=clock,
@@ -48,13 +78,23 @@ async def run(settings: DeployerSettings, bus: Bus, clock: Clock, logging: Loggi
             runtime=runtime,
             policy=policy_of(settings),
             folder=settings.dir,
+            metrics=metrics,
+            targets=TargetsFile(settings.targets or settings.dir / "targets"),
+            push_log=PushLog(git_directory, clock, logging.log),
+            verify=Verify(repository, settings.verify, limit_s=settings.build_limit),
+            hooks=Hooks(settings.hooks, logging.log),
             log=logging.log,
         )
         _try_again(bus, clock, branch.tip, branch_name)
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, deployer.stop)
-        logging.log.info("watching", branch=branch_name, sha=branch.tip, runtime=runtime.name, pid=os.getpid())
-        await deployer.run()
+        logging.log.info(
+            "watching", branch=branch_name, sha=branch.tip, runtime=runtime.name, pid=os.getpid(), metrics=address
+        )
+        try:
+            await deployer.run()
+        finally:
+            await server.cleanup()
         logging.log.info("stopped", bots="go on")
         return 0
     finally:
@@ -70,6 +110,10 @@ def make_runtime(
     """
     folder = settings.dir.absolute()
     if settings.runtime == "docker":
+        # Here: the SDK takes half of a command's time to start, and processes do without it.
+        from deployer.docker import make_docker_runtime
+        from deployer.docker_engine import Engine
+
         return make_docker_runtime(
             engine=Engine(settings.engine),
             repository=repository,

@@ -14,7 +14,7 @@ _NAME = "state.json"
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """What is watched, what runs, and what is wrong now (None when nothing is)."""
+    """What is watched, what runs, what could be started, and what is wrong now (None when nothing is)."""
 
     pid: int
     repository: str
@@ -23,6 +23,7 @@ class State:
     runtime: str
     problem: str | None
     units: tuple[Unit, ...]
+    built: tuple[str, ...] = ()
 
 
 def write_state(folder: Path, state: State) -> None:
@@ -35,6 +36,8 @@ def read_state(folder: Path) -> State | None:
     """The newest state, or None when there is none that can be read."""
     try:
         found = json.loads((folder / _NAME).read_bytes())
-        return State(**{**found, "units": tuple(Unit(**unit) for unit in found["units"])})
+        return State(
+            **{**found, "units": tuple(Unit(**unit) for unit in found["units"]), "built": tuple(found.get("built", ()))}
+        )
     except (OSError, ValueError, TypeError, KeyError):
         return None

@@ -69,7 +69,8 @@ def _start(
         environment.setdefault("BOT_PAPER_URL", str(paper["url"]))
         say(f"paper exchange   {paper['url']}")
         panel = services.start(PANEL, environment, stopped)
-        say(f"control panel    {panel.get('link') or panel.get('url')}")
+        where = panel.get("link") or f"{panel.get('url')} (its token: {panel.get('token_file')})"
+        say(f"control panel    {where}")
         watching = services.start(DEPLOYER, environment, stopped)
         say(
             f"deployer         watches {watching.get('branch')} at {str(watching.get('sha'))[:7]}; Ctrl-C ends everything"

@@ -21,12 +21,13 @@ class BranchWatch:
     """Follows the newest commit of a branch.
 
     Attributes: tip, subject: the newest commit and its message's first line. problem: why git cannot tell, or None.
+    left: the tip before it, when that is not in the branch any more. reads: how often the branch was read.
     """
 
     def __init__(self, repository: Repository, branch: str, log: Log, on_change: Callable[[], None]) -> None:
         self._repository, self.branch, self._log, self._on_change = repository, branch, log, on_change
         self.tip: str | None = None
-        self.subject = ""
+        self.subject, self.left, self.reads = "", "", 0
         self.problem: str | None = None
         self._differed = False
         self._hint = asyncio.Event()
@@ -35,6 +36,10 @@ class BranchWatch:
         """The first look. Raises RepositoryError: at the start a person is there to read it."""
         self.tip = await self._repository.tip(self.branch)
         self.subject = await self._repository.subject(self.tip)
+
+    def hint(self) -> None:
+        """It may have moved: read it now."""
+        self._hint.set()
 
     async def run(self) -> None:
         """Look again and again, until cancelled."""
@@ -63,16 +68,21 @@ class BranchWatch:
     async def _look(self) -> None:
         try:
             tip = await self._repository.tip(self.branch)
-            subject = await self._repository.subject(tip) if tip != self.tip else self.subject
+            subject, left = self.subject, self.left
+            if tip != self.tip:
+                subject = await self._repository.subject(tip)
+                kept = self.tip is None or await self._repository.contains(tip, self.tip)
+                left = "" if kept else str(self.tip)
         except RepositoryError as error:
             if self.problem != str(error):
                 self._log.error("branch_not_readable", reason=str(error), bots="go on")
             self.tip, self.problem = None, str(error)
             return
         if tip != self.tip or self.problem is not None:
-            self.tip, self.subject, self.problem = tip, subject, None
-            self._log.info("branch_moved", branch=self.branch, sha=tip, subject=subject)
+            self.tip, self.subject, self.left, self.problem = tip, subject, left, None
+            self._log.info("branch_moved", branch=self.branch, sha=tip, subject=subject, left=left or None)
             self._on_change()
+        self.reads += 1
         differs = await self._repository.differs()
         if differs and not self._differed:
             self._log.warning("work_tree_differs", what="only commits are deployed; uncommitted changes are not")

@@ -68,10 +68,15 @@ class DeployerRig:
 
     # --- the deployer
 
-    def start(self) -> None:
-        """Start a deployer and wait until it watches."""
+    def use_bus(self, directory: Path) -> None:
+        """Another bus from now on; nothing of this one runs any more."""
+        self.bus = open_bus(directory)
+        self.environment["BUS_DIR"] = str(directory)
+
+    def start(self, *arguments: str) -> None:
+        """Start a deployer and wait until it watches. arguments: of `deployer run`."""
         begun = len(log_lines(self.log)) if self.log.exists() else 0
-        self.process = start("deployer run", self.environment, self.log)
+        self.process = start(" ".join(("deployer run", *arguments)), self.environment, self.log)
 
         def watching() -> bool:
             assert self.process is not None

@@ -28,9 +28,14 @@ def docker(*arguments: str, limit_s: float = 120, check: bool = True) -> str:
     return done.stdout.strip()
 
 
+def engine_answers() -> bool:
+    """Whether there is an Engine that this user may use."""
+    return SOCKET.is_socket() and not subprocess.run(["docker", "version"], capture_output=True, check=False).returncode
+
+
 def need_engine() -> None:
     """Skip the module where no Engine answers."""
-    if not SOCKET.is_socket() or subprocess.run(["docker", "version"], capture_output=True, check=False).returncode:
+    if not engine_answers():
         pytest.skip("no Docker Engine answers", allow_module_level=True)
     if not docker("images", "--quiet", BASE):
         pytest.skip(f"the image {BASE} is not there (.ci/docker-engine makes it)", allow_module_level=True)

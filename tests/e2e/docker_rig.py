@@ -53,8 +53,9 @@ class DockerRig(DeployerRig):
 
     # --- the deployer
 
-    def start(self) -> None:
+    def start(self, *arguments: str) -> None:
         """Start the deployer's container and wait until it watches."""
+        assert not arguments, "nothing is passed to a container"
         docker("rm", "--force", self.container, check=False)
         docker("run", "--detach", f"--name={self.container}", *self.options(), DEPLOYER)
 
@@ -83,8 +84,17 @@ class DockerRig(DeployerRig):
             f"--volume={self.bus.directory}:/bus",
             f"--volume={self.folder / 'run'}:/data",
             f"--volume={self.repository}:/repository:ro",
+            *self._pushes(),
             f"--volume={SOCKET}:{SOCKET}",
         ]
+
+    def _pushes(self) -> list[str]:
+        """The one folder of the repository that a deployer may write to, as bin/compose makes it."""
+        told = self.repository / ".git" / "never-sleeps"
+        if not told.is_dir():
+            return []
+        own(told)
+        return [f"--volume={told}:/repository/.git/never-sleeps"]
 
     def kill(self) -> None:
         """SIGKILL of the deployer."""

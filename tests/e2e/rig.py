@@ -77,20 +77,31 @@ class Paper:
 
     folder: Path
     process: subprocess.Popen[bytes] = field(init=False)
-    url: str = field(init=False)
+    url: str = field(init=False, default="")
 
     def __post_init__(self) -> None:
+        self.start()
+
+    def start(self) -> None:
+        """Start it, on the same port as before."""
         log = self.folder / "paper.log"
+        begun = len(log_lines(log)) if log.exists() else 0
+        port = self.url.rpartition(":")[2] or "0"
         self.process = start(
-            "paper", {"PAPER_DATA": str(self.folder / "paper"), "PAPER_PORT": "0", "PAPER_SEED": "7"}, log
+            "paper", {"PAPER_DATA": str(self.folder / "paper"), "PAPER_PORT": port, "PAPER_SEED": "7"}, log
         )
 
         def listening() -> str | None:
             assert self.process.poll() is None, log.read_text()
-            lines = [line for line in log_lines(log) if line.get("event") == "listening"]
+            lines = [line for line in log_lines(log)[begun:] if line.get("event") == "listening"]
             return str(lines[0]["url"]) if lines else None
 
         self.url = until("paper listening", listening)
+
+    def kill(self) -> None:
+        """SIGKILL, and wait until it is gone."""
+        self.process.kill()
+        self.process.wait(10)
 
     def fault(self, **order: Any) -> None:
         """Arm a fault (docs/paper.md)."""
@@ -100,6 +111,11 @@ class Paper:
         )
         with urllib.request.urlopen(request, timeout=5) as answer:
             assert answer.status == 200
+
+    def clear_faults(self) -> None:
+        """Disarm all."""
+        request = urllib.request.Request(f"{self.url}/paper/faults", method="DELETE")
+        urllib.request.urlopen(request, timeout=5).close()
 
     def stop(self) -> None:
         """End it."""

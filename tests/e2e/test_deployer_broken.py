@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from deployer.deploys import Deploy
-from tests.e2e.deployer_rig import INTERVAL_S, DeployerRig
+from tests.e2e.deployer_rig import DeployerRig
 from tests.e2e.rig import until
 
 
@@ -70,21 +70,6 @@ def test_a_candidate_that_is_never_healthy_costs_nothing(rig: DeployerRig, mode:
     assert why in deploy.why
     assert not deploy.has("handover")
     assert rig.missed() == 0
-
-
-def test_a_candidate_that_dies_at_its_first_active_poll_loses_the_lease_to_the_spare(rig: DeployerRig) -> None:
-    """A candidate that is healthy in shadow and dies when it trades costs less than a second of ticks."""
-    deploy = fails(rig, "dies-active")
-    assert "died" in deploy.why
-    assert any("on purpose" in line for line in deploy.steps[-1].data["last_words"])
-    assert rig.missed() <= 1 / INTERVAL_S
-
-
-def test_a_candidate_that_blocks_while_active_is_killed(rig: DeployerRig) -> None:
-    """A candidate that hangs in its first active poll is killed for showing no sign of life, and blue trades on."""
-    deploy = fails(rig, "hangs-active")
-    assert deploy.has("taken-back")
-    assert rig.missed() <= 6 / INTERVAL_S
 
 
 def test_a_candidate_that_never_ends_its_poll_is_taken_back(rig: DeployerRig) -> None:

@@ -1,8 +1,7 @@
-"""Deaths: of the deployer in the middle of a deploy, of the bot that trades, of everything at once."""
+"""Deaths of the deployer in the middle of a deploy, and of a bot without a spare; those of real bots are in test_fire_*."""
 
 from __future__ import annotations
 
-import os
 import random
 import signal
 import time
@@ -11,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.deployer_rig import INTERVAL_S, DeployerRig
+from tests.e2e.deployer_rig import DeployerRig
 from tests.e2e.rig import until
 
 
@@ -61,54 +60,6 @@ def test_the_bots_outlive_the_deployer(rig: DeployerRig) -> None:
     rig.start()
     rig.assert_steady(rig.git("rev-parse", "HEAD"))
     assert rig.units() == before
-
-
-def test_a_killed_active_bot_is_followed_by_its_spare_and_a_new_spare(rig: DeployerRig) -> None:
-    """Five times SIGKILL of the active bot: its spare trades within a second, and a new spare is started."""
-    sha = rig.git("rev-parse", "HEAD")
-    for _ in range(5):
-        killed = rig.signal_holder(signal.SIGKILL)
-        until("another trades", lambda killed=killed: (h := rig.holder()) and h.id != killed.id)  # type: ignore[misc]  # a default captures it
-        rig.assert_steady(sha)
-    assert rig.missed() <= 5 * 1 / INTERVAL_S
-    rig.assert_ledger()
-
-
-def test_a_stopped_active_bot_is_killed_and_replaced(rig: DeployerRig) -> None:
-    """SIGSTOP of the active bot: another trades within the limit and the kill, and nothing of the stopped one remains."""
-    sha = rig.git("rev-parse", "HEAD")
-    stopped = rig.signal_holder(signal.SIGSTOP)
-    began = time.monotonic()
-    until("another trades", lambda: (h := rig.holder()) and h.id != stopped.id)
-    assert time.monotonic() - began < 2 + 3
-    rig.assert_steady(sha)
-    rig.assert_ledger()
-
-
-def test_a_stopped_spare_is_replaced_while_the_other_trades(rig: DeployerRig) -> None:
-    """SIGSTOP of the spare: it is killed and replaced, and the trader does not notice."""
-    holder = until("a holder", rig.holder)
-    spare = next(seen for seen in rig.living() if seen.id != holder.id)
-    assert spare.document is not None
-    os.kill(spare.document.pid, signal.SIGSTOP)
-    until("it is gone", lambda: spare.id not in {seen.id for seen in rig.living()})
-    rig.assert_steady(rig.git("rev-parse", "HEAD"))
-    assert rig.holder() is not None
-    assert rig.missed() == 0
-
-
-def test_everything_killed_at_once_carries_on(rig: DeployerRig) -> None:
-    """SIGKILL of the deployer and all bots: a restarted deployer brings the confirmed commit back."""
-    sha = rig.git("rev-parse", "HEAD")
-    rig.kill()
-    children = rig.children()
-    for name in rig.units():
-        children.signal(name, signal.SIGKILL)
-    until("all dead", lambda: not rig.units())
-    rig.start()
-    rig.assert_steady(sha)
-    assert len(rig.history().deploys) == 1
-    rig.assert_ledger()
 
 
 def test_without_a_spare_a_killed_bot_comes_back_by_itself(tmp_path: Path) -> None:

@@ -110,3 +110,30 @@ def test_a_rewound_branch_is_deployed_like_any_commit(rig: DeployerRig) -> None:
     until("first again", lambda: rig.history().deploys[-1].sha == first and rig.history().deploys[-1].has("confirmed"))
     rig.assert_steady(first)
     assert rig.missed() == 0
+
+
+def test_a_saved_file_is_swapped_in_and_nothing_is_committed(tmp_path: Path) -> None:
+    """Under `run --worktree` saving a file is a deploy, also after a restart of the deployer; the branch, the checkout's index
+    and ignored files are left alone; no tick is missed."""
+    rig = DeployerRig(tmp_path, DEPLOYER_SPARES="0")
+    try:
+        (rig.repository / ".gitignore").write_text("*.log\n")
+        head = rig.commit()
+        rig.start("--worktree")
+        rig.until_step(head, "confirmed")
+        (rig.repository / "bot" / "fresh.py").write_text("SAVED = 1\n")
+        (rig.repository / "noise.log").write_text("ignored")
+        until("what was saved trades", lambda: rig.history().deploys[-1].sha != head and rig.history().confirmed)
+        saved = rig.history().deploys[-1].sha
+        rig.until_step(saved, "retired")
+        assert (tmp_path / "run" / "trees" / saved / "bot" / "fresh.py").exists()
+        assert not (tmp_path / "run" / "trees" / saved / "noise.log").exists()
+        assert rig.git("rev-parse", "HEAD") == head
+        assert rig.git("status", "--porcelain") == "?? bot/fresh.py"
+        rig.kill()
+        rig.start("--worktree")
+        rig.assert_steady(saved, spares=0)
+        assert len(rig.history().deploys) == 2
+        assert rig.missed() == 0
+    finally:
+        rig.stop()

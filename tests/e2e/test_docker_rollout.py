@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import signal
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,14 +12,12 @@ from tests.e2e.docker_rig import DockerRig
 from tests.e2e.rig import until
 from tests.e2e.test_deployer_broken import (
     fails,
-    test_a_candidate_that_dies_at_its_first_active_poll_loses_the_lease_to_the_spare,
     test_a_candidate_that_is_never_healthy_costs_nothing,
     test_a_candidate_that_is_unhealthy_while_active_is_taken_back,
     test_a_syntax_error_fails_the_build,
 )
 from tests.e2e.test_deployer_deaths import (
     test_a_deployer_killed_at_any_moment_of_a_deploy_is_carried_on,
-    test_a_killed_active_bot_is_followed_by_its_spare_and_a_new_spare,
 )
 from tests.e2e.test_deployer_swaps import (
     test_rollback_goes_back_and_the_branch_is_left_alone_until_it_moves,
@@ -32,11 +28,9 @@ need_engine()
 
 # Collected here, run with this module's rig.
 SHARED: tuple[Callable[..., None], ...] = (
-    test_a_candidate_that_dies_at_its_first_active_poll_loses_the_lease_to_the_spare,
     test_a_candidate_that_is_never_healthy_costs_nothing,
     test_a_candidate_that_is_unhealthy_while_active_is_taken_back,
     test_a_deployer_killed_at_any_moment_of_a_deploy_is_carried_on,
-    test_a_killed_active_bot_is_followed_by_its_spare_and_a_new_spare,
     test_a_syntax_error_fails_the_build,
     test_rollback_goes_back_and_the_branch_is_left_alone_until_it_moves,
     test_ten_commits_in_a_row_miss_no_tick,
@@ -55,16 +49,6 @@ def rig(tmp_path: Path) -> Iterator[DockerRig]:
         yield made
     finally:
         made.stop()
-
-
-def test_a_frozen_active_bot_is_killed_and_replaced(rig: DockerRig) -> None:
-    """`docker pause` of the active bot: it is killed, not stopped, and another trades within the limit and the kill."""
-    frozen = rig.signal_holder(signal.SIGSTOP)
-    began = time.monotonic()
-    until("another trades", lambda: (h := rig.holder()) and h.id != frozen.id)
-    assert time.monotonic() - began < 2 + 3
-    rig.assert_steady(rig.git("rev-parse", "HEAD"))
-    rig.assert_ledger()
 
 
 def test_a_container_and_an_image_removed_by_hand_come_back(rig: DockerRig) -> None:
@@ -97,18 +81,6 @@ def test_sigterm_to_the_deployer_leaves_the_bots_alone_and_down_ends_them(rig: D
     assert all(f"ended {unit}" in done.stdout for unit in before)
     assert not rig.units()
     assert not rig.living()
-
-
-def test_after_a_reboot_one_bot_trades_again(rig: DockerRig) -> None:
-    """Everything dead at once, the deployer started again: one bot of the confirmed commit trades, with its spare."""
-    sha = rig.git("rev-parse", "HEAD")
-    rig.kill()
-    docker("kill", *rig.units())
-    until("all dead", lambda: not rig.units())
-    rig.start()
-    rig.assert_steady(sha)
-    assert len(rig.history().deploys) == 1
-    rig.assert_ledger()
 
 
 def test_a_commit_whose_image_is_refused_fails_and_costs_nothing(rig: DockerRig) -> None:

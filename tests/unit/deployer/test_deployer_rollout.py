@@ -218,6 +218,44 @@ def test_what_keeps_dying_unhealthy_is_started_later_and_later(deaths: int, wait
     assert wait_ms == 0 or not starts(wait_ms - 1)
 
 
+def test_healthy_bots_that_are_killed_again_and_again_are_replaced_soon() -> None:
+    """Twenty deaths of healthy bots within minutes wait a second each, though documents are left of the newest ten alone."""
+    dead = [unit(f"dead{n}", BLUE, "1", running=False, started_ms=NOW.boot_ms + n) for n in range(20)]
+    left = [replace(instance(one.name, BLUE, "1"), alive=False) for one in dead[10:]]
+    trading = instance("blue", BLUE, "1", Role.ACTIVE)
+    seen = look([], target=BLUE, units=(unit("blue", BLUE, "1"), *dead), instances=(trading, *left))
+    later = replace(NOW, boot_ms=NOW.boot_ms + 19 + 1_000)
+    assert any(isinstance(action, StartUnit) for action in decide(seen, later, POLICY))
+
+
+def test_when_all_stand_still_one_more_is_started_before_they_are_killed() -> None:
+    """Half the limit without a sign of life from anybody starts one bot, and not two; one that shows life starts none."""
+    seen = look([], target=BLUE, units=(unit("blue", BLUE, "1"), unit("spare", BLUE, "1")))
+    seen = replace(seen, instances=seen.instances[:2])
+
+    def starts(found: Observed) -> int:
+        return sum(isinstance(action, StartUnit) for action in decide(found, NOW, POLICY))
+
+    half = POLICY.stuck_after_ms // 2
+    assert starts(replace(seen, still_ms={"i-blue": half, "i-spare": half - 1})) == 0
+    still = replace(seen, still_ms={"i-blue": half, "i-spare": half})
+    assert starts(still) == 1
+    fresh = replace(still, units=(*still.units, unit("fresh", BLUE, "1", started_ms=NOW.boot_ms)))
+    assert starts(fresh) == 0
+    # One that waits for the venue shows no sign of life, and is no reason for a third.
+    waits = replace(instance("fresh", BLUE, "1", Role.WARMING), sequence=1)
+    still_ms = {"i-blue": half, "i-spare": half, "i-fresh": 10 * half}
+    assert starts(replace(fresh, instances=(*fresh.instances, waits), still_ms=still_ms)) == 0
+
+
+def test_the_history_says_how_a_candidate_ended() -> None:
+    """What the runtime knows of a death is part of the sentence that people read."""
+    gone = unit("green", GREEN, "2", running=False, ended="out of memory, exit code 137")
+    seen = look(steps("2", GREEN, *UP_TO_HEALTHY))
+    (record,) = [a for a in decide(replace(seen, units=(*seen.units[:2], gone)), NOW, POLICY) if isinstance(a, Record)]
+    assert record.text == "green died before the handover (out of memory, exit code 137)"
+
+
 @pytest.mark.parametrize(
     ("action", "ref", "sha", "problem", "answer"),
     [

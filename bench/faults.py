@@ -1,0 +1,269 @@
+"""A real bot against every fault of the paper exchange: each kind alone, each request of an order's life, seeded mixtures.
+
+`python -m bench.faults [--count 200] [--seed 1]` runs one exchange and one bot (0.2 s polls, windows of 10 s) through all of
+it, and then holds the ledger against the exchange's own record. It measures how long after the end of all faults of a mixture
+a poll was healthy with entries open. Exit code 1 when an invariant is broken, an order doubled, a limit passed, or trading
+did not go on within one poll of the default interval.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+import urllib.request
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from bench.fault_mix import Mixture, alone, life, mixtures
+from bus import Role, read_status, write_control
+from tests.e2e.rig import Rig, until
+
+__all__ = ["FaultRun", "Result", "doubled", "main", "peak_exposure", "record_of"]
+
+INTERVAL_S = 0.2
+ONE_POLL_S = 5.0  # of the default interval; pauses of the bot are measured in seconds, not in polls
+STRIKE_LIMIT_S = 6.0
+RECOVER_LIMIT_S = 60.0
+LIMITS = {
+    "max_order": 15,
+    "max_slot": 20,
+    "max_asset": 30,
+    "max_total": 60,
+    "daily_loss": 1_000_000,
+    "orders_per_minute": 600,
+}
+UNITS = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What one mixture came to. recovered_s: from the end of its faults to a healthy poll with entries open."""
+
+    name: str
+    kinds: tuple[str, ...]
+    recovered_s: float
+
+
+class FaultRun:
+    """One exchange and one bot that trades, and what strikes them."""
+
+    def __init__(self, folder: Path, resend: str = "exits") -> None:
+        self.rig = Rig(folder, interval=INTERVAL_S, timeframes="10s")
+        self.most_exposed = 0.0
+        try:
+            write_control(self.rig.bus, 1, lambda now: now.changed(risk=LIMITS), by="bench", clock=self.rig.clock)
+            self.bot = self.rig.start_bot(BOT_REQUEST_LIMIT="1", BOT_STRATEGY="bench.eager:Eager", BOT_RESEND=resend)
+            self.rig.until_role(self.bot, Role.ACTIVE)
+            until("a first fill", lambda: self.rig.count("SELECT count(*) FROM fills"))
+        except BaseException:
+            self.rig.stop()
+            raise
+
+    def strike(self, mixture: Mixture) -> Result:
+        """Arm a mixture, wait for its end, then for trading. Raises AssertionError when it does not go on."""
+        for order in mixture.orders:
+            self.rig.paper.fault(**order)
+        ended = time.monotonic() + STRIKE_LIMIT_S
+        while self._armed():
+            self._look()
+            if time.monotonic() > ended:  # what waits for a request that does not come
+                self._clear()
+            time.sleep(0.02)
+        ended = time.monotonic()
+        after_ms = self.rig.clock.wall_ms()
+        until(f"{mixture.name}: trading again", lambda: self._trades(after_ms), RECOVER_LIMIT_S, 0.02)
+        return Result(mixture.name, tuple(order["kind"] for order in mixture.orders), time.monotonic() - ended)
+
+    def problems(self) -> list[str]:
+        """What is wrong, now that all is quiet: orders doubled, limits passed, invariants broken."""
+        until("doubt ends", lambda: read_status(self.rig.bus).body.totals.in_doubt == 0, 120)
+        record = record_of(self.rig)
+        found = doubled(self.rig, record["requests"])
+        limits = (LIMITS["max_total"], LIMITS["max_asset"], LIMITS["max_slot"])
+        for what, exposed, limit in zip(
+            ("everything", "an asset", "a slot"), peak_exposure(record["trades"]), limits, strict=True
+        ):
+            if exposed > limit * UNITS:
+                found.append(f"{exposed / UNITS:.2f} pUSD of {what} were at stake, the limit is {limit}")
+        if self.most_exposed > LIMITS["max_total"]:
+            found.append(f"status showed {self.most_exposed:.2f} pUSD at stake, the limit is {LIMITS['max_total']}")
+        audit = self.rig.audit()
+        if audit.returncode != 0:
+            found.append(audit.stdout + audit.stderr)
+        if self.bot.process.poll() is not None:
+            found.append(f"the bot ended with {self.bot.process.returncode}")
+        self.facts = {
+            "orders at the exchange": len(record["orders"]),
+            "intents": self.rig.count("SELECT count(*) FROM intents"),
+            "entries": self.rig.count("SELECT count(*) FROM intents WHERE side = 'BUY'"),
+            "orders that were in doubt": self.rig.count(
+                "SELECT count(DISTINCT order_id) FROM orders WHERE state = 'in_doubt'"
+            ),
+            "fills": self.rig.count("SELECT count(*) FROM fills WHERE status = 'MATCHED'"),
+            "fills that failed": self.rig.count("SELECT count(*) FROM fills WHERE status = 'FAILED'"),
+            "outcomes corrected": self.rig.count("SELECT count(*) FROM corrections"),
+            "polls": self.rig.count("SELECT count(*) FROM polls_completed"),
+            "ticks missed": self.rig.count("SELECT coalesce(sum(ticks), 0) FROM polls_missed"),
+            "epochs": self.rig.count("SELECT count(*) FROM epochs"),
+        }
+        return found
+
+    def stop(self) -> None:
+        """End both."""
+        self.rig.stop()
+
+    def _look(self) -> None:
+        usage = read_status(self.rig.bus).body.usage
+        self.most_exposed = max(self.most_exposed, 0.0 if usage is None else float(usage.total))
+
+    def _trades(self, after_ms: int) -> bool:
+        """Whether a poll after that was healthy, and entries are open."""
+        self._look()
+        assert self.bot.process.poll() is None, self.bot.log.read_text()[-3000:]
+        status, seen = read_status(self.rig.bus).body, self.rig.seen(self.bot)
+        healthy = seen is not None and seen.document is not None and seen.document.healthy
+        return healthy and status.entries == "open" and (status.tick or 0) >= after_ms
+
+    def _armed(self) -> bool:
+        return bool(_get(self.rig, "/paper/state")["faults"])
+
+    def _clear(self) -> None:
+        request = urllib.request.Request(f"{self.rig.paper.url}/paper/faults", method="DELETE")
+        with urllib.request.urlopen(request, timeout=10):
+            pass
+
+
+def doubled(rig: Rig, requests: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Entries that arrived more than once, orders that arrived with other bytes or without an intent, in sentences."""
+    arrived: Counter[str] = Counter()
+    bodies: dict[str, set[str]] = defaultdict(set)
+    for row in requests:
+        if (row["method"], row["path"]) == ("POST", "/order") and row["order_id"]:
+            arrived[row["order_id"]] += 1
+            bodies[row["order_id"]].add(str(row["body"]))
+    with rig.ledger() as ledger:
+        sides = {str(key): str(side) for key, side in ledger.execute("SELECT order_id, side FROM intents")}
+    found = [f"order {key} has no intent" for key in arrived if key not in sides]
+    found += [f"entry {key} arrived {n} times" for key, n in arrived.items() if n > 1 and sides.get(key) == "BUY"]
+    return found + [f"order {key} arrived with other bytes" for key, seen in bodies.items() if len(seen) > 1]
+
+
+def record_of(rig: Rig) -> dict[str, list[Any]]:
+    """The exchange's whole record: orders, trades, requests."""
+    found: dict[str, list[Any]] = {"orders": [], "trades": [], "requests": []}
+    after: int | None = 0
+    while after is not None:
+        page = _get(rig, f"/paper/record?after={after}&limit=1000")
+        for kind, rows in found.items():
+            rows += page[kind]
+        after = page["next"]
+    return found
+
+
+def _get(rig: Rig, path: str) -> Any:
+    with urllib.request.urlopen(rig.paper.url + path, timeout=10) as answer:
+        return json.load(answer)
+
+
+def peak_exposure(trades: Iterable[Mapping[str, Any]]) -> tuple[int, int, int]:
+    """The most that was ever at stake by the exchange's record, in base units: in all, of one asset, of one slot.
+
+    Held at cost with fees, from each trade to the end of its window; a trade that failed is left out.
+    """
+    peaks = {"total": 0, "asset": 0, "slot": 0}
+    held: dict[tuple[str, str], tuple[int, int]] = {}  # shares and cost by window and token
+    for row in sorted(trades, key=lambda row: (row["time_ms"], row["seq"])):
+        if row["status"] == "FAILED":
+            continue
+        for key in [key for key in held if _end_ms(key[0]) <= row["time_ms"]]:
+            del held[key]
+        sign = 1 if row["side"] == "BUY" else -1
+        shares, cost = held.get((row["slug"], row["token_id"]), (0, 0))
+        shares, cost = shares + sign * row["size"], cost + sign * (row["price"] * row["size"] // UNITS) + row["fee"]
+        held[row["slug"], row["token_id"]] = shares, cost
+        by_asset: Counter[str] = Counter()
+        by_slot: Counter[str] = Counter()
+        for (slug, _), (shares, cost) in held.items():
+            at_stake = max(0, cost) if shares > 0 else 0
+            by_asset[slug.partition("-")[0]] += at_stake
+            by_slot[slug] += at_stake
+        peaks["total"] = max(peaks["total"], sum(by_asset.values()))
+        peaks["asset"] = max(peaks["asset"], *by_asset.values())
+        peaks["slot"] = max(peaks["slot"], *by_slot.values())
+    return peaks["total"], peaks["asset"], peaks["slot"]
+
+
+def _end_ms(slug: str) -> int:
+    """The end of a window of whole seconds, such as btc-updown-10s-1792638000."""
+    _, _, timeframe, start = slug.split("-")
+    return (int(start) + int(timeframe.removesuffix("s"))) * 1000
+
+
+def _strikes(count: int, seed: int, *, only: str | None) -> Iterator[Mixture]:
+    yield from (mixture for mixture in alone() if only in (None, mixture.name))
+    yield from life() if only is None else ()
+    yield from mixtures(seed, count)
+
+
+def _table(results: list[Result]) -> Table:
+    table = Table("fault", "mixtures", "recovered, median s", "worst s", title="from the end of the faults to trading")
+    by_kind: dict[str, list[float]] = defaultdict(list)
+    for result in results:
+        for kind in result.kinds:
+            by_kind[kind].append(result.recovered_s)
+    by_kind["all"] = [result.recovered_s for result in results]
+    for kind, times in by_kind.items():
+        ordered = sorted(times)
+        table.add_row(kind, str(len(ordered)), f"{ordered[len(ordered) // 2]:.2f}", f"{ordered[-1]:.2f}")
+    return table
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run all; 0 when everything held."""
+    parser = argparse.ArgumentParser(
+        prog="bench.faults", description="A bot against every fault of the paper exchange."
+    )
+    parser.add_argument("--count", type=int, default=200, metavar="N", help="mixtures after the single faults (200)")
+    parser.add_argument("--seed", type=int, default=1, metavar="N", help="of the mixtures (1)")
+    parser.add_argument("--only", metavar="KIND", help="of the single faults, only this one")
+    parser.add_argument("--folder", type=Path, help="where logs and ledger stay; a temporary folder else")
+    chosen = parser.parse_args(arguments)
+    folder = chosen.folder or Path(tempfile.mkdtemp(prefix="bench-faults-"))
+    folder.mkdir(parents=True, exist_ok=True)
+    console = Console()
+    console.print(f"seed {chosen.seed}, {chosen.count} mixtures; logs and ledger in {folder}")
+    run = FaultRun(folder)
+    results: list[Result] = []
+    try:
+        for mixture in _strikes(chosen.count, chosen.seed, only=chosen.only):
+            result = run.strike(mixture)
+            results.append(result)
+            if result.recovered_s > ONE_POLL_S:
+                console.print(f"{result.name}: {result.recovered_s:.1f} s", markup=False)
+        found = run.problems()
+    except AssertionError as error:
+        console.print(str(error), markup=False)
+        return 1
+    finally:
+        run.stop()
+    slow = [result.name for result in results if result.recovered_s > ONE_POLL_S]
+    if slow:
+        found.append(f"trading went on later than {ONE_POLL_S:g} s after the faults' end: {', '.join(slow)}")
+    console.print(_table(results))
+    console.print(", ".join(f"{name} {value}" for name, value in run.facts.items()))
+    for problem in found:
+        console.print(problem, markup=False)
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,197 @@
+"""The deployer's metrics, served from its own event loop.
+
+Counters and histograms begin at 0 with the process; what is known of the past (the newest deploys, the confirmed commit) is read
+from the history and the ledger. Times are exported as timestamps. NaN: not known yet.
+"""
+
+from __future__ import annotations
+
+from aiohttp import web
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    Info,
+    ProcessCollector,
+    disable_created_metrics,
+    generate_latest,
+)
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+
+from bus import Bus, Ledger, LedgerError, Log, Role, Step
+from deployer.deploys import VERDICTS, Deploy, History
+from deployer.gaps import KINDS, read_gaps
+from deployer.observed import Now, Observed, Policy
+
+VERSION = "0.1.0"
+COLORS = ("blue", "green")
+UNIT_STATES = ("running", "stopping", "ended")
+STEPS = (
+    "building",
+    "built",
+    "started",
+    "healthy",
+    "handover",
+    "taken",
+    "confirmed",
+    "retired",
+    "taking-back",
+    "taken-back",
+)
+_STEP = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600)
+_GAP = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+_WRITE = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 2.5)
+_UNKNOWN = float("nan")
+
+
+class Metrics:
+    """All metrics of one deployer."""
+
+    def __init__(self, policy: Policy) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # the library's own gap
+        self.registry = registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
+
+        def gauge(name: str, text: str, *labels: str, unknown: bool = False) -> Gauge:
+            made = Gauge(name, text, labels, registry=registry)
+            if unknown:
+                made.set(_UNKNOWN)
+            return made
+
+        def histogram(name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
+            return Histogram(name, text, labels, buckets=buckets, registry=registry)
+
+        Info("deployer_build", "The version that runs.", registry=registry).info({"version": VERSION})
+        self._looked = gauge("deployer_look_timestamp_seconds", "When it last looked at everything.", unknown=True)
+        self._problem = gauge("deployer_problem", "1 while it cannot do its work; `deployer status` says why.")
+        self._confirmed = gauge("deployer_confirmed_info", "1 for the commit that is confirmed.", "git_sha")
+        self._confirmed_sha: str | None = None
+        self._open = gauge("deployer_deploy_open", "1 while a deploy is under way.")
+        self._deploys = Counter("deployer_deploys", "Deploys that ended.", ["result"], registry=registry)
+        self._ended_at = gauge("deployer_deploy_timestamp_seconds", "When a deploy last ended so.", "result")
+        self._steps = histogram("deployer_step_seconds", "From a deploy's step before to this one.", _STEP, "step")
+        self._to_trading = histogram("deployer_deploy_to_trading_seconds", "From queued to the take.", _STEP)
+        self._gaps = histogram(
+            "deployer_handover_gap_seconds", "How long nobody held the lease between two epochs.", _GAP, "kind"
+        )
+        self._gap = gauge("deployer_last_gap_seconds", "The newest such gap of each kind.", "kind")
+        self._gap_at = gauge("deployer_last_gap_timestamp_seconds", "When that epoch began.", "kind")
+        self._intended = gauge("deployer_intended", "1 for the color that should hold the lease.", "color")
+        self._units = gauge("deployer_units", "Units by state.", "state")
+        self._roles = gauge("deployer_instances", "Living instances by role.", "role")
+        self._spares = gauge("deployer_spares_wanted", "Warm standbys that are wanted (DEPLOYER_SPARES).")
+        self._spares.set(policy.spares)
+        self.deaths = Counter("deployer_unit_deaths", "Units that ended without being asked to.", registry=registry)
+        self.kills = Counter("deployer_unit_kills", "Units that were killed for being stuck.", registry=registry)
+        self.bus_write = histogram("deployer_bus_write_seconds", "A durable write to the bus, fsync included.", _WRITE)
+        self._epoch = gauge("deployer_epoch", "The newest epoch in the ledger.", unknown=True)
+        self._read_upto: int | None = None
+        for family, values in (
+            (self._deploys, VERDICTS),
+            (self._steps, STEPS),
+            (self._gaps, KINDS),
+            (self._intended, COLORS),
+            (self._units, UNIT_STATES),
+            (self._roles, Role),
+        ):
+            for value in values:
+                family.labels(str(value))
+        for unknown, values in ((self._ended_at, VERDICTS), (self._gap, KINDS), (self._gap_at, KINDS)):
+            for value in values:
+                unknown.labels(value).set(_UNKNOWN)
+
+    def begin(self, history: History) -> None:
+        """What the history tells of the time before this process."""
+        for deploy in history.deploys:
+            if deploy.verdict is not None and (end := deploy.first(deploy.verdict)) is not None:
+                self._ended_at.labels(deploy.verdict).set(end.time_ms / 1000)
+
+    def note_step(self, step: Step, deploy: Deploy | None) -> None:
+        """A step was recorded. deploy: as it was before it; None when the step begins it."""
+        if deploy is None:
+            return
+        if step.step in STEPS:
+            self._steps.labels(step.step).observe(max(0, step.time_ms - deploy.steps[-1].time_ms) / 1000)
+        if step.step == "taken":
+            self._to_trading.observe(max(0, step.time_ms - deploy.began_ms) / 1000)
+        if step.step in VERDICTS:
+            self._deploys.labels(step.step).inc()
+            self._ended_at.labels(step.step).set(step.time_ms / 1000)
+
+    def note_look(self, seen: Observed, now: Now, problem: str | None) -> None:
+        """What was seen in one look."""
+        self._looked.set(now.wall_ms / 1000)
+        self._problem.set(problem is not None)
+        self._open.set(seen.history.open is not None)
+        if seen.confirmed_sha is not None and seen.confirmed_sha != self._confirmed_sha:
+            self._confirmed.clear()
+            self._confirmed.labels(seen.confirmed_sha).set(1)
+            self._confirmed_sha = seen.confirmed_sha
+        intended = intended_color(seen, now)
+        for color in COLORS:
+            self._intended.labels(color).set(color == intended)
+        states = ["ended" if not u.running else "stopping" if u.stopping else "running" for u in seen.units]
+        for state in UNIT_STATES:
+            self._units.labels(state).set(states.count(state))
+        roles = [s.document.role for s in seen.instances if s.alive and s.document is not None]
+        for role in Role:
+            self._roles.labels(str(role)).set(roles.count(role))
+        if seen.newest is not None:
+            self._epoch.set(seen.newest.epoch)
+
+    def note_problem(self) -> None:
+        """A look or what followed from it failed."""
+        self._problem.set(1)
+
+    def read_gaps(self, bus: Bus, seen: Observed, log: Log) -> None:
+        """Take over the gaps before the epochs that are new; of those before this process only the newest is shown."""
+        if seen.newest is None or seen.newest.epoch == self._read_upto:
+            return
+        try:
+            ledger = Ledger.reader(bus.ledger)
+            if ledger is None:
+                return
+            with ledger:
+                found = read_gaps(ledger, self._read_upto or 0)
+        except LedgerError as error:
+            log.warning("gaps_not_read", reason=str(error))
+            return
+        for gap in found:
+            if self._read_upto is not None:
+                self._gaps.labels(gap.kind).observe(gap.seconds)
+            self._gap.labels(gap.kind).set(gap.seconds)
+            self._gap_at.labels(gap.kind).set(gap.began_ms / 1000)
+        self._read_upto = seen.newest.epoch
+
+    # --- serving
+
+    async def serve(self, host: str, port: int) -> tuple[web.AppRunner, str]:
+        """Serve /metrics; port 0 takes a free one. Returns the runner (clean it up at the end) and host:port.
+
+        Raises OSError when the port is busy.
+        """
+        app = web.Application()
+        app.router.add_get("/metrics", self._answer)
+        runner = web.AppRunner(app, access_log=None)
+        await runner.setup()
+        try:
+            await web.TCPSite(runner, host, port).start()
+        except OSError:
+            await runner.cleanup()
+            raise
+        bound = runner.addresses[0]
+        return runner, f"{bound[0]}:{bound[1]}"
+
+    async def _answer(self, _request: web.Request) -> web.Response:
+        return web.Response(body=generate_latest(self.registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+
+def intended_color(seen: Observed, now: Now) -> str | None:
+    """The color that should hold the lease: of the one that is named, else of the holder, else of the confirmed commit."""
+    documents = {s.id: s.document for s in seen.instances if s.alive and s.document is not None}
+    if seen.in_force(now) and seen.handover.wanted in documents:
+        return documents[seen.handover.wanted].color
+    if seen.holder is not None and seen.holder.id in documents:
+        return documents[seen.holder.id].color
+    return next((d.color for d in documents.values() if d.sha == seen.confirmed_sha), None)

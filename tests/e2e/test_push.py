@@ -1,0 +1,161 @@
+"""`git push` to a real deployer: what the pusher sees, whatever happens to the deploy, the deployer or the connection."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.deployer_rig import GIT, DeployerRig
+from tests.e2e.rig import until
+
+PUSH_LIMIT_S = 120
+
+
+class Pusher:
+    """Somebody's clone, with the deployer's repository as the remote `live`."""
+
+    def __init__(self, folder: Path, rig: DeployerRig) -> None:
+        self.folder, self._rig, self._commits = folder / "clone", rig, 0
+        subprocess.run([*GIT, "clone", "--quiet", "--origin=live", str(rig.repository), str(self.folder)], check=True)
+        self._began = self.git("rev-parse", "HEAD")
+
+    def git(self, *arguments: str) -> str:
+        done = subprocess.run([*GIT, *arguments], cwd=self.folder, check=True, capture_output=True, text=True)
+        return done.stdout.strip()
+
+    def commit(self, mode: str = "good") -> str:
+        """A new commit here; returns the sha."""
+        self._commits += 1
+        (self.folder / "bot" / "mode").write_text(mode)
+        (self.folder / "bot" / "number.py").write_text(f"NUMBER = '{self._began}-{self._commits}'\n")
+        self.git("add", "-A")
+        self.git("commit", "--quiet", "-m", f"push {self._commits}: {mode}")
+        return self.git("rev-parse", "HEAD")
+
+    def begin(self, *arguments: str) -> subprocess.Popen[str]:
+        """`git push live main` as the person types it."""
+        return subprocess.Popen(
+            ["git", "push", "live", "main", *arguments],
+            cwd=self.folder, env=os.environ, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+            start_new_session=True,
+        )  # fmt: skip
+
+    def push(self, *arguments: str) -> str:
+        """Push and return what was shown."""
+        _, shown = self.begin(*arguments).communicate(timeout=PUSH_LIMIT_S)
+        return shown
+
+
+@pytest.fixture(scope="module")
+def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DeployerRig]:
+    """A checkout that was prepared by `deployer init`, with one confirmed commit; no spares, so that all are quicker."""
+    made = DeployerRig(tmp_path_factory.mktemp("push"), DEPLOYER_HEALTHY_TIMEOUT="30", DEPLOYER_SPARES="0")
+    try:
+        sha = made.commit()
+        done = made.command("init")
+        assert done.returncode == 0, done.stderr
+        made.start()
+        made.until_step(sha, "confirmed")
+        yield made
+    finally:
+        made.stop()
+
+
+def test_a_push_shows_its_deploy_until_it_is_confirmed_or_failed(rig: DeployerRig, tmp_path: Path) -> None:
+    """A good push shows every step, the verdict and the polls missed; the server's files follow; a broken one shows FAILED
+    and its last lines; one that leaves a commit behind says so. Nothing of it costs a tick."""
+    pusher = Pusher(tmp_path, rig)
+    first = pusher.commit()
+    shown = pusher.push()
+    for step in ("queued", "pushed", "building", "built", "started", "healthy", "handover", "taken", "confirmed"):
+        assert step in shown, shown
+    assert f"{first[:7]} trades; 0 polls missed" in shown
+    assert "CONFIRMED in" in shown
+    assert (rig.repository / "bot" / "number.py").read_text() == (pusher.folder / "bot" / "number.py").read_text()
+    deploy = rig.deploy_of(first)
+    assert deploy is not None
+    assert deploy.by == os.environ.get("USER", deploy.by)
+    rig.until_step(first, "retired")
+    pusher.commit("dies")
+    shown = pusher.push()
+    assert "FAILED in" in shown, shown
+    assert f"{first[:7]} trades on" in shown
+    assert "| died on purpose at its start" in shown
+    pusher.git("reset", "--quiet", "--hard", "HEAD~2")
+    third = pusher.commit()
+    shown = pusher.push("--force")
+    assert "not a fast-forward" in shown, shown
+    assert f"{third[:7]} trades; 0 polls missed" in shown
+    rig.assert_steady(third, spares=0)
+    assert rig.missed() == 0
+
+
+def test_a_closed_connection_stops_nothing_and_a_second_push_wins(rig: DeployerRig, tmp_path: Path) -> None:
+    """A pusher that goes away leaves the deploy alone; of two pushes the newer is confirmed and the older is told so."""
+    pusher = Pusher(tmp_path, rig)
+    left = pusher.commit()
+    going = pusher.begin()
+    until("it is being deployed", lambda: rig.deploy_of(left))
+    os.killpg(going.pid, signal.SIGKILL)
+    going.communicate()
+    rig.until_step(left, "confirmed")
+    rig.until_step(left, "retired")
+    older = pusher.commit("mute")
+    waiting = pusher.begin()
+    rig.until_step(older, "started")
+    newer = pusher.commit()
+    shown = pusher.push()
+    assert f"{newer[:7]} trades" in shown, shown
+    _, told = waiting.communicate(timeout=PUSH_LIMIT_S)
+    assert f"superseded: {newer[:7]} is newer" in told
+    assert "CANCELLED" in told
+    assert rig.missed() == 0
+
+
+def test_a_deployer_that_dies_in_the_middle_is_noticed_and_goes_on(rig: DeployerRig, tmp_path: Path) -> None:
+    """SIGKILL of the deployer during a deploy: the pusher is told; when it is back each step is shown once, and the verdict."""
+    pusher = Pusher(tmp_path, rig)
+    sha = pusher.commit()
+    going = pusher.begin()
+    until("it is being deployed", lambda: rig.deploy_of(sha))
+    rig.kill()
+    assert going.stderr is not None
+    lines: list[str] = []
+    while not lines or "no sign of life" not in lines[-1]:
+        lines.append(going.stderr.readline())
+        assert lines[-1], lines
+    rig.start()
+    _, rest = going.communicate(timeout=PUSH_LIMIT_S)
+    shown = "".join(lines) + rest
+    assert "the deployer is back" in shown
+    assert f"{sha[:7]} trades" in shown
+    for step in ("queued", "built", "healthy", "taken"):
+        assert sum(f"s  {step} " in line for line in shown.splitlines()) == 1, shown
+
+
+def test_paused_deploys_wait_for_resume_and_without_a_deployer_the_push_says_so(
+    rig: DeployerRig, tmp_path: Path
+) -> None:
+    """While automatic deploys are paused a push is kept and says how to go on; resume deploys it; without a deployer the
+    push returns at once and the commit is deployed by the next one."""
+    pusher = Pusher(tmp_path, rig)
+    assert "paused" in rig.command("pause").stdout
+    sha = pusher.commit()
+    shown = pusher.push()
+    assert "NOT DEPLOYED: automatic deploys are paused by" in shown, shown
+    assert rig.deploy_of(sha) is None
+    assert "nothing until `deployer resume`" in rig.command("plan").stdout
+    assert "resumed" in rig.command("resume").stdout
+    rig.until_step(sha, "retired")
+    assert rig.process is not None
+    rig.process.terminate()
+    rig.process.wait(30)
+    later = pusher.commit()
+    assert "no deployer runs here" in pusher.push()
+    rig.start()
+    rig.until_step(later, "confirmed")
