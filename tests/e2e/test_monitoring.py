@@ -1,0 +1,141 @@
+"""A real Prometheus on a real run: a deploy and a death later every query of every dashboard and rule has its answer."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import signal
+from collections.abc import Iterator
+from typing import Any
+
+import apsw
+import pytest
+
+from monitoring.dashboards import DASHBOARDS
+from tests.e2e.prometheus_rig import MonitoredRig, Prometheus
+from tests.e2e.rig import until
+
+pytestmark = [
+    pytest.mark.skipif(shutil.which("prometheus") is None, reason="prometheus is missing (Debian: prometheus)"),
+    pytest.mark.timeout(300),
+]
+
+# What is empty while all is well, or until something rare happened.
+MAY_BE_EMPTY = (
+    "never_sleeps:order_", "bot_order_", "bot_ledger_wins", "bot_entries_closed) > 0", 'status!="2xx"', "paper_faults_armed",
+    'result="failed"', 'result="cancelled"',
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MonitoredRig]:
+    """One deploy after the first, then SIGKILL of the trader; everything scraped all the while."""
+    made = MonitoredRig(tmp_path_factory.mktemp("monitored"))
+    try:
+        made.begin()
+        made.until_step(made.git("rev-parse", "HEAD"), "confirmed", 100)
+        sha = made.commit_bot()
+        made.until_step(sha, "confirmed", 100)
+        made.assert_steady(sha, limit_s=90)
+        prometheus = made.prometheus
+        until("the swap is seen", lambda: prometheus.query(f'never_sleeps:trader{{git_sha="{sha}"}}'), every_s=0.3)
+        made.signal_holder(signal.SIGKILL)
+        until(
+            "the death is seen",
+            lambda: (
+                prometheus.value('deployer_last_gap_seconds{kind="death"} >= 0') is not None
+                and prometheus.value("sum(deployer_unit_deaths_total) > 0") is not None
+                and prometheus.value("never_sleeps:active") == 1
+            ),
+            every_s=0.3,
+        )
+        yield made
+    finally:
+        made.stop()
+
+
+def _queries() -> Iterator[tuple[str, str, str]]:
+    """(where, expression, legend) of every panel and annotation."""
+    for name, make in DASHBOARDS.items():
+        found: dict[str, Any] = make()
+        for panel in found["panels"]:
+            for target in panel.get("targets", ()):
+                yield f"{name}: {panel['title']}", target["expr"], target["legendFormat"]
+        for annotation in found["annotations"]["list"]:
+            yield f"{name}: {annotation['name']}", annotation["expr"], annotation["titleFormat"]
+
+
+def test_everything_is_scraped_and_every_rule_evaluates(rig: MonitoredRig) -> None:
+    """All targets are up under their places, every rule evaluates without error, and what was never wrong fires nothing."""
+    prometheus = rig.prometheus
+    until("all targets are up", lambda: prometheus.value("count(up == 0) or vector(0)") == 0, every_s=0.3)
+    jobs = {found["metric"]["job"] for found in prometheus.query("up")}
+    assert jobs == {"bot", "deployer", "panel", "paper", "prometheus"}
+    places = {found["metric"]["instance"] for found in prometheus.query('up{job="bot"}')}
+    assert all(re.fullmatch(r"(blue|green)-[1-9]", place) for place in places), places
+
+    def rules() -> list[dict[str, Any]]:
+        return [rule for group in prometheus.get("rules")["groups"] for rule in group["rules"]]
+
+    until("every rule was evaluated", lambda: all(rule["health"] != "unknown" for rule in rules()), every_s=0.3)
+    assert [(rule["name"], rule["lastError"]) for rule in rules() if rule["health"] != "ok"] == []
+    wrong = {"NoActiveBot", "TwoActiveBots", "VersionMismatch", "FsyncFailed", "DeployFailed", "NoSpare"}
+
+    def settled() -> bool:
+        firing = {rule["name"] for rule in rules() if rule.get("state") == "firing"}
+        return "Watchdog" in firing and not firing & wrong
+
+    until("nothing fires that has no cause", settled, every_s=0.3)
+
+
+def test_every_query_of_every_dashboard_has_its_answer(rig: MonitoredRig) -> None:
+    """Each query answers without error, with series where something must be, with the labels that its legend names."""
+    for where, expr, legend in _queries():
+        optional = any(part in expr for part in MAY_BE_EMPTY)
+        asked = expr.replace("$__rate_interval", "20s")
+
+        def answered(asked: str = asked, optional: bool = optional) -> bool:
+            return bool(rig.prometheus.query(asked)) or optional
+
+        until(f"an answer to {where}: {asked}", answered, every_s=0.3)
+        found = rig.prometheus.query(asked)
+        for label in re.findall(r"{{(\w+)}}", legend):
+            assert all(label in series["metric"] for series in found), (where, expr, label)
+
+
+def test_totals_do_not_double_and_a_take_is_seen(rig: MonitoredRig) -> None:
+    """With several bots scraped a lifetime total is the ledger's own number, and the commit that trades is the confirmed one."""
+    prometheus: Prometheus = rig.prometheus
+
+    def agree() -> bool:
+        epochs = rig.count("SELECT max(epoch) FROM epochs")
+        missed = rig.count("SELECT coalesce(sum(ticks), 0) FROM polls_missed")
+        return (
+            prometheus.value("max(deployer_epoch)") == epochs
+            and prometheus.value("never_sleeps:polls_missed") == missed
+        )
+
+    until("Prometheus agrees with the ledger", agree, every_s=0.3)
+    assert prometheus.value("count(never_sleeps:trader * on (git_sha) group_left () deployer_confirmed_info)") == 1
+    assert (prometheus.value('max(deployer_last_gap_seconds{kind="handover"})') or 99) < 30
+
+
+def test_planted_secrets_appear_nowhere(rig: MonitoredRig) -> None:
+    """Neither the bots' key nor their API credentials are in any file that was written: logs, bus, metrics kept by Prometheus."""
+    paper = rig.folder / "paper"
+    connection = apsw.Connection(str(paper / "paper.db"), flags=apsw.SQLITE_OPEN_READONLY)
+    rows = list(connection.execute("SELECT secret, passphrase FROM api_keys"))
+    connection.close()
+    assert rows, "the bots derived no credentials"
+    planted = [rig.key.encode(), *(str(value).encode() for row in rows for value in row)]
+    files = [
+        path for path in rig.folder.rglob("*") if path.is_file() and paper not in path.parents and path != rig.key_file
+    ]
+    names = {path.name for path in files}
+    assert {"status.json", "ledger.db", "inputs.db", "deployer.log", "panel.log", "bots.json", "00000000"} <= names, (
+        names
+    )
+    contents = {path: path.read_bytes() for path in files if path.exists()}
+    assert [
+        (path, n) for path, content in contents.items() for n, secret in enumerate(planted) if secret in content
+    ] == []
