@@ -240,7 +240,7 @@ def _translated() -> Iterator[None]:
         if "UNIQUE" in text and "releases.epoch" in text:
             raise FencedError("the epoch is released") from error
         raise LedgerError(text) from error
-    except apsw.BusyError as error:
+    except (apsw.BusyError, apsw.ProtocolError) as error:  # the latter: a process stands in the middle of a commit
         raise LedgerError(
             "the ledger is busy: another process writes to it or recovers it; if that one is stopped, continue or kill it"
         ) from error

@@ -3,27 +3,32 @@
 It knows no other way to the bot than the bus, so it works across every handover. `python -m panel` runs it.
 """
 
-from panel.actions import Actions, Written
+from panel.actions import Actions, Asker, Written
 from panel.api import create_app
 from panel.errors import ConfirmationNeededError, PanelError, StartError, TooManyPagesError, UnknownSlotError
 from panel.events import Events
 from panel.guard import Guard
+from panel.history import History
 from panel.settings import PanelSettings
-from panel.token import load_token
+from panel.token import Scope, Token, load_tokens
 from panel.views import Views
 
 __all__ = [
     "Actions",
+    "Asker",
     "ConfirmationNeededError",
     "Events",
     "Guard",
+    "History",
     "PanelError",
     "PanelSettings",
+    "Scope",
     "StartError",
+    "Token",
     "TooManyPagesError",
     "UnknownSlotError",
     "Views",
     "Written",
     "create_app",
-    "load_token",
+    "load_tokens",
 ]

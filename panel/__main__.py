@@ -11,13 +11,15 @@ from bus import BusError, BusSettings, Logging, SettingsError, SystemClock, load
 from panel.errors import StartError
 from panel.server import bind, serve
 from panel.settings import PanelSettings
-from panel.token import load_token
+from panel.token import Scope, load_tokens
 
 _SETTINGS = """settings (environment):
   BUS_DIR             the bus directory (volumes/bus)
   PANEL_HOST          the address to listen on (127.0.0.1)
   PANEL_PORT          the port, 0 for any free one (8701)
-  PANEL_TOKEN_FILE    the token that writes need; made when missing (.run/panel-token)
+  PANEL_TOKEN_FILE    the tokens that allow looking and writing; made when missing (.run/panel-token)
+  PANEL_READ_TOKEN_FILE  those that allow looking alone; made when missing (PANEL_TOKEN_FILE with -read at its end)
+  PANEL_TLS_CERT, PANEL_TLS_KEY  PEM files to serve HTTPS with
   PANEL_HOSTS         further host names by which people reach the page, separated by commas
   PANEL_BEHIND_PROXY  true when a proxy with TLS, or Compose publishing on 127.0.0.1, stands in front (false)
 
@@ -37,7 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         settings = load_settings(PanelSettings)
         bus = open_bus(load_settings(BusSettings).dir)
-        token = load_token(settings.token_file)
+        control, made = load_tokens(settings.token_file, Scope.CONTROL)
+        read, _ = load_tokens(settings.read_tokens, Scope.READ)
         sock = bind(settings)
     except (SettingsError, BusError, StartError) as error:
         print(f"panel: {error}", file=sys.stderr)
@@ -45,7 +48,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging = Logging(process="panel")
     try:
         return asyncio.run(
-            serve(bus=bus, settings=settings, token=token, sock=sock, clock=SystemClock(), log=logging.log)
+            serve(
+                bus=bus,
+                settings=settings,
+                tokens=(*control, *read),
+                first_start=made,
+                sock=sock,
+                clock=SystemClock(),
+                log=logging.log,
+            )
         )
     except KeyboardInterrupt:  # before the signal handlers were there
         return 0

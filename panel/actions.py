@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any, Literal
 
 from pydantic import BaseModel
 
@@ -15,25 +18,59 @@ from bus import (
     Log,
     Mode,
     SlotControl,
+    SlotStatus,
     StaleGenerationError,
+    Status,
     clear_halt,
     is_halted,
+    make_request,
     read_status,
     sync_directory,
     write_control,
 )
-from panel.errors import ConfirmationNeededError, UnknownSlotError
+from panel.errors import ConfirmationNeededError, NoWindowError, TooManyRequestsError, UnknownSlotError
+from panel.manual import add_entry, add_exits, forget_over
+from panel.progress import Progress
 from panel.record import Write, append_write, difference
 from panel.views import read_applied, read_base
 
 Change = Callable[[Control], Control]
+MAX_REQUESTS = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Asker:
+    """Who asks: name, as it shall stand in control and in the record, and where the request came from."""
+
+    name: str
+    origin: str
+
+    @property
+    def by(self) -> str:
+        """The writer's name in documents."""
+        return f"panel/{self.name}"
+
+
+START = Asker("start", "start")
 
 
 class Written(BaseModel):
-    """The answer to a write. generation: the new one. halted: the halt file is there. recorded: it stands in writes.jsonl."""
+    """The answer to a write. generation: the new one. halted: the halt file is there. recorded: it stands in writes.jsonl.
+
+    manual: the ids of the manual actions that it brought. progress: how far it has come when the answer was given.
+    """
 
     generation: int
     halted: bool
+    recorded: bool
+    manual: tuple[str, ...] = ()
+    progress: Progress | None = None
+
+
+class Asked(BaseModel):
+    """The answer to a request to the deployer: its id, and whether it stands in writes.jsonl."""
+
+    request: str
     recorded: bool
 
 
@@ -41,11 +78,12 @@ class Actions:
     """Writes control. Every method may wait up to 5 s for the lock and for the disk: call it from a worker thread.
 
     All raise StaleGenerationError, DocumentError, BusError and OSError, see `bus.write_control`.
+
+    new_id: makes the id of a manual action; no two alike.
     """
 
-    def __init__(self, bus: Bus, clock: Clock, log: Log, by: str) -> None:
-        """by: who writes, as it shall stand in control and in the record."""
-        self._bus, self._clock, self._log, self._by = bus, clock, log, by
+    def __init__(self, bus: Bus, clock: Clock, log: Log, new_id: Callable[[], str]) -> None:
+        self._bus, self._clock, self._log, self._new_id = bus, clock, log, new_id
 
     def begin(self) -> None:
         """On a fresh bus, write the first control: all defaults. Where something was applied before, invent nothing."""
@@ -55,15 +93,15 @@ class Actions:
                 self._log.warning("control_problem", problem=base.problem)
             return
         try:
-            self._write("first", 0, lambda control: control, "start")
+            self._write("first", 0, lambda control: control, START)
         except StaleGenerationError:
             self._log.info("control_made_by_another")  # a second panel started at the same time
 
-    def pause(self, generation: int, origin: str) -> Written:
+    def pause(self, generation: int, who: Asker) -> Written:
         """No entries; exits go on."""
-        return self._write("pause", generation, lambda control: control.model_copy(update={"mode": Mode.PAUSE}), origin)
+        return self._write("pause", generation, lambda control: control.model_copy(update={"mode": Mode.PAUSE}), who)
 
-    def resume(self, generation: int, origin: str, *, confirm: bool) -> Written:
+    def resume(self, generation: int, who: Asker, *, confirm: bool) -> Written:
         """Entries again; removes the halt file. Raises ConfirmationNeededError when halted and not confirmed."""
         was_halted = False
 
@@ -77,35 +115,121 @@ class Actions:
             return control.model_copy(update={"mode": Mode.RUN})
 
         try:
-            return self._write("resume", generation, change, origin)
+            return self._write("resume", generation, change, who)
         except (BusError, OSError):
             if was_halted:
                 self._set_halt()
             raise
 
-    def halt(self, generation: int, origin: str) -> Written:
+    def halt(self, generation: int, who: Asker) -> Written:
         """The kill switch: the halt file first, then control. Where control cannot be written the halt file stays."""
         self._set_halt()
         try:
-            return self._write(
-                "halt", generation, lambda control: control.model_copy(update={"mode": Mode.HALT}), origin
-            )
+            return self._write("halt", generation, lambda control: control.model_copy(update={"mode": Mode.HALT}), who)
         except (BusError, OSError):
             self._set_halt()  # again: a resume may have removed it just before this write was found stale
             raise
 
-    def slot(self, slot: str, generation: int, origin: str, *, enabled: bool) -> Written:
-        """One slot on or off. Raises UnknownSlotError for one that neither status nor control knows."""
+    def slot(self, slot: str, generation: int, who: Asker, changes: Mapping[str, Any]) -> Written:
+        """One slot on or off, or its largest order. Raises UnknownSlotError for one that neither status nor control knows.
+
+        changes: validated fields of `bus.SlotControl`.
+        """
 
         def change(control: Control) -> Control:
-            if slot not in control.slots and slot not in (known := self._known_slots()):
+            if slot not in control.slots and slot not in (known := set(self._windows())):
                 raise UnknownSlotError(slot, {*known, *control.slots})
-            changed = control.slots.get(slot, SlotControl()).model_copy(update={"enabled": enabled})
+            changed = control.slots.get(slot, SlotControl()).model_copy(update=dict(changes))
             return control.model_copy(update={"slots": {**control.slots, slot: changed}})
 
-        return self._write(f"slot {slot} {'on' if enabled else 'off'}", generation, change, origin)
+        return self._write(f"slot {slot} {_words(changes)}", generation, change, who)
 
-    def _write(self, action: str, generation: int, change: Change, origin: str) -> Written:
+    def risk(self, generation: int, who: Asker, changes: Mapping[str, Any]) -> Written:
+        """Some of the risk limits. changes: validated fields of `bus.RiskLimits`."""
+        return self._write(
+            f"risk {_words(changes)}",
+            generation,
+            lambda control: control.model_copy(update={"risk": control.risk.model_copy(update=dict(changes))}),
+            who,
+        )
+
+    def strategy(self, generation: int, who: Asker, values: Mapping[str, str | int | float | bool | None]) -> Written:
+        """Some of the strategy's parameters; None gives a parameter its default again. The strategy itself checks them."""
+
+        def change(control: Control) -> Control:
+            merged = {**control.strategy, **values}
+            return control.model_copy(update={"strategy": {k: v for k, v in merged.items() if v is not None}})
+
+        return self._write(f"strategy {_words(values)}", generation, change, who)
+
+    def flatten(self, generation: int, who: Asker, slot: str | None) -> Written:
+        """Nothing shall be held in the present window of one slot or of all.
+
+        Raises UnknownSlotError, NoWindowError, TooManyActionsError.
+        """
+        status = self._status()
+        windows = self._windows(status)
+        if slot is not None and slot not in windows:
+            raise UnknownSlotError(slot, windows)
+        wanted = [one for one in windows.values() if slot in (None, one.slot) and one.window and one.end_ms]
+        if not wanted:
+            raise NoWindowError(slot)
+        said = {one.id: one.state for one in status.control.manual} if status else {}
+        now = self._clock.wall_ms()
+
+        def change(control: Control) -> Control:
+            standing = forget_over(control.manual, now)
+            return control.model_copy(update={"manual": add_exits(standing, wanted, said, self._new_id)})
+
+        return self._write(f"flatten {slot or 'all'}", generation, change, who)
+
+    def enter(
+        self,
+        generation: int,
+        who: Asker,
+        *,
+        slot: str,
+        outcome: Literal["Up", "Down"],
+        max_spend: Decimal,
+        max_price: Decimal | None,
+    ) -> Written:
+        """One entry in the present window of a slot, within risk. Raises UnknownSlotError, NoWindowError, TooManyActionsError."""
+        windows = self._windows()
+        if slot not in windows:
+            raise UnknownSlotError(slot, windows)
+        window = windows[slot]
+        if not window.window or not window.end_ms:
+            raise NoWindowError(slot)
+        now = self._clock.wall_ms()
+
+        def change(control: Control) -> Control:
+            standing = forget_over(control.manual, now)
+            added = add_entry(standing, window, outcome, max_spend, max_price, self._new_id)
+            return control.model_copy(update={"manual": added})
+
+        return self._write(f"enter {slot} {outcome} for at most {max_spend}", generation, change, who)
+
+    def ask_deployer(
+        self, action: Literal["deploy", "rollback", "approve", "cancel"], who: Asker, *, ref: str, now: bool
+    ) -> Asked:
+        """Leave a request for the deployer, which answers it in the history of deploys. Raises OSError, TooManyRequestsError."""
+        if sum(1 for _ in self._bus.requests.glob("*.json")) >= MAX_REQUESTS:
+            raise TooManyRequestsError(MAX_REQUESTS)
+        request = make_request(self._bus, action, ref=ref, now=now, by=who.by, clock=self._clock)
+        write = Write(
+            time_ms=self._clock.wall_ms(),
+            generation=0,
+            action=f"{action} {ref[:12]}".strip() + (" now" if now else ""),
+            by=who.by,
+            origin=who.origin,
+            before={},
+            after={"ref": ref, "now": now},
+            request=request.id,
+        )
+        self._log.info("deployer_asked", action=action, ref=ref, request=request.id, by=who.by, origin=who.origin)
+        return Asked(request=request.id, recorded=self._record(write))
+
+    def _write(self, action: str, generation: int, change: Change, who: Asker) -> Written:
         before: list[Control] = []
 
         def remembering(control: Control) -> Control:
@@ -113,26 +237,36 @@ class Actions:
             return change(control)
 
         applied, _ = read_applied(self._bus)
-        after = write_control(self._bus, generation, remembering, by=self._by, clock=self._clock, last_applied=applied)
-        recorded = self._record(action, before[0], after, origin)
-        self._log.info("control_written", action=action, generation=after.generation, origin=origin, recorded=recorded)
-        return Written(generation=after.generation, halted=is_halted(self._bus), recorded=recorded)
-
-    def _record(self, action: str, before: Control, after: Control, origin: str) -> bool:
-        old, new = difference(before, after)
+        after = write_control(self._bus, generation, remembering, by=who.by, clock=self._clock, last_applied=applied)
+        known = {one.id for one in before[0].manual}
+        manual = tuple(one.id for one in after.manual if one.id not in known)
+        old, new = difference(before[0], after)
         write = Write(
             time_ms=self._clock.wall_ms(),
             generation=after.generation,
             action=action,
-            by=self._by,
-            origin=origin,
+            by=who.by,
+            origin=who.origin,
             before=old,
             after=new,
+            manual=manual,
         )
+        recorded = self._record(write)
+        self._log.info(
+            "control_written",
+            action=action,
+            generation=after.generation,
+            by=who.by,
+            origin=who.origin,
+            recorded=recorded,
+        )
+        return Written(generation=after.generation, halted=is_halted(self._bus), recorded=recorded, manual=manual)
+
+    def _record(self, write: Write) -> bool:
         try:
             append_write(self._bus, write)
         except OSError as error:  # the write itself stands: say so instead of failing it
-            self._log.error("write_not_recorded", generation=after.generation, error=str(error))
+            self._log.error("write_not_recorded", generation=write.generation, error=str(error))
             return False
         return True
 
@@ -140,8 +274,21 @@ class Actions:
         self._bus.halt.touch()
         sync_directory(self._bus.directory)
 
-    def _known_slots(self) -> set[str]:
+    def _status(self) -> Status | None:
         try:
-            return {slot.slot for slot in read_status(self._bus).body.slots}
+            return read_status(self._bus).body
         except DocumentError:
-            return set()
+            return None
+
+    def _windows(self, status: Status | None = None) -> dict[str, SlotStatus]:
+        found = status or self._status()
+        return {slot.slot: slot for slot in found.slots} if found else {}
+
+
+def _words(changes: Mapping[str, Any]) -> str:
+    """For the record: `enabled`, which people read as a switch, as on or off; everything else by its name."""
+    shown = [
+        ("on" if value else "off") if name == "enabled" else f"{name}={'default' if value is None else value}"
+        for name, value in changes.items()
+    ]
+    return " ".join(shown)[:200]

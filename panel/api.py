@@ -1,47 +1,41 @@
-"""The endpoints: reading status, control, instances, deploys, writes and events; writing pause, resume, halt, slots."""
+"""The application: what is read (`reading`), what is written (`writing`), the page, and errors as sentences."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Mapping
 from importlib import resources
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, FastAPI, Path, Request
+from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, Response, StreamingResponse
-from pydantic import BaseModel, ConfigDict, Field
+from fastapi.openapi.utils import get_openapi
+from fastapi.responses import JSONResponse, Response
+from pydantic import BaseModel, ValidationError
 from starlette.exceptions import HTTPException
-from starlette.types import Receive, Scope, Send
 
 from bus import BusError, Log, StaleGenerationError
-from panel.actions import Actions, Written
-from panel.errors import ConfirmationNeededError, TooManyPagesError, UnknownSlotError
+from panel.actions import Actions
+from panel.errors import (
+    ConfirmationNeededError,
+    NoSuchWriteError,
+    PanelError,
+    TooManyActionsError,
+    TooManyRequestsError,
+    UnknownSlotError,
+)
 from panel.events import Events
-from panel.views import ControlView, DeploysView, InstancesView, StatusView, Views, WritesView
+from panel.history import History
+from panel.reading import reads
+from panel.views import Views
+from panel.writing import writes
 
-SEND_LIMIT_S = 10.0
 _TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
-
-
-class BasedOn(BaseModel):
-    """generation: the control generation that the person saw."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    generation: int = Field(ge=0, le=1 << 53)
-
-
-class ResumeBody(BasedOn):
-    """confirm: needed when trading is halted."""
-
-    confirm: bool = False
-
-
-class SlotBody(BasedOn):
-    """enabled: whether the slot shall be traded."""
-
-    enabled: bool
+_STATUS: Mapping[type[PanelError], int] = {
+    UnknownSlotError: 404,
+    NoSuchWriteError: 404,
+    TooManyActionsError: 422,
+    TooManyRequestsError: 429,
+}
 
 
 class Refused(BaseModel):
@@ -53,98 +47,38 @@ class Refused(BaseModel):
     halted: bool | None = None
 
 
-class EventStream(StreamingResponse):
-    """Server-sent events to one page; given up when the page takes nothing for SEND_LIMIT_S seconds."""
-
-    media_type = "text/event-stream"
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def send_in_time(message: Any) -> None:
-            async with asyncio.timeout(SEND_LIMIT_S):
-                await send(message)
-
-        await super().__call__(scope, receive, send_in_time)
-
-
-def create_app(*, views: Views, actions: Actions, events: Events, log: Log, is_halted: Callable[[], bool]) -> FastAPI:
+def create_app(
+    *, views: Views, history: History, actions: Actions, events: Events, log: Log, is_halted: Callable[[], bool]
+) -> FastAPI:
     """The panel's application, without the guard in front of it."""
     app = FastAPI(
         title="Never Sleeps: panel",
-        version="1.0",
+        version="2.0",
         docs_url=None,  # its page loads scripts from another host
         redoc_url=None,
         openapi_url="/api/openapi.json",
-        responses={code: {"model": Refused} for code in (400, 401, 403, 413, 415, 429, 503)},
+        responses={code: {"model": Refused} for code in (400, 401, 403, 404, 408, 413, 415, 422, 429, 503)},
     )
-    app.include_router(_reads(views, events))
-    app.include_router(_writes(actions))
+    app.include_router(reads(views, history, events))
+    app.include_router(writes(actions, views, conflict={409: {"model": Refused}}))
     app.include_router(_page())
+    _describe(app)
     _say_errors(app, log, is_halted)
     return app
 
 
-def _reads(views: Views, events: Events) -> APIRouter:
-    # Plain functions: FastAPI runs them in worker threads, so that reading a file never holds up an event stream.
-    router = APIRouter(prefix="/api")
+def _describe(app: FastAPI) -> None:
+    """Say in the OpenAPI document that everything needs a token (the guard, which asks for it, stands before the app)."""
 
-    @router.get("/status")
-    def status() -> StatusView:
-        """The observed state, written by the active bot."""
-        return views.status()
+    def described() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            schema = get_openapi(title=app.title, version=app.version, routes=app.routes)
+            schema.setdefault("components", {})["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
+            schema["security"] = [{"token": []}]
+            app.openapi_schema = schema
+        return app.openapi_schema
 
-    @router.get("/control")
-    def control() -> ControlView:
-        """The desired state, and the generation that the next write must be based on."""
-        return views.control()
-
-    @router.get("/instances")
-    def instances() -> InstancesView:
-        """Living instances and the newest dead ones."""
-        return views.instances()
-
-    @router.get("/deploys")
-    def deploys() -> DeploysView:
-        """The newest deploys with their steps."""
-        return views.deploys()
-
-    @router.get("/writes")
-    def writes() -> WritesView:
-        """The newest writes of control: who, when, from where, before, after."""
-        return views.writes()
-
-    @router.get("/events", response_class=EventStream)
-    async def event_stream() -> EventStream:
-        """Server-sent events: `status`, `control`, `instances`, `deploys`, `writes`, each as its endpoint answers."""
-        events.check_room()
-        return EventStream(events.stream())
-
-    return router
-
-
-def _writes(actions: Actions) -> APIRouter:
-    router = APIRouter(prefix="/api", responses={409: {"model": Refused}, 422: {"model": Refused}})
-
-    @router.post("/pause")
-    def pause(body: BasedOn, request: Request) -> Written:
-        """No entries; exits go on."""
-        return actions.pause(body.generation, _origin(request))
-
-    @router.post("/resume")
-    def resume(body: ResumeBody, request: Request) -> Written:
-        """Entries again; needs confirm when halted."""
-        return actions.resume(body.generation, _origin(request), confirm=body.confirm)
-
-    @router.post("/halt")
-    def halt(body: BasedOn, request: Request) -> Written:
-        """The kill switch. The halt file is set even when control cannot be written."""
-        return actions.halt(body.generation, _origin(request))
-
-    @router.post("/slots/{slot}", responses={404: {"model": Refused}})
-    def slot(slot: Annotated[str, Path(max_length=60)], body: SlotBody, request: Request) -> Written:
-        """One slot on or off."""
-        return actions.slot(slot, body.generation, _origin(request), enabled=body.enabled)
-
-    return router
+    app.openapi = described  # type: ignore[method-assign]
 
 
 def _page() -> APIRouter:
@@ -182,16 +116,13 @@ def _say_errors(app: FastAPI, log: Log, is_halted: Callable[[], bool]) -> None:
     async def unconfirmed(_: Request, error: ConfirmationNeededError) -> JSONResponse:
         return refuse(422, str(error), halted=True)
 
-    @app.exception_handler(UnknownSlotError)
-    async def unknown(_: Request, error: UnknownSlotError) -> JSONResponse:
-        return refuse(404, str(error))
-
-    @app.exception_handler(TooManyPagesError)
-    async def crowded(_: Request, error: TooManyPagesError) -> JSONResponse:
-        return refuse(503, str(error))
+    @app.exception_handler(PanelError)
+    async def panel_error(_: Request, error: PanelError) -> JSONResponse:
+        return refuse(_STATUS.get(type(error), 503), str(error))
 
     @app.exception_handler(BusError)
     @app.exception_handler(OSError)
+    @app.exception_handler(ValidationError)  # a limit that is new in `bus` and not said here
     async def bus_failed(request: Request, error: Exception) -> JSONResponse:
         log.error("bus_failed", path=request.url.path, error=str(error))
         halted = is_halted()
@@ -209,10 +140,3 @@ def _say_errors(app: FastAPI, log: Log, is_halted: Callable[[], bool]) -> None:
     @app.exception_handler(HTTPException)
     async def refused(_: Request, error: HTTPException) -> JSONResponse:
         return refuse(error.status_code, str(error.detail), error.headers)
-
-
-def _origin(request: Request) -> str:
-    """Where a request came from, for the record; what a proxy says of its client is kept, but not trusted."""
-    peer = request.client.host if request.client else "unknown"
-    forwarded = request.headers.get("x-forwarded-for")
-    return f"{peer} for {ascii(forwarded)[1:-1]:.100}" if forwarded else peer

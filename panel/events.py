@@ -15,11 +15,12 @@ from pydantic import BaseModel
 
 from bus import Bus, Watch
 from panel.errors import TooManyPagesError
+from panel.history import History
 from panel.record import writes_file
 from panel.views import Views
 
 MAX_PAGES = 100
-PUSH_SPACING_S = 0.1
+PUSH_SPACING_S = 0.05
 REFRESH_EVERY_S = 2.0  # without a change: who is alive leaves no trace in files
 HEARTBEAT_S = 5.0
 
@@ -35,13 +36,15 @@ class Subscription:
 class Events:
     """Reads the bus and hands out what changed."""
 
-    def __init__(self, bus: Bus, views: Views) -> None:
+    def __init__(self, bus: Bus, views: Views, history: History) -> None:
+        # In this order they are read and pushed: status waits for none of the others.
         self._readers: dict[str, Callable[[], BaseModel]] = {
+            "status": views.status,
             "control": views.control,
             "instances": views.instances,
             "deploys": views.deploys,
             "writes": views.writes,
-            "status": views.status,
+            "ledger": history.summary,
         }
         self._kinds: dict[Path, tuple[str, ...]] = {
             bus.status: ("status",),

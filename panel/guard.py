@@ -1,15 +1,15 @@
 """Who may ask for what: the guard in front of every endpoint.
 
 Against other web pages in the same browser: a list of host names (DNS rebinding), the Origin and Sec-Fetch-Site headers,
-JSON alone, no cookies. Against other programs: the token on every write. Against floods: limits of size, rate and time.
+JSON alone, no cookies. Against other programs: a token on every request to the API, of scope control for a write. Against
+floods: limits of size, rate and time.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hmac
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
@@ -17,6 +17,8 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from bus import Log
+from panel.token import Scope as TokenScope
+from panel.token import Token, find_token
 
 BODY_LIMIT = 64 << 10  # bytes
 BODY_TIME_LIMIT_S = 5.0
@@ -84,13 +86,27 @@ def check_site(path: str, headers: Headers, hosts: frozenset[str]) -> Refusal | 
     return None
 
 
-def check_write(headers: Headers, token: str) -> Refusal | None:
-    """Whether a write carries the token, and JSON of an allowed size."""
+def token_of(headers: Headers, tokens: Sequence[Token]) -> Token | None:
+    """The token that a request carries, if it is one of ours."""
     scheme, _, given = headers.get("authorization", "").partition(" ")
-    if scheme.lower() != "bearer" or not hmac.compare_digest(given.strip().encode(), token.encode()):
+    return find_token(tokens, given.strip()) if scheme.lower() == "bearer" else None
+
+
+def check_token(path: str, token: Token | None, *, is_write: bool) -> Refusal | None:
+    """Whether the token allows it. The page's own files need none: they say nothing about the bot."""
+    if token is None and (is_write or path.startswith("/api/")):
         return Refusal(
-            401, "expected the header 'Authorization: Bearer TOKEN' with the token from the panel's token file"
+            401, "expected the header 'Authorization: Bearer TOKEN' with a token from the panel's token file"
         )
+    if is_write and token is not None and token.scope is not TokenScope.CONTROL:
+        return Refusal(
+            403, "this token allows looking alone; writing needs one from the panel's token file for control"
+        )
+    return None
+
+
+def check_body(headers: Headers) -> Refusal | None:
+    """Whether a write announces JSON of an allowed size."""
     if headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
         return Refusal(415, "expected a body of type application/json")
     length = headers.get("content-length", "0")
@@ -103,10 +119,11 @@ class Guard:
     """ASGI middleware: refuses what may not pass, reads a write's body within limits, adds the security headers."""
 
     def __init__(
-        self, app: ASGIApp, *, hosts: frozenset[str], token: str, now_s: Callable[[], float], log: Log
+        self, app: ASGIApp, *, hosts: frozenset[str], tokens: Sequence[Token], now_s: Callable[[], float], log: Log
     ) -> None:
-        self._app, self._hosts, self._token, self._log = app, hosts, token, log
+        self._app, self._hosts, self._tokens, self._log = app, hosts, tokens, log
         self._writes = Bucket(rate=5, burst=30, now_s=now_s)
+        self._reads = Bucket(rate=100, burst=400, now_s=now_s)
         self._strangers = Bucket(rate=2, burst=20, now_s=now_s)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -122,10 +139,15 @@ class Guard:
             await send(message)
 
         headers = Headers(scope=scope)
+        token = token_of(headers, self._tokens)
         refusal = check_site(scope["path"], headers, self._hosts)
         is_write = scope["method"] not in READS
-        if refusal is None and is_write:
-            refusal = self._admit(check_write(headers, self._token), scope["path"])
+        if refusal is None:
+            wrong = check_token(scope["path"], token, is_write=is_write)
+            if wrong is None and is_write:
+                wrong = check_body(headers)
+            refusal = self._admit(wrong, scope["path"], is_write=is_write)
+        scope.setdefault("state", {})["token"] = token
         if refusal is None and is_write:
             body = await _read_body(receive)
             if isinstance(body, bytes):
@@ -138,12 +160,13 @@ class Guard:
         self._log.warning("request_refused", status=refusal.status, path=ascii(scope["path"])[:80], why=refusal.error)
         await _answer(refusal, send_secured)
 
-    def _admit(self, refusal: Refusal | None, path: str) -> Refusal | None:
-        # Two rates, so that nobody without the token can use up the rate of those who have it. A halt always passes.
-        bucket = self._strangers if refusal is not None and refusal.status == 401 else self._writes
-        if path != HALT or bucket is self._strangers:
-            return refusal if bucket.take() else Refusal(429, "too many requests; wait a second and try again")
-        return refusal
+    def _admit(self, refusal: Refusal | None, path: str, *, is_write: bool) -> Refusal | None:
+        # Rates of their own, so that nobody without a token can use up the rate of those who have one. A halt always passes.
+        stranger = refusal is not None and refusal.status == 401
+        if not stranger and (path == HALT or not (is_write or path.startswith("/api/"))):
+            return refusal
+        bucket = self._strangers if stranger else self._writes if is_write else self._reads
+        return refusal if bucket.take() else Refusal(429, "too many requests; wait a second and try again")
 
 
 async def _read_body(receive: Receive) -> bytes | Refusal:

@@ -13,12 +13,16 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from bus import Bus, Control, append_durably
 
-SCHEMA = "1.0"
+SCHEMA = "1.1"
 MAX_TAIL = 256 << 10  # bytes
 
 
 class Write(BaseModel):
-    """One write of control. generation: the one that it made. origin: where the request came from. time_ms: UTC."""
+    """One write of control, or one request to the deployer. time_ms: UTC. origin: where it came from.
+
+    generation: the one that it made, 0 for a request. manual: the ids of the manual actions that it brought. request: the id of
+    the request to the deployer.
+    """
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
@@ -29,6 +33,8 @@ class Write(BaseModel):
     origin: str
     before: dict[str, Any]
     after: dict[str, Any]
+    manual: tuple[str, ...] = ()
+    request: str = ""
 
 
 def writes_file(bus: Bus) -> Path:
@@ -37,9 +43,10 @@ def writes_file(bus: Bus) -> Path:
 
 
 def difference(before: Control, after: Control) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What differs between two controls, by field, and within `slots` by slot; generation and author left out."""
+    """What differs between two controls, by field, within tables by name; generation and author left out."""
     old, new = (control.model_dump(mode="json", exclude={"generation", "by"}) for control in (before, after))
-    old["slots"], new["slots"] = _differing(old["slots"], new["slots"])
+    for table in ("slots", "risk", "strategy"):
+        old[table], new[table] = _differing(old[table], new[table])
     return _differing(old, new)
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import secrets
 import signal
 import socket
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 
 import uvicorn
@@ -18,8 +19,10 @@ from panel.api import create_app
 from panel.errors import StartError
 from panel.events import Events
 from panel.guard import Guard
+from panel.history import History
+from panel.metrics import Measured, Metrics
 from panel.settings import PanelSettings
-from panel.token import token_id
+from panel.token import Token
 from panel.views import Views
 
 MAX_CONNECTIONS = 300
@@ -62,16 +65,30 @@ def bind(settings: PanelSettings) -> socket.socket:
         raise StartError(f"cannot listen on {where} ({error.strerror}); set PANEL_HOST and PANEL_PORT") from error
 
 
-async def serve(*, bus: Bus, settings: PanelSettings, token: str, sock: socket.socket, clock: Clock, log: Log) -> int:
-    """Run until SIGTERM or SIGINT. Returns the exit code: 0, or 1 when a part of the panel ended by itself."""
-    views = Views(bus, clock)
-    events = Events(bus, views)
-    actions = Actions(bus, clock, log, by=f"panel/{token_id(token)}")
+async def serve(
+    *,
+    bus: Bus,
+    settings: PanelSettings,
+    tokens: Sequence[Token],
+    first_start: bool,
+    sock: socket.socket,
+    clock: Clock,
+    log: Log,
+) -> int:
+    """Run until SIGTERM or SIGINT. Returns the exit code: 0, or 1 when a part of the panel ended by itself.
+
+    tokens: at least one of scope control, first. first_start: it was made just now, so that it is shown this once.
+    """
+    views, history = Views(bus, clock), History(bus)
+    events = Events(bus, views, history)
+    actions = Actions(bus, clock, log, new_id=lambda: f"{clock.wall_ms()}-{secrets.token_hex(4)}")
     await asyncio.to_thread(actions.begin)
-    app = create_app(views=views, actions=actions, events=events, log=log, is_halted=lambda: is_halted(bus))
-    guarded = Guard(app, hosts=settings.allowed_hosts(), token=token, now_s=time.monotonic, log=log)
+    app = create_app(
+        views=views, history=history, actions=actions, events=events, log=log, is_halted=lambda: is_halted(bus)
+    )
+    guarded = Guard(app, hosts=settings.allowed_hosts(), tokens=tokens, now_s=time.monotonic, log=log)
     config = uvicorn.Config(
-        guarded,
+        Measured(guarded, Metrics()),
         log_config=None,
         access_log=False,
         proxy_headers=False,
@@ -79,11 +96,14 @@ async def serve(*, bus: Bus, settings: PanelSettings, token: str, sock: socket.s
         ws="none",
         limit_concurrency=MAX_CONNECTIONS,
         timeout_graceful_shutdown=SHUTDOWN_LIMIT_S,
+        ssl_certfile=settings.tls_cert,
+        ssl_keyfile=settings.tls_key,
     )
+    shown = tokens[0] if first_start and not settings.behind_proxy else None
     server = _Server(config, events)
     serving = asyncio.create_task(server.serve(sockets=[sock]), name="server")
     watching = asyncio.create_task(events.run(), name="events")
-    announcing = asyncio.create_task(_announce(server, settings, token, sock, log), name="announce")
+    announcing = asyncio.create_task(_announce(server, settings, shown, sock, log), name="announce")
     done, _ = await asyncio.wait((serving, watching), return_when=asyncio.FIRST_COMPLETED)
     asked_to = server.should_exit
     if not asked_to:
@@ -97,10 +117,14 @@ async def serve(*, bus: Bus, settings: PanelSettings, token: str, sock: socket.s
     return 0 if asked_to else 1
 
 
-async def _announce(server: _Server, settings: PanelSettings, token: str, sock: socket.socket, log: Log) -> None:
+async def _announce(
+    server: _Server, settings: PanelSettings, shown: Token | None, sock: socket.socket, log: Log
+) -> None:
+    """Say where the panel is. shown: the token that a link shall carry."""
     await server.listening.wait()
     host, port = sock.getsockname()[:2]
-    url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-    # The link carries the token, so it goes to a terminal of this machine only, never to a container's collected log.
-    link = {} if settings.behind_proxy else {"link": f"{url}/#token={token}"}
+    scheme = "https" if settings.tls_cert else "http"
+    url = f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+    # The link carries the token, so it goes to a terminal of this machine only and once, never to a container's collected log.
+    link = {"link": f"{url}/#token={shown.value}"} if shown else {}
     log.info("listening", url=url, token_file=str(settings.token_file), **link)

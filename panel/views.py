@@ -27,6 +27,8 @@ from bus import (
     read_status,
     read_steps,
 )
+from panel.errors import NoSuchWriteError
+from panel.progress import Progress, follow
 from panel.record import Write, read_writes
 
 MAX_DEAD = 10
@@ -83,7 +85,7 @@ class InstancesView(BaseModel):
 
 
 class DeployView(BaseModel):
-    """One deploy: its newest step, and all of them, oldest first. Times in UTC ms."""
+    """One deploy: its newest step (answers to requests aside), and all of them, oldest first. Times in UTC ms."""
 
     deploy: str
     sha: str
@@ -101,8 +103,18 @@ class DeploysView(BaseModel):
     problem: str | None = None
 
 
+class RequestView(BaseModel):
+    """What became of a request to the deployer. answered: the deployer did something about it; text: its words."""
+
+    request: str
+    answered: bool
+    deploy: str = ""
+    step: str = ""
+    text: str = ""
+
+
 class WritesView(BaseModel):
-    """The newest writes of control, newest first."""
+    """The newest writes of control and requests to the deployer, newest first."""
 
     writes: tuple[Write, ...] = ()
     problem: str | None = None
@@ -162,21 +174,23 @@ def read_applied(bus: Bus) -> tuple[Control | None, str | None]:
 
 
 def group_deploys(steps: list[Step]) -> list[DeployView]:
-    """Steps (oldest first) by deploy, the newest deploy first."""
+    """Steps (oldest first) by deploy, the newest deploy first. An answer that is about no deploy makes none."""
     by_deploy: dict[str, list[Step]] = {}
     for step in steps:
-        by_deploy.setdefault(step.deploy, []).append(step)
+        if step.deploy:
+            by_deploy.setdefault(step.deploy, []).append(step)
     return [
         DeployView(
             deploy=deploy,
             sha=next((step.sha for step in its if step.sha), ""),
             by=next((step.by for step in its if step.by), ""),
             started_ms=its[0].time_ms,
-            step=its[-1].step,
-            text=its[-1].text,
+            step=newest.step,
+            text=newest.text,
             steps=tuple(its),
         )
         for deploy, its in reversed(by_deploy.items())
+        for newest in (next((step for step in reversed(its) if step.step != "answered"), its[-1]),)
     ]
 
 
@@ -236,6 +250,32 @@ class Views:
         except DocumentError as error:
             return DeploysView(problem=str(error))
         return DeploysView(deploys=tuple(group_deploys(steps)[:MAX_DEPLOYS]))
+
+    def request(self, request: str) -> RequestView:
+        """What became of a request to the deployer."""
+        try:
+            steps = [step for step in read_steps(self._bus, DEPLOYS_TAIL) if step.request == request]
+        except DocumentError as error:
+            return RequestView(request=request, answered=False, text=str(error))
+        if not steps:
+            return RequestView(request=request, answered=False, text="the deployer has not answered yet")
+        newest = steps[-1]
+        return RequestView(request=request, answered=True, deploy=newest.deploy, step=newest.step, text=newest.text)
+
+    def progress(self, generation: int, manual: tuple[str, ...]) -> Progress:
+        """How far a generation and its manual actions have come."""
+        try:
+            status: Status | None = read_status(self._bus).body
+        except DocumentError:
+            status = None
+        return follow(generation, manual, status)
+
+    def written(self, generation: int) -> Write:
+        """The write that made a generation. Raises NoSuchWriteError, OSError."""
+        for write in read_writes(self._bus, MAX_WRITES):
+            if write.generation == generation and not write.request:
+                return write
+        raise NoSuchWriteError(f"generation {generation}")
 
     def writes(self) -> WritesView:
         """The newest writes of control."""

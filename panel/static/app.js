@@ -1,9 +1,11 @@
 // The page: what is pushed goes into one state, the state is drawn; clocks run on twice a second.
 
-import { adoptTokenFromLink, ask, halt, notice, write } from "./actions.js";
+import { adoptTokenFromLink, ask, askToken, drawFollowed, forgetToken, form, halt, known, notice, write } from "./actions.js";
+import { renderCharts } from "./charts.js";
+import { renderDeploys } from "./deploys.js";
 import { $, set, text } from "./dom.js";
 import { NONE, clock, count, money, moment, percent, short, signed, span, tone } from "./format.js";
-import { renderDeploys, renderFeeds, renderInstances, renderOutcomes } from "./lists.js";
+import { renderDoubt, renderFeeds, renderInstances, renderLatency, renderOutcomes, renderRisk, renderStrategy } from "./lists.js";
 import { Live } from "./live.js";
 import { Log } from "./log.js";
 import { renderSlots } from "./slots.js";
@@ -14,11 +16,29 @@ const REDRAW_MS = 500;
 const log = new Log();
 
 adoptTokenFromLink();
-const live = new Live((kind) => {
+const live = new Live(known, (kind) => {
   if (kind === "status" && live.state.status?.status) log.notice(live.state.status.status, live.now());
   schedule();
-});
+}, refused);
+if (known()) live.start();
+else refused("");
 setInterval(schedule, REDRAW_MS);
+// Browsers give back a page that they had put away as it was: its connection is gone.
+addEventListener("pageshow", (event) => event.persisted && known() && live.start());
+
+// A link with a token, opened in a tab that is here already.
+addEventListener("hashchange", () => {
+  if (adoptTokenFromLink()) location.reload();
+});
+
+async function refused(why = "The one before was not accepted.") {
+  forgetToken();
+  set(document.body, "data-locked", true);
+  if (await askToken(why)) {
+    set(document.body, "data-locked", null);
+    live.start();
+  } else schedule();
+}
 
 let drawing = false;
 function schedule() {
@@ -37,15 +57,21 @@ function draw() {
   const control = state.control?.control;
   const now = live.now();
   const age = live.statusAge();
-  drawVerdict(judge(state, { age, connected: live.connected, silence: live.silence() }));
+  drawVerdict(judge(state, { age, connected: live.connected, silence: live.silence(), locked: !known() }));
   drawButtons(state.control);
   drawFacts(status, state.control, now);
-  renderSlots(status, control, now, switchSlot);
+  renderSlots(status, control, now, slotActions);
   renderFeeds(status, age);
   renderInstances(state.instances, now);
-  renderDeploys(state.deploys, now);
+  renderRisk(status, control);
+  renderStrategy(status, control);
+  renderLatency(state.ledger);
+  renderDoubt(state.ledger, now);
   renderOutcomes(status, now);
+  renderCharts(state.ledger, now);
+  renderDeploys(state.deploys, now, { onRollback: rollback, onApprove: approve, confirmed: state.instances?.confirmed_sha });
   log.render(state, now);
+  drawFollowed(status);
 }
 
 function drawVerdict({ level, title, details, stale }) {
@@ -62,6 +88,7 @@ function drawButtons(desired) {
   const mode = desired?.control?.mode;
   const halted = desired?.halted || mode === "halt";
   $("pause").disabled = !desired || mode !== "run";
+  $("flatten").disabled = !desired;
   $("resume").disabled = !desired || (mode === "run" && !halted);
 }
 
@@ -71,6 +98,7 @@ function drawFacts(status, desired, now) {
     text($(`fact-${name}-sub`), sub || "\u00a0");
   };
   drawControl(status, desired);
+  drawContinuity(fact, status, now);
   if (!status) return;
   const { totals } = status;
   fact("active", `${status.color} ${short(status.sha)}`, `epoch ${status.epoch} · since ${moment(status.since_ms, now)}`);
@@ -78,7 +106,7 @@ function drawFacts(status, desired, now) {
   set($("fact-active"), "title", `${status.instance}, active for ${span(now - status.since_ms)}`);
   fact("entries", status.entries === "open" ? "open" : "closed", `${status.venue || "venue"} · ${status.venue_mode}`);
   set($("fact-entries"), "title", status.entries);
-  fact("missed", count(totals.polls_missed), `${count(totals.polls_completed)} done`);
+  drawOther(fact, status);
   fact("doubt", count(totals.in_doubt), `${count(totals.orders)} orders`);
   set($("fact-doubt"), "data-tone", totals.in_doubt ? "loss" : null);
   fact("today", signed(totals.pnl_today), `total ${signed(totals.pnl)}`);
@@ -90,22 +118,59 @@ function drawFacts(status, desired, now) {
   set($("fact-balance"), "title", status.wallet || null);
 }
 
+// The color that does not trade: what would take over, or what is on its way.
+function drawOther(fact, status) {
+  const others = (live.state.instances?.instances ?? []).filter((one) => one.alive && one.document && one.id !== status.instance);
+  const one = others.find((it) => it.document.color !== status.color) ?? others[0];
+  if (!one) return fact("other", "none", "a crash would cost polls");
+  const { color, sha, role, healthy, why_not: why } = one.document;
+  const state = healthy ? "healthy" : why ?? "not healthy yet";
+  fact("other", `${color} ${short(sha)}`, `${role} · ${state}`);
+  set($("fact-other"), "data-color", color);
+  set($("fact-other-sub"), "title", state);
+}
+
+// Polls done of polls due, and for how long no poll was missed: what this system is for.
+function drawContinuity(fact, status, now) {
+  const totals = status?.totals;
+  if (totals) {
+    const [done, missed] = [totals.polls_completed, totals.polls_missed];
+    const offset = status.clock_offset_ms;
+    fact("polls", `${count(done)} / ${count(done + missed)}`, `${count(missed)} missed · clock ${offset == null ? NONE : `${offset} ms`}`);
+    set($("fact-polls"), "data-tone", missed ? "loss" : null);
+  }
+  const kept = live.state.ledger?.continuity;
+  if (kept?.since_ms == null) return;
+  const deploys = (live.state.deploys?.deploys ?? []).filter((one) => one.started_ms >= kept.since_ms && one.steps.some((step) => step.step === "confirmed"));
+  fact("gap", `for ${span(now - kept.since_ms)}`, `${count(deploys.length)} deploys · ${count(kept.restarts)} restarts`);
+  set($("fact-gap"), "title", kept.gap_ms == null ? "none was ever missed" : `the last one at ${moment(kept.gap_ms, now)}: ${kept.gap_reason}`);
+}
+
 // Requested, seen, applied: how far the newest generation has come.
 function drawControl(status, desired) {
   if (!desired) return;
   const { generation } = desired;
   const reached = (step) => (status?.control[step] ?? 0) >= generation;
   text($("fact-control"), `${desired.halted ? "halt" : desired.control?.mode ?? NONE} · ${generation}`);
-  const how = reached("applied") ? "✓ applied" : reached("seen") ? "○ seen, not applied yet" : "○ requested, not seen yet";
+  const refusedOnes = reached("applied") ? (status?.control.refused ?? []) : [];
+  const how = status?.control.problem ? "✕ refused" : refusedOnes.length ? "! applied in part" : reached("applied") ? "✓ applied" : reached("seen") ? "○ seen, not applied yet" : "○ requested, not seen yet";
   text($("fact-control-sub"), generation ? how : "no control yet");
-  set($("fact-control-sub"), "data-applied", reached("applied"));
+  set($("fact-control-sub"), "data-applied", reached("applied") && !refusedOnes.length && !status?.control.problem);
+  set($("fact-control-sub"), "title", [status?.control.problem, ...refusedOnes].filter(Boolean).join("\n") || null);
   set($("fact-control"), "title", desired.control ? `generation ${generation} by ${desired.control.by}` : desired.problem);
 }
 
 const generation = () => live.state.control?.generation ?? 0;
 
+// Who made a generation, for one who finds that it came before theirs.
+function who(newest) {
+  const made = live.state.writes?.writes?.find((write) => write.generation === newest);
+  return made ? `${made.action} by ${made.by} from ${made.origin}` : "";
+}
+const options = (label) => ({ label, who, onToken: () => live.start() });
+
 async function pause() {
-  if (!$("pause").disabled) await write("pause", { generation: generation() });
+  if (!$("pause").disabled) await write("pause", { generation: generation() }, options("Pause"));
 }
 
 async function resume() {
@@ -113,27 +178,107 @@ async function resume() {
   const halted = desired?.halted || desired?.control?.mode === "halt";
   const seen = generation(); // what is agreed to is what was shown when it was asked
   const sure = !halted || (await ask("Resume after a halt?", "The halt file is removed and entries open again. Resume only when you know why it was halted.", "Resume trading"));
-  if (sure) await write("resume", { generation: seen, ...(halted ? { confirm: true } : {}) });
+  if (sure) await write("resume", { generation: seen, ...(halted ? { confirm: true } : {}) }, options("Resume"));
 }
 
 async function askHalt() {
   if (await ask("Halt?", "No entries from now on, whatever control says, until somebody resumes and confirms it. Exits go on.", "Halt now")) {
-    if (await halt(generation())) notice(`Halted at ${clock(live.now())}. Exits go on.`);
+    if (await halt(generation(), options("Halt"))) notice(`Halted at ${clock(live.now())}. Exits go on.`, "bad");
   }
 }
 
-async function switchSlot(slot, enabled) {
-  await write(`slots/${encodeURIComponent(slot)}`, { generation: generation(), enabled });
+async function flatten(slot = null) {
+  if (!slot && $("flatten").disabled) return;
+  const seen = generation();
+  const held = (live.state.status?.status?.slots ?? []).filter((one) => one.position && (!slot || one.slot === slot));
+  const what = held.length ? held.map((one) => `${one.slot}: ${one.position.outcome} ${Number(one.position.shares)}`).join(", ") : "nothing that is shown now";
+  const text = `Sells at the best bids, poll by poll, until nothing is held: ${what}. Nothing more is entered in ${slot ? "this window" : "these windows"}; the next ones are traded as before, unless you pause.`;
+  if (await ask(slot ? `Sell all of ${slot}?` : "Flatten all?", text, slot ? "Sell" : "Sell everything")) {
+    await write("flatten", { generation: seen, ...(slot ? { slot } : {}) }, options(`Flatten ${slot ?? "all"}`));
+  }
+}
+
+async function enter(slot) {
+  const seen = generation();
+  const now = live.state.status?.status?.slots.find((one) => one.slot === slot);
+  const offer = (value) => (value == null ? "nothing is offered" : `offered at ${value}`);
+  const given = await form(`Buy by hand in ${slot}`, `One order in ${now?.window ?? "the present window"}, within the risk limits. Up: ${offer(now?.best_ask_up)}. Down: ${offer(now?.best_ask_down)}.`, [
+    { name: "outcome", label: "Outcome", options: ["Up", "Down"] },
+    { name: "max_spend", label: "Spend at most, in pUSD, fee included", mode: "decimal", required: true },
+    { name: "max_price", label: "Pay at most a share", mode: "decimal", hint: "empty: the best offer" },
+  ], "Buy");
+  if (!given) return;
+  const { outcome, max_spend, max_price } = given;
+  await write("enter", { generation: seen, slot, outcome, max_spend, ...(max_price ? { max_price } : {}) }, options(`Buy ${outcome} in ${slot}`));
+}
+
+const slotActions = {
+  toggle: (slot, enabled) => write(`slots/${encodeURIComponent(slot)}`, { generation: generation(), enabled }, options(`${slot} ${enabled ? "on" : "off"}`)),
+  enter,
+  flatten,
+};
+
+const LIMITS = [
+  ["max_order", "One order"], ["max_slot", "One slot"], ["max_asset", "One asset"], ["max_total", "Everything"],
+  ["daily_loss", "Lost in a day"], ["orders_per_minute", "Orders in a minute"],
+];
+
+async function changeRisk() {
+  const seen = generation();
+  const risk = live.state.control.control.risk;
+  const fields = LIMITS.map(([name, label]) => ({ name, label, value: String(risk[name]), mode: "decimal", required: true }));
+  const given = await form("Risk limits", "In pUSD. They hold for the strategy and for entries by hand; exits are never refused.", fields, "Change");
+  if (!given) return;
+  const changed = Object.entries(given).filter(([name, value]) => value !== String(risk[name]));
+  if (!changed.length) return notice("Nothing was changed.");
+  const body = Object.fromEntries(changed.map(([name, value]) => [name, name === "orders_per_minute" ? Number(value) : value]));
+  await write("risk", { generation: seen, ...body }, options("Risk limits"));
+}
+
+async function changeStrategy() {
+  const seen = generation();
+  const wanted = live.state.control?.control?.strategy ?? {};
+  const inForce = live.state.status.status.strategy.parameters;
+  const shown = (name) => String(wanted[name] ?? inForce[name]);
+  const fields = Object.keys(inForce).map((name) => ({ name, label: name, value: shown(name), hint: name in wanted ? "empty: the default again" : "" }));
+  const given = await form("Strategy", "Parameters of the strategy that trades; it checks them itself and says what it refuses.", fields, "Change");
+  if (!given) return;
+  const changed = Object.entries(given).filter(([name, value]) => value !== shown(name));
+  if (!changed.length) return notice("Nothing was changed.");
+  const parameters = Object.fromEntries(changed.map(([name, value]) => [name, value === "" ? null : typed(value, inForce[name])]));
+  await write("strategy", { generation: seen, parameters }, options("Strategy"));
+}
+
+// What was typed, as the kind of value that is in force; what is none of that kind goes as it is, and is refused in words.
+function typed(value, before) {
+  if (typeof before === "boolean") return value === "true" ? true : value === "false" ? false : value;
+  if (typeof before === "number") return Number.isFinite(Number(value)) ? Number(value) : value;
+  return value;
+}
+
+async function rollback(sha = "") {
+  const to = sha ? short(sha) : "the commit that was confirmed before the present one";
+  if (await ask("Roll back?", `Asks the deployer for ${to}, by the same path as a deploy: it takes over once it is healthy, and no poll is missed. It does not wait for snipe windows.`, "Roll back")) {
+    await write("rollback", { ref: sha, now: true }, options(`Rollback${sha ? ` to ${short(sha)}` : ""}`));
+  }
+}
+
+async function approve(sha) {
+  if (await ask("Approve?", `Lets the deploy of ${short(sha)} go on.`, "Approve")) await write("approve", { ref: sha }, options("Approve"));
 }
 
 $("pause").addEventListener("click", pause);
 $("resume").addEventListener("click", resume);
 $("halt").addEventListener("click", askHalt);
+$("flatten").addEventListener("click", () => flatten());
+$("risk-change").addEventListener("click", changeRisk);
+$("strategy-change").addEventListener("click", changeStrategy);
+$("rollback").addEventListener("click", () => rollback());
 
-// Keys lead towards safety only: there is none for resume.
+// Keys lead towards safety only: there is none for resume. Each but pause asks first.
+const KEYS = { p: pause, h: askHalt, f: () => flatten() };
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || event.repeat) return;
-  if (event.target.closest("input") || document.querySelector("dialog[open]")) return;
-  if (event.key === "p") pause();
-  if (event.key === "h") askHalt();
+  if (event.target.closest("input, select") || document.querySelector("dialog[open]")) return;
+  KEYS[event.key]?.();
 });

@@ -82,3 +82,7 @@ export function basisPoints(value) {
 }
 
 export const short = (sha) => (sha ? sha.slice(0, 7) : NONE);
+
+export function milliseconds(ms) {
+  return ms == null ? NONE : ms < 10000 ? `${count(ms)} ms` : span(ms);
+}

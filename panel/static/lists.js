@@ -1,7 +1,7 @@
-// Instances, feeds, deploys, outcomes.
+// Instances, feeds, risk, strategy, latency, orders in doubt, outcomes.
 
-import { $, each, fillRow, row, text } from "./dom.js";
-import { count, moment, short, signed, span } from "./format.js";
+import { $, each, fillRow, make, part, row, set, text } from "./dom.js";
+import { NONE, count, milliseconds, moment, money, short, signed, span } from "./format.js";
 
 function list(id, items, key, describe) {
   each($(id), items, key, row, (li, item) => fillRow(li, describe(item)));
@@ -57,24 +57,6 @@ function notes(feed) {
   return said.join(" · ");
 }
 
-const GOOD = new Set(["confirmed", "retired"]);
-const BAD = new Set(["failed", "taken-back", "cancelled"]);
-
-export function renderDeploys(view, now) {
-  const deploys = (view?.deploys ?? []).slice(0, 6);
-  text($("deploys-sub"), view?.problem ?? "");
-  list("deploys", deploys, (one) => one.deploy, (one) => {
-    const last = one.steps[one.steps.length - 1];
-    return {
-      mark: GOOD.has(one.step) ? "✓" : BAD.has(one.step) ? "✕" : "›",
-      level: GOOD.has(one.step) ? "good" : BAD.has(one.step) ? "bad" : "",
-      main: `${short(one.sha)}${one.by ? ` by ${one.by}` : ""}`,
-      side: one.step,
-      sub: [moment(one.started_ms, now), last.ms == null ? "" : `after ${span(last.ms)}`, one.text].filter(Boolean).join(" · "),
-    };
-  });
-}
-
 export function renderOutcomes(status, now) {
   const outcomes = [...(status?.outcomes ?? [])].sort((a, b) => b.resolved_ms - a.resolved_ms).slice(0, 12);
   const totals = status?.totals;
@@ -88,3 +70,81 @@ export function renderOutcomes(status, now) {
   }));
 }
 
+
+// What is at stake against its limit: a bar, and the same in words.
+export function renderRisk(status, control) {
+  const usage = status?.usage;
+  const risk = control?.risk;
+  const rows = usage && risk ? riskRows(usage, risk) : [];
+  each($("risk"), rows, (one) => one.name, createBar, (li, one) => {
+    const share = Math.min(1, one.used / one.limit || 0);
+    set(li, "data-level", share >= 1 ? "bad" : share >= 0.8 ? "warn" : null);
+    text(part(li, "main"), one.name);
+    text(part(li, "side"), `${one.show(one.used)} of ${one.show(one.limit)}${share >= 1 ? " ✕" : share >= 0.8 ? " !" : ""}`);
+    part(li, "bar").style.width = `${(share * 100).toFixed(1)}%`;
+  });
+  $("risk-empty").hidden = rows.length > 0;
+  $("risk-change").disabled = !risk;
+}
+
+function riskRows(usage, risk) {
+  const largest = (table) => Object.entries(table).sort((a, b) => b[1] - a[1])[0] ?? ["", 0];
+  const [slot, inSlot] = largest(usage.slots);
+  const [asset, inAsset] = largest(usage.assets);
+  const row = (name, used, limit, show = money) => ({ name, used: Number(used), limit: Number(limit), show });
+  return [
+    row("At stake in all", usage.total, risk.max_total),
+    { ...row("Largest asset", inAsset, risk.max_asset), show: money, name: `Largest asset${asset ? ` (${asset})` : ""}` },
+    { ...row("Largest slot", inSlot, risk.max_slot), name: `Largest slot${slot ? ` (${slot})` : ""}` },
+    row("Lost today", usage.loss_today, risk.daily_loss),
+    row("Orders in a minute", usage.orders_last_minute, risk.orders_per_minute, count),
+  ];
+}
+
+function createBar() {
+  const li = make("li", "meter");
+  for (const name of ["main", "side"]) li.append(Object.assign(make("span", name), {})), (li.lastChild.dataset.part = name);
+  const fill = make("i");
+  fill.dataset.part = "bar";
+  li.append(make("span", "bar", fill));
+  return li;
+}
+
+export function renderStrategy(status, control) {
+  const strategy = status?.strategy;
+  const rows = Object.entries(strategy?.parameters ?? {});
+  text($("strategy-sub"), strategy?.name ?? "");
+  each($("strategy"), rows, ([name]) => name, row, (li, [name, value]) => {
+    const wanted = control?.strategy?.[name];
+    const pending = wanted !== undefined && wanted !== value;
+    fillRow(li, { mark: wanted === undefined ? "" : "•", main: name, side: pending ? `${value} (wanted ${wanted})` : String(value), level: pending ? "warn" : "" });
+  });
+  $("strategy-empty").hidden = rows.length > 0;
+  $("strategy-change").disabled = rows.length === 0;
+}
+
+export function renderLatency(ledger) {
+  const latency = ledger?.latency;
+  const rows = latency
+    ? [["Poll lag", latency.lag], ["Poll duration", latency.duration], ["Order answered", latency.order], ["Handover gap", latency.handover]]
+    : [];
+  each($("latency"), rows, ([name]) => name, row, (li, [name, spread]) =>
+    fillRow(li, {
+      mark: "",
+      main: name,
+      side: spread.count ? `${milliseconds(spread.p50)} · ${milliseconds(spread.p99)}` : NONE,
+      sub: spread.count ? `most ${milliseconds(spread.most)} of the last ${count(spread.count)}` : "none yet",
+    }));
+}
+
+export function renderDoubt(ledger, now) {
+  const orders = ledger?.doubt ?? [];
+  text($("doubt-sub"), ledger?.problem ?? (orders.length ? `${orders.length} open` : "none"));
+  list("doubt", orders, (one) => one.order_id, (one) => ({
+    mark: "!",
+    level: "warn",
+    main: `${one.slot} ${one.side === "BUY" ? "buy" : "sell"} ${Number(one.size)} ${one.outcome} at ${one.price}`,
+    side: moment(one.time_ms, now),
+    sub: one.text || "sent, not answered yet",
+  }));
+}

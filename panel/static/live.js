@@ -1,51 +1,109 @@
 // The newest of everything, pushed by the panel. Reconnects for ever, and says how long it has been without news.
+// Of several tabs of one browser one holds the connection and tells the others: a browser opens only six to one host.
 
-export const KINDS = ["status", "control", "instances", "deploys", "writes"];
+export const KINDS = ["status", "control", "instances", "deploys", "writes", "ledger"];
 const SILENCE_MS = 6000; // the panel pushes status at least every 2 s
 const RETRY_MS = 1000;
+const SHARED = "never-sleeps-live";
 
 export class Live {
-  constructor(onChange) {
-    this.onChange = onChange;
-    this.state = {};
-    this.connected = false;
-    this.heardAt = performance.now();
-    this.statusAt = performance.now();
-    this.connect();
+  // onRefused: the token is missing or wrong; call start() again when there is another.
+  constructor(token, onChange, onRefused) {
+    Object.assign(this, { token, onChange, onRefused, state: {}, connected: false, leading: false });
+    this.heardAt = this.statusAt = performance.now();
+    if (window.BroadcastChannel) {
+      this.channel = new BroadcastChannel(SHARED);
+      this.channel.onmessage = ({ data }) => this.told(data);
+    }
     setInterval(() => this.watch(), 1000);
   }
 
-  connect() {
-    this.source?.close();
-    this.triedAt = performance.now();
-    this.source = new EventSource("/api/events");
-    for (const kind of KINDS) {
-      this.source.addEventListener(kind, (event) => this.take(kind, JSON.parse(event.data)));
+  start() {
+    this.started = true;
+    this.heardAt = performance.now();
+    if (!navigator.locks || !this.channel) return this.lead();
+    this.channel.postMessage({ ask: true });
+    if (!this.queued) {
+      this.queued = true;
+      navigator.locks.request(SHARED, () => this.lead()).finally(() => (this.queued = false));
     }
-    this.source.onerror = () => {
-      this.connected = false;
-      this.onChange("connection");
-    };
   }
 
-  take(kind, value) {
+  told({ ask, kind, value, held }) {
+    if (ask && this.leading) KINDS.forEach((one) => this.tell(one));
+    else if (kind && this.started && !this.leading) this.take(kind, value, held);
+  }
+
+  tell(kind) {
+    if (!this.state[kind]) return;
+    const held = kind === "status" ? performance.now() - this.statusAt : 0;
+    this.channel?.postMessage({ kind, value: this.state[kind], held });
+  }
+
+  // Ends when the token is refused.
+  async lead() {
+    if (this.leading) return;
+    this.leading = true;
+    while (this.started) {
+      try {
+        if (!(await this.stream())) break;
+      } catch {
+        // lost: said below, tried again
+      }
+      this.connected = false;
+      this.onChange("connection");
+      await new Promise((done) => setTimeout(done, RETRY_MS));
+    }
+    this.leading = false;
+  }
+
+  async stream() {
+    this.abort = new AbortController();
+    this.triedAt = performance.now();
+    const headers = { authorization: `Bearer ${this.token() ?? ""}` };
+    const response = await fetch("/api/events", { headers, signal: this.abort.signal, cache: "no-store" });
+    if (response.status === 401) {
+      this.started = false;
+      this.onRefused();
+      return false;
+    }
+    if (!response.ok) throw new Error(response.statusText);
+    const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+    let rest = "";
+    for (;;) {
+      const { value, done } = await reader.read();
+      if (done) return true;
+      const blocks = (rest + value).split("\n\n");
+      rest = blocks.pop();
+      for (const block of blocks) this.read(block);
+    }
+  }
+
+  read(block) {
+    const kind = /^event: (\w+)/m.exec(block)?.[1];
+    const data = /^data: (.*)$/m.exec(block)?.[1];
+    if (!kind || !data) return;
+    this.take(kind, JSON.parse(data));
+    this.tell(kind);
+  }
+
+  take(kind, value, held = 0) {
     this.heardAt = performance.now();
     this.connected = true;
     if (kind === "status") {
-      this.statusAt = this.heardAt;
-      this.serverOffset = value.time_ms - this.heardAt;
+      this.statusAt = this.heardAt - held;
+      this.serverOffset = value.time_ms - this.statusAt;
     }
     this.state[kind] = value;
     this.onChange(kind);
   }
 
-  // An answer that ended in an error is not retried by the browser, and a stalled one is not noticed by it.
+  // A connection that stalls is not noticed by the browser; a tab that was to tell us may be asleep.
   watch() {
-    const now = performance.now();
-    const silent = now - this.heardAt > SILENCE_MS;
-    const closed = this.source.readyState === EventSource.CLOSED;
-    if (silent) this.connected = false;
-    if ((closed && now - this.triedAt > RETRY_MS) || (silent && now - this.triedAt > SILENCE_MS)) this.connect();
+    if (!this.started || performance.now() - this.heardAt < SILENCE_MS) return;
+    this.connected = false;
+    if (!this.leading) this.lead();
+    else if (performance.now() - this.triedAt > SILENCE_MS) this.abort?.abort();
   }
 
   // The panel's UTC time in ms, run on by this page's monotonic clock: a wrong clock on a phone changes nothing.

@@ -2,6 +2,7 @@
 
 import { $, each, fillRow, row } from "./dom.js";
 import { moment, short, span } from "./format.js";
+import { follow, steps, summary } from "./progress.js";
 
 const MAX_SHOWN = 60;
 const MAX_OBSERVED = 100;
@@ -53,24 +54,39 @@ export class Log {
   }
 
   describeWrite(write, status) {
-    const { generation, time_ms: at } = write;
-    const progress = [["requested", true, 0], ...["seen", "applied"].map((step) => this.progress(step, write, status))];
-    const words = progress.map(([step, done, after]) => `${done ? "✓" : "○"} ${step}${after ? ` +${span(after)}` : ""}`);
-    const applied = progress[2][1];
+    const { generation, time_ms: at, by, origin } = write;
+    if (write.request) return { at, key: `write-${write.request}`, mark: "›", main: `Asked the deployer: ${write.action}`, sub: `${by} from ${origin}` };
+    const progress = follow(write, status);
+    const after = this.reached.get(generation)?.applied;
+    const bad = progress.stage === "refused" || progress.reasons.length > 0;
+    const words = [
+      `${steps(progress)}${after ? ` +${span(Math.max(1, after - at))}` : ""}`,
+      summary(progress.actions),
+      progress.actions.length === 1 ? "" : progress.reasons.join("; "),
+      `${by} from ${origin}`,
+      changes(write),
+    ];
     return {
       at,
       key: `write-${generation}-${at}`,
-      mark: applied ? "✓" : "○",
-      level: applied ? "" : "warn",
+      mark: bad ? "✕" : progress.settled ? "✓" : "○",
+      level: bad ? "bad" : progress.settled ? "" : "warn",
       main: `Generation ${generation}: ${write.action}`,
-      sub: `${words.join("  ")} · ${write.by} from ${write.origin}`,
+      sub: words.filter(Boolean).join(" · "),
     };
   }
+}
 
-  progress(step, { generation, time_ms: at }, status) {
-    const reached = this.reached.get(generation)?.[step];
-    return [step, (status?.control[step] ?? 0) >= generation, reached ? Math.max(1, reached - at) : 0];
+// What a write changed, as before → after; actions by hand are said in its name.
+function changes({ before, after }, path = "") {
+  const said = [];
+  for (const name of Object.keys(after)) {
+    if (name === "manual") continue;
+    const [old, now] = [before[name], after[name]];
+    if (now && typeof now === "object") said.push(changes({ before: old ?? {}, after: now }, `${path}${name}.`));
+    else if (old !== now) said.push(`${path}${name}: ${old ?? "–"} → ${now ?? "–"}`);
   }
+  return said.filter(Boolean).join(", ");
 }
 
 function describeStep(step) {

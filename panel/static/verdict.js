@@ -7,8 +7,9 @@ export const STALE_MS = 3000;
 const isActive = (one) => one.alive && one.document?.role === "active";
 
 // -> {level: good | warn | bad | wait, title, details: [sentence], stale}
-export function judge({ status: view, control: desired, instances }, { age, connected, silence }) {
+export function judge({ status: view, control: desired, instances }, { age, connected, silence, locked }) {
   const status = view?.status;
+  if (locked) return { level: "wait", title: "Token needed", details: ["Nothing is shown without one; reload the page to give it."], stale: Boolean(status) };
   if (!connected && silence > STALE_MS) {
     return bad("Panel not reached", [`No news for ${span(silence)}. What you see is old. Trading goes on without the panel.`], true);
   }

@@ -34,8 +34,9 @@ _FLAGS = (
 class Page:
     """One tab. Everything waits at most `limit_s` seconds and fails with what was seen last."""
 
-    def __init__(self, connection: ClientConnection) -> None:
-        self._connection = connection
+    def __init__(self, connection: ClientConnection, port: int = 0) -> None:
+        self._connection, self._port = connection, port
+        self._tabs: list[tuple[ClientConnection, asyncio.Task[None]]] = []
         self._ids = itertools.count(1)
         self._answers: dict[int, asyncio.Future[dict[str, Any]]] = {}
         self._loaded = asyncio.Event()
@@ -72,10 +73,27 @@ class Page:
         """Go to `url` and wait until it is loaded."""
         for domain in ("Page", "Runtime", "Log"):
             await self.call(f"{domain}.enable")
+        await self.call("Page.bringToFront")  # a tab in the background draws no frames
         self._loaded.clear()
         await self.call("Page.navigate", url=url)
         async with asyncio.timeout(20):
             await self._loaded.wait()
+
+    async def second_tab(self, url: str) -> Page:
+        """Another tab of the same browser."""
+        made = await self.call("Target.createTarget", url="about:blank")
+        address = f"ws://127.0.0.1:{self._port}/devtools/page/{made['targetId']}"
+        connection = await connect(address, max_size=None)
+        page = Page(connection, self._port)
+        self._tabs.append((connection, asyncio.create_task(page.listen(), name="devtools")))
+        await page.open(url)
+        return page
+
+    async def close(self) -> None:
+        """Let go of the tabs that `second_tab` opened."""
+        for connection, listening in self._tabs:
+            listening.cancel()
+            await connection.close()
 
     async def evaluate(self, expression: str) -> Any:
         """The value of a JavaScript expression in the page; promises are awaited."""
@@ -83,7 +101,7 @@ class Page:
         assert "exceptionDetails" not in answer, f"{expression}: {answer['exceptionDetails']}"
         return answer["result"].get("value")
 
-    async def until(self, expression: str, limit_s: float = 10.0) -> None:
+    async def until(self, expression: str, limit_s: float = 30.0) -> None:
         """Wait until the expression is true in the page, looking at every drawn frame."""
         deadline = time.monotonic() + limit_s
         while not await self.evaluate(f"Boolean({expression})"):
@@ -142,9 +160,10 @@ async def chromium(profile: Path) -> AsyncIterator[Page]:
         assert process.stderr is not None
         port = await _port(process.stderr)
         async with connect(await asyncio.to_thread(_tab, port), max_size=None) as connection:
-            page = Page(connection)
+            page = Page(connection, port)
             listening = asyncio.create_task(page.listen(), name="devtools")
             yield page
+            await page.close()
             listening.cancel()
     finally:
         process.kill()

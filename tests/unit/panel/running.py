@@ -25,8 +25,10 @@ from bus import (
     PositionStatus,
     SlotStatus,
     Status,
+    StrategyStatus,
     SystemClock,
     Totals,
+    UsageStatus,
     open_bus,
     read_control,
     write_status,
@@ -71,14 +73,13 @@ class RunningPanel:
         token: str | None = None,
         headers: dict[str, str] | None = None,
     ) -> Answer:
-        """One request. body: bytes are sent as they are, everything else as JSON. token: the right one unless named."""
+        """One request. body: bytes are sent as they are, everything else as JSON. token: the right one unless named, "" none."""
         sent = {"Host": f"127.0.0.1:{self.port}"}
         content: bytes | None = None
+        if token != "":
+            sent["Authorization"] = f"Bearer {token or self.token}"
         if method not in ("GET", "HEAD"):
-            sent |= {
-                "Authorization": f"Bearer {self.token if token is None else token}",
-                "Content-Type": "application/json",
-            }
+            sent["Content-Type"] = "application/json"
             content = body if isinstance(body, bytes) else json.dumps(body).encode()
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
         try:
@@ -168,6 +169,17 @@ def make_status(*, now_ms: int | None = None, epoch: int = 7, color: str = "blue
             for index, asset in enumerate(ASSETS)
         ),
         "outcomes": tuple(_outcomes(now)),
+        "strategy": StrategyStatus(
+            name="bot.snipe:Snipe",
+            parameters={"snipe_fraction": 0.3, "min_edge": 0.03, "exit_edge": 0.05, "confirmations": 2, "kelly": 0.25},
+        ),
+        "usage": UsageStatus(
+            slots={"SOL-5m": Decimal("31.02"), "ETH-15m": Decimal("31.02")},
+            assets={"SOL": Decimal("31.02"), "ETH": Decimal("31.02")},
+            total=Decimal("62.04"),
+            loss_today=Decimal("12.40"),
+            orders_last_minute=3,
+        ),
         "totals": Totals(
             polls_completed=48_211,
             orders=96,
@@ -217,6 +229,9 @@ def _slot(now: int, asset: str, timeframe: str, length: int, offset: int, index:
         edge=None if offset else 0.031 - 0.012 * index,
         best_ask_up=Decimal("0.52") + Decimal("0.07") * (index - 2),
         best_ask_down=Decimal("0.49") - Decimal("0.07") * (index - 2),
+        best_bid_up=Decimal("0.51") + Decimal("0.07") * (index - 2),
+        best_bid_down=Decimal("0.48") - Decimal("0.07") * (index - 2),
+        settlement_price=ASSETS[asset] * 0.9999 if snipe else None,
         decision="hold" if snipe else "none",
         reason="in position" if snipe else "before the window" if offset else "before the snipe window",
         position=position,

@@ -5,28 +5,24 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import http.client
-import itertools
 import json
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import unquote
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from starlette.types import ASGIApp, Message
 
 from bus import (
     Control,
+    ControlStatus,
     FileLock,
     Identity,
     Ledger,
-    Logging,
     Mode,
     SlotControl,
     Stamp,
@@ -34,13 +30,11 @@ from bus import (
     Watch,
     encode,
     is_halted,
-    open_bus,
     read_control,
     write_atomically,
     write_control,
 )
-from panel import Actions, Events, Guard, Views, create_app
-from tests.unit.panel.running import Answer, Bot, RunningPanel, environment, make_status, running_panel
+from tests.unit.panel.running import Bot, RunningPanel, environment, make_status, running_panel
 
 
 @pytest.fixture
@@ -69,12 +63,19 @@ def test_a_fresh_bus_gets_generation_1_and_each_action_the_next(panel: RunningPa
     """Pause, resume, halt and slots change control, rise by one, and stand in the record with before and after."""
     assert read_control(panel.bus) == Control(generation=1, by=read_control(panel.bus).by)
     Bot(panel.bus).write(make_status())
-    assert panel.post("pause", generation=1).json == {"generation": 2, "halted": False, "recorded": True}
+    said = panel.post("pause", generation=1).json
+    assert (said["generation"], said["halted"], said["recorded"], said["progress"]["stage"]) == (
+        2,
+        False,
+        True,
+        "requested",
+    )
     assert read_control(panel.bus).mode is Mode.PAUSE
     assert panel.post("resume", generation=2).json["generation"] == 3
     assert panel.post("slots/BTC-5m+1", generation=3, enabled=False).json["generation"] == 4
     assert read_control(panel.bus).slots == {"BTC-5m+1": SlotControl(enabled=False)}
-    assert panel.post("halt", generation=4).json == {"generation": 5, "halted": True, "recorded": True}
+    said = panel.post("halt", generation=4).json
+    assert (said["generation"], said["halted"], said["recorded"]) == (5, True, True)
     writes = panel.call("GET", "/api/writes").json["writes"]
     assert [write["action"] for write in writes] == ["halt", "slot BTC-5m+1 off", "resume", "pause", "first"]
     assert (writes[3]["before"], writes[3]["after"]) == ({"mode": "run"}, {"mode": "pause"})
@@ -89,7 +90,8 @@ def test_a_halt_ends_only_by_a_confirmed_resume(panel: RunningPanel) -> None:
     assert "confirm" in refused.json["error"]
     assert is_halted(panel.bus)
     assert panel.generation() == 2
-    assert panel.post("resume", generation=2, confirm=True).json == {"generation": 3, "halted": False, "recorded": True}
+    said = panel.post("resume", generation=2, confirm=True).json
+    assert (said["generation"], said["halted"]) == (3, False)
     panel.bus.halt.touch()
     assert panel.post("resume", generation=3).status == 422
     assert panel.post("resume", generation=3, confirm=True).status == 200
@@ -205,7 +207,7 @@ def test_status_is_shown_with_its_stamp_and_age_or_with_what_is_wrong(panel: Run
 def test_events_push_what_changed_until_the_panel_ends(panel: RunningPanel) -> None:
     """A page gets everything at once, then each new status; SIGTERM ends open streams and the panel within 2 s, exit 0."""
     connection = http.client.HTTPConnection("127.0.0.1", panel.port, timeout=10)
-    connection.request("GET", "/api/events")
+    connection.request("GET", "/api/events", headers={"Authorization": f"Bearer {panel.token}"})
     response = connection.getresponse()
     assert response.headers["content-type"].startswith("text/event-stream")
 
@@ -214,7 +216,7 @@ def test_events_push_what_changed_until_the_panel_ends(panel: RunningPanel) -> N
             assert line, "the stream ended"
         return line[7:].decode().strip(), json.loads(response.readline()[6:])
 
-    assert {next_event()[0] for _ in range(5)} == {"status", "control", "instances", "deploys", "writes"}
+    assert {next_event()[0] for _ in range(6)} == {"status", "control", "instances", "deploys", "writes", "ledger"}
     Bot(panel.bus).write(make_status(epoch=41))
     while (event := next_event())[0] != "status" or not event[1]["status"]:
         pass
@@ -230,6 +232,9 @@ def test_events_push_what_changed_until_the_panel_ends(panel: RunningPanel) -> N
     ("method", "path", "headers", "token", "status"),
     [
         ("POST", "/api/pause", {}, "w" * 43, 401),
+        ("POST", "/api/pause", {}, "", 401),
+        ("GET", "/api/events", {}, "", 401),
+        ("GET", "/api/ledger/orders", {}, "w" * 43, 401),
         ("POST", "/api/pause", {"Content-Type": "text/plain"}, None, 415),
         ("POST", "/api/pause", {"Origin": "http://evil.example"}, None, 403),
         ("POST", "/api/pause", {"Sec-Fetch-Site": "cross-site"}, None, 403),
@@ -275,74 +280,72 @@ def test_the_page_comes_from_the_panel_alone(shared_panel: RunningPanel) -> None
     assert shared_panel.call("GET", "/docs").status == 404
 
 
-_JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
-    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
-)
-_BODY = st.one_of(
-    st.binary(max_size=200),
-    _JSON.map(lambda value: json.dumps(value).encode()),
-    st.fixed_dictionaries(
-        {"generation": st.integers(0, 3) | _JSON},
-        optional={"enabled": st.booleans() | _JSON, "confirm": st.booleans() | _JSON},
-    ).map(lambda value: json.dumps(value).encode()),
-)
-_PATH = st.sampled_from(
-    ["pause", "resume", "halt", "slots/BTC-5m", "slots/%00", "slots/%f0%9f%92%a9", "slots/" + "x" * 300]
-)
+def test_https_is_served_with_a_certificate_of_its_own(tmp_path: Path) -> None:
+    """With a certificate and its key any address may be listened on, and status goes over TLS alone."""
+    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    made = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
+    made += ["-subj", "/CN=localhost", "-keyout", str(key), "-out", str(cert)]
+    subprocess.run(made, check=True, capture_output=True, timeout=30)
+    files = {"PANEL_TLS_CERT": str(cert), "PANEL_TLS_KEY": str(key)}
+    with running_panel(tmp_path, PANEL_HOST="0.0.0.0", **files) as panel:
+        assert panel.listening["url"].startswith("https://")
+        trusted = ssl.create_default_context(cafile=str(cert))
+        connection = http.client.HTTPSConnection("localhost", panel.port, timeout=20, context=trusted)
+        connection.request("GET", "/api/control", headers={"Authorization": f"Bearer {panel.token}"})
+        assert json.load(connection.getresponse())["generation"] == 1
+        connection.close()
+        with pytest.raises((OSError, http.client.HTTPException)):
+            panel.call("GET", "/api/control")
 
 
-async def ask(app: ASGIApp, path: str, body: bytes) -> Answer:
-    """One POST straight to the application, without a socket."""
-    sent: list[Message] = []
-
-    async def receive() -> Message:
-        return {"type": "http.request", "body": body, "more_body": False}
-
-    async def send(message: Message) -> None:
-        sent.append(message)
-
-    scope = {
-        "type": "http",
-        "method": "POST",
-        "path": unquote(path),
-        "raw_path": path.encode(),
-        "query_string": b"",
-        "headers": [
-            (b"host", b"localhost"),
-            (b"authorization", b"Bearer token"),
-            (b"content-type", b"application/json"),
-        ],
-        "client": ("127.0.0.1", 1),
-        "http_version": "1.1",
-        "scheme": "http",
-    }
-    await app(scope, receive, send)
-    return Answer(sent[0]["status"], {}, b"".join(message.get("body", b"") for message in sent[1:]))
+def test_the_token_is_shown_once_and_readers_cannot_write(tmp_path: Path) -> None:
+    """Only the start that makes the token file prints it; a token of the read file looks and is refused for a write."""
+    with running_panel(tmp_path) as first:
+        assert first.token in first.listening["link"]
+        generation = first.generation()
+    with running_panel(tmp_path) as panel:
+        assert panel.token not in json.dumps(panel.listening)
+        reader = (tmp_path / "run" / "token-read").read_text().strip()
+        assert panel.call("GET", "/api/status", token=reader).status == 200
+        answer = panel.call("POST", "/api/pause", {"generation": generation}, token=reader)
+        assert (answer.status, panel.generation()) == (403, generation)
 
 
-def test_no_body_makes_the_panel_fail(tmp_path: Path) -> None:
-    """Whatever is sent with the token is answered as JSON below 500."""
-    bus, clock, log = open_bus(tmp_path), SystemClock(), Logging(descriptor=2).log
-    views = Views(bus, clock)
-    actions = Actions(bus, clock, log, by="test")
-    actions.begin()
-    Bot(bus).write(make_status())
-    app = create_app(views=views, actions=actions, events=Events(bus, views), log=log, is_halted=lambda: is_halted(bus))
-    seconds = itertools.count()  # every request comes a second later, so that no rate limit hides what is behind it
-    guard = Guard(app, hosts=frozenset({"localhost"}), token="token", now_s=lambda: next(seconds), log=log)
-    statuses = set()
+def test_flatten_wants_nothing_held_in_the_windows_of_now_and_forgets_those_that_are_over(panel: RunningPanel) -> None:
+    """One exit a window, once while it stands; a buy names its window; what is long over goes with the next write."""
+    bot = Bot(panel.bus)
+    assert panel.post("flatten", generation=1).status == 503, "no status says which windows there are"
+    bot.write(make_status())
+    said = panel.post("flatten", generation=1).json
+    assert len(said["manual"]) == 16
+    assert panel.post("flatten", generation=2).json["manual"] == []
+    bought = panel.post("enter", generation=3, slot="BTC-5m", outcome="Down", max_spend=12.5, max_price="0.5").json
+    (wanted,) = [one for one in read_control(panel.bus).manual if one.id in bought["manual"]]
+    slot = next(one for one in make_status().slots if one.slot == "BTC-5m")
+    assert (wanted.action, wanted.window, wanted.expires_ms) == ("enter", slot.window, slot.end_ms)
+    assert panel.call("GET", "/api/control/4").json["manual"][0]["state"] == "waiting"
+    over = [one.model_copy(update={"expires_ms": 1}) for one in read_control(panel.bus).manual]
+    write_control(panel.bus, 4, lambda found: found.changed(manual=over), by="test", clock=SystemClock())
+    panel.post("flatten", generation=5, slot="BTC-5m")
+    assert [one.slot for one in read_control(panel.bus).manual] == ["BTC-5m"]
 
-    @given(path=_PATH, body=_BODY)
-    @settings(max_examples=300, deadline=None)
-    def each(path: str, body: bytes) -> None:
-        answer = asyncio.run(ask(guard, f"/api/{path}", body))
-        statuses.add(answer.status)
-        assert answer.status < 500, answer.body
-        assert answer.json["generation" if answer.status == 200 else "error"]
 
-    each()
-    assert {409, 422} <= statuses <= {200, 400, 404, 409, 422}
+def test_a_write_can_wait_until_the_bot_has_applied_or_refused_it(panel: RunningPanel) -> None:
+    """wait_s holds the answer back until status shows the generation; its reasons for what it did not take stand in it."""
+    bot = Bot(panel.bus)
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        body = {"generation": 1, "parameters": {"kelly": 7}, "wait_s": 15}
+        waiting = pool.submit(panel.call, "POST", "/api/strategy", body)
+        deadline = time.monotonic() + 15
+        while panel.generation() == 1 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        reason = "strategy.kelly: expected a number from 0 to 1, found 7; 0.25 stays"
+        bot.write(make_status(control=ControlStatus(seen=2, applied=2, refused=(reason,))))
+        progress = waiting.result(30).json["progress"]
+    assert (progress["stage"], progress["reasons"], progress["settled"]) == ("applied", [reason], True)
+    bot.write(make_status(control=ControlStatus(seen=2, applied=1, problem="an older release")))
+    assert panel.call("GET", "/api/control/2").json["stage"] == "refused"
+    assert panel.call("GET", "/api/control/77").status == 404
 
 
 def kill_soon(panel: RunningPanel) -> None:

@@ -7,10 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.datastructures import Headers
 
-from panel.guard import Bucket, check_site, check_write
+from panel.guard import Bucket, Refusal, check_body, check_site, check_token, token_of
+from panel.token import Scope, Token
 
 HOSTS = frozenset({"127.0.0.1", "localhost", "::1"})
 TOKEN = "t" * 43
+TOKENS = (Token(TOKEN, Scope.CONTROL, "ana"), Token("r" * 43, Scope.READ, "wall"))
 WRITE = {"authorization": f"Bearer {TOKEN}", "content-type": "application/json", "content-length": "20"}
 
 
@@ -38,6 +40,11 @@ def test_only_this_panels_own_page_or_no_page_may_ask(headers: dict[str, str], a
     assert refusal is None or refusal.status == 403
 
 
+def check_write(headers: Headers) -> Refusal | None:
+    """What the guard says of a write with these headers."""
+    return check_token("/api/pause", token_of(headers, TOKENS), is_write=True) or check_body(headers)
+
+
 @pytest.mark.parametrize(
     ("change", "status"),
     [
@@ -47,6 +54,7 @@ def test_only_this_panels_own_page_or_no_page_may_ask(headers: dict[str, str], a
         ({"authorization": f"Basic {TOKEN}"}, 401),
         ({"authorization": f"Bearer {TOKEN[:-1]}"}, 401),
         ({"authorization": f"Bearer {TOKEN}x"}, 401),
+        ({"authorization": f"Bearer {'r' * 43}"}, 403),
         ({"content-type": "text/plain"}, 415),
         ({"content-type": "application/x-www-form-urlencoded"}, 415),
         ({"content-length": str((64 << 10) + 1)}, 413),
@@ -56,16 +64,28 @@ def test_only_this_panels_own_page_or_no_page_may_ask(headers: dict[str, str], a
 )
 def test_a_write_needs_the_token_and_json_of_an_allowed_size(change: dict[str, str], status: int | None) -> None:
     """Each missing or wrong part is refused with its own status."""
-    refusal = check_write(Headers({**WRITE, **change}), TOKEN)
+    refusal = check_write(Headers({**WRITE, **change}))
     assert (refusal.status if refusal else None) == status
 
 
-@given(given_token=st.text(st.characters(max_codepoint=255)).filter(lambda text: text.strip() != TOKEN))
+@given(
+    given_token=st.text(st.characters(max_codepoint=255)).filter(
+        lambda text: text.strip() not in {one.value for one in TOKENS}
+    )
+)
 def test_no_other_text_passes_for_the_token(given_token: str) -> None:
     """Whatever is sent instead of the token is refused, and never breaks the comparison."""
-    refusal = check_write(Headers({**WRITE, "authorization": f"Bearer {given_token}"}), TOKEN)
+    refusal = check_write(Headers({**WRITE, "authorization": f"Bearer {given_token}"}))
     assert refusal is not None
     assert refusal.status == 401
+
+
+@pytest.mark.parametrize(
+    ("path", "token", "allowed"), [("/api/status", None, False), ("/api/events", TOKENS[1], True), ("/", None, True)]
+)
+def test_looking_needs_a_token_of_either_scope(path: str, token: Token | None, allowed: bool) -> None:
+    """Status, money and positions are nobody else's business; the page's own files say nothing and are for everybody."""
+    assert (check_token(path, token, is_write=False) is None) == allowed
 
 
 @given(gaps=st.lists(st.floats(0, 3), max_size=200))
