@@ -7,7 +7,7 @@ import os
 import signal
 from collections.abc import Callable
 
-from bus import Bus, Clock, FileLock, Logging, make_request, read_steps
+from bus import Bus, Clock, FileLock, Logging, Step, append_step, make_request, read_steps
 from deployer.builder import Builder
 from deployer.deploys import fold
 from deployer.errors import RepositoryError, StartError
@@ -62,6 +62,7 @@ async def run(settings: DeployerSettings, bus: Bus, clock: Clock, logging: Loggi
         )
         claim_runtime(bus, runtime)
         claim_home(bus)
+        await _end_first(bus, runtime, clock)
         metrics = Metrics(policy_of(settings))
         try:
             server, address = await metrics.serve(settings.metrics_host, settings.metrics_port)
@@ -165,6 +166,22 @@ def policy_of(settings: DeployerSettings) -> Policy:
         healthy_timeout_ms=round(settings.healthy_timeout * 1000),
         stuck_after_ms=round(settings.stuck_after * 1000),
     )
+
+
+async def _end_first(bus: Bus, runtime: Runtime, clock: Clock) -> None:
+    """The very first deploy, ended in the middle with everything else (Ctrl-C, power): there is nothing to go back to.
+
+    It is given up, so that `_try_again` asks for it anew instead of leaving nobody to trade.
+    """
+    history = fold(read_steps(bus))
+    deploy = history.open
+    if history.confirmed is not None or deploy is None or not deploy.has("started"):
+        return
+    if any(unit.running and unit.deploy_id == deploy.id for unit in await runtime.units()):
+        return
+    now_ms = clock.wall_ms()
+    text = "everything was ended in the middle of it; it is tried again"
+    append_step(bus, Step(deploy=deploy.id, step="cancelled", time_ms=now_ms, sha=deploy.sha, text=text))
 
 
 def _try_again(bus: Bus, clock: Clock, tip: str | None, branch: str) -> None:

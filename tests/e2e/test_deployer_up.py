@@ -82,6 +82,7 @@ def test_up_runs_everything_and_ctrl_c_ends_it_bots_first(rig: UpRig) -> None:
 def test_down_ends_the_up_of_another_terminal_and_can_be_repeated(rig: UpRig) -> None:
     """`down` ends what `up` started elsewhere; again, it has nothing to do and says so; `up` carries on afterwards."""
     process = rig.up()
+    rig.until_step(rig.git("rev-parse", "HEAD"), "confirmed")
     for _ in range(2):
         done = rig.command("down")
         assert done.returncode == 0, done.stdout + done.stderr
@@ -92,6 +93,17 @@ def test_down_ends_the_up_of_another_terminal_and_can_be_repeated(rig: UpRig) ->
     rig.up()
     assert rig.count("SELECT max(epoch) FROM epochs") > epoch
     assert len(rig.history().deploys) == 1
+
+
+def test_a_first_deploy_that_was_ended_before_its_confirmation_is_tried_again(rig: UpRig) -> None:
+    """Nothing was confirmed yet when everything was ended: the next `up` does not take the commit for a broken one."""
+    rig.environment["DEPLOYER_CONFIRM_POLLS"] = "1000"
+    rig.up()
+    assert rig.command("down").returncode == 0
+    del rig.environment["DEPLOYER_CONFIRM_POLLS"]
+    rig.up()
+    rig.until_step(rig.git("rev-parse", "HEAD"), "confirmed")
+    assert [deploy.verdict for deploy in rig.history().deploys] == ["cancelled", "confirmed"]
 
 
 def test_a_second_up_is_refused(rig: UpRig) -> None:

@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,8 +34,9 @@ PLACE = Place(Mount("bind", "/no/bus"), "none", "1:1")
 
 
 @contextmanager
-def small_engine(folder: Path) -> Iterator[str]:
-    """The URL of an Engine whose images lie on a small disk."""
+def small_engine() -> Iterator[str]:
+    """The URL of an Engine whose images lie on a small disk. In a folder with a short name: its sockets lie deep in it."""
+    folder = Path(tempfile.mkdtemp(prefix="small-"))
     disk, data, socket, log = folder / "disk", folder / "data", folder / "docker.sock", folder / "dockerd.log"
     data.mkdir()
     with disk.open("wb") as file:
@@ -63,6 +65,7 @@ def small_engine(folder: Path) -> Iterator[str]:
         engine.send_signal(signal.SIGTERM)
         engine.wait(30)
         subprocess.run(["umount", data], check=True, timeout=30)
+        shutil.rmtree(folder)
 
 
 def _answers(socket: Path) -> bool:
@@ -88,7 +91,7 @@ async def test_a_full_disk_inside_the_engine_fails_the_build_with_its_reason(tmp
         return git("rev-parse", "HEAD")
 
     git("init", "--quiet", "--initial-branch=main")
-    with small_engine(tmp_path) as url:
+    with small_engine() as url:
         engine = Engine(url)
         images = Images(engine, Repository(source), tmp_path / "builds", str(bus.directory), limit_s=120)
         if not with_buildx:

@@ -23,7 +23,7 @@ MOST_TRIES = 5
 
 @pytest.fixture(scope="module")
 def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
-    """Blue trades in windows of 90 s, green stands by; the strategy itself enters nothing."""
+    """Blue trades in windows of 90 s, green stands by; the strategy itself enters and sells nothing."""
     made = Rig(tmp_path_factory.mktemp("rig"), timeframes="90s")
     try:
         blue = made.start_bot(CONFIRMED, "blue", BOT_ASSETS="BTC,ETH")
@@ -39,7 +39,11 @@ def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
 def panel(rig: Rig) -> Iterator[RunningPanel]:
     """A panel on the bots' bus."""
     with running_panel(rig.folder) as running:
-        still = running.call("POST", "/api/strategy", {"generation": 1, "parameters": {"min_edge": 0.99}, "wait_s": 10})
+        still = running.call(
+            "POST",
+            "/api/strategy",
+            {"generation": 1, "parameters": {"min_edge": 0.99, "exit_edge": 0.99}, "wait_s": 10},
+        )
         assert still.json["progress"]["stage"] == "applied", still.body
         yield running
 
