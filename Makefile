@@ -54,8 +54,7 @@ fire: $(READY) ## swaps under fire: the bot killed, stopped and broken on purpos
 	@$(BIN)/python -m bench.fire --runtime $$(bin/runtime) $(ARGS)
 
 bench: $(READY) ## price to order, polls of 16 and 1,000 slots, commits; then the load that the paper exchange bears
-	@$(BIN)/python -m bench.trading $(ARGS)
-	@$(BIN)/python -m bench.paper_load
+	@$(BIN)/python -m bench.trading $(ARGS); missed=$$?; $(BIN)/python -m bench.paper_load && exit $$missed
 
 proof: $(READY) ## the model, power cuts and kills at every step, within a budget (PART=power BUDGET=40m); table in docs/proof.md
 	@$(BIN)/python -m proof.report $(if $(PART),--part $(PART)) --budget $(or $(BUDGET),40m)

@@ -11,12 +11,14 @@ import multiprocessing
 import random
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import replace
 from decimal import Decimal
 from multiprocessing.connection import Connection
 from typing import Any
 
 from websockets.asyncio.server import ServerConnection, serve
+from websockets.exceptions import ConnectionClosed
 
 from bot.account import AccountWatch
 from bot.books import Books
@@ -196,6 +198,10 @@ def _far_end(pipe: Connection, assets: tuple[str, ...], signal_every_s: float) -
 
 async def _serve(pipe: Connection, assets: tuple[str, ...], signal_every_s: float) -> None:
     async def prices(socket: ServerConnection) -> None:
+        with suppress(ConnectionClosed):  # whoever listened has ended
+            await quote(socket)
+
+    async def quote(socket: ServerConnection) -> None:
         number, source = 0, random.Random(2)
         while True:
             for asset in assets:
