@@ -129,6 +129,8 @@ class Books(Mapping[str, Book]):
             heard_ms=now,
             changed_ms=now,
             streamed=streamed,
+            # A whole book has its best levels first already; what a change does to it is sorted when it is asked for.
+            shown=Book(book.token_id, book.bids[:TOP], book.asks[:TOP], book.at_ms),
         )
 
     def _compare(self, kept: _Kept, book: Book) -> None:

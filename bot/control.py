@@ -13,6 +13,8 @@ from typing import Any
 from bot.parameters import read_parameters
 from bus import Control, DocumentError, Mode, SlotControl
 
+_AS_DEFAULT = SlotControl()
+
 
 @dataclass(frozen=True, slots=True)
 class InForce:
@@ -32,7 +34,7 @@ class InForce:
 
     def slot(self, slot_id: str) -> SlotControl:
         """The control of one slot."""
-        return self.control.slots.get(slot_id, SlotControl()) if self.control else SlotControl()
+        return self.control.slots.get(slot_id, _AS_DEFAULT) if self.control else _AS_DEFAULT
 
     def closed(self) -> str | None:
         """Why control closes entries, or None."""

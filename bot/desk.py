@@ -49,6 +49,7 @@ from bus import Clock, FencedError, Ledger, LedgerError, LedgerFullError, Log
 COLLECT_AFTER_S = (0.0, 0.1, 0.4, 1.0, 2.0)
 ORDERS_PER_SECOND = 20.0
 RATE_LIMITED = "rate_limited"
+MOST_SEQS = 1_000
 SALT_BITS = 53  # as the client library: a salt travels as a JSON number
 
 
@@ -88,6 +89,7 @@ class Desk:
         self._log, self._on_change, self._on_failure = log, on_change, on_failure
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._unsent: set[str] = set()
+        self._seqs: dict[tuple[str, Side], int] = {}
         self._sending: set[str] = set()
         self._closing = False
         self._mode, self._trouble, self._budget = (
@@ -152,11 +154,12 @@ class Desk:
             signed = self._venue.sign(plan.request, plan.market, self._random_bits(SALT_BITS), self._now_ms())
         except ValueError as error:
             return f"cannot be signed: {error}"
-        intent = plan.intent(signed, self._epoch, next_seq(self._ledger, plan.window, plan.side))
+        intent = plan.intent(signed, self._epoch, self._next_seq(plan.window, plan.side))
         try:
             add_intent(self._ledger, intent, wall_ms, boot_ms)
         except SlotTakenError as error:
             return str(error)
+        self._seqs[plan.window, plan.side] = intent.seq
         self._recent.append(wall_ms)
         self._budget.spend(boot_ms)
         self.open[intent.order_id] = OpenIntent(intent, None)
@@ -219,6 +222,15 @@ class Desk:
         await asyncio.gather(*tasks, return_exceptions=True)
         for order_id in list(self._unsent):
             self._note(order_id, OrderState.ABANDONED, "the lease was passed on before it was sent")
+
+    def _next_seq(self, window: str, side: Side) -> int:
+        """As the ledger has it, read once a window and side: this epoch alone writes intents."""
+        known = self._seqs.get((window, side))
+        if known is not None:
+            return known + 1
+        while len(self._seqs) >= MOST_SEQS:
+            del self._seqs[next(iter(self._seqs))]
+        return next_seq(self._ledger, window, side)
 
     def _start(self, intent: Intent) -> None:
         task = asyncio.create_task(self._run(intent), name=f"order-{intent.order_id[:10]}")

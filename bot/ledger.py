@@ -76,11 +76,14 @@ _INTENT = (
 )
 
 
+_ADD_INTENT = f"INSERT INTO intents({_INTENT.replace('i.', '')}, wall_ms, boot_ms) VALUES ({','.join('?' * 20)})"
+
+
 def add_intent(ledger: Ledger, intent: Intent, wall_ms: int, boot_ms: int) -> None:
     """Make an intent durable. Raises SlotTakenError, FencedError, LedgerFullError, LedgerError."""
     try:
         ledger.execute(
-            f"INSERT INTO intents({_INTENT.replace('i.', '')}, wall_ms, boot_ms) VALUES ({','.join('?' * 20)})",
+            _ADD_INTENT,
             (
                 intent.order_id,
                 intent.epoch,

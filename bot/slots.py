@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 DEFAULT_ASSETS = ("BTC", "ETH", "SOL", "XRP", "DOGE", "BNB")
 DEFAULT_TIMEFRAMES = ("5m", "15m")
@@ -18,6 +19,7 @@ _SLUG = re.compile(r"([a-z]+)-updown-([0-9]+[sm])-([0-9]+)")
 _TIMEFRAME = re.compile(r"([1-9][0-9]{0,4})([sm])")
 
 
+@lru_cache(maxsize=64)
 def timeframe_seconds(timeframe: str) -> int:
     """The length of a timeframe such as 10s, 5m or 15m, in seconds. Raises ValueError that says what was expected."""
     match = _TIMEFRAME.fullmatch(timeframe)

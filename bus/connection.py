@@ -106,8 +106,13 @@ class Connection:
 
     def execute(self, sql: str, values: Sequence[Value] = ()) -> list[Row]:
         """Run one statement and return its rows. Outside `transaction` a write commits by itself."""
-        with self._watched():
+        if self._failure is not None:
+            raise FsyncFailedError(self._failure)
+        try:  # what succeeds, which is nearly all, goes without two context managers: an order waits for this
             return list(self._connection.execute(sql, values))
+        except apsw.Error as error:
+            with self._watched():
+                raise error
 
     def scalar(self, sql: str, values: Sequence[Value] = ()) -> Value:
         """The first column of the first row, or None."""

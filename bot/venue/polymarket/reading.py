@@ -157,8 +157,13 @@ def book(model: OrderBook) -> Book:
     """A book with its best levels first (the venue sends them last). at_ms is 0 where the venue gives no time."""
     return Book(
         token_id=model.asset_id,
-        bids=tuple(Level(level.price, units(level.size)) for level in reversed(model.bids)),
-        asks=tuple(Level(level.price, units(level.size)) for level in reversed(model.asks)),
+        bids=tuple(
+            Level(level.price, units(level.size))
+            for level in sorted(model.bids, key=lambda level: level.price, reverse=True)
+        ),
+        asks=tuple(
+            Level(level.price, units(level.size)) for level in sorted(model.asks, key=lambda level: level.price)
+        ),
         at_ms=round(model.timestamp.timestamp() * 1000) if model.timestamp else 0,
     )
 
