@@ -14,6 +14,7 @@ from bot.credentials import credentials_path, read_credentials, read_relayer_key
 from bot.endpoints import endpoints
 from bot.feeds import BinanceFeed, fetch_history
 from bot.feeds.market_channel import MarketChannel
+from bot.feeds.settlement import SettlementFeed
 from bot.guarded import Guarded
 from bot.instance import Runner
 from bot.markets import Markets
@@ -133,6 +134,15 @@ async def _live(
         random=random,
         log=log,
     )
+    settlement = SettlementFeed(
+        url=endpoints(settings).venue.prices_ws,
+        assets=settings.assets,
+        on_price=prices.settle,
+        now_ms=lambda: account.now_ms() or clock.wall_ms(),
+        boot_ms=clock.boot_ms,
+        random=random,
+        log=log,
+    )
     world = World(
         settings,
         identity,
@@ -148,6 +158,7 @@ async def _live(
         strategy,
         routes.books,
         routes.news,
+        settlement,
     )
     channel = MarketChannel(
         url=endpoints(settings).venue.market_ws,
@@ -170,6 +181,7 @@ async def _live(
     runner = Runner(world, file, metrics, guard, secrets.randbits)
     guard.start(account.run(), "account")
     guard.start(feed.run(), "feed")
+    guard.start(settlement.run(), "settlement")
     guard.start(world.markets.run(), "markets")
     guard.start(channel.run(), "market-channel")
     seeding = asyncio.create_task(_seed(settings, world), name="history")

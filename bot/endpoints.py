@@ -32,6 +32,7 @@ def endpoints(settings: BotSettings) -> Endpoints:
         "data": settings.data_url,
         "market_ws": settings.market_ws_url,
         "user_ws": settings.user_ws_url,
+        "prices_ws": settings.prices_ws_url,
     }
     return Endpoints(
         venue=dataclasses.replace(venue, **{name: url for name, url in chosen.items() if url is not None}),

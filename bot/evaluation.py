@@ -150,7 +150,7 @@ def _inputs(slot: Slot, window: Window, market: Market, prices: Prices, view: Vi
     average_from = max(window.start_ms, window.end_ms - window.average_ms)
     seconds, average = 0.0, None
     if view.now_ms > average_from:
-        seconds, average = prices.average(slot.asset, average_from + view.to_boot_ms, view.now_ms + view.to_boot_ms)
+        seconds, average = prices.average(slot.asset, average_from, view.now_ms, view.to_boot_ms)
     streak = view.state.get(slot.id, NO_STREAK)
     arrived = (
         prices.newest_boot_ms(slot.asset),

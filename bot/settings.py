@@ -23,6 +23,7 @@ _URLS = (
     "data_url",
     "market_ws_url",
     "user_ws_url",
+    "prices_ws_url",
     "binance_url",
     "binance_ws_url",
 )
@@ -52,6 +53,7 @@ class BotSettings(BaseSettings):
     data_url: str | None = None
     market_ws_url: str | None = None
     user_ws_url: str | None = None
+    prices_ws_url: str | None = None
     binance_url: str | None = None
     binance_ws_url: str | None = None
     key_file: Path | None = None

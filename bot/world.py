@@ -11,6 +11,7 @@ from bot.books import Books
 from bot.evaluation import Evaluation, View, evaluate, wanted_tokens
 from bot.feeds import BinanceFeed
 from bot.feeds.market_channel import MarketChannel
+from bot.feeds.settlement import SettlementFeed
 from bot.guarded import Guarded
 from bot.markets import Markets
 from bot.news import News
@@ -43,6 +44,7 @@ class World:
     strategy: Guarded
     books: Books
     news: News
+    settlement: SettlementFeed | None = None
     _channels: list[MarketChannel] = field(default_factory=list)
     _failed: dict[str, str] = field(default_factory=dict)
 
@@ -72,7 +74,8 @@ class World:
             )
             for asset, age in state.age_ms.items()
         )
-        return lead + tuple(self._book_status(asset) for asset in state.age_ms)
+        books = tuple(self._book_status(asset) for asset in state.age_ms)
+        return lead + books + (() if self.settlement is None else _settlement_status(self.settlement, state.age_ms))
 
     def tokens(self) -> list[str]:
         """The tokens whose books matter now."""
@@ -144,3 +147,19 @@ class World:
             reconnects=sum(max(0, channel.connects - 1) for channel in self._channels),
             gaps=self.books.gaps,
         )
+
+
+def _settlement_status(feed: SettlementFeed, assets: Iterable[str]) -> tuple[FeedStatus, ...]:
+    """The settlement prices. No poll is unhealthy without them: the lead's prices take their place."""
+    ages = [(asset, feed.age_ms(asset)) for asset in assets]
+    return tuple(
+        FeedStatus(
+            name=f"settlement {asset}",
+            connected=feed.connected,
+            age_ms=age,
+            fresh=age is not None and age <= FRESH_MS,
+            reconnects=max(0, feed.connects - 1),
+            gaps=feed.gaps,
+        )
+        for asset, age in ages
+    )

@@ -29,7 +29,7 @@ def registries() -> dict[str, CollectorRegistry]:
     slots = make_slots(DEFAULT_ASSETS, DEFAULT_TIMEFRAMES)
     of_bot.prepare(
         ((slot.id, slot.asset) for slot in slots),
-        [f"{stream} {asset}" for stream in ("binance", "books") for asset in DEFAULT_ASSETS],
+        [f"{stream} {asset}" for stream in ("binance", "books", "settlement") for asset in DEFAULT_ASSETS],
     )
     # Nothing is asked of the exchange before a scrape.
     of_paper = paper.metrics.Metrics(cast(Exchange, None), cast(Sockets, None))

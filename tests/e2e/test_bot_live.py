@@ -52,6 +52,7 @@ def live_settings(rig: Rig) -> dict[str, str]:
         "BOT_VENUE": "live",
         "BOT_MARKET_WS_URL": f"{streams}/ws/market",
         "BOT_USER_WS_URL": f"{streams}/ws/user",
+        "BOT_PRICES_WS_URL": f"{streams}/rtds",
         "BOT_BINANCE_WS_URL": streams,
         "BOT_KEY_FILE": str(rig.folder / "wallet.key"),
         "BOT_RELAYER_KEY_FILE": str(rig.folder / "relayer.key"),

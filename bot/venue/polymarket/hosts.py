@@ -12,7 +12,7 @@ NOWHERE = "http://unused.invalid"
 
 @dataclass(frozen=True, slots=True)
 class Hosts:
-    """Base URLs of the exchange (CLOB), the market catalogue (Gamma), the relayer, the data API, and of two streams."""
+    """Base URLs of the exchange (CLOB), the market catalogue (Gamma), the relayer, the data API, and of three streams."""
 
     clob: str
     gamma: str
@@ -20,6 +20,7 @@ class Hosts:
     data: str = NOWHERE
     market_ws: str = NOWHERE.replace("http", "ws", 1)
     user_ws: str = NOWHERE.replace("http", "ws", 1)
+    prices_ws: str = NOWHERE.replace("http", "ws", 1)
 
 
 def official_hosts() -> Hosts:
@@ -32,6 +33,7 @@ def official_hosts() -> Hosts:
         data=config.data_url,
         market_ws=config.clob_market_ws_url,
         user_ws=config.clob_user_ws_url,
+        prices_ws=config.rtds_ws_url,
     )
 
 
@@ -39,5 +41,11 @@ def paper_hosts(url: str) -> Hosts:
     """All of them at one paper exchange, http://HOST:PORT."""
     streams = url.replace("http", "ws", 1)
     return Hosts(
-        clob=url, gamma=url, relayer=url, data=url, market_ws=f"{streams}/ws/market", user_ws=f"{streams}/ws/user"
+        clob=url,
+        gamma=url,
+        relayer=url,
+        data=url,
+        market_ws=f"{streams}/ws/market",
+        user_ws=f"{streams}/ws/user",
+        prices_ws=f"{streams}/rtds",
     )
