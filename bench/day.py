@@ -88,7 +88,11 @@ class Tally:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to simulate. step_s, quote_s: between two prices, and between two quotes of a market."""
+    """What to simulate, from `since` on.
+
+    step_s, quote_s: between two prices, and between two quotes of a market. epoch_ms: how long an instance lives. settle_ms: how
+    long windows that are held may take to resolve after the end.
+    """
 
     hours: float
     seed: int
@@ -97,10 +101,11 @@ class Plan:
     step_s: float = 0.5
     quote_s: float = 2.5
     epoch_ms: int = HOUR_MS
+    settle_ms: int = SETTLE_MS
 
 
 @dataclass(slots=True)
-class Outcome:
+class Day:
     """What came of it. money: base units of pUSD; rss: MB at each simulated hour."""
 
     checks: list[Check] = field(default_factory=list)
@@ -227,7 +232,7 @@ class Bot:
         return self.active
 
 
-async def simulate(plan: Plan, folder: Path, say: Any = lambda _text: None) -> tuple[Outcome, Bus, VenueRecord]:
+async def simulate(plan: Plan, folder: Path, say: Any = lambda _text: None) -> tuple[Day, Bus, VenueRecord]:
     """The day. Raises UsageError on a tape that cannot be used."""
     loop = asyncio.get_running_loop()
     assert isinstance(loop, VirtualLoop), "run it on a virtual loop"
@@ -240,7 +245,7 @@ async def simulate(plan: Plan, folder: Path, say: Any = lambda _text: None) -> t
     bus = open_bus(folder / "bus")
     write_control(bus, 0, lambda found: found.changed(generation=1), by="day", clock=clock)
     bots: list[Bot] = []
-    out = Outcome()
+    out = Day()
 
     def make(number: int) -> Bot:
         bots.append(Bot(paper, bus, clock, tally, f"{plan.seed}:{number}"))
@@ -267,7 +272,9 @@ async def simulate(plan: Plan, folder: Path, say: Any = lambda _text: None) -> t
             until = min(planned, end)
             if killed and not last:
                 until -= round(source.uniform(0, plan.epoch_ms / 2))
-            trading = asyncio.create_task(bot.trade(end + SETTLE_MS if killed or last else until), name="trade")
+            trading = asyncio.create_task(
+                bot.trade(end + 2 * plan.settle_ms if killed or last else until), name="trade"
+            )
             spare = None
             while clock.boot_ms() < until:
                 left = until - clock.boot_ms()
@@ -279,7 +286,7 @@ async def simulate(plan: Plan, folder: Path, say: Any = lambda _text: None) -> t
             if last:
                 write_control(bus, 1, lambda found: found.changed(mode="pause"), by="day", clock=clock)
                 active = bot._active()
-                limit = clock.boot_ms() + SETTLE_MS
+                limit = clock.boot_ms() + plan.settle_ms
                 while (active._holdings.positions or active.desk.open) and clock.boot_ms() < limit:
                     await asyncio.wait({trading, driving}, timeout=1.0)
                     _check(driving, trading)
@@ -345,7 +352,7 @@ def dump(paper: Paper, path: Path) -> Path:
     return path
 
 
-def money(ledger: Ledger, paper: Paper, wallet: str, out: Outcome) -> Check:
+def money(ledger: Ledger, paper: Paper, wallet: str, out: Day) -> Check:
     """The wallet's pUSD at the venue is its start balance and what the ledger's fills and payouts moved, to the last unit."""
     flow = ledger.integer(
         "SELECT coalesce(sum(CASE side WHEN 'BUY' THEN -value ELSE value END - fee), 0) FROM fills f WHERE " + COUNTED
@@ -383,7 +390,7 @@ def rss_mb() -> float:
     return pages * resource.getpagesize() / 1e6
 
 
-def run(plan: Plan, folder: Path, say: Any = lambda _text: None) -> tuple[Outcome, Bus, VenueRecord]:
+def run(plan: Plan, folder: Path, say: Any = lambda _text: None) -> tuple[Day, Bus, VenueRecord]:
     """Simulate on a loop of its own."""
     loop = VirtualLoop()
     try:
@@ -392,7 +399,7 @@ def run(plan: Plan, folder: Path, say: Any = lambda _text: None) -> tuple[Outcom
         loop.close()
 
 
-def as_text(out: Outcome) -> str:
+def as_text(out: Day) -> str:
     """For people."""
     lines = [
         f"{'BROKEN' if check.violations else 'holds':<8}{check.invariant}  {check.promise} ({check.looked_at} looked at)"
