@@ -186,7 +186,9 @@ class Active:
             or (e.acted and (e.decision.action, e.decision.reason) != (old.decision.action, old.decision.reason))
         ]
         if told:
-            self._recorder.add(self._tick, self.epoch, told, self._control.parameters, between=True)
+            self._recorder.add(
+                self._tick, self.epoch, told, self._control.parameters, self._control.given, between=True
+            )
             self._on_change()
 
     # --- control and status
@@ -374,7 +376,7 @@ class Active:
     def _after_poll(self, tick: int, evaluations: Sequence[Evaluation]) -> None:
         """What may fail without harm to the poll: inputs on record, the checkpoint, the reserve."""
         decided = self._manual.as_the_strategy_decided(evaluations)
-        self._recorder.add(tick, self.epoch, decided, self._control.parameters, between=False)
+        self._recorder.add(tick, self.epoch, decided, self._control.parameters, self._control.given, between=False)
         try:
             self.ledger.checkpoint()
             if not self.ledger.has_reserve():

@@ -1,17 +1,19 @@
-"""The command line: `python -m bot [run] | credentials | adopt | settle | audit | replay | record`."""
+"""The command line: `python -m bot [run] | credentials | adopt | settle | audit | explain | compare | replay | record`."""
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import sys
 from decimal import Decimal
 from pathlib import Path
 
 from bot.version import VERSION
-from bus import BusError, BusSettings, Logging, SettingsError, SystemClock, load_settings, open_bus
+from bus import BusError, BusSettings, Logging, SettingsError, SystemClock, load_settings, open_bus, read_inputs
 
 EXIT_OK, EXIT_FAILED, EXIT_BAD_INPUT = 0, 1, 2
+_UNITS_MS = {"s": 1_000, "m": 60_000, "h": 3_600_000}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -58,6 +60,14 @@ def main(arguments: list[str] | None = None) -> int:
         "--logs", type=Path, nargs="+", default=[], metavar="FILE", help="also the lines of these logs"
     )
     explain.add_argument("--json", action="store_true", help="print JSON")
+    compare = commands.add_parser(
+        "compare",
+        help="what this code would have decided upon what is on record on the bus; exit 1 where it differs",
+    )
+    compare.add_argument(
+        "--last", type=_duration_ms, default="1h", metavar="TIME", help="of how long, as 90s, 30m or 1h (1h)"
+    )
+    compare.add_argument("--json", action="store_true", help="print JSON")
     commands.add_parser("replay", add_help=False, help="the same decisions on a price tape, against the paper engine")
     record = commands.add_parser("record", help="write the live lead prices as tapes, for `paper --tape` and replay")
     record.add_argument("--out", type=Path, default=Path("tapes"), metavar="DIR", help="folder of the tapes (tapes)")
@@ -82,6 +92,8 @@ def main(arguments: list[str] | None = None) -> int:
                 run_explain(load_settings(BusSettings).dir, chosen.what, chosen.venue, chosen.logs, as_json=chosen.json)
             )
             return EXIT_OK
+        if chosen.command == "compare":
+            return _compare(chosen.last, as_json=chosen.json)
         if chosen.command == "replay":
             return _replay(rest)
         if chosen.command == "record":
@@ -106,6 +118,27 @@ def _shares(text: str) -> Decimal:
     if not found.is_finite() or found < 0:
         raise argparse.ArgumentTypeError(f"expected a number of shares such as 12.5, found {text!r}")
     return found
+
+
+def _duration_ms(text: str) -> int:
+    number, unit = text[:-1], text[-1:]
+    if not (number.isascii() and number.isdigit() and len(number) < 7 and unit in _UNITS_MS) or int(number) == 0:
+        raise argparse.ArgumentTypeError(f"expected a time such as 90s, 30m or 1h, found {text!r}")
+    return int(number) * _UNITS_MS[unit]
+
+
+def _compare(last_ms: int, *, as_json: bool) -> int:
+    from bot.comparison import compare
+    from bot.plugin import load_strategy
+    from bot.settings import BotSettings
+
+    bus = open_bus(load_settings(BusSettings).dir)
+    found = compare(read_inputs(bus.inputs, last_ms), load_strategy(load_settings(BotSettings).strategy))
+    print(json.dumps(found.json()) if as_json else "\n".join([str(found), *found.lines()]))
+    if found.decisions == 0:
+        print("bot: nothing on record could be replayed", file=sys.stderr)
+        return EXIT_BAD_INPUT
+    return EXIT_FAILED if found.differ else EXIT_OK
 
 
 def _replay(arguments: list[str]) -> int:

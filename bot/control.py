@@ -32,6 +32,11 @@ class InForce:
     apply: bool
     refused: tuple[str, ...]
 
+    @property
+    def given(self) -> tuple[str, ...]:
+        """The parameters that control names; the others have their defaults."""
+        return tuple(self.control.strategy) if self.control else ()
+
     def slot(self, slot_id: str) -> SlotControl:
         """The control of one slot."""
         return self.control.slots.get(slot_id, _AS_DEFAULT) if self.control else _AS_DEFAULT

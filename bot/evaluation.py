@@ -12,7 +12,7 @@ from bot.guarded import Guarded
 from bot.ledger import Position
 from bot.prices import Prices
 from bot.slots import Slot, Window
-from bot.strategy import Decision, Inputs
+from bot.strategy import Action, Decision, Inputs
 from bot.venue.types import Market, Outcome
 
 
@@ -36,6 +36,7 @@ class Evaluation:
     """One slot at one time. inputs is None where nothing could be decided (no market yet, slot off).
 
     error: what the evaluation raised; the slot is skipped then. acted: an order was wanted, and placed or refused by risk.
+    wanted: the action that the strategy itself decided upon, before the market, risk and limits had their say.
     """
 
     slot: Slot
@@ -46,6 +47,7 @@ class Evaluation:
     evaluated: bool
     error: Exception | None = None
     acted: bool = False
+    wanted: Action = "none"
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,9 +141,10 @@ def _evaluate_slot(slot: Slot, markets: Listing, prices: Prices, view: View) -> 
         return Evaluation(slot, window, None, None, Decision("none", reason), evaluated=asked)
     inputs = _inputs(slot, window, market, prices, view)
     decision = view.strategy.decide(inputs, view.parameters)
+    wanted = decision.action
     if not market.accepting and decision.action != "none":
         decision = replace(decision, action="none", reason="the venue takes no orders in this window")
-    return Evaluation(slot, window, market, inputs, decision, evaluated=True)
+    return Evaluation(slot, window, market, inputs, decision, evaluated=True, wanted=wanted)
 
 
 def _inputs(slot: Slot, window: Window, market: Market, prices: Prices, view: View) -> Inputs:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -32,6 +32,7 @@ class _Waiting:
     epoch: int
     evaluations: Sequence[Evaluation]
     parameters: Any
+    given: Iterable[str]
     between: bool
 
 
@@ -48,12 +49,22 @@ class Recorder:
         except LedgerError as error:
             self._log.warning("inputs_not_recorded", reason=str(error))
 
-    def add(self, tick: int, epoch: int, evaluations: Sequence[Evaluation], parameters: Any, *, between: bool) -> None:
-        """Keep what was decided, at a poll or between two, a moment later."""
+    def add(
+        self,
+        tick: int,
+        epoch: int,
+        evaluations: Sequence[Evaluation],
+        parameters: Any,
+        given: Iterable[str],
+        *,
+        between: bool,
+    ) -> None:
+        """Keep what was decided, at a poll or between two, a moment later. given: the parameters that control names."""
         if self._ring is None:
             return
         for start in range(0, len(evaluations), AT_ONCE):
-            self._waiting.append(_Waiting(tick, epoch, evaluations[start : start + AT_ONCE], parameters, between))
+            some = evaluations[start : start + AT_ONCE]
+            self._waiting.append(_Waiting(tick, epoch, some, parameters, given, between))
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(WRITE_EVERY_S, self._write_one)
 
@@ -77,25 +88,40 @@ class Recorder:
             self._timer = asyncio.get_running_loop().call_later(WRITE_EVERY_S, self._write_one)
 
     def _write(self, ring: InputsRing, one: _Waiting) -> None:
-        body = record(one.evaluations, one.parameters, self._strategy, between=one.between)
+        body = record(one.evaluations, one.parameters, one.given, self._strategy, between=one.between)
         try:
             ring.add(one.tick, one.epoch, body)
         except LedgerError as error:
             self._log.warning("inputs_not_recorded", reason=str(error))
 
 
-def record(evaluations: Sequence[Evaluation], parameters: Any, strategy: str, *, between: bool) -> str:
-    """The inputs of decisions as JSON. between: made between two polls, else all of a poll."""
+def record(
+    evaluations: Sequence[Evaluation], parameters: Any, given: Iterable[str], strategy: str, *, between: bool
+) -> str:
+    """The inputs of decisions as JSON; `bot.comparison` reads them.
+
+    given: the parameters that control names; the others have their defaults, which another version may change.
+    between: made between two polls, else all of a poll.
+    """
     rows = [
-        {"inputs": _as_dict(e.inputs), "action": e.decision.action, "reason": e.decision.reason}
+        {
+            "inputs": _as_dict(e.inputs),
+            "action": e.decision.action,
+            "reason": e.decision.reason,
+            "wanted": e.wanted,
+            "outcome": e.decision.outcome,
+            "price": e.decision.price,
+            "size": e.decision.size,
+        }
         for e in evaluations
         if e.inputs is not None
     ]
     body = {
-        "schema": "1.1",
+        "schema": "1.2",
         "strategy": strategy,
         "between_polls": between,
         "parameters": asdict(parameters),
+        "given": sorted(given),
         "decisions": rows,
     }
     return json.dumps(body, default=str)

@@ -35,7 +35,7 @@ from bus.errors import (
 from bus.files import append_durably, sync_directory, write_atomically
 from bus.handover import Handover, read_handover, write_handover
 from bus.history import Step, append_step, new_deploy_id, read_steps
-from bus.inputs import InputsRing
+from bus.inputs import InputRecord, InputsRing, read_inputs
 from bus.instances import (
     Instance,
     InstanceFile,
@@ -93,6 +93,7 @@ __all__ = [
     "FsyncFailedError",
     "Handover",
     "Identity",
+    "InputRecord",
     "InputsRing",
     "Instance",
     "InstanceFile",
@@ -150,6 +151,7 @@ __all__ = [
     "open_bus",
     "read_control",
     "read_handover",
+    "read_inputs",
     "read_instance",
     "read_instances",
     "read_requests",

@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import apsw
 
 from bus.errors import LedgerError
 
-KEEP = 2000
+KEEP = 5000
+"""An hour of polls every 5 s is 720 records of 16 slots each, and leaves room for those between polls."""
+_AT_ONCE = 50
+
+
+@dataclass(frozen=True, slots=True)
+class InputRecord:
+    """One record as it was written. tick: UTC ms. body: JSON, of whichever release wrote it."""
+
+    tick: int
+    epoch: int
+    body: str
 
 
 class InputsRing:
@@ -44,3 +58,32 @@ class InputsRing:
     def close(self) -> None:
         """Close it."""
         self._connection.close()
+
+
+def read_inputs(path: Path, last_ms: int) -> Iterator[InputRecord]:
+    """The records of the last `last_ms` ms before the newest one, oldest first; in short reads, while the bot writes.
+
+    Raises LedgerError: there is no such file, or it cannot be read.
+    """
+    if not path.exists():
+        raise LedgerError(f"there is no {path.name} on this bus; a bot writes it as soon as it trades")
+    try:
+        connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)  # readers of WAL write its index
+        try:
+            connection.set_busy_timeout(1000)
+            newest: Any = connection.execute("SELECT CAST(max(tick) AS INTEGER) FROM inputs").get
+            after = 0
+            while newest is not None:
+                rows: list[Any] = connection.execute(
+                    "SELECT id, CAST(tick AS INTEGER), epoch, body FROM inputs WHERE id > ? AND tick > ? ORDER BY id LIMIT ?",
+                    (after, newest - last_ms, _AT_ONCE),
+                ).fetchall()
+                if not rows:
+                    return
+                after = rows[-1][0]
+                for _, tick, epoch, body in rows:
+                    yield InputRecord(tick, epoch, str(body))
+        finally:
+            connection.close()
+    except apsw.Error as error:
+        raise LedgerError(f"{path.name} cannot be read ({error}); remove it, it only holds recent inputs") from error
