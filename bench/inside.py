@@ -96,7 +96,12 @@ class Paper:
     def __init__(
         self, folder: Path, tapes: dict[str, Tape], seed: int, step_ms: int, quote_ms: int, clock: Callable[[], int]
     ) -> None:
-        settings = Settings(seed=seed, tape_at=datetime.fromtimestamp(clock() / 1000, tz=UTC), data=folder)
+        given: dict[str, Any] = {
+            "seed": seed,
+            "tape_at": datetime.fromtimestamp(clock() / 1000, tz=UTC),
+            "data": folder,
+        }
+        settings = Settings(**given)
         self.record = Record(folder)
         self.record._writer.execute("PRAGMA synchronous = OFF")
         self.exchange = Exchange(settings, self.record, tapes, clock)
@@ -111,7 +116,7 @@ class Paper:
 
         feed._grid = grid  # type: ignore[method-assign]  # as bot.replay's CoarseFeed
         self.house = self.exchange._traders = SparseTraders(random.Random(seed), quote_ms)
-        self.exchange._list_windows = lambda _now: None  # type: ignore[method-assign]  # nobody is told of them here
+        self.exchange._list_windows = lambda now: None  # type: ignore[method-assign]  # noqa: ARG005  # nobody is told of them here
         self._ticks: dict[str, int] = {}
         self._shown: set[str] = set()
         self.exchange.start()
