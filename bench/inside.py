@@ -222,6 +222,9 @@ class InsideVenue(PolymarketVenue):
 
         return await self._ask(read)
 
+    def begin(self, body: str) -> None:
+        """Nothing leaves at once here: every request takes its time."""
+
     async def send(self, body: str) -> Answer:
         if not self._is_open:
             return Refused("the orders channel is closed, nothing was sent", "not_sent")

@@ -133,6 +133,7 @@ def make_world(
         boot_ms=clock.boot_ms,
         random=random.random,
         log=log,
+        after_updates=routes.news.flush,
     )
     world = World(
         settings,

@@ -77,6 +77,7 @@ class Active:
         self._evaluations: Sequence[Evaluation] = ()
         self._tick: int | None = None
         self._full: str | None = None
+        self._halted: str | None = None
         self._placed: set[tuple[str, Side]] = set()
         self._control = self._judge()
         self._recorder = Recorder(world.bus, self._log, world.strategy.name)
@@ -138,7 +139,7 @@ class Active:
         self.follow_control()
         books_problem = await self._world.read_books()
         self._placed.clear()
-        view = self._view()
+        view = self._view(self._stopped())
         evaluations = self._manual.act(self._world.evaluate(view), self._control.control, lambda e: self._act(e, tick))
         why_not = self._world.why_unhealthy(evaluations, books_problem) or self.ticks.problem
         state = next_state(evaluations)
@@ -168,7 +169,13 @@ class Active:
         if not wanted:
             return
         try:
-            evaluations = [self._act(e, self._tick) for e in self._world.evaluate(self._view(), wanted.values())]
+            # A halt as of the last look: the next one comes before an order leaves.
+            view = self._view(
+                self._halted or self._control.closed()
+            )  # each slot's order leaves before the next slot is looked at
+            evaluations = [
+                self._act(e, self._tick) for slot in wanted.values() for e in self._world.evaluate(view, (slot,))
+            ]
         except LedgerError as error:
             self._on_failure(error)
             return
@@ -218,8 +225,11 @@ class Active:
 
     def entries_closed(self) -> str | None:
         """Why no slot may be entered now, or None."""
+        return self._closed(self._stopped())
+
+    def _closed(self, stopped: str | None) -> str | None:
         world = self._world
-        if (stopped := self._stopped()) is not None:
+        if stopped is not None:
             return stopped
         disagreement = world.account.clock_offset_ms
         if disagreement is None or disagreement > world.settings.interval_ms:
@@ -260,9 +270,8 @@ class Active:
 
     def _stopped(self) -> str | None:
         """Why people want no entries: a halt or a pause was seen, or control cannot be followed."""
-        if is_halted(self._world.bus):
-            return "halted: the file halt is on the bus"
-        return self._control.closed()
+        self._halted = "halted: the file halt is on the bus" if is_halted(self._world.bus) else None
+        return self._halted or self._control.closed()
 
     def _note_full(self, error: LedgerFullError) -> None:
         if self._full is None:
@@ -278,9 +287,9 @@ class Active:
             on_disk = error
         return judge(applied, on_disk, [slot.id for slot in self._world.slots], self._world.strategy.parameters)
 
-    def _view(self) -> View:
+    def _view(self, stopped: str | None) -> View:
         now = self._world.now_ms()
-        closed = self.entries_closed()
+        closed = self._closed(stopped)
         # Where a person wants nothing held, nothing is entered either.
         traded = {position.window for position in self._holdings.positions} | self._manual.exits(self._control.control)
 

@@ -15,6 +15,7 @@ from bot.endpoints import endpoints
 from bot.feeds import BinanceFeed, fetch_history
 from bot.feeds.market_channel import MarketChannel
 from bot.feeds.settlement import SettlementFeed
+from bot.garbage import Garbage
 from bot.guarded import Guarded
 from bot.instance import Runner
 from bot.markets import Markets
@@ -133,6 +134,7 @@ async def _live(
         boot_ms=clock.boot_ms,
         random=random,
         log=log,
+        after_updates=routes.news.flush,
     )
     settlement = SettlementFeed(
         url=endpoints(settings).venue.prices_ws,
@@ -178,7 +180,7 @@ async def _live(
         runner.stop()
 
     guard = Guard(log, on_failure=fail)
-    runner = Runner(world, file, metrics, guard, secrets.randbits)
+    runner = Runner(world, file, metrics, guard, secrets.randbits, Garbage().after_poll)
     guard.start(account.run(), "account")
     guard.start(feed.run(), "feed")
     guard.start(settlement.run(), "settlement")

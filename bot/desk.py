@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Literal
 
@@ -51,6 +51,15 @@ ORDERS_PER_SECOND = 20.0
 RATE_LIMITED = "rate_limited"
 MOST_SEQS = 1_000
 SALT_BITS = 53  # as the client library: a salt travels as a JSON number
+AT_ONCE_MS = 50  # a process that stood still for longer between decision and sending looks at epoch and halt anew
+
+
+@dataclass(frozen=True, slots=True)
+class _Begun:
+    """A sending that left already: when (CLOCK_BOOTTIME in ms), and what waits for its answer."""
+
+    boot_ms: int
+    answer: Callable[[], Awaitable[Answer]]
 
 
 class Desk:
@@ -137,7 +146,7 @@ class Desk:
         return any(slot == found.intent.slot or window == found.intent.window for found in self.open.values())
 
     def place(self, plan: Plan) -> str | None:
-        """Sign, make the intent durable, and let it be sent; returns why not, or None.
+        """Sign, make the intent durable, and send it or let its task send it; returns why not, or None.
 
         Raises FencedError, LedgerError: then nothing is sent.
         """
@@ -164,7 +173,7 @@ class Desk:
         self._budget.spend(boot_ms)
         self.open[intent.order_id] = OpenIntent(intent, None)
         self._unsent.add(intent.order_id)
-        self._start(intent)
+        self._start(intent, self._send_at_once(intent, boot_ms))
         return None
 
     async def settle(self) -> None:
@@ -232,14 +241,30 @@ class Desk:
             del self._seqs[next(iter(self._seqs))]
         return next_seq(self._ledger, window, side)
 
-    def _start(self, intent: Intent) -> None:
-        task = asyncio.create_task(self._run(intent), name=f"order-{intent.order_id[:10]}")
+    def _send_at_once(self, intent: Intent, decided_boot_ms: int) -> _Begun | None:
+        """Send in the turn of the loop in which the intent became durable; None: its task does, after a look of its own.
+
+        That commit was the look at the epoch: it was the newest a moment ago. What may have changed since then is a halt, and
+        everything, where the process stood still.
+        """
+        if self._closing or (intent.side is Side.BUY and self._stopped() is not None):
+            return None
+        now = self._clock.boot_ms()
+        if now - decided_boot_ms > AT_ONCE_MS or (answer := self._venue.begin(intent.body)) is None:
+            return None
+        self._unsent.discard(intent.order_id)
+        self._sending.add(intent.order_id)
+        return _Begun(now, answer)
+
+    def _start(self, intent: Intent, begun: _Begun | None = None) -> None:
+        task = asyncio.create_task(self._run(intent, begun), name=f"order-{intent.order_id[:10]}")
         self._tasks[intent.order_id] = task
         task.add_done_callback(lambda done: self._ended(intent, done))
 
     def _ended(self, intent: Intent, task: asyncio.Task[None]) -> None:
         """An order's task is over. Whatever ended it, the order itself stays open until it is settled."""
         self._tasks.pop(intent.order_id, None)
+        self._sending.discard(intent.order_id)
         self._told.pop(intent.order_id, None)
         if task.cancelled() or (error := task.exception()) is None:
             return
@@ -253,9 +278,9 @@ class Desk:
         if isinstance(error, LedgerError) and not isinstance(error, LedgerFullError):
             self._on_failure(error)
 
-    async def _run(self, intent: Intent) -> None:
+    async def _run(self, intent: Intent, begun: _Begun | None) -> None:
         try:
-            await self._send(intent)
+            await self._send(intent, begun)
             if self._may_resend(intent.order_id):
                 await self._send(intent)
             told = self._told[intent.order_id] = asyncio.Event()
@@ -273,20 +298,21 @@ class Desk:
         except VenueError as error:
             self._log.warning("order_lookup_failed", order_id=intent.order_id, reason=str(error))
 
-    async def _send(self, intent: Intent) -> None:
-        refusal = self._refuse_sending(intent)
+    async def _send(self, intent: Intent, begun: _Begun | None = None) -> None:
+        """Send, unless that was begun already, and record the answer."""
+        refusal = None if begun is not None else self._refuse_sending(intent)
         if refusal is not None:
             if intent.order_id in self._unsent:
                 self._note(intent.order_id, OrderState.ABANDONED, refusal)
             return
-        first = intent.order_id in self._unsent
+        first = begun is not None or intent.order_id in self._unsent
         if not first:
             self._budget.spend(self._clock.boot_ms())
         self._unsent.discard(intent.order_id)
         self._sending.add(intent.order_id)
-        started = self._clock.boot_ms()
+        started = self._clock.boot_ms() if begun is None else begun.boot_ms
         try:
-            answer = await self._venue.send(intent.body)
+            answer = await (self._venue.send(intent.body) if begun is None else begun.answer())
         finally:
             self._sending.discard(intent.order_id)
         if first:

@@ -47,11 +47,19 @@ class Runner:
 
     Args:
         random_bits: an unpredictable integer of that many bits, for the salt of orders.
+        after_poll: called in the quiet after each healthy poll, with the lease or without.
     """
 
     def __init__(
-        self, world: World, file: InstanceFile, metrics: Metrics, guard: Guard, random_bits: Callable[[int], int]
+        self,
+        world: World,
+        file: InstanceFile,
+        metrics: Metrics,
+        guard: Guard,
+        random_bits: Callable[[int], int],
+        after_poll: Callable[[], None] = lambda: None,
     ) -> None:
+        self._after_poll = after_poll
         self._world, self._guard, self._random_bits = world, guard, random_bits
         self._log = world.log
         self._seen = Publisher(world, file, metrics)
@@ -115,6 +123,8 @@ class Runner:
             self._seen.note_shadow(done, anchor.tick_at(clock.boot_ms()))
             self._note_epoch(done.newest)
             self._seen.publish(self._standby_role())
+            if self._seen.healthy:
+                self._after_poll()
             next_ms = anchor.due_ms(anchor.next_tick(clock.boot_ms())) - clock.boot_ms()
             wait_s = next_ms / 1000 if self._seen.healthy else min(next_ms / 1000, UNHEALTHY_RETRY_S)
             await asyncio.sleep(wait_s)
@@ -243,6 +253,7 @@ class Runner:
         try:
             self._seen.note_poll(await active.poll(tick))
             self._failures = 0
+            self._after_poll()
         except TickTakenError:
             self._log.warning("tick_taken", tick=tick)
         return active.ticks.after(tick)

@@ -1,7 +1,8 @@
 """Between polls: which assets there is news of, told soon, together, and not too often.
 
-The first news of an asset is told in the loop's next turn, so that what one read of a socket brought is one evaluation;
-later ones at most every SPACING_S. What is kept is a set of assets: it cannot grow.
+The first news of an asset is told with the `flush` after the read of the socket that brought it, or in the loop's next turn,
+so that what one read brought is one evaluation; later ones at most every SPACING_S. What is kept is a set of assets: it cannot
+grow.
 """
 
 from __future__ import annotations
@@ -21,11 +22,13 @@ class News:
         self._waiting: set[str] = set()
         self._told_at: dict[str, float] = {}
         self._timer: asyncio.Handle | None = None
+        self._soon = False
 
     def follow(self, tell: Callable[[Iterable[str]], None] | None) -> None:
         """Tell this one from now on; None tells nobody, at once."""
         self._tell = tell
         self._waiting.clear()
+        self._soon = False
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -40,13 +43,19 @@ class News:
         if wait_s <= 0:
             if self._timer is not None:
                 self._timer.cancel()
-            self._timer = loop.call_soon(self._due)
+            self._timer, self._soon = loop.call_soon(self._due), True
         elif self._timer is None:
             self._timer = loop.call_later(wait_s, self._due)
 
+    def flush(self) -> None:
+        """Tell now what the loop's next turn would tell."""
+        if self._soon and self._timer is not None:
+            self._timer.cancel()
+            self._due()
+
     def _due(self) -> None:
         """Tell what has waited long enough; set the timer for the rest."""
-        self._timer = None
+        self._timer, self._soon = None, False
         loop = asyncio.get_running_loop()
         now = loop.time()
         ripe = {asset for asset in self._waiting if self._told_at.get(asset, LONG_AGO) + SPACING_S <= now + 1e-4}

@@ -10,6 +10,7 @@ from bus.errors import BusDirectoryError
 from bus.selftest import check_locking
 
 FSYNC_FAILED = "fsync-failed"
+HALT = "halt"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,7 @@ class Bus:
     @property
     def halt(self) -> Path:
         """Its presence alone stops all entries."""
-        return self.directory / "halt"
+        return self.directory / HALT
 
     @property
     def deploys(self) -> Path:

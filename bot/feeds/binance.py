@@ -11,11 +11,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
-from websockets.asyncio.client import ClientConnection, connect
+from websockets.asyncio.client import connect
 from websockets.exceptions import WebSocketException
 
 from bot.feeds.messages import PriceUpdate, Shutdown, Source, parse, stream_path, symbol
+from bot.feeds.straight import StraightConnection
 from bus.logs import Log
 
 _MESSAGE_BYTES = 65_536
@@ -54,9 +56,14 @@ class FeedState:
 
 @dataclass(eq=False, slots=True)
 class _Line:
-    """One connection with the task that reads it. live: it brought data. due: it should be replaced."""
+    """One connection with the task that watches it. live: it brought data. due: it should be replaced.
 
-    socket: ClientConnection
+    fresh_until: on the loop's clock, the time at which it counts as dead unless data comes. failure: what `on_update` raised.
+    """
+
+    socket: StraightConnection
+    fresh_until: float
+    failure: Exception | None = None
     live: asyncio.Event = field(default_factory=asyncio.Event)
     due: asyncio.Event = field(default_factory=asyncio.Event)
     task: asyncio.Task[str] = field(init=False)
@@ -68,6 +75,7 @@ class BinanceFeed:
     Args:
         ws_url: base URL, for example wss://data-stream.binance.vision or ws://127.0.0.1:8700.
         assets: upper case, for example BTC; their pairs with USDT are read.
+        after_updates: called in the same turn of the loop, once all that one read of the socket brought was delivered.
         boot_ms: CLOCK_BOOTTIME in ms.
         random: uniform in [0, 1), for the jitter of waits.
     """
@@ -82,7 +90,9 @@ class BinanceFeed:
         random: Callable[[], float],
         log: Log,
         timing: Timing | None = None,
+        after_updates: Callable[[], None] = lambda: None,
     ) -> None:
+        self._after_updates = after_updates
         self._url = ws_url.rstrip("/") + stream_path(assets)
         self._assets = {symbol(asset): asset for asset in assets}
         self._on_update = on_update
@@ -159,10 +169,11 @@ class BinanceFeed:
             await asyncio.wait({line.task}, timeout=self._delay_s())
 
     async def _open(self) -> _Line | None:
-        """A new line whose task reads it; None where no connection could be made."""
+        """A new line whose task watches it; None where no connection could be made."""
         try:
             socket = await connect(
                 self._url,
+                create_connection=StraightConnection,
                 open_timeout=self._timing.connect_s,
                 ping_interval=None,
                 close_timeout=1,
@@ -174,31 +185,56 @@ class BinanceFeed:
             self._failures += 1
             self._note("feed_connect_failed", f"{type(error).__name__}: {error}")
             return None
+        assert isinstance(socket, StraightConnection), "as asked for"
         self._connects += 1
-        line = _Line(socket)
-        line.task = asyncio.create_task(self._read(line), name=f"binance-feed-{self._connects}")
+        line = _Line(socket, self._fresh_until())
+        socket.follow(partial(self._deliver, line), partial(self._tell, line))
+        line.task = asyncio.create_task(self._watch(line), name=f"binance-feed-{self._connects}")
         self._lines.append(line)
         return line
 
-    async def _read(self, line: _Line) -> str:
-        """Deliver what a line brings; returns why it ended. The time limit counts data alone, so garbage is no life."""
-        loop = asyncio.get_running_loop()
-        fresh_until = loop.time() + self._timing.stale_after_s
+    async def _watch(self, line: _Line) -> str:
+        """Until a line ends; returns why. The time limit counts data alone, so garbage is no life."""
         try:
-            while True:
-                async with asyncio.timeout_at(fresh_until):
-                    message = await line.socket.recv()
-                if self._take(line, message):
-                    fresh_until = loop.time() + self._timing.stale_after_s
-                    if not line.live.is_set():
-                        line.live.set()
-                        self._failures = 0
-        except TimeoutError:
-            return f"no data for {self._timing.stale_after_s} s"
+            while line.failure is None:
+                try:
+                    async with asyncio.timeout_at(line.fresh_until):
+                        self._deliver(line, await line.socket.recv())  # only what came in fragments
+                except TimeoutError:
+                    if asyncio.get_running_loop().time() >= line.fresh_until:
+                        return f"no data for {self._timing.stale_after_s} s"
         except (OSError, WebSocketException) as error:
-            return f"{type(error).__name__}: {error}"
+            if line.failure is None:
+                return f"{type(error).__name__}: {error}"
         finally:
             line.live.clear()
+        raise line.failure
+
+    def _deliver(self, line: _Line, message: str | bytes) -> None:
+        """Take one message of a line. What `on_update` raises ends the line, and `run` with it."""
+        if line.failure is not None:
+            return
+        try:
+            if self._take(line, message):
+                line.fresh_until = self._fresh_until()
+                if not line.live.is_set():
+                    line.live.set()
+                    self._failures = 0
+        except Exception as error:  # noqa: BLE001  raised again by the line's task
+            self._fail(line, error)
+
+    def _tell(self, line: _Line) -> None:
+        try:
+            self._after_updates()
+        except Exception as error:  # noqa: BLE001  raised again by the line's task
+            self._fail(line, error)
+
+    def _fail(self, line: _Line, error: Exception) -> None:
+        line.failure = error
+        line.socket.transport.abort()
+
+    def _fresh_until(self) -> float:
+        return asyncio.get_running_loop().time() + self._timing.stale_after_s
 
     def _take(self, line: _Line, message: str | bytes) -> bool:
         """Take one message; whether it was data."""

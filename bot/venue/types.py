@@ -6,7 +6,7 @@ Units: prices are `Decimal` in pUSD a share, 0 < price < 1; sizes and amounts ar
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
@@ -275,6 +275,12 @@ class Venue(Protocol):
 
     async def send(self, body: str) -> Answer:
         """POST the body of a SignedOrder. Never raises for what the network or the venue does: that is the Answer."""
+
+    def begin(self, body: str) -> Callable[[], Awaitable[Answer]] | None:
+        """The same, sent before this returns; what it returns waits for the answer, once, and never raises either.
+
+        None: no connection is ready, and nothing was sent; `send` makes one.
+        """
 
     async def cancel(self, order_ids: list[str]) -> dict[str, str]:
         """Cancel our own orders by id; returns the ids that were not cancelled with the venue's reason."""

@@ -52,16 +52,20 @@ class Connection(asyncio.Protocol):
         found: socket.socket = self._transport.get_extra_info("socket")
         return found
 
-    async def ask(self, request: bytes) -> Answer:
-        """Send one whole request and wait for its answer. Cancelled, the connection is aborted.
-
-        Raises BrokenError.
-        """
+    def begin(self, request: bytes) -> None:
+        """Send one whole request now; `answer` waits for what comes."""
         assert self.usable, "one request at a time"
         assert self._transport is not None, "usable"
         self._waiting = asyncio.get_running_loop().create_future()
+        self._transport.write(request)
+
+    async def answer(self) -> Answer:
+        """Wait for the answer to what `begin` sent. Cancelled, the connection is aborted.
+
+        Raises BrokenError.
+        """
+        assert self._waiting is not None, "a request was begun"
         try:
-            self._transport.write(request)
             return await self._waiting
         except BaseException:
             self.abort()
@@ -197,11 +201,14 @@ class Target:
         port = parts.port or (443 if secure else 80)
         return cls(host, port, context if secure else None, parts.netloc.rpartition("@")[2], parts.path.rstrip("/"))
 
+    def head(self, method: str, path: str, headers: Mapping[str, str]) -> str:
+        """The first lines of a request as they go over the wire; more headers may follow."""
+        rows = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        return f"{method} {self.prefix}{path} HTTP/1.1\r\nHost: {self.name}\r\nAccept: */*\r\n{rows}"
+
     def request(self, method: str, path: str, headers: Mapping[str, str], body: bytes = b"") -> bytes:
         """A request as it goes over the wire."""
-        rows = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-        head = f"{method} {self.prefix}{path} HTTP/1.1\r\nHost: {self.name}\r\nAccept: */*\r\n{rows}"
-        return f"{head}Content-Length: {len(body)}\r\n\r\n".encode("latin-1") + body
+        return f"{self.head(method, path, headers)}Content-Length: {len(body)}\r\n\r\n".encode("latin-1") + body
 
 
 async def dial(target: Target, options: Iterable[SocketOption], limit_s: float) -> Connection:

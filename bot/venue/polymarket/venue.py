@@ -18,9 +18,10 @@ from polymarket.pagination import AsyncPaginator
 from bot.venue.polymarket import reading
 from bot.venue.polymarket.account import Credentials
 from bot.venue.polymarket.answers import NOT_SENT, classify
-from bot.venue.polymarket.channel import OrdersChannel
+from bot.venue.polymarket.channel import OrderRequests, OrdersChannel
 from bot.venue.polymarket.client import CONFIG, ReadingClient, RelayerKey, TimeLimits, identify
 from bot.venue.polymarket.hosts import Hosts
+from bot.venue.polymarket.http1 import Target
 from bot.venue.polymarket.signing import EOA, Exchange, OrderSigner
 from bot.venue.polymarket.user_stream import follow_user
 from bot.venue.polymarket.words import in_words
@@ -47,7 +48,6 @@ from bus.logs import Log
 
 Item = TypeVar("Item")
 
-_ORDER_PATH = "/order"
 _NEVER_LEFT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 _CANCEL_BATCH = 500  # The venue takes 1000 or 3000, by who is asked (venue.md 1.4).
 _MAX_ITEMS = 20_000
@@ -70,7 +70,7 @@ class PolymarketVenue:
         relayer_key: for redemptions; without it none is made.
 
     Raises:
-        ValueError: the key or the wallet is unreadable, or the wallet is not of that signature type.
+        ValueError: the key, the credentials or the wallet is unreadable, or the wallet is not of that signature type.
     """
 
     def __init__(
@@ -102,6 +102,7 @@ class PolymarketVenue:
             exchange=Exchange(CONFIG.chain_id, CONFIG.standard_exchange, CONFIG.neg_risk_exchange),
         )
         self._ssl = httpx.create_ssl_context()
+        self._orders = OrderRequests(Target.of(hosts.clob, self._ssl), self._identity)
         self._reading: ReadingClient | None = None
         self._channel: OrdersChannel | None = None
         self._fees: dict[str, reading.FeeSchedule] = {}
@@ -127,7 +128,7 @@ class PolymarketVenue:
         """Make the orders channel and warm one connection of it; a venue that does not answer only leaves it cold."""
         if self._channel is not None:
             return
-        self._channel = channel = OrdersChannel(self._identity, self._hosts.clob, self._ssl, self._limits)
+        self._channel = channel = OrdersChannel(self._identity, self._orders, self._hosts.clob, self._ssl, self._limits)
         try:
             async with asyncio.timeout(self._limits.connect_s):
                 await channel.warm()
@@ -217,14 +218,34 @@ class PolymarketVenue:
             return Refused("the orders channel is closed, nothing was sent", NOT_SENT)
         try:
             async with asyncio.timeout(self._limits.send_s):
-                response = await self._channel.post_exact(_ORDER_PATH, body)
+                response = await self._channel.post_order(body)
         except _NEVER_LEFT as error:
             return Refused(f"no connection to {self._hosts.clob}: {error!r}", NOT_SENT, VenueMode.UNREACHABLE)
-        except TimeoutError:
+        except (TimeoutError, httpx.HTTPError) as error:
+            return self._in_doubt(error)
+        return _judge(response, body)
+
+    def begin(self, body: str) -> Callable[[], Awaitable[Answer]] | None:
+        """Send in this turn of the loop, over a connection that is warm; None where none is."""
+        channel = self._channel
+        connection = None if channel is None else channel.begin_order(body)
+        if channel is None or connection is None:
+            return None
+
+        async def answer() -> Answer:
+            try:
+                async with asyncio.timeout(self._limits.send_s):
+                    response = await channel.end(connection)
+            except (TimeoutError, httpx.HTTPError) as error:
+                return self._in_doubt(error)
+            return _judge(response, body)
+
+        return answer
+
+    def _in_doubt(self, error: Exception) -> InDoubt:
+        if isinstance(error, TimeoutError):
             return InDoubt(f"no answer within {self._limits.send_s} s", VenueMode.UNREACHABLE)
-        except httpx.HTTPError as error:
-            return InDoubt(f"the connection failed: {error!r}", VenueMode.UNREACHABLE)
-        return classify(response.status_code, response.text, Side(json.loads(body)["order"]["side"]))
+        return InDoubt(f"the connection failed: {error!r}", VenueMode.UNREACHABLE)
 
     async def cancel(self, order_ids: list[str]) -> dict[str, str]:
         """Cancel orders by id over the orders channel; returns those not cancelled with the venue's reason."""
@@ -344,6 +365,10 @@ class PolymarketVenue:
             raise VenueError(f"{what}: {in_words(error)}") from error
         except (httpx.HTTPError, ValueError) as error:
             raise VenueError(f"{what}: {error!r}") from error
+
+
+def _judge(response: httpx.Response, body: str) -> Answer:
+    return classify(response.status_code, response.text, Side(json.loads(body)["order"]["side"]))
 
 
 async def _known(request: Awaitable[Item]) -> Item | None:

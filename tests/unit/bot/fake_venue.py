@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from decimal import Decimal
+from functools import partial
 from typing import Literal
 
 from bot.venue.types import (
@@ -69,6 +70,7 @@ class FakeVenue:
         self.shows_trades = True
         self.silent_about = ""
         self.balance = 1000 * SHARE
+        self.warm = True
         self.refuse_with: Refused | None = None
         self.tell: Callable[[UserEvent], None] = lambda event: None
         self.held: list[Holding] = []
@@ -94,11 +96,21 @@ class FakeVenue:
         """Know an order that another process signed."""
         self._signed[body] = (order_id, request)
 
+    def begin(self, body: str) -> Callable[[], Awaitable[Answer]] | None:
+        return partial(self._answer, body, self._leave(body)) if self.warm else None
+
     async def send(self, body: str) -> Answer:
+        return await self._answer(body, self._leave(body))
+
+    def _leave(self, body: str) -> Fault:
+        """The bytes leave."""
         if self._before_send is not None:
             self._before_send(body)
         self.sent.append(body)
-        match self._next():
+        return self._next()
+
+    async def _answer(self, body: str, fault: Fault) -> Answer:
+        match fault:
             case "lost_before" | "error":
                 await asyncio.sleep(LIMIT_S)
                 return InDoubt("no answer", VenueMode.UNREACHABLE)

@@ -132,8 +132,9 @@ def test_a_malformed_message_is_an_error_in_words(bad: str) -> None:
         parse_books(bad)
 
 
-def test_news_is_told_at_once_then_together_and_never_lost() -> None:
-    """The first news is told in the loop's next turn; a burst is one more telling, later by the spacing; the last is told."""
+@pytest.mark.parametrize("flushed", [True, False])
+def test_news_is_told_at_once_then_together_and_never_lost(flushed: bool) -> None:
+    """The first news is told by a flush or in the next turn; a burst is one more telling, spaced; the last is told."""
     told: list[tuple[float, set[str]]] = []
 
     async def work() -> None:
@@ -143,8 +144,12 @@ def test_news_is_told_at_once_then_together_and_never_lost() -> None:
         news.follow(lambda assets: told.append((round(loop.time(), 4), set(assets))))
         for _ in range(50):
             news.note("BTC")
-        await asyncio.sleep(0)
+        if flushed:
+            news.flush()
+        else:
+            await asyncio.sleep(0)
         assert told == [(0.0, {"BTC"})]
+        news.flush()
         for _ in range(50):
             news.note("BTC")
         news.note("ETH")

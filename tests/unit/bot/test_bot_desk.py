@@ -13,7 +13,7 @@ from typing import Literal
 
 import pytest
 
-from bot.desk import Desk
+from bot.desk import AT_ONCE_MS, Desk
 from bot.ledger import add_intent, positions
 from bot.plan import Plan
 from bot.venue.types import Outcome, Refused, Side, VenueMode
@@ -57,14 +57,20 @@ class Rig:
         assert len(rows) == 1, "sent without an intent"
         assert self.second.is_newest(self.epoch)
 
-    def desk(self, epoch: int = 1, resend: Resend = "exits", ledger: Ledger | None = None) -> Desk:
+    def desk(
+        self,
+        epoch: int = 1,
+        resend: Resend = "exits",
+        ledger: Ledger | None = None,
+        stopped: Callable[[], str | None] | None = None,
+    ) -> Desk:
         """A desk of an epoch."""
         self.epoch = epoch
         return Desk(
             venue=self.venue,
             ledger=ledger or self.ledger,
             epoch=epoch,
-            stopped=lambda: self.stopped,
+            stopped=stopped or (lambda: self.stopped),
             clock=self.clock,
             now_ms=self.clock.wall_ms,
             random_bits=random.Random(1).getrandbits,
@@ -234,6 +240,7 @@ def test_a_first_refusal_frees_the_slot(make_rig: Callable[..., Rig]) -> None:
 def test_nothing_is_sent_once_a_newer_epoch_exists(make_rig: Callable[..., Rig]) -> None:
     """A taker's epoch between intent and sending: no byte leaves, and whoever owns the desk is told."""
     rig = make_rig()
+    rig.venue.warm = False
 
     async def life() -> None:
         desk = rig.desk()
@@ -248,15 +255,60 @@ def test_nothing_is_sent_once_a_newer_epoch_exists(make_rig: Callable[..., Rig])
     assert [type(error) for error in rig.failures] == [FencedError]
 
 
+def test_an_order_leaves_in_the_turn_in_which_it_is_placed(make_rig: Callable[..., Rig]) -> None:
+    """Over a warm connection nothing is waited for between the durable intent and the bytes; a cold one is made by the task."""
+    for warm in (True, False):
+        rig = make_rig()
+        rig.venue.warm = warm
+
+        async def life(rig: Rig = rig) -> None:
+            desk = rig.desk()
+            assert desk.place(plan()) is None
+            assert len(rig.venue.sent) == rig.venue.warm
+            await until_settled(rig, desk)
+            assert len(rig.venue.sent) == 1
+
+        run(life())
+        assert rig.states()[-1] == "done"
+
+
+@pytest.mark.parametrize("stood_ms", [AT_ONCE_MS, AT_ONCE_MS + 1])
+def test_a_process_that_stood_still_looks_anew_before_it_sends(make_rig: Callable[..., Rig], stood_ms: int) -> None:
+    """Stopped between the durable intent and the sending while a taker began its epoch: after a while no byte leaves."""
+    rig = make_rig()
+    looks = 0
+
+    def stand_still() -> str | None:
+        nonlocal looks
+        looks += 1
+        if looks == 1:
+            rig.clock.moved_ms += stood_ms
+            if stood_ms > AT_ONCE_MS:
+                take(rig.ledger, rig.clock, "two")
+        return None
+
+    async def life() -> None:
+        desk = rig.desk(stopped=stand_still)
+        desk.place(plan())
+        await asyncio.sleep(1)
+
+    run(life())
+    assert len(rig.venue.sent) == (stood_ms <= AT_ONCE_MS)
+    assert [type(error) for error in rig.failures] == [FencedError] * (stood_ms > AT_ONCE_MS)
+
+
+@pytest.mark.parametrize("warm", [True, False])
 @pytest.mark.parametrize(("side", "sent"), [(Side.BUY, 0), (Side.SELL, 1)])
 def test_a_halt_between_intent_and_sending_stops_entries_only(
-    make_rig: Callable[..., Rig], side: Side, sent: int
+    make_rig: Callable[..., Rig], side: Side, sent: int, warm: bool
 ) -> None:
     """The last look before bytes leave: an entry is abandoned, an exit goes."""
     rig = make_rig()
+    rig.venue.warm = warm
 
     async def life() -> None:
         desk = rig.desk()
+        rig.stopped = "halted" if warm else None
         desk.place(plan(side))
         rig.stopped = "halted"
         await asyncio.sleep(1)
@@ -299,6 +351,7 @@ def test_a_handover_sends_what_the_last_poll_placed(make_rig: Callable[..., Rig]
 def test_what_was_not_sent_when_the_desk_closes_is_abandoned(make_rig: Callable[..., Rig]) -> None:
     """An intent made while the lease is being passed on is never sent, and says so."""
     rig = make_rig()
+    rig.venue.warm = False
 
     async def life() -> None:
         desk = rig.desk()

@@ -13,6 +13,7 @@ import pytest
 import structlog
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
+from websockets.frames import Frame, Opcode
 
 from bot.feeds import BinanceFeed, PriceUpdate, Timing
 
@@ -295,12 +296,37 @@ async def test_age_is_told_for_each_asset() -> None:
         assert 0 <= ages["ETH"] < LIMIT_S * 1000
 
 
-async def test_a_bug_of_the_consumer_ends_the_feed_loudly() -> None:
+async def test_what_one_read_brings_is_delivered_before_it_is_told() -> None:
+    """Messages that come together, whole or in fragments, are all delivered; those of one read are told of once, behind them."""
+
+    listening = asyncio.Event()
+
+    async def together(connection: ServerConnection, count: int) -> None:
+        await listening.wait()
+        frames = (Frame(Opcode.TEXT, ticker(number).encode()).serialize(mask=False) for number in (1, 2, 3))
+        connection.transport.write(b"".join(frames))
+        text = ticker(4)
+        await connection.send(iter((text[:20], text[20:])))
+        await hold(connection)
+
+    async with running(Exchange(together), quick()) as reader:
+        told: list[list[int]] = []
+        reader.feed._after_updates = lambda: told.append(reader.numbers)
+        await reader.until(lambda: reader.feed.state().connects == 1)
+        listening.set()
+        await reader.until(lambda: len(reader.numbers) == 4)
+        assert reader.numbers == [1, 2, 3, 4]
+        assert told[0] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("fragments", [False, True])
+async def test_a_bug_of_the_consumer_ends_the_feed_loudly(fragments: bool) -> None:
     """An exception of on_update is no network error: run() raises it, so that its guard sees it."""
 
     async def handler(connection: ServerConnection, count: int) -> None:
-        await connection.send(ticker(1))
-        await hold(connection)
+        while True:  # the first may come before the feed listens
+            await connection.send(iter((ticker(1)[:9], ticker(1)[9:])) if fragments else ticker(1))
+            await asyncio.sleep(0.01)
 
     exchange = Exchange(handler)
     reader = Reader(await exchange.serve(), quick())

@@ -10,7 +10,7 @@ import json
 import socket
 import struct
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from decimal import Decimal
 
@@ -21,6 +21,7 @@ from bot.venue.polymarket import NOT_SENT, Credentials, Hosts, PolymarketVenue, 
 from bot.venue.types import (
     BASE_UNITS,
     Accepted,
+    Answer,
     HeartbeatMismatchError,
     InDoubt,
     Market,
@@ -154,11 +155,30 @@ async def never(request: Request, writer: asyncio.StreamWriter) -> None:
     await asyncio.sleep(LIMIT_S)
 
 
-async def test_exactly_the_signed_bytes_are_posted_and_authenticated() -> None:
+Way = Callable[[PolymarketVenue, str], Coroutine[None, None, Answer]]
+
+
+async def at_once(venue: PolymarketVenue, body: str) -> Answer:
+    """Begun over the warm connection: the bytes are with the kernel before anything is waited for."""
+    answer = venue.begin(body)
+    assert answer is not None
+    return await answer()
+
+
+async def by_task(venue: PolymarketVenue, body: str) -> Answer:
+    """As a task sends that may have to make a connection."""
+    return await venue.send(body)
+
+
+WAYS = pytest.mark.parametrize("way", [at_once, by_task])
+
+
+@WAYS
+async def test_exactly_the_signed_bytes_are_posted_and_authenticated(way: Way) -> None:
     """What arrives is the body that was made durable, byte for byte, under an HMAC of these bytes."""
     async with serving(accept) as (venue, server):
         order = signed(venue)
-        assert await venue.send(order.body) == Accepted("0x01", "live", 0)
+        assert await way(venue, order.body) == Accepted("0x01", "live", 0)
         request = server.requests.get_nowait()
         assert request.line == "POST /order HTTP/1.1"
         assert request.body == order.body.encode()
@@ -214,10 +234,11 @@ async def test_closing_the_channel_delivers_nothing_more() -> None:
             await asyncio.wait_for(read_to_the_end(stalled), LIMIT_S)
 
 
-async def test_closing_ends_a_request_in_flight_in_doubt() -> None:
+@WAYS
+async def test_closing_ends_a_request_in_flight_in_doubt(way: Way) -> None:
     """A yield waits for no answer: the order that was under way is in doubt at once."""
     async with serving(never) as (venue, server):
-        sending = asyncio.create_task(venue.send(signed(venue).body))
+        sending = asyncio.create_task(way(venue, signed(venue).body))
         await asyncio.wait_for(server.requests.get(), LIMIT_S)
         await venue.close_orders_channel()
         answer = await asyncio.wait_for(sending, 2)
@@ -225,7 +246,8 @@ async def test_closing_ends_a_request_in_flight_in_doubt() -> None:
         assert answer.mode is VenueMode.UNREACHABLE
 
 
-async def test_a_cancelled_order_task_ends_at_once_and_the_channel_still_works() -> None:
+@WAYS
+async def test_a_cancelled_order_task_ends_at_once_and_the_channel_still_works(way: Way) -> None:
     """Cancelling the task of one order drops its connection alone."""
     answers = iter((never, accept))
 
@@ -233,7 +255,7 @@ async def test_a_cancelled_order_task_ends_at_once_and_the_channel_still_works()
         await next(answers)(request, writer)
 
     async with serving(answer) as (venue, server):
-        sending = asyncio.create_task(venue.send(signed(venue).body))
+        sending = asyncio.create_task(way(venue, signed(venue).body))
         await asyncio.wait_for(server.requests.get(), LIMIT_S)
         sending.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -241,16 +263,18 @@ async def test_a_cancelled_order_task_ends_at_once_and_the_channel_still_works()
         assert isinstance(await venue.send(signed(venue).body), Accepted)
 
 
-async def test_no_answer_in_time_is_in_doubt() -> None:
+@WAYS
+async def test_no_answer_in_time_is_in_doubt(way: Way) -> None:
     """Every sending ends within its time limit, and silence is doubt."""
     async with serving(never, TimeLimits(send_s=0.2)) as (venue, server):
-        answer = await asyncio.wait_for(venue.send(signed(venue).body), 2)
+        answer = await asyncio.wait_for(way(venue, signed(venue).body), 2)
         assert isinstance(answer, InDoubt)
         assert server.requests.qsize() == 1
 
 
 @pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{", b"garbage\r\n\r\n"])
-async def test_a_broken_answer_is_in_doubt_and_never_sent_again(answer: bytes) -> None:
+@WAYS
+async def test_a_broken_answer_is_in_doubt_and_never_sent_again(answer: bytes, way: Way) -> None:
     """A connection that breaks after the request left leaves a doubt; the channel does not retry."""
 
     async def break_off(request: Request, writer: asyncio.StreamWriter) -> None:
@@ -259,7 +283,7 @@ async def test_a_broken_answer_is_in_doubt_and_never_sent_again(answer: bytes) -
         writer.close()
 
     async with serving(break_off) as (venue, server):
-        assert isinstance(await venue.send(signed(venue).body), InDoubt)
+        assert isinstance(await way(venue, signed(venue).body), InDoubt)
         assert server.requests.qsize() == 1
 
 

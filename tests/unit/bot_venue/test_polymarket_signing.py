@@ -234,6 +234,19 @@ def test_a_wallet_of_another_type_is_refused_at_the_start(
         make_venue(wallet, signature_type)
 
 
+def test_unreadable_credentials_are_refused_at_the_start_without_being_shown() -> None:
+    """A secret that is no base64 stops the start in words that say what to do, and not the first order."""
+    with pytest.raises(ValueError, match="bot credentials") as caught:
+        PolymarketVenue(
+            hosts=Hosts("http://127.0.0.1:9", "http://127.0.0.1:9"),
+            private_key=KEY,
+            credentials=Credentials("owner-key", "abcde", "pass"),
+            log=structlog.get_logger(),
+        )
+    assert caught.value.__cause__ is None
+    assert "abcde" not in str(caught.value)
+
+
 def test_an_unreadable_key_is_refused_without_being_shown() -> None:
     """The error of a broken key holds no part of the key, not even in its cause."""
     with pytest.raises(ValueError, match="32 bytes of hex") as caught:
