@@ -160,9 +160,10 @@ class DockerRuntime:
                 continue  # another checkout's
             if stranger := _why_strange(row, labels):
                 self._warn_once(row["Id"], f"container {name} is left alone: {stranger}")
+            elif name in self._starting and row["State"] not in _RUNS:
+                continue  # `start` tells what becomes of it: until it runs, or while it is removed because it was refused
             elif row["State"] == "created":
-                if name not in self._starting:
-                    await self._remove(name)  # a deployer died before it could start this one
+                await self._remove(name)  # a deployer died before it could start this one
             else:
                 await self._look_once(row["Id"], name)
                 ended = "" if row["State"] in _RUNS else await self._ending(row["Id"])

@@ -65,9 +65,11 @@ def _advance(seen: Observed, now: Now, policy: Policy) -> Actions:
         return cancel(deploy, text)
     unit = candidate_of(seen, deploy)
     if unit is None:
-        if deploy.has("started"):
-            return _fail(deploy, "its process is gone", seen)
-        return _prepare(deploy, seen, policy)
+        if not deploy.has("started"):
+            return _prepare(deploy, seen, policy)
+        if "start" in seen.busy:
+            return ()  # a container that the Engine refuses is there for a moment: the start tells why
+        return _fail(deploy, seen.failures.get(deploy.sha, "its process is gone"), seen)
     instance = seen.instance_of(unit)
     if not deploy.has("started"):
         return (

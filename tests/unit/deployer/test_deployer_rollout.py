@@ -256,6 +256,20 @@ def test_the_history_says_how_a_candidate_ended() -> None:
     assert record.text == "green died before the handover (out of memory, exit code 137)"
 
 
+def test_a_candidate_that_was_refused_fails_with_the_reason_of_its_start() -> None:
+    """One that was seen for a moment and is gone: its start is awaited, and what that says is the verdict."""
+    seen = look(steps("2", GREEN, "queued", "building", "built", "started"))
+    gone = replace(seen, units=seen.units[:2], instances=seen.instances[:2])
+    assert decide(replace(gone, busy=frozenset({"start"})), NOW, POLICY) == ()
+    for failures, why in (
+        ({}, "its process is gone"),
+        ({GREEN: "the container was refused"}, "the container was refused"),
+    ):
+        (failed,) = decide(replace(gone, failures=failures), NOW, POLICY)
+        assert isinstance(failed, Record)
+        assert (failed.step, failed.text) == ("failed", why)
+
+
 @pytest.mark.parametrize(
     ("action", "ref", "sha", "problem", "answer"),
     [
