@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field, replace
 
 from hypothesis import HealthCheck, settings
@@ -27,7 +28,7 @@ from deployer.observed import (
     WriteHandover,
     timers,
 )
-from deployer.rollout import decide
+from deployer.rollout import MAX_SPENT_REQUESTS, decide
 from deployer.runtime import Unit
 from deployer.signs import Since
 
@@ -72,7 +73,9 @@ class World(RuleBasedStateMachine):
         self.epochs: list[Epoch] = []
         self.spent: set[str] = set()
         self.built: set[str] = set()
-        self.wronged: set[str] = set()  # commits whose candidate the test killed, or that somebody asked about
+        # Commits whose candidate the test killed or passed over too often, or that somebody asked about.
+        self.wronged: set[str] = set()
+        self.passed_over: Counter[str] = Counter()  # by instance: how often a lease yielded to it went to another
         self.forget_memory()
 
     def forget_memory(self) -> None:
@@ -245,6 +248,7 @@ class World(RuleBasedStateMachine):
                 bot.say(role=Role.RETIRED)
         if self.holder() is None:
             self.take(yielded, lucky)
+            self.note_passed_over(yielded)
 
     def poll(self, bot: Bot) -> Bot | None:
         """An active poll; returns the bot if it yielded after it."""
@@ -286,6 +290,15 @@ class World(RuleBasedStateMachine):
         number = len(self.epochs) + 1
         self.epochs.append(Epoch(number, bot.id, bot.unit.sha, bot.unit.color, "", 0, 0, BOOT, released=False))
         bot.say(role=Role.ACTIVE, epoch=number, active_healthy=0, active_unhealthy=0)
+
+    def note_passed_over(self, yielded: Bot | None) -> None:
+        """Each such handover costs ticks, so a candidate that lost two of them is given up, good or not."""
+        wanted = next((bot for bot in self.bots if bot.alive and bot.id == self.handover.wanted), None)
+        if yielded is None or wanted is None or wanted is self.holder():
+            return
+        self.passed_over[wanted.id] += 1
+        if self.passed_over[wanted.id] >= MAX_SPENT_REQUESTS:
+            self.wronged.add(wanted.unit.sha)
 
     # --- what must hold
 
@@ -344,3 +357,17 @@ World.TestCase.settings = settings(
 )
 TestRollout = World.TestCase
 TestRollout.__doc__ = "Whatever is committed, asked for, or dies, the rollout never stops the holder and ends in order."
+
+
+def test_a_good_candidate_that_is_passed_over_twice_is_given_up() -> None:
+    """A lease that is yielded to a candidate and taken by another costs ticks: the second time its deploy fails, however good it
+    is, and the former commit trades on with its spare."""
+    world = World()
+    world.first_commit()
+    world.time_passes(8, 0)
+    world.commit("good")
+    world.time_passes(16, 1)  # another standby is quicker each time
+    deploy = world.history.deploys[-1]
+    assert (deploy.sha, deploy.why) == (world.tip, "green did not take the lease that was yielded to it")
+    world.teardown()
+    assert world.history.confirmed is world.history.deploys[0]
