@@ -80,7 +80,7 @@ class Active:
         self._halted: str | None = None
         self._placed: set[tuple[str, Side]] = set()
         self._control = self._judge()
-        self._recorder = Recorder(world.bus, self._log, world.strategy.name)
+        self._recorder = Recorder(world.bus, self._log, world.strategy.name, world.settings.sha)
         self._holdings = Holdings(world, ledger)
         self.desk = Desk(
             venue=world.venue,

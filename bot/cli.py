@@ -10,7 +10,7 @@ from decimal import Decimal
 from pathlib import Path
 
 from bot.version import VERSION
-from bus import BusError, BusSettings, Logging, SettingsError, SystemClock, load_settings, open_bus, read_inputs
+from bus import Bus, BusError, BusSettings, Logging, SettingsError, SystemClock, load_settings, open_bus, read_inputs
 
 EXIT_OK, EXIT_FAILED, EXIT_BAD_INPUT = 0, 1, 2
 _UNITS_MS = {"s": 1_000, "m": 60_000, "h": 3_600_000}
@@ -65,8 +65,12 @@ def main(arguments: list[str] | None = None) -> int:
         help="what this code would have decided upon what is on record on the bus; exit 1 where it differs",
     )
     compare.add_argument(
+        "ref", metavar="REF", nargs="?", help="a commit of the git repository in this folder, instead of this code"
+    )
+    compare.add_argument(
         "--last", type=_duration_ms, default="1h", metavar="TIME", help="of how long, as 90s, 30m or 1h (1h)"
     )
+    compare.add_argument("--by", metavar="SHA", default="", help="only what the commit of this full sha decided")
     compare.add_argument("--json", action="store_true", help="print JSON")
     commands.add_parser("replay", add_help=False, help="the same decisions on a price tape, against the paper engine")
     record = commands.add_parser("record", help="write the live lead prices as tapes, for `paper --tape` and replay")
@@ -93,7 +97,7 @@ def main(arguments: list[str] | None = None) -> int:
             )
             return EXIT_OK
         if chosen.command == "compare":
-            return _compare(chosen.last, as_json=chosen.json)
+            return _compare(chosen.last, chosen.by, chosen.ref, as_json=chosen.json)
         if chosen.command == "replay":
             return _replay(rest)
         if chosen.command == "record":
@@ -127,13 +131,19 @@ def _duration_ms(text: str) -> int:
     return int(number) * _UNITS_MS[unit]
 
 
-def _compare(last_ms: int, *, as_json: bool) -> int:
+def _compare(last_ms: int, by: str, ref: str | None, *, as_json: bool) -> int:
+    from bot.compare_commit import compare_commit
     from bot.comparison import compare
     from bot.plugin import load_strategy
     from bot.settings import BotSettings
 
-    bus = open_bus(load_settings(BusSettings).dir)
-    found = compare(read_inputs(bus.inputs, last_ms), load_strategy(load_settings(BotSettings).strategy))
+    bus = Bus(
+        load_settings(BusSettings).dir.absolute()
+    )  # only read: a deploy compares upon a bus that it cannot write to
+    if ref is not None:
+        return compare_commit(bus, ref, last_ms, by, as_json=as_json, say=print)
+    strategy = load_strategy(load_settings(BotSettings).strategy)
+    found = compare(read_inputs(bus.inputs, last_ms), strategy, by)
     print(json.dumps(found.json()) if as_json else "\n".join([str(found), *found.lines()]))
     if found.decisions == 0:
         print("bot: nothing on record could be replayed", file=sys.stderr)

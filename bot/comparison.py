@@ -101,12 +101,18 @@ class Comparison:
         }
 
 
-def compare(records: Iterable[InputRecord], strategy: Guarded) -> Comparison:
-    """Ask the strategy again for each decision on record. Nothing on record raises; what cannot be read is counted."""
+def compare(records: Iterable[InputRecord], strategy: Guarded, by: str = "") -> Comparison:
+    """Ask the strategy again for each decision on record. Nothing on record raises; what cannot be read is counted.
+
+    by: only what the commit of that sha decided; empty for all, whoever did.
+    """
     found, strategy, ticks = Comparison(), strategy.untimed(), set()
     for record in records:
         try:
             body = _body(record.body)
+            if by and body.get("sha") != by:
+                continue
+            _check_schema(body)
             parameters = _parameters(body, strategy, found.notes)
             between = body.get("between_polls") is True
             rows = _expect(body, "decisions", list)
@@ -239,10 +245,13 @@ def _body(text: str) -> dict[str, Any]:
         raise UnreadableError(f"it is no JSON ({error})") from error
     if not isinstance(body, dict):
         raise UnreadableError(f"expected an object, found {type(body).__name__}")
+    return body
+
+
+def _check_schema(body: Mapping[str, Any]) -> None:
     schema = body.get("schema")
     if not isinstance(schema, str) or schema.partition(".")[0] != "1":
         raise UnreadableError(f"its schema is {schema!r:.20}, this version reads 1.x")
-    return body
 
 
 def _parameters(body: Mapping[str, Any], strategy: Guarded, notes: Counter[str]) -> Any:

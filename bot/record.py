@@ -37,10 +37,10 @@ class _Waiting:
 
 
 class Recorder:
-    """Writes the inputs of evaluations, a few at a time. strategy: what decided, as BOT_STRATEGY names it."""
+    """Writes the inputs of evaluations, a few at a time. strategy, sha: what decided, as BOT_STRATEGY and BOT_SHA name it."""
 
-    def __init__(self, bus: Bus, log: Log, strategy: str) -> None:
-        self._log, self._strategy = log, strategy
+    def __init__(self, bus: Bus, log: Log, strategy: str, sha: str) -> None:
+        self._log, self._strategy, self._sha = log, strategy, sha
         self._waiting: deque[_Waiting] = deque(maxlen=MOST_WAITING)  # what does not fit is lost, oldest first
         self._timer: asyncio.TimerHandle | None = None
         self._ring: InputsRing | None = None
@@ -88,7 +88,7 @@ class Recorder:
             self._timer = asyncio.get_running_loop().call_later(WRITE_EVERY_S, self._write_one)
 
     def _write(self, ring: InputsRing, one: _Waiting) -> None:
-        body = record(one.evaluations, one.parameters, one.given, self._strategy, between=one.between)
+        body = record(one.evaluations, one.parameters, one.given, self._strategy, between=one.between, sha=self._sha)
         try:
             ring.add(one.tick, one.epoch, body)
         except LedgerError as error:
@@ -96,12 +96,18 @@ class Recorder:
 
 
 def record(
-    evaluations: Sequence[Evaluation], parameters: Any, given: Iterable[str], strategy: str, *, between: bool
+    evaluations: Sequence[Evaluation],
+    parameters: Any,
+    given: Iterable[str],
+    strategy: str,
+    *,
+    between: bool,
+    sha: str = "",
 ) -> str:
     """The inputs of decisions as JSON; `bot.comparison` reads them.
 
     given: the parameters that control names; the others have their defaults, which another version may change.
-    between: made between two polls, else all of a poll.
+    between: made between two polls, else all of a poll. sha: the commit that decided.
     """
     rows = [
         {
@@ -117,7 +123,8 @@ def record(
         if e.inputs is not None
     ]
     body = {
-        "schema": "1.2",
+        "schema": "1.3",
+        "sha": sha,
         "strategy": strategy,
         "between_polls": between,
         "parameters": asdict(parameters),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from pathlib import Path
@@ -183,6 +184,49 @@ def test_rubbish_on_record_never_raises(body: Any) -> None:
     """Whatever JSON is there, and what is none, is counted at most."""
     whole = {"schema": "1.9", **body} if isinstance(body, dict) else body
     assert compare([InputRecord(1, 1, json.dumps(whole)), InputRecord(1, 1, "{")], snipe()).unreadable >= 1
+
+
+def test_only_what_one_commit_decided_is_asked_again_where_it_is_named() -> None:
+    """What another commit decided otherwise, or recorded unreadably, is nothing that the named one's successor changes."""
+    by = [record([decided(ENTERS)], Parameters(), (), SNIPE, between=False, sha=sha) for sha in ("a", "b")]
+    records = [InputRecord(END_MS + n, 1, body) for n, body in enumerate([*by, '{"schema": "9.0"}'])]
+    changed = Guarded(Changed(), SNIPE)
+    assert [compare(records, changed, sha).differ for sha in ("", "a", "c")] == [2, 1, 0]
+    assert [compare(records, changed, sha).unreadable for sha in ("", "a")] == [1, 0]
+
+
+def test_another_commit_is_asked_in_its_own_words(tmp_path: Path, capsys: Any, monkeypatch: Any) -> None:
+    """`bot compare REF` runs that commit's code, or says in one line why it cannot; what does not know it is never started."""
+    monkeypatch.setenv("BUS_DIR", str(tmp_path / "bus"))
+    bus = open_bus(tmp_path / "bus")
+    ring = InputsRing(bus.inputs)
+    ring.add(END_MS, 1, on_record(decided(ENTERS)).body)
+    ring.close()
+    repository = tmp_path / "repository"
+    (repository / "bot").mkdir(parents=True)
+    monkeypatch.chdir(repository)
+    git = ["git", "-c", "user.name=test", "-c", "user.email=test@localhost", "-c", "commit.gpgsign=false"]
+    files = [
+        ("bot/__main__.py", "open('worked', 'w')"),
+        ("run.py", "import sys; print('noise'); print('{\"text\": \"T\", \"differ\": 2, \"notes\": {\"N\": 3}, '"
+                   "'\"differences\": [{\"text\": \"D\"}]}'); sys.exit(1)"),
+    ]  # fmt: skip
+    subprocess.run([*git, "init", "--quiet"], check=True)
+    for name, text in files:
+        subprocess.run([*git, "rm", "-r", "-q", "--cached", "--ignore-unmatch", "."], check=True)
+        Path(name).write_text(text)
+        subprocess.run([*git, "add", name], check=True)
+        subprocess.run([*git, "commit", "--quiet", "--message", name], check=True)
+    assert main(["compare", "HEAD"]) == 1
+    assert capsys.readouterr().out == "T\nD\nand 1 more\n3 times: N\n"
+    for ref, said in (("HEAD~1", "does not know `compare`"), ("nope", "git rev-parse: "), ("--x", "unrecognized")):
+        if ref == "--x":
+            with pytest.raises(SystemExit):
+                main(["compare", ref])
+        else:
+            assert main(["compare", ref]) == 2
+        assert said in capsys.readouterr().err
+    assert not (repository / "worked").exists()
 
 
 def test_the_command_compares_with_the_bus(tmp_path: Path, capsys: Any, monkeypatch: Any) -> None:
