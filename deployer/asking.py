@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from bus import Request
 from deployer.deploys import Deploy
 from deployer.observed import Actions, Asked, Now, Observed, Record, RemoveRequest, step_of
 from deployer.push import deploy_of
@@ -26,7 +27,7 @@ def _answer_one(asked: Asked, seen: Observed, now: Now) -> Actions:
     if request.action in ("pause", "resume"):
         return _pause(asked, request.action == "pause", request.by, seen)
     if request.action == "approve":
-        return _say(asked, deploy, "nothing waits for an approval")
+        return _approve(asked, request, deploy)
     if request.action == "cancel":
         if deploy is None:
             return _say(asked, None, "nothing is being deployed")
@@ -47,6 +48,15 @@ def _answer_one(asked: Asked, seen: Observed, now: Now) -> Actions:
         return _say(asked, None, f"{sha[:7]} runs already")
     data = {"cause": request.action, "now": request.now, "ref": request.ref}
     return (_queue(sha, now, by=request.by, text=f"{request.by} asked for it", request=asked.id, data=data),)
+
+
+def _approve(asked: Asked, request: Request, deploy: Deploy | None) -> Actions:
+    """A deploy that is held may go on. ref: its id or the beginning of its sha; empty for the one that is held."""
+    if deploy is None or not deploy.is_held:
+        return _say(asked, deploy, "nothing waits for an approval")
+    if request.ref != deploy.id and not deploy.sha.startswith(request.ref):
+        return _say(asked, deploy, f"refused: it is {deploy.sha[:7]} ({deploy.id}) that waits for an approval")
+    return (Record(deploy.id, "approved", f"approved by {request.by}", deploy.sha, request.by, asked.id),)
 
 
 def _pause(asked: Asked, wanted: bool, by: str, seen: Observed) -> Actions:

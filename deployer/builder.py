@@ -17,6 +17,7 @@ from pathlib import Path
 
 from bus import sync_directory
 from deployer.errors import BuildError, RepositoryError
+from deployer.one_off import gently
 from deployer.repository import Repository
 
 CHECK_LIMIT_S = 60.0
@@ -25,6 +26,8 @@ LOCK_FILE = "requirements.lock"
 # A repository of one's own (`deployer new`) has no bot in it: it is run on this release's bot, with its environment.
 OWN = "run.py"
 HOME = Path(__file__).absolute().parents[1]
+# In the package that runs a bot: it knows the command `compare` (docs/contract.md).
+COMPARES = "comparison.py"
 _READY = ".ready"
 _NO_ENV = "own"
 
@@ -62,6 +65,10 @@ class Builder:
         if not self._trees.is_dir():
             return frozenset()
         return frozenset(tree.name for tree in self._trees.iterdir() if self._is_ready(tree))
+
+    def comparable(self) -> frozenset[str]:
+        """Those of them that declare that they know the command `compare`."""
+        return frozenset(sha for sha in self.built() if (self._package(sha) / COMPARES).is_file())
 
     async def build(self, sha: str) -> None:
         """Make tree and environment and try the commit. Raises BuildError."""
@@ -152,7 +159,7 @@ class Builder:
 
     async def _run(self, command: Sequence[str], directory: Path, failed: str, limit_s: float | None = None) -> None:
         process = await asyncio.create_subprocess_exec(
-            *_gently(command),
+            *gently(command),
             cwd=directory,
             env={name: value for name, value in os.environ.items() if name not in ("VIRTUAL_ENV", "PYTHONPATH")},
             stdin=asyncio.subprocess.DEVNULL,
@@ -187,6 +194,9 @@ class Builder:
         # Not resolved: an environment's python is a link, and what it links to knows nothing of the environment.
         return self._python.absolute() if self._python is not None else Path(_python_of(self._env(self.tree(sha))))
 
+    def _package(self, sha: str) -> Path:
+        return HOME / "bot" if self._is_own(sha) else self.tree(sha) / (_module(self._command) or "bot")
+
     def _is_own(self, sha: str) -> bool:
         tree = self.tree(sha)
         return (tree / OWN).is_file() and not (tree / LOCK_FILE).exists()
@@ -209,13 +219,6 @@ def _own(python: str, *arguments: str) -> list[str]:
 
 def _module(command: Sequence[str]) -> str:
     return command[1].split(".")[0] if len(command) > 1 and command[0] == "-m" else ""
-
-
-def _gently(command: Sequence[str]) -> list[str]:
-    gently = ["nice", "-n", "19"] if shutil.which("nice") else []
-    if shutil.which("ionice"):
-        gently += ["ionice", "-c", "3"]
-    return [*gently, *command]
 
 
 def _short(command: Sequence[str]) -> str:

@@ -96,13 +96,17 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("down", help="end everything: bots first, then services")
     deploy = commands.add_parser("deploy", help="deploy a commit, also one that failed before")
     deploy.add_argument("ref", metavar="REF", help="a branch, tag or sha of the watched repository")
-    deploy.add_argument("--now", action="store_true", help="do not wait for open snipe windows")
+    deploy.add_argument("--now", action="store_true", help="wait neither for open snipe windows nor for an approval")
     back = commands.add_parser("rollback", help="deploy the commit that was confirmed before the present one")
     back.add_argument("ref", metavar="REF", nargs="?", default="", help="that commit instead")
     commands.add_parser("cancel", help="give up the deploy that is under way, if it was not handed over yet")
+    go_on = commands.add_parser(
+        "approve", help="let a deploy go on that is held because it would decide otherwise (DEPLOYER_ON_DIFFERENCE)"
+    )
+    go_on.add_argument("ref", metavar="DEPLOY", nargs="?", default="", help="its id or sha; else the one that is held")
     commands.add_parser("pause", help="deploy no commit of the branch by itself any more; what is asked for is done")
     commands.add_parser("resume", help="deploy the branch's commits again, its newest one at once")
-    for command in (deploy, back):
+    for command in (deploy, back, go_on):
         command.add_argument("--no-wait", action="store_true", help="only ask; do not show the steps")
     alert = commands.add_parser("test-alert", help="send a test alert to Alertmanager")
     alert.add_argument("--severity", choices=SEVERITIES, default="page")
@@ -136,7 +140,7 @@ def _parser() -> argparse.ArgumentParser:
     status.add_argument("--follow", action="store_true", help="who trades, again and again until Ctrl-C")
     commands.add_parser("history", help="the newest deploys and their steps")
     for name, command in commands.choices.items():
-        if name in ("status", "history", "plan", "logs", "deploy", "rollback", "cancel", "pause", "resume"):
+        if name in ("status", "history", "plan", "logs", "deploy", "rollback", "approve", "cancel", "pause", "resume"):
             command.add_argument("--json", action="store_true", help="print JSON")
     return parser
 

@@ -8,6 +8,7 @@ from typing import Any
 from bus import Bus, read_steps
 from deployer.deploys import Deploy, fold
 from deployer.errors import RuntimeFailedError, StartError
+from deployer.push import details
 from deployer.report import deploy_json
 from deployer.settings import DeployerSettings
 from deployer.spawn import last_lines
@@ -33,7 +34,7 @@ def deploy_logs_text(found: dict[str, Any]) -> str:
     text = [f"{found['id']}  {found['what']}  by {found['by']}: {found['verdict'] or found['phase']}"]
     for step in found["steps"]:
         text.append(step["line"])
-        text += [f"    | {line}" for line in (*step["data"].get("output", ()), *step["data"].get("last_words", ()))]
+        text += [f"    | {line}" for line in details(step["data"])]
     for unit, words in found["units"].items():
         text.append(f"--- {unit}")
         text += words or ["(its log is not kept any more)"]

@@ -1,7 +1,8 @@
 """Deploys, folded from the steps of the history. Pure.
 
 A deploy's steps: queued, building, built, started, healthy, handover (one for every request), taken, then confirmed and
-retired; or taking-back and taken-back; it ends as confirmed, failed or cancelled. `answered` is the answer to a request.
+retired; or taking-back and taken-back; it ends as confirmed, failed or cancelled. Between healthy and handover it may be held,
+then approved. `answered` is the answer to a request, `compared` what came of the comparison of decisions: no phases.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from bus import Step
 KEEP = 300
 Cause = Literal["branch", "deploy", "rollback"]
 VERDICTS = ("confirmed", "failed", "cancelled")
+NO_PHASE = ("answered", "compared")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +55,13 @@ class Deploy:
 
     @property
     def phase(self) -> str:
-        """The newest step's name; answers to requests are none."""
-        return next((step.step for step in reversed(self.steps) if step.step != "answered"), "queued")
+        """The name of its newest step that is a phase."""
+        return self.newest.step
+
+    @property
+    def newest(self) -> Step:
+        """Its newest step that is a phase."""
+        return next((step for step in reversed(self.steps) if step.step not in NO_PHASE), self.steps[0])
 
     @property
     def verdict(self) -> str | None:
@@ -68,8 +75,14 @@ class Deploy:
 
     @property
     def is_hurried(self) -> bool:
-        """Whether it waits for no snipe window."""
+        """Whether it waits for no snipe window and for no approval."""
         return self.cause == "rollback" or any(step.data.get("now") for step in self.steps)
+
+    @property
+    def is_held(self) -> bool:
+        """Whether it waits for an approval."""
+        over = self.is_hurried or self.has("approved") or self.handovers or self.verdict is not None
+        return self.has("held") and not over
 
     @property
     def handovers(self) -> tuple[str, ...]:

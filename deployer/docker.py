@@ -28,13 +28,14 @@ from deployer.docker_body import (
     faults_of_body,
     faults_of_container,
 )
+from deployer.docker_compare import Comparisons
 from deployer.docker_engine import Engine
 from deployer.docker_events import Events
 from deployer.docker_images import NAME, Images
 from deployer.docker_place import find_place
 from deployer.errors import EngineRefusedError, RuntimeFailedError
 from deployer.repository import Repository
-from deployer.runtime import Start, Unit
+from deployer.runtime import OneOff, Start, Unit
 from deployer.spawn import last_lines
 
 KEEP_LOGS = 50
@@ -67,6 +68,7 @@ class DockerRuntime:
         self._clock, self._warn, self._keep, self._environment = clock, warn, keep, environment
         self._logs, self._stopping = folder / "logs", folder / "stopping"
         self._events = Events(engine, place.bus_id)
+        self._comparisons = Comparisons(engine, images, place, environment)
         self._rows: list[dict[str, Any]] = []
         self._listed_ms: int | None = None  # None: something changed since
         self._starting: set[str] = set()
@@ -89,6 +91,14 @@ class DockerRuntime:
     async def build(self, sha: str) -> None:
         """Make a commit's image. Raises BuildError, RuntimeFailedError."""
         await self._images.build(sha)
+
+    async def comparable(self) -> frozenset[str]:
+        """The commits whose image knows the command `compare`. Raises RuntimeFailedError."""
+        return await self._images.comparable()
+
+    async def compare(self, sha: str, by: str) -> OneOff:
+        """In a container of its own. Raises RuntimeFailedError."""
+        return await self._comparisons.run(sha, by)
 
     async def start(self, what: Start) -> str:
         """Make a container, see that it is what was asked for, and start it. Raises RuntimeFailedError."""
@@ -199,6 +209,7 @@ class DockerRuntime:
 
     async def prune(self, keep: frozenset[str]) -> None:
         """Remove old images and logs. Raises RuntimeFailedError."""
+        await self._comparisons.clear()
         units = await self.units()
         await self._images.prune(keep | {unit.sha for unit in units}, self._keep)
         logs = sorted(self._logs.glob("*.log"), key=lambda path: path.stat().st_mtime) if self._logs.is_dir() else []

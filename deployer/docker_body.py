@@ -8,10 +8,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from deployer.runtime import MEMORY_BYTES, Start
+from deployer.runtime import COMPARE, MEMORY_BYTES, Start
 
 BUS_TARGET = "/bus"
 KEYS_TARGET = "/keys"
@@ -26,10 +26,16 @@ BOOT_ID = "never-sleeps.boot-id"
 STARTED_MS = "never-sleeps.started-ms"
 CONFIG = "never-sleeps.config"
 LABELS = frozenset({BUS, SHA, COLOR, DEPLOY, IMAGE, BOOT_ID, STARTED_MS, CONFIG})
+# Of an image whose worker knows the command `compare` (docs/contract.md); of such a comparison's container, which is no unit.
+COMPARE_LABEL = "never-sleeps.compare"
+COMPARES = "never-sleeps.compares-on"
+COMPARISON_LABELS = frozenset({COMPARES, SHA, IMAGE})
 
 PIDS = 256
 # Four times the weight of everything else: builds run in groups of their own with the default of 1024.
 CPU_SHARES = 4096
+# A comparison has a small weight, and never more than half of a processor.
+COMPARISON_SHARES, COMPARISON_NANO_CPUS = 64, 500_000_000
 # The deployer kills what does not end in time, after 15 s; the Engine's own limit must not come first.
 STOP_LIMIT_S = 60
 # Other bots find each other through the bus alone; Prometheus finds all of them under this name.
@@ -126,16 +132,49 @@ def bot_body(
     return body
 
 
+def comparison_body(
+    sha: str, by: str, image: str, image_id: str, place: Place, environment: Mapping[str, str]
+) -> dict[str, Any]:
+    """The body of a container that compares decisions once: as a bot's, but the bus is read-only, there is no network and no
+    secret, and it has little of the processor."""
+    no_secrets = {key: value for key, value in environment.items() if not key.endswith("_FILE")}
+    start = Start(sha, "none", "")
+    body = bot_body(start, "", image, image_id, replace(place, keys=None), no_secrets, boot_id="", boot_ms=0)
+    del body["NetworkingConfig"]
+    body["Cmd"] = [*COMPARE, by]
+    body["Labels"] = {COMPARES: place.bus_id, SHA: sha, IMAGE: image_id}
+    body["HostConfig"] |= {
+        "Mounts": _read_only_bus(place),
+        "NetworkMode": "none",
+        "CpuShares": COMPARISON_SHARES,
+        "NanoCpus": COMPARISON_NANO_CPUS,
+    }
+    return body
+
+
 def faults_of_body(body: Mapping[str, Any], place: Place) -> tuple[str, ...]:
     """What a body lacks or asks for too much; empty when the container may be made."""
-    return _faults(body, body.get("HostConfig") or {}, place)
+    return _faults(body, body.get("HostConfig") or {}, place, _mounts(place), LABELS)
 
 
 def faults_of_container(inspected: Mapping[str, Any], place: Place) -> tuple[str, ...]:
     """The same for what `inspect` shows of a container, with the mounts that it really has and the image that it really runs."""
+    return _faults_of_inspected(inspected, place, _mounts(place), LABELS)
+
+
+def faults_of_comparison(inspected: Mapping[str, Any], place: Place) -> tuple[str, ...]:
+    """The same for a comparison's container."""
+    faults = _faults_of_inspected(inspected, replace(place, network="none"), _read_only_bus(place), COMPARISON_LABELS)
+    bounded = 0 < ((inspected.get("HostConfig") or {}).get("NanoCpus") or 0) <= COMPARISON_NANO_CPUS
+    return faults if bounded else (*faults, "it may use more than half of a processor")
+
+
+def _faults_of_inspected(
+    inspected: Mapping[str, Any], place: Place, mounts: list[dict[str, Any]], labels: frozenset[str]
+) -> tuple[str, ...]:
     config, host = inspected.get("Config") or {}, inspected.get("HostConfig") or {}
-    faults = list(_faults(config, host, place))
-    allowed = {mount["Target"] for mount in _mounts(place)} | set(TMPFS)
+    faults = list(_faults(config, host, place, mounts, labels))
+    allowed = {mount["Target"] for mount in mounts} | set(TMPFS)
     faults += [
         f"a mount of {mount.get('Source') or mount.get('Name')} at {mount.get('Destination')}"
         for mount in inspected.get("Mounts") or []
@@ -149,7 +188,13 @@ def faults_of_container(inspected: Mapping[str, Any], place: Place) -> tuple[str
     return tuple(faults)
 
 
-def _faults(config: Mapping[str, Any], host: Mapping[str, Any], place: Place) -> tuple[str, ...]:
+def _faults(
+    config: Mapping[str, Any],
+    host: Mapping[str, Any],
+    place: Place,
+    mounts: list[dict[str, Any]],
+    labels: frozenset[str],
+) -> tuple[str, ...]:
     security = list(host.get("SecurityOpt") or [])
     logs = host.get("LogConfig") or {}
     wanted = {
@@ -169,8 +214,8 @@ def _faults(config: Mapping[str, Any], host: Mapping[str, Any], place: Place) ->
         and {"max-size", "max-file"} <= set(logs.get("Config") or {}),
         "the Engine would restart it": (host.get("RestartPolicy") or {}).get("Name", "no") in ("", "no"),
         f"its network is {host.get('NetworkMode')}, expected {place.network}": host.get("NetworkMode") == place.network,
-        "its labels are not complete": set(config.get("Labels") or {}) >= LABELS,
-        "its mounts are not the bus's and nothing else": _same(host.get("Mounts") or [], _mounts(place))
+        "its labels are not complete": set(config.get("Labels") or {}) >= labels,
+        "its mounts are not the bus's and nothing else": _same(host.get("Mounts") or [], mounts)
         and not host.get("Binds")
         and not host.get("VolumesFrom"),
     }
@@ -211,6 +256,10 @@ def _mounts(place: Place) -> list[dict[str, Any]]:
         keys = {"Type": place.keys.type, "Source": place.keys.source, "Target": KEYS_TARGET, "ReadOnly": True}
         mounts.append(keys)
     return mounts
+
+
+def _read_only_bus(place: Place) -> list[dict[str, Any]]:
+    return [{**_mounts(replace(place, keys=None))[0], "ReadOnly": True}]
 
 
 def _same(found: Iterable[Mapping[str, Any]], wanted: Iterable[Mapping[str, Any]]) -> bool:

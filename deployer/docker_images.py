@@ -17,7 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from deployer.docker_body import BUS, SHA
+from deployer.docker_body import BUS, COMPARE_LABEL, SHA
 from deployer.docker_engine import Engine
 from deployer.errors import BuildError, EngineRefusedError, RepositoryError
 from deployer.repository import Repository
@@ -41,6 +41,12 @@ class Images:
     async def by_sha(self) -> dict[str, str]:
         """The image ids of the commits that can be started. Raises RuntimeFailedError."""
         return {sha: image["Id"] for image in await self._list() if (sha := _sha_of(image)) is not None}
+
+    async def comparable(self) -> frozenset[str]:
+        """The commits whose image declares that it knows the command `compare`. Raises RuntimeFailedError."""
+        return frozenset(
+            sha for image in await self._list() if (sha := _sha_of(image)) is not None and _label(image, COMPARE_LABEL)
+        )
 
     async def build(self, sha: str) -> None:
         """Build a commit's image. Raises BuildError, RuntimeFailedError."""

@@ -20,6 +20,7 @@ from bus import (
     read_requests,
 )
 from deployer.deploys import History
+from deployer.differences import Compared
 from deployer.errors import RepositoryError
 from deployer.observed import Asked, Now, Observed, timers
 from deployer.push_log import PushLog
@@ -62,13 +63,21 @@ class Look:
         self._reading: asyncio.Task[Trading] | None = None
 
     async def observe(
-        self, history: History, branch: BranchWatch, failures: Mapping[str, str], busy: frozenset[str], now: Now
+        self,
+        history: History,
+        branch: BranchWatch,
+        failures: Mapping[str, str],
+        compared: Mapping[str, Compared],
+        busy: frozenset[str],
+        now: Now,
     ) -> Observed:
         """Everything as it is now. Raises OSError, BusError (the bus cannot be read), RuntimeFailedError."""
         # Pushes before the branch: what is newest is not older than what is known of them.
         pushes = self._push_log.read(branch.reads)
         # Units before instances: a unit that is seen as ended left its instance's lock before.
         units, built = await self._runtime.units(), await self._runtime.built()
+        # Asked for only where it matters: docker looks at its images for it.
+        comparable = await self._runtime.comparable() if _may_be_compared(history) else frozenset()
         instances = tuple(read_instances(self._bus))
         trading = await self._trading(_began_ms(history))
         seen = Observed(
@@ -81,6 +90,8 @@ class Look:
             pushes=pushes,
             built=built,
             failures=failures,
+            comparable=comparable,
+            compared=compared,
             busy=busy,
             units=units,
             instances=instances,
@@ -147,7 +158,7 @@ class Look:
         good, bad = read_requests(self._bus)
         asked = [Asked(request_id, None, problem=problem) for request_id, problem in bad.items()]
         for request in good:
-            if not request.ref:
+            if not request.ref or request.action == "approve":  # that names a deploy, which git knows nothing of
                 problem = "name a commit, branch or tag" if request.action == "deploy" else None
                 asked.append(Asked(request.id, request, problem=problem))
                 continue
@@ -156,6 +167,11 @@ class Look:
             except RepositoryError as error:
                 asked.append(Asked(request.id, request, problem=str(error)))
         return tuple(asked)
+
+
+def _may_be_compared(history: History) -> bool:
+    deploy = history.open
+    return deploy is not None and deploy.has("started") and not deploy.has("compared")
 
 
 def _began_ms(history: History) -> int:

@@ -112,7 +112,7 @@ class Metrics:
         if deploy is None:
             return
         if step.step in STEPS:
-            self._steps.labels(step.step).observe(max(0, step.time_ms - deploy.steps[-1].time_ms) / 1000)
+            self._steps.labels(step.step).observe(max(0, step.time_ms - deploy.newest.time_ms) / 1000)
         if step.step == "taken":
             self._to_trading.observe(max(0, step.time_ms - deploy.began_ms) / 1000)
         if step.step in VERDICTS:

@@ -8,18 +8,20 @@ from typing import Any
 
 from bus import Epoch, Handover, Request, Role, Seen
 from deployer.deploys import Deploy, History
+from deployer.differences import Compared
 from deployer.push import Push
 from deployer.runtime import Start, Unit
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """The settings that the rollout needs; times in ms."""
+    """The settings that the rollout needs; times in ms. hold: decisions that differ wait for a person."""
 
     confirm_polls: int = 3
     spares: int = 1
     healthy_timeout_ms: int = 120_000
     stuck_after_ms: int = 6_000
+    hold: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +50,9 @@ class Observed:
     target: the branch's newest commit; None when git cannot tell. subject: its message's first line.
     left: the commit that was the newest before and is not in the branch any more; empty after a fast-forward.
     requests, pushes: oldest first. built: commits that can be started. failures: by commit, why it could not be built or started.
-    busy: what is being done right now: `build:SHA`, `start`. blind: the ledger could not be read, so who trades is unknown.
+    comparable: built commits whose worker can compare decisions. compared: by deploy, what came of that and is not noted yet.
+    busy: what is being done right now: `build:SHA`, `start`, `compare:DEPLOY`.
+    blind: the ledger could not be read, so who trades is unknown.
     still_ms: by instance id, how long its sequence stood still by the deployer's own samples (0 while its probe failed).
     since_ms: by the keys of `timers`, boot time in ms at which this deployer saw it first.
     newest: the newest epoch. spent: handover requests that were used by a yield, of the newest releases.
@@ -64,6 +68,8 @@ class Observed:
     pushes: tuple[Push, ...] = ()
     built: frozenset[str] = frozenset()
     failures: Mapping[str, str] = field(default_factory=dict)
+    comparable: frozenset[str] = frozenset()
+    compared: Mapping[str, Compared] = field(default_factory=dict)
     busy: frozenset[str] = frozenset()
     blind: bool = False
     units: tuple[Unit, ...] = ()
@@ -195,6 +201,15 @@ class Build:
 
 
 @dataclass(frozen=True, slots=True)
+class Compare:
+    """Begin to compare what a commit would have decided with what the commit `by` did."""
+
+    deploy: str
+    sha: str
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
 class StartUnit:
     """Start a unit."""
 
@@ -237,5 +252,7 @@ class Forget:
     instance: str
 
 
-Action = Record | RemoveRequest | Build | StartUnit | WriteHandover | StopUnit | KillUnit | RemoveUnit | Forget
+Action = (
+    Record | RemoveRequest | Build | Compare | StartUnit | WriteHandover | StopUnit | KillUnit | RemoveUnit | Forget
+)
 Actions = tuple[Action, ...]

@@ -88,6 +88,10 @@ def _steps(
     steps.append(
         f"start it beside the trader; it polls in shadow until healthy, at most {settings.healthy_timeout:g} s"
     )
+    if confirmed is not None and settings.on_difference == "hold":
+        steps.append(
+            "wait for `deployer approve` where its decisions differ from those on record, or cannot be compared"
+        )
     steps.append(_handover(holder))
     polls = settings.confirm_polls
     steps.append(

@@ -8,13 +8,15 @@ from __future__ import annotations
 import asyncio
 import secrets
 import signal
+import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from bus import Bus, Clock
 from deployer.builder import Builder
 from deployer.errors import RuntimeFailedError
-from deployer.runtime import MEMORY_BYTES, Start, Unit
+from deployer.one_off import run_one_off
+from deployer.runtime import COMPARE, COMPARE_LIMIT_S, MEMORY_BYTES, OneOff, Start, Unit
 from deployer.spawn import Children, Entry, last_lines
 
 KEEP_LOGS = 50
@@ -49,6 +51,24 @@ class ProcessRuntime:
     async def build(self, sha: str) -> None:
         """Make a commit ready. Raises BuildError."""
         await self._builder.build(sha)
+
+    async def comparable(self) -> frozenset[str]:
+        """The commits that know the command `compare`."""
+        return self._builder.comparable()
+
+    async def compare(self, sha: str, by: str) -> OneOff:
+        """In the commit's tree, on a bus of its own that has the recorded inputs and nothing else. Raises RuntimeFailedError."""
+        try:
+            with tempfile.TemporaryDirectory(prefix="never-sleeps-compare-") as folder:
+                (Path(folder) / self._bus.inputs.name).symlink_to(self._bus.inputs)
+                return await run_one_off(
+                    [*_LIMITED, *self._builder.command(sha), *COMPARE, by],
+                    directory=self._builder.tree(sha),
+                    environment={**self._settings(secrets=False), "BUS_DIR": folder},
+                    limit_s=COMPARE_LIMIT_S,
+                )
+        except OSError as error:
+            raise RuntimeFailedError(f"no folder could be made for it: {error}") from error
 
     async def start(self, what: Start) -> str:
         """Start a bot in a session of its own; it survives the deployer. Raises RuntimeFailedError."""
@@ -138,15 +158,8 @@ class ProcessRuntime:
         )
 
     def _bot_environment(self, what: Start, name: str) -> dict[str, str]:
-        passed = {
-            key: value for key, value in self._environment.items() if key.startswith(_PASSED_ON) or key in _NEEDED
-        }
-        for key, value in passed.items():
-            # The bot runs in its commit's tree: a file named relative to here must be found from there.
-            if key.startswith("BOT_") and key.endswith("_FILE") and value:
-                passed[key] = str(Path(value).absolute())
         return {
-            **passed,
+            **self._settings(secrets=True),
             "BUS_DIR": str(self._bus.directory),
             "BOT_COLOR": what.color,
             "BOT_SHA": what.sha,
@@ -154,6 +167,19 @@ class ProcessRuntime:
             "BOT_DEPLOY_ID": what.deploy_id,
             "PYTHONUNBUFFERED": "1",
         }
+
+    def _settings(self, *, secrets: bool) -> dict[str, str]:
+        """What of the deployer's own environment is passed on. secrets: the files that hold them are named, too."""
+        passed = {
+            key: value for key, value in self._environment.items() if key.startswith(_PASSED_ON) or key in _NEEDED
+        }
+        for key in [key for key in passed if key.startswith("BOT_") and key.endswith("_FILE")]:
+            if not secrets:
+                del passed[key]
+            elif passed[key]:
+                # The bot runs in its commit's tree: a file named relative to here must be found from there.
+                passed[key] = str(Path(passed[key]).absolute())
+        return passed
 
 
 def _ending(code: int | None) -> str:

@@ -6,10 +6,13 @@ A push belongs to the deploy that its commit was queued for; the history remembe
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from bus import Role, Step
 from deployer.deploys import Deploy, History
+from deployer.runtime import COMPARE_LIMIT_S
 
 MAX_TEXT = 300
 _CONTENT = re.compile(r"([0-9a-f]{40,64}) ([0-9a-f]{40,64}) (refs/\S{1,250})(?: (.{0,200}))?")
@@ -122,9 +125,14 @@ def step_line(step: Step) -> str:
 
 
 def _details(step: Step) -> list[str]:
-    """The last lines of what failed."""
-    found = [*step.data.get("output", ()), *step.data.get("last_words", ())]
-    return [f"           | {plain(str(line))}" for line in found]
+    """What belongs to a step, below it."""
+    return [f"           | {plain(line)}" for line in details(step.data)]
+
+
+def details(data: Mapping[str, Any]) -> list[str]:
+    """The lines that belong to a step: decisions that differ, the last lines of what failed, a bot's last words."""
+    differences = [one.get("text", "") for one in data.get("differences", ())]
+    return [str(line) for line in (*differences, *data.get("output", ()), *data.get("last_words", ()))]
 
 
 def plain(text: str) -> str:
@@ -132,8 +140,14 @@ def plain(text: str) -> str:
     return "".join(c if c.isprintable() else " " for c in text)[:MAX_TEXT]
 
 
-def waits_for(holder_role: Role | None, in_snipe: bool, deploy: Deploy | None) -> str:
-    """What holds the open deploy up where people would wonder."""
-    if deploy is None or deploy.phase != "healthy" or deploy.is_hurried:
+def waits_for(holder_role: Role | None, in_snipe: bool, deploy: Deploy | None, *, compares: bool = False) -> str:
+    """What holds the open deploy up where people would wonder. compares: it waits for a comparison where that runs."""
+    if deploy is None or deploy.is_hurried:
         return ""
+    if deploy.is_held:
+        return f"`deployer approve {deploy.id}` lets it go on, `deployer cancel` gives it up"
+    if deploy.phase not in ("healthy", "approved"):
+        return ""
+    if compares and not deploy.has("compared"):
+        return f"its decisions are being compared, at most {COMPARE_LIMIT_S:g} s"
     return "a snipe window is open, at most 30 s" if holder_role is Role.ACTIVE and in_snipe else ""

@@ -56,6 +56,10 @@ def status_text(found: dict[str, Any]) -> str:
         lines.append(f"trades    {trading['color']} {_short(trading['sha'])} in epoch {trading['epoch']}")
     if found["open"]:
         lines.append(f"deploys   {_short(found['open']['sha'])}: {found['open']['phase']}, for {found['open']['by']}")
+        if found["open"]["phase"] == "held":
+            lines.append(
+                "          it would decide otherwise: `deployer logs`, then `deployer approve` or `deployer cancel`"
+            )
     for instance in found["instances"]:
         health = "healthy" if instance["healthy"] else f"not healthy: {instance['why_not']}"
         lines.append(

@@ -1,18 +1,19 @@
 """The rollout: what to do next about deploys, decided from what can be seen. Pure, and without memory.
 
-    queued ─► building ─► built ─► started ─► healthy ─► handover ─► taken ─► confirmed ─► retired
+    queued ─► building ─► built ─► started ─► healthy (─► held ─► approved) ─► handover ─► taken ─► confirmed ─► retired
        └─────────┴──────────┴─────────┴─► cancelled         │           └─► taking-back ─► taken-back ─► failed
                  └──────────┴─────────┴─► failed ◄──────────┘
 
 Every step is in the history before anything builds on it, one step a decision. So a deployer that is killed between any two
 actions is carried on by the next one: it sees the same and decides the same. What is asked for is in `asking`, units and the
-lease are in `fleet`.
+lease are in `fleet`, what the new version would have decided is in `comparing`.
 """
 
 from __future__ import annotations
 
 from bus import Role, Seen
 from deployer.asking import answer, cancel, notice_branch, notice_pushes
+from deployer.comparing import compare, hold
 from deployer.deploys import Deploy
 from deployer.fleet import candidate_of, doomed, fleet, supervise, surplus
 from deployer.observed import (
@@ -46,6 +47,7 @@ def decide(seen: Observed, now: Now, policy: Policy) -> Actions:
         answer(seen, now)
         or notice_pushes(seen)
         or notice_branch(seen, now)
+        or compare(seen)
         or _advance(seen, now, policy)
         or fleet(seen, now, policy)
     )
@@ -127,6 +129,9 @@ def _hand_over(deploy: Deploy, unit: Unit, instance: Seen | None, seen: Observed
     """Ask the active instance to yield to the candidate, and ask again when a request expired unused."""
     if instance is None or instance.document is None:
         return ()  # it died or starts again: its unit tells
+    waits = hold(deploy, seen, policy)
+    if waits is not None:
+        return waits
     if seen.waited_ms(f"unhealthy:{instance.id}", now) >= policy.healthy_timeout_ms:
         return _fail(deploy, f"no longer healthy: {instance.document.why_not}", seen, unit)
     holder = seen.holder
@@ -140,7 +145,7 @@ def _hand_over(deploy: Deploy, unit: Unit, instance: Seen | None, seen: Observed
     if len(asked) >= MAX_REQUESTS:
         return _fail(deploy, f"the active instance did not yield in answer to {len(asked)} requests", seen, unit)
     if not asked and not deploy.is_hurried and _in_snipe(holder):
-        waited_ms = now.wall_ms - _time_of(deploy, "healthy")
+        waited_ms = now.wall_ms - _time_of(deploy, "approved" if deploy.has("approved") else "healthy")
         if 0 <= waited_ms < SNIPE_WAIT_MS:
             return ()
     request = f"{deploy.id}/{len(asked) + 1}/{now.boot_ms}"

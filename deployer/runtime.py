@@ -20,6 +20,9 @@ from typing import Protocol
 
 from deployer.errors import BuildError
 
+# For one comparison of decisions: an hour on record takes 6 s of a processor that nobody else uses.
+COMPARE_LIMIT_S = 60.0
+COMPARE = ("compare", "--json", "--by")  # and the sha of the commit whose decisions are on record
 # What one bot may have of memory, whatever runs it: ten times of what it needs. One that eats more dies, and nobody beside it.
 MEMORY_BYTES = 1 << 30
 
@@ -51,6 +54,15 @@ class Unit:
     ended: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class OneOff:
+    """How a process that ran once ended, and what it wrote to its two streams."""
+
+    code: int
+    out: str
+    errors: str
+
+
 class Runtime(Protocol):
     """Builds commits and runs units."""
 
@@ -66,6 +78,15 @@ class Runtime(Protocol):
 
     async def build(self, sha: str) -> None:
         """Make a commit ready to start; quick when it is. Cancelling it ends what it runs. Raises BuildError."""
+
+    async def comparable(self) -> frozenset[str]:
+        """Those of them whose worker declares that it knows the command `compare` (docs/contract.md)."""
+
+    async def compare(self, sha: str, by: str) -> OneOff:
+        """Ask a comparable commit what it would have decided where the commit `by` did; it can write to no bus.
+
+        At most COMPARE_LIMIT_S, gently; nothing of it is left when this ends or is cancelled. Raises RuntimeFailedError.
+        """
 
     async def start(self, what: Start) -> str:
         """Start a unit of a built commit and return its name; it is also the bot's BOT_UNIT."""
@@ -89,4 +110,4 @@ class Runtime(Protocol):
         """Remove old builds and logs: keep these commits, what runs, and the newest few."""
 
 
-__all__ = ["MEMORY_BYTES", "BuildError", "Runtime", "Start", "Unit"]
+__all__ = ["COMPARE", "COMPARE_LIMIT_S", "MEMORY_BYTES", "BuildError", "OneOff", "Runtime", "Start", "Unit"]

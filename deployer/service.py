@@ -22,6 +22,7 @@ from bus import (
     write_handover,
 )
 from deployer.deploys import Deploy, History, fold
+from deployer.differences import NOTHING, Compared, not_compared, read_comparison
 from deployer.errors import BuildError, DeployerError, RuntimeFailedError
 from deployer.hooks import Hooks
 from deployer.look import Look
@@ -29,6 +30,7 @@ from deployer.metrics import Metrics
 from deployer.observed import (
     Action,
     Build,
+    Compare,
     Forget,
     KillUnit,
     Now,
@@ -88,6 +90,7 @@ class Deployer:
         self._runtime, self._policy, self._folder, self._log = runtime, policy, folder, log
         self._history: History = fold(read_steps(bus))
         self._failures: dict[str, tuple[str, str, int]] = {}  # sha: why, the last lines, when (boot ms)
+        self._compared: dict[str, Compared] = {}  # by deploy, until it is noted
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._hint = asyncio.Event()
         self._stopping = False
@@ -138,8 +141,11 @@ class Deployer:
         self._push_log.beat()
         try:
             now = Now(self._clock.boot_ms(), self._clock.boot_id, self._clock.wall_ms())
-            seen = await self._look.observe(self._history, self._branch, self._failed(now), self._busy(), now)
+            seen = await self._look.observe(
+                self._history, self._branch, self._failed(now), dict(self._compared), self._busy(), now
+            )
             self._cancel_builds(seen)
+            self._cancel_comparisons()
             self._note_deaths(seen)
             self._publish(seen, problem=None)
             self._show(seen, now)
@@ -167,6 +173,8 @@ class Deployer:
                 remove_request(self._bus, request)
             case Build(sha=sha):
                 self._begin(f"build:{sha}", self._build(sha))
+            case Compare(deploy=deploy, sha=sha, by=by):
+                self._begin(f"compare:{deploy}", self._compare(deploy, sha, by))
             case StartUnit(what=what):
                 self._begin("start", self._start(what))
             case WriteHandover(handover=handover):
@@ -216,6 +224,8 @@ class Deployer:
         write("deploy_step", deploy=step.deploy, step=step.step, sha=step.sha[:12], text=step.text, ms=step.ms)
         if step.step == "queued":
             self._failures.pop(step.sha, None)
+        if step.step == "compared":
+            self._compared.pop(step.deploy, None)
         if step.step in ("confirmed", "failed", "cancelled") and "prune" not in self._tasks:
             self._begin("prune", self._prune())
 
@@ -228,6 +238,15 @@ class Deployer:
             self._fail(sha, f"the build failed: {error}", error.output)
         except RuntimeFailedError as error:
             self._fail(sha, f"the build failed: {error}", "")
+
+    async def _compare(self, deploy: str, sha: str, by: str) -> None:
+        if not self._bus.inputs.exists():
+            self._compared[deploy] = NOTHING
+            return
+        try:
+            self._compared[deploy] = read_comparison(await self._runtime.compare(sha, by))
+        except RuntimeFailedError as error:
+            self._compared[deploy] = not_compared(str(error))
 
     async def _start(self, what: Start) -> None:
         await self._hooks.before("started", self._deploy_of(what.sha))
@@ -273,6 +292,8 @@ class Deployer:
                 self._log.error("task_failed", task=key, reason=repr(error))
                 if key.startswith("build:"):
                     self._fail(key.removeprefix("build:"), f"the build failed: {error!r}", "")
+                if key.startswith("compare:"):
+                    self._compared[key.removeprefix("compare:")] = not_compared(repr(error))
             self.wake()
 
         task.add_done_callback(ended)
@@ -296,6 +317,13 @@ class Deployer:
             if key.startswith("build:") and key.removeprefix("build:") not in wanted:
                 task.cancel()
 
+    def _cancel_comparisons(self) -> None:
+        """Nobody waits for those of deploys that failed or were given up; one that is confirmed is told them yet."""
+        for key, task in self._tasks.items():
+            deploy = self._history.find(key.removeprefix("compare:")) if key.startswith("compare:") else None
+            if deploy is not None and deploy.verdict in ("failed", "cancelled"):
+                task.cancel()
+
     # --- what people see
 
     def _note_deaths(self, seen: Observed) -> None:
@@ -315,7 +343,10 @@ class Deployer:
             tip=seen.target,
             confirmed_sha=seen.confirmed_sha,
             waits_for=waits_for(
-                holder.role if holder else None, holder is not None and holder.in_snipe, self._history.open
+                holder.role if holder else None,
+                holder is not None and holder.in_snipe,
+                self._history.open,
+                compares=self._policy.hold and any(key.startswith("compare:") for key in self._tasks),
             ),
         )
         self._push_log.tell(seen.pushes, at)

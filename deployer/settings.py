@@ -20,6 +20,7 @@ class DeployerSettings(BaseSettings):
     runtime: what runs bots: process, or docker (in the deployer's own container alone). engine: the socket of its Engine.
     healthy_timeout: from start to the first healthy poll. stuck_after: a bot that shows no sign of life for so long is
     killed; with the kill it must stay under the venue's 10 s. keep: builds kept besides those in use.
+    on_difference: a commit that would have decided otherwise is reported, or held until somebody approves (deployer.comparing).
     verify: "signed", or a command that a commit must pass before it is built (deployer.verify). hooks: a folder of programs that
     run before and after steps (deployer.hooks).
     metrics_host, metrics_port: where /metrics is served; port 0 takes any. targets: the folder for Prometheus's file of bots;
@@ -41,6 +42,7 @@ class DeployerSettings(BaseSettings):
     healthy_timeout: float = Field(default=120.0, gt=0, le=3600)
     stuck_after: float = Field(default=6.0, ge=2, le=8)
     keep: int = Field(default=5, ge=1, le=100)
+    on_difference: Literal["report", "hold"] = "report"
     verify: str = ""
     hooks: Path | None = None
     build_limit: float = Field(default=600.0, gt=0, le=7200)

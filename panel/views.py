@@ -33,6 +33,7 @@ from panel.record import Write, read_writes
 
 MAX_DEAD = 10
 MAX_DEPLOYS = 20
+NO_PHASE = ("answered", "compared")
 MAX_WRITES = 100
 DEPLOYS_TAIL = 256 << 10  # bytes
 
@@ -85,7 +86,7 @@ class InstancesView(BaseModel):
 
 
 class DeployView(BaseModel):
-    """One deploy: its newest step (answers to requests aside), and all of them, oldest first. Times in UTC ms."""
+    """One deploy: its newest step (those that are no phase of it aside), and all of them, oldest first. Times in UTC ms."""
 
     deploy: str
     sha: str
@@ -190,7 +191,7 @@ def group_deploys(steps: list[Step]) -> list[DeployView]:
             steps=tuple(its),
         )
         for deploy, its in reversed(by_deploy.items())
-        for newest in (next((step for step in reversed(its) if step.step != "answered"), its[-1]),)
+        for newest in (next((step for step in reversed(its) if step.step not in NO_PHASE), its[-1]),)
     ]
 
 

@@ -5,7 +5,7 @@ import { moment, short, span } from "./format.js";
 
 const GOOD = new Set(["confirmed", "retired"]);
 const BAD = new Set(["failed", "taken-back", "cancelled"]);
-const HELD = new Set(["held", "waiting", "differs"]);
+const HELD = new Set(["held"]);
 const QUIET = new Set(["answered"]);
 const MAX_SHOWN = 8;
 
@@ -50,8 +50,8 @@ function updateDeploy(li, one, now, confirmed) {
   const steps = one.steps.filter((step) => !QUIET.has(step.step));
   each(part(li, "steps"), steps, (step) => `${step.step}-${step.time_ms}`, () => make("li"), (item, step) => {
     const differences = step.data?.differences ?? [];
-    text(item, [step.step, step.ms == null ? "" : span(step.ms), differences.length ? `${differences.length} decisions differ` : ""].filter(Boolean).join(" "));
-    set(item, "title", [step.text, ...differences.map((found) => (typeof found === "string" ? found : JSON.stringify(found)))].filter(Boolean).join("\n"));
+    text(item, [step.step, step.ms == null ? "" : span(step.ms), differences.length ? `${step.data.differ} decisions differ` : ""].filter(Boolean).join(" "));
+    set(item, "title", [step.text, ...differences.map((found) => found.text)].filter(Boolean).join("\n"));
     set(item, "data-level", BAD.has(step.step) ? "bad" : differences.length ? "warn" : null);
   });
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 import signal
 import socket
@@ -15,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from bus import DocumentError, Role, Seen, read_instances, read_status, read_steps
+from bus import DocumentError, Role, Seen, Step, read_instances, read_status, read_steps
 from bus.layout import Bus
 from deployer.deploys import fold
 from tests.e2e.deployer_rig import GIT
@@ -103,6 +104,11 @@ class Clone:
 
         until(f"{sha[:7]} confirmed", look, SETTLE_S, 0.2)
 
+    def step(self, sha: str, name: str) -> Step | None:
+        """A step of a commit's newest deploy."""
+        deploy = next((d for d in reversed(fold(read_steps(self.bus)).deploys) if d.sha == sha), None)
+        return deploy.first(name) if deploy is not None else None
+
     def containers(self) -> list[dict[str, Any]]:
         """What the Engine shows of all containers of this clone, services and bots."""
         names = docker("ps", "--all", "--quiet", "--filter", f"network={self.project}_default").split()
@@ -165,7 +171,11 @@ def test_make_run_trades_in_containers_and_swaps_them_and_ends_everything(clone:
     assert (clone.folder / ".run" / "panel" / "token").stat().st_mode & 0o777 == 0o600
 
     for _ in range(2):
-        clone.until_confirmed(clone.commit(), process)
+        sha = clone.commit()
+        clone.until_confirmed(sha, process)
+    # A comment decides nothing: the former commit's polls are replayed in a container of their own, beside the warm-up.
+    compared = until("the comparison", lambda: clone.step(sha, "compared"))
+    assert re.fullmatch(r"[1-9]\d* polls? replayed, 0 decisions differ", compared.text), compared
     trader = until("a trader", clone.trader)
     assert trader.document is not None
     lines = [json.loads(line) for line in docker("logs", "--tail=5", trader.document.unit).splitlines()]

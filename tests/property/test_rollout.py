@@ -11,10 +11,12 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from bus import Epoch, Handover, Instance, Request, Role, Seen, Step
 from deployer.deploys import History
+from deployer.differences import Compared, not_compared
 from deployer.observed import (
     Action,
     Asked,
     Build,
+    Compare,
     Forget,
     KillUnit,
     Now,
@@ -35,6 +37,12 @@ from deployer.signs import Since
 INTERVAL_MS = 200
 BOOT = "boot"
 SPARES = 1
+COMPARISONS = {  # what comes of the comparison of a commit that knows the command, and after how many rounds
+    "same": (Compared("1 poll replayed, 0 decisions differ", False, {}), 2),
+    "differs": (Compared("1 poll replayed, 1 decision differs", True, {}), 2),
+    "fails": (not_compared("it ended"), 1),
+    "slow": (not_compared("it did not end in time"), 40),
+}
 KINDS = ("good", "good", "good", "no-build", "dies", "sick", "dies-active", "sick-active", "hangs-active")
 
 
@@ -65,6 +73,7 @@ class World(RuleBasedStateMachine):
         self.policy = Policy(confirm_polls=3, spares=SPARES, healthy_timeout_ms=4_000, stuck_after_ms=2_000)
         self.boot_ms, self.names = 1_000_000, 0
         self.kinds: dict[str, str] = {}
+        self.outcomes: dict[str, str] = {}  # of comparisons; a commit that is not in it does not know the command
         self.tip = ""
         self.history = History()
         self.handover = Handover()
@@ -82,19 +91,24 @@ class World(RuleBasedStateMachine):
         """What a deployer loses when it is killed."""
         self.failures: dict[str, str] = {}
         self.building: str | None = None
+        self.compared: dict[str, Compared] = {}
+        self.comparing: dict[str, int] = {}  # by deploy, how many rounds it takes yet
         self.since = Since()
 
     # --- what happens
 
-    @initialize()
-    def first_commit(self) -> None:
-        self.commit("good")
+    @initialize(hold=st.booleans())
+    def first_commit(self, hold: bool) -> None:
+        self.policy = replace(self.policy, hold=hold)
+        self.commit("good", "same")
 
-    @rule(kind=st.sampled_from(KINDS))
-    def commit(self, kind: str) -> None:
+    @rule(kind=st.sampled_from(KINDS), outcome=st.sampled_from([*COMPARISONS, "absent"]))
+    def commit(self, kind: str, outcome: str) -> None:
         self.names += 1
         self.tip = f"{self.names:07x}".ljust(40, "0")
         self.kinds[self.tip] = kind
+        if outcome != "absent":
+            self.outcomes[self.tip] = outcome
 
     @rule(which=st.integers(0, 5))
     def rewind(self, which: int) -> None:
@@ -102,15 +116,20 @@ class World(RuleBasedStateMachine):
         self.tip = shas[-1 - which % len(shas)]
         self.wronged.add(self.tip)
 
-    @rule(action=st.sampled_from(["deploy", "rollback", "cancel"]), which=st.integers(0, 5), named=st.booleans())
-    def ask(self, action: str, which: int, named: bool) -> None:
+    @rule(
+        action=st.sampled_from(["deploy", "rollback", "cancel", "approve"]),
+        which=st.integers(0, 5),
+        named=st.booleans(),
+        now=st.booleans(),
+    )
+    def ask(self, action: str, which: int, named: bool, now: bool) -> None:
         shas = list(self.kinds)
         ref = shas[-1 - which % len(shas)] if named or action == "deploy" else ""
         self.names += 1
-        self.requests.append(
-            Request.model_validate({"id": f"request-{self.names}", "action": action, "ref": ref, "by": "somebody"})
-        )
-        self.wronged.update(shas)
+        request = {"id": f"request-{self.names}", "action": action, "ref": ref, "now": now, "by": "somebody"}
+        self.requests.append(Request.model_validate(request))
+        if action != "approve":
+            self.wronged.update(shas)
 
     @rule(which=st.integers(0, 9))
     @precondition(lambda self: any(bot.alive for bot in self.bots))
@@ -141,6 +160,15 @@ class World(RuleBasedStateMachine):
                 self.failures[sha] = "the build failed: on purpose"
             else:
                 self.built.add(sha)
+        for deploy_id, rounds in list(self.comparing.items()):
+            deploy = self.history.find(deploy_id)
+            assert deploy is not None
+            if rounds == 0 or deploy.verdict in ("failed", "cancelled"):
+                del self.comparing[deploy_id]
+                if rounds == 0:
+                    self.compared[deploy_id] = COMPARISONS[self.outcomes[deploy.sha]][0]
+            else:
+                self.comparing[deploy_id] = rounds - 1
 
     # --- the deployer's eyes and hands
 
@@ -157,7 +185,11 @@ class World(RuleBasedStateMachine):
             requests=asked,
             built=frozenset(self.built),
             failures=self.failures,
-            busy=frozenset({f"build:{self.building}"} if self.building else ()),
+            comparable=frozenset(self.built & self.outcomes.keys()),
+            compared=dict(self.compared),
+            busy=frozenset(
+                [*([f"build:{self.building}"] if self.building else ()), *(f"compare:{id_}" for id_ in self.comparing)]
+            ),
             units=tuple(replace(bot.unit, running=bot.alive) for bot in self.bots),
             instances=tuple(Seen(bot.id, bot.alive, bot.document, 1) for bot in self.bots if bot.alive),
             still_ms={bot.id: bot.still_ms for bot in self.bots},
@@ -172,6 +204,7 @@ class World(RuleBasedStateMachine):
     def perform(self, action: Action) -> None:
         match action:
             case Record():
+                self.check(action)
                 step = Step(
                     deploy=action.deploy, step=action.step, time_ms=self.now().wall_ms, sha=action.sha, by=action.by,
                     text=action.text, request=action.request, instance=action.instance, data=dict(action.data),
@@ -179,10 +212,18 @@ class World(RuleBasedStateMachine):
                 self.history = self.history.with_step(step)
                 if action.step == "queued":
                     self.failures.pop(action.sha, None)
+                if action.step == "compared":
+                    self.compared.pop(action.deploy, None)
             case RemoveRequest(id=request):
                 self.requests = [r for r in self.requests if r.id != request]
             case Build(sha=sha):
                 self.building = sha
+            case Compare(deploy=deploy, sha=sha):
+                open_one = self.history.open
+                assert open_one is not None
+                assert (open_one.id, open_one.has("started")) == (deploy, True), "compared beside no warm-up"
+                assert deploy not in self.comparing, "compared twice at once"
+                self.comparing[deploy] = COMPARISONS[self.outcomes[sha]][1]
             case StartUnit(what=what):
                 confirmed = {d.id for d in self.history.deploys if d.verdict == "confirmed"}
                 others = [
@@ -208,6 +249,20 @@ class World(RuleBasedStateMachine):
                 self.bots.remove(self.bot(name))
             case Forget():
                 raise AssertionError("the model shows no dead instances")
+
+    def check(self, action: Record) -> None:
+        """Nothing is handed over that is to be held; nobody is held, or compared twice, who is not to be."""
+        deploy = self.history.find(action.deploy)
+        if action.step == "compared":
+            assert deploy is not None
+            assert not deploy.has("compared"), "told twice"
+        if action.step == "held":
+            assert self.policy.hold
+            assert self.outcomes.get(action.sha) not in (None, "same")
+        if action.step == "handover" and self.policy.hold and action.sha in self.outcomes:
+            assert deploy is not None
+            same = self.outcomes[action.sha] == "same" and deploy.has("compared")
+            assert same or deploy.is_hurried or deploy.has("approved"), "handed over though it was to be held"
 
     def start(self, sha: str, color: str, deploy_id: str) -> None:
         self.names += 1
@@ -313,6 +368,8 @@ class World(RuleBasedStateMachine):
     def teardown(self) -> None:
         """With fair progress everything ends with one confirmed commit, its spares, and nothing else."""
         for _ in range(900):
+            if self.history.open is not None and self.history.open.is_held and not self.requests:
+                self.ask("approve", 0, named=False, now=False)
             self.live(0)
             self.deployer_acts()
             if self.is_settled():
@@ -363,9 +420,9 @@ def test_a_good_candidate_that_is_passed_over_twice_is_given_up() -> None:
     """A lease that is yielded to a candidate and taken by another costs ticks: the second time its deploy fails, however good it
     is, and the former commit trades on with its spare."""
     world = World()
-    world.first_commit()
+    world.first_commit(hold=False)
     world.time_passes(8, 0)
-    world.commit("good")
+    world.commit("good", "absent")
     world.time_passes(16, 1)  # another standby is quicker each time
     deploy = world.history.deploys[-1]
     assert (deploy.sha, deploy.why) == (world.tip, "green did not take the lease that was yielded to it")

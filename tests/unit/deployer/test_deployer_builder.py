@@ -164,3 +164,14 @@ async def test_what_git_cannot_tell_is_said_with_what_to_do(source: Source, tmp_
     for wrong in ("--all", "", "no-such-thing"):
         with pytest.raises(RepositoryError):
             await repository.resolve(wrong)
+
+
+def test_only_what_declares_it_knows_the_command_compare(source: Source, tmp_path: Path) -> None:
+    """The package that is run holds `comparison.py`; a worker without it would take the word for no command, and work."""
+    plain = source.commit({"bot/__init__.py": "", "bot/__main__.py": ""})
+    knows = source.commit({"bot/comparison.py": ""})
+    made = builder(source, tmp_path)
+    for sha in (plain, knows):
+        asyncio.run(made.build(sha))
+    assert made.built() == {plain, knows}
+    assert made.comparable() == {knows}

@@ -37,6 +37,7 @@ def test_a_new_repository_builds_as_it_is_and_a_broken_strategy_does_not(tmp_pat
     asyncio.run(made.build(sha))
     assert sha in made.built()
     assert made.command(sha)[-1] == "run.py"
+    assert made.comparable() == {sha}
     strategy = path / "strategy.py"
     strategy.write_text(strategy.read_text().replace("class Mine", "class Yours"))
     subprocess.run([*GIT, "commit", "--quiet", "-am", "broken"], cwd=path, check=True)

@@ -10,12 +10,15 @@ import pytest
 
 from deployer import Start, StartError
 from deployer.docker_body import (
+    COMPARISON_LABELS,
     IMAGE,
     LABELS,
     Mount,
     Place,
     bot_body,
+    comparison_body,
     faults_of_body,
+    faults_of_comparison,
     faults_of_container,
 )
 from deployer.docker_images import build_error
@@ -148,6 +151,37 @@ def test_the_key_folder_is_the_only_further_mount_and_read_only() -> None:
     assert made["HostConfig"]["Mounts"][1]["ReadOnly"] is True
     made["HostConfig"]["Mounts"][1]["ReadOnly"] = False
     assert faults_of_body(made, place)
+
+
+def comparison() -> dict[str, Any]:
+    """What the Engine shows of a comparison's container."""
+    place = Place(PLACE.bus, PLACE.network, PLACE.user, Mount("bind", "/srv/keys"))
+    made = comparison_body(SHA, "b" * 40, "bot:1", "sha256:1", place, {"BOT_KEY_FILE": "/keys/k", "BOT_STRATEGY": "s"})
+    return {"Config": made, "HostConfig": made["HostConfig"], "Mounts": [], "Image": "sha256:1"}
+
+
+def test_a_comparison_can_read_the_bus_and_nothing_else() -> None:
+    """It is no unit, gets no key, no network and half a processor at most, cannot write to the bus, and is refused when the
+    Engine made it otherwise; in all else it is as bounded as a bot."""
+    made = comparison()["Config"]
+    assert made["Cmd"] == ["compare", "--json", "--by", "b" * 40]
+    assert faults_of_comparison(comparison(), PLACE) == ()
+    assert set(made["Labels"]) == COMPARISON_LABELS
+    assert not any("KEY" in entry for entry in made["Env"])
+    assert "BOT_STRATEGY=s" in made["Env"]
+    assert made["HostConfig"]["Mounts"] == [{"Type": "bind", "Source": "/srv/bus", "Target": "/bus", "ReadOnly": True}]
+    for change in (
+        host(Mounts=body()["HostConfig"]["Mounts"]),
+        host(NetworkMode="net"),
+        host(NanoCpus=2_000_000_000),
+        host(NanoCpus=0),
+        host(Memory=0),
+        host(Privileged=True),
+        lambda made: made.update(User="0:0"),
+    ):
+        shown = comparison()
+        change(shown["Config"])
+        assert faults_of_comparison(shown, PLACE)
 
 
 def deployer(**changes: Any) -> dict[str, Any]:

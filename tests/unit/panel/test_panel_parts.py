@@ -99,10 +99,11 @@ def test_a_record_holds_what_changed_and_nothing_else() -> None:
 
 
 def test_an_answer_is_no_deploy_and_no_deploys_newest_step() -> None:
-    """A refused request makes no row of its own, and one about a deploy does not hide how far that deploy has come."""
-    said = [("d1", "confirmed"), ("", "answered"), ("d1", "answered")]
+    """A refused request makes no row of its own, and neither one about a deploy nor the comparison of its decisions hides how far
+    it has come."""
+    said = [("d1", "confirmed"), ("", "answered"), ("d1", "answered"), ("d1", "compared")]
     (one,) = group_deploys([Step(deploy=deploy, step=step, time_ms=n) for n, (deploy, step) in enumerate(said)])
-    assert (one.deploy, one.step, len(one.steps)) == ("d1", "confirmed", 2)
+    assert (one.deploy, one.step, len(one.steps)) == ("d1", "confirmed", 3)
 
 
 @given(order=st.lists(st.sampled_from("abc"), max_size=30))
