@@ -50,7 +50,7 @@ function updateDeploy(li, one, now, confirmed) {
   const steps = one.steps.filter((step) => !QUIET.has(step.step));
   each(part(li, "steps"), steps, (step) => `${step.step}-${step.time_ms}`, () => make("li"), (item, step) => {
     const differences = step.data?.differences ?? [];
-    text(item, [step.step, step.ms == null ? "" : span(step.ms), differences.length ? `${step.data.differ} decisions differ` : ""].filter(Boolean).join(" "));
+    text(item, [step.step, step.ms == null ? "" : span(step.ms), differences.length ? `${step.data.differ} differ` : ""].filter(Boolean).join(" "));
     set(item, "title", [step.text, ...differences.map((found) => found.text)].filter(Boolean).join("\n"));
     set(item, "data-level", BAD.has(step.step) ? "bad" : differences.length ? "warn" : null);
   });
