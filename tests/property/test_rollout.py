@@ -259,7 +259,7 @@ class World(RuleBasedStateMachine):
         if action.step == "held":
             assert self.policy.hold
             assert self.outcomes.get(action.sha) not in (None, "same")
-        if action.step == "handover" and self.policy.hold and action.sha in self.outcomes:
+        if action.step == "handover" and self.policy.hold and action.sha in self.outcomes and self.history.confirmed:
             assert deploy is not None
             same = self.outcomes[action.sha] == "same" and deploy.has("compared")
             assert same or deploy.is_hurried or deploy.has("approved"), "handed over though it was to be held"
