@@ -28,28 +28,20 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bench.inside import InsideVenue, Paper
+from bench.inside import InsideVenue, Paper, make_world
 from bench.virtual import VirtualClock, VirtualLoop
-from bot.account import AccountWatch
 from bot.active import Active
 from bot.audit import summary
-from bot.books import Books
 from bot.checks import Check, audit
-from bot.feeds import BinanceFeed, Kline, PriceUpdate, Source
+from bot.feeds import PriceUpdate, Source
 from bot.guarded import Guarded
-from bot.markets import Markets
-from bot.news import News
 from bot.plugin import DEFAULT_STRATEGY
-from bot.prices import Prices
-from bot.routes import Routes
 from bot.schema import COUNTED, SCHEMA
 from bot.settings import BotSettings
-from bot.slots import make_slots
 from bot.snipe import Snipe
 from bot.tasks import Guard
 from bot.venue_record import VenueRecord, read_record
-from bot.world import World
-from bus import Bus, Identity, Ledger, Log, open_bus, write_control
+from bus import Bus, Ledger, Log, open_bus, write_control
 from paper import report
 from paper.engine import CASH
 from paper.errors import UsageError
@@ -132,37 +124,16 @@ class Bot:
     def __init__(self, paper: Paper, bus: Bus, clock: VirtualClock, log: Log, seed: str) -> None:
         self._paper, self._clock, self._log = paper, clock, log
         self._random = random.Random(seed)
-        settings = BotSettings(poll_interval=5.0)
-        slots = make_slots(settings.assets, settings.timeframes)
-        venue = InsideVenue(paper, log, self._random.getrandbits(32))
-        account = AccountWatch(venue, clock, log)
-        prices = Prices(settings.assets)
-        markets = Markets(venue, slots, account.now_ms, log)
-        self.routes = Routes(prices, markets, Books(clock.boot_ms), News())
-        feed = BinanceFeed(
-            ws_url="ws://127.0.0.1:9",
-            assets=settings.assets,
-            on_update=self.routes.price,
-            boot_ms=clock.boot_ms,
-            random=self._random.random,
-            log=log,
-        )
         # A machine that takes the processor away must not decide what is traded: a decision's time is not measured here.
-        strategy = Guarded(Snipe(), DEFAULT_STRATEGY, cpu_ns=lambda: 0, wall_ns=lambda: 0)
-        self.world = World(
-            settings, Identity("paper", "137", venue.wallet), bus, clock, log, slots, venue, feed, prices, markets,
-            account, strategy, self.routes.books, self.routes.news,
+        self.world, self.routes = make_world(
+            paper, bus, clock, log, BotSettings(poll_interval=5.0), InsideVenue(paper, log, self._random.getrandbits(32)),
+            Guarded(Snipe(), DEFAULT_STRATEGY, cpu_ns=lambda: 0, wall_ns=lambda: 0), self._random,
         )  # fmt: skip
-        past = {
-            asset: [Kline(candle.start_ms, candle.close) for candle in list(history.seconds.items)[-300:]]
-            for asset, history in paper.exchange.feed.history.items()
-        }
-        prices.seed(past, clock.boot_ms() - clock.wall_ms())
         self.failures: list[Exception] = []
         self._guard = Guard(log, on_failure=self.failures.append)
         self._beside = Guard(log, on_failure=self.failures.append)
-        self._guard.start(account.run(), "account")
-        self._guard.start(markets.run(), "markets")
+        self._guard.start(self.world.account.run(), "account")
+        self._guard.start(self.world.markets.run(), "markets")
         self.active: Active | None = None
 
     def price(self, lead: dict[str, float]) -> None:

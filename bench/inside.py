@@ -19,8 +19,17 @@ from typing import Any, TypeVar
 from polymarket._internal.actions.account import parse_open_order
 from polymarket.models import ClobTrade
 
+from bot.account import AccountWatch
+from bot.books import Books
+from bot.feeds import BinanceFeed, Kline
 from bot.feeds.book_messages import TickChange
+from bot.guarded import Guarded
+from bot.markets import Markets
+from bot.news import News
+from bot.prices import Prices
 from bot.routes import Routes
+from bot.settings import BotSettings
+from bot.slots import make_slots
 from bot.venue.polymarket import Credentials, Hosts, PolymarketVenue, reading
 from bot.venue.polymarket.answers import classify
 from bot.venue.polymarket.user_stream import user_events
@@ -39,7 +48,8 @@ from bot.venue.types import (
     VenueOrder,
     VenueTrade,
 )
-from bus import Log
+from bot.world import World
+from bus import Bus, Clock, Identity, Log
 from paper.auth import ApiKey
 from paper.book import Book as EngineBook
 from paper.engine import CASH, Engine, Placement
@@ -91,13 +101,22 @@ class Paper:
         step_ms: between two prices, a multiple of 100.
         quote_ms: between two quotes of a market.
         clock: UTC ms.
+        more: of its settings.
     """
 
     def __init__(
-        self, folder: Path, tapes: dict[str, Tape], seed: int, step_ms: int, quote_ms: int, clock: Callable[[], int]
+        self,
+        folder: Path,
+        tapes: dict[str, Tape],
+        seed: int,
+        step_ms: int,
+        quote_ms: int,
+        clock: Callable[[], int],
+        **more: Any,
     ) -> None:
         given: dict[str, Any] = {
             "seed": seed,
+            **more,
             "tape_at": datetime.fromtimestamp(clock() / 1000, tz=UTC),
             "data": folder,
         }
@@ -281,7 +300,7 @@ class InsideVenue(PolymarketVenue):
     async def follow_user(self, on_open: Callable[[], None], on_event: Callable[[UserEvent], None]) -> None:
         def write(frames: list[bytes]) -> None:
             for frame in frames:
-                for event in user_events(_text(frame)):
+                for event in user_events(text_of(frame)):
                     on_event(event)
 
         listener = Listener(write)
@@ -315,6 +334,43 @@ class InsideVenue(PolymarketVenue):
         return self._random.uniform(AT_LEAST_S, AT_MOST_S)
 
 
+def make_world(
+    paper: Paper,
+    bus: Bus,
+    clock: Clock,
+    log: Log,
+    settings: BotSettings,
+    venue: InsideVenue,
+    strategy: Guarded,
+    rng: random.Random,
+) -> tuple[World, Routes]:
+    """An instance's parts as `bot.app` puts them together, with nothing started, and where its streams go."""
+    slots = make_slots(settings.assets, settings.timeframes)
+    account = AccountWatch(venue, clock, log)
+    prices = Prices(settings.assets)
+    markets = Markets(venue, slots, account.now_ms, log)
+    routes = Routes(prices, markets, Books(clock.boot_ms), News())
+    feed = BinanceFeed(
+        ws_url="ws://127.0.0.1:9",
+        assets=settings.assets,
+        on_update=routes.price,
+        boot_ms=clock.boot_ms,
+        random=rng.random,
+        log=log,
+    )
+    world = World(
+        settings, Identity("paper", "137", venue.wallet), bus, clock, log, slots, venue, feed, prices, markets,
+        account, strategy, routes.books, routes.news,
+    )  # fmt: skip
+    past = {
+        asset: [Kline(candle.start_ms, candle.close) for candle in list(history.seconds.items)[-300:]]
+        for asset, history in paper.exchange.feed.history.items()
+        if asset in settings.assets
+    }
+    prices.seed(past, clock.boot_ms() - clock.wall_ms())
+    return world, routes
+
+
 def shown_book(book: EngineBook, token: str, outcome: int, now_ms: int) -> Book:
     """The best levels of one token, as the market channel's reader gives them."""
     bids, asks = book.levels(outcome)
@@ -329,7 +385,7 @@ def _price(units: int) -> Decimal:
     return (Decimal(units) / BASE_UNITS).normalize()
 
 
-def _text(frame: bytes) -> str:
+def text_of(frame: bytes) -> str:
     """The message of an unmasked text frame."""
     length = frame[1]
     return frame[2 if length < 126 else 4 if length == 126 else 10 :].decode()

@@ -232,10 +232,13 @@ def _adopted(ledger: Ledger) -> set[str]:
 
 
 def _venue_epochs(ledger: Ledger, record: VenueRecord) -> Check:
+    # How long after the intent the next epoch began, by CLOCK_BOOTTIME where it did not start anew: the wall clock may have
+    # been set in between.
     next_taken = {
         str(key): int(str(taken))
         for key, taken in ledger.execute(
-            "SELECT i.order_id, e.wall_ms FROM intents i JOIN epochs e ON e.epoch = i.epoch + 1"
+            "SELECT i.order_id, CASE WHEN own.boot_id = e.boot_id THEN i.wall_ms + e.boot_ms - i.boot_ms ELSE e.wall_ms END "
+            "FROM intents i JOIN epochs e ON e.epoch = i.epoch + 1 JOIN epochs own ON own.epoch = i.epoch"
         )
     }
     wrong = [

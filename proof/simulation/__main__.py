@@ -1,0 +1,125 @@
+"""Run seeds, each in a process of its own: `python -m proof.simulation [--handovers 2000] [--seed N] [--mutant NAME]`.
+
+--seed N alone replays the run of that seed exactly; --trace says all that happened in it. Exit code 1 when something broke.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from itertools import count
+
+from proof.results import Row, add_out, save
+from proof.simulation.mutants import MUTANTS
+from proof.simulation.pool import run_seeds
+from proof.simulation.world import EVERY_ROLLOUT, Outcome
+
+PART = "simulation"
+MOST_SEEDS = 60
+
+
+def rows(handovers: int, first: int, jobs: int, limit_s: float) -> Iterator[Row]:
+    """Runs until so many handovers were simulated or `limit_s` is over; then each mutant."""
+    began, runs = time.monotonic(), list[Outcome]()
+    for out in run_seeds(count(first), jobs):
+        runs.append(out)
+        for violation in out.violations:
+            print(f"seed {out.seed}: {violation}", flush=True)
+        if sum(one.handovers + one.takeovers for one in runs) >= handovers or time.monotonic() - began > limit_s:
+            break
+    yield from summary(runs)
+
+
+def summary(runs: list[Outcome]) -> Iterator[Row]:
+    """A row for the runs of either shape, and one for what went wrong in them."""
+    faults: Counter[str] = Counter()
+    for shape, what in (("relay", "the lease is passed around"), ("rollout", "commits are deployed")):
+        some = [one for one in runs if one.shape == shape]
+        broken = tuple(f"seed {one.seed}: {text}" for one in some for text in one.violations)
+        deploys: Counter[str] = Counter()
+        for one in some:
+            deploys.update(one.deploys)
+            faults.update(one.faults)
+        note = (
+            f"{sum(one.takeovers for one in some):,} takes after a death or loss, {sum(one.deaths for one in some):,} deaths, "
+            f"{sum(one.orders for one in some):,} orders, {sum(one.simulated_s for one in some) / 3600:.1f} h simulated, "
+            f"seeds {min((one.seed for one in some), default=0)} to {max((one.seed for one in some), default=0)}"
+        )
+        if deploys:
+            note += "; deploys " + ", ".join(f"{number} {name}" for name, number in sorted(deploys.items()))
+        yield Row(PART, f"{what}, faults by seed", sum(one.handovers for one in some), "handovers", broken, note)
+    note = ", ".join(f"{number:,} {name}" for name, number in faults.most_common())
+    yield Row(PART, "what went wrong in them", sum(faults.values()), "faults", (), note)
+
+
+def hunt(name: str, seeds: Iterator[int], jobs: int) -> Row:
+    """Runs of a mutant until one finds it."""
+    mutant, tried = MUTANTS[name], 0
+    for out in run_seeds(seeds, jobs, mutant=name):
+        tried += 1
+        if out.violations:
+            note = f"seed {out.seed}: {out.violations[0]}"
+            return Row(PART, f"must be refuted: {name} ({mutant.rule})", tried, "runs", (), note)
+    return Row(PART, f"must be refuted: {name} ({mutant.rule})", tried, "runs", ("no seed finds it",))
+
+
+def hunted(name: str) -> Iterator[int]:
+    """The seeds to try: the one that is known to find it, then others of its shape."""
+    known = MUTANTS[name].seed
+    rollout = known % EVERY_ROLLOUT == 0
+    others = (seed for seed in range(1, MOST_SEEDS * EVERY_ROLLOUT) if (seed % EVERY_ROLLOUT == 0) == rollout)
+    yield known
+    yield from (seed for _, seed in zip(range(MOST_SEEDS), others, strict=False))
+
+
+def everything(chosen: argparse.Namespace) -> Iterator[Row]:
+    """All rows of the part."""
+    yield from rows(chosen.handovers, chosen.seed or 1, chosen.jobs, chosen.limit)
+    for name in [] if chosen.no_mutants else MUTANTS:
+        yield hunt(name, hunted(name), chosen.jobs)
+
+
+def replay(seed: int, mutant: str | None, *, trace: bool) -> int:
+    """One run, told."""
+    out = next(run_seeds(iter([seed]), 1, mutant=mutant, trace=trace))
+    for name in Outcome.__slots__:
+        print(f"{name}: {getattr(out, name)}")
+    return 1 if out.violations else 0
+
+
+def main() -> int:
+    """See above."""
+    parser = argparse.ArgumentParser(prog="python -m proof.simulation", description=(__doc__ or "").split("\n\n")[0])
+    parser.add_argument("--seed", type=int, help="only this one; with --handovers: the first one")
+    parser.add_argument("--handovers", type=int, help="run seeds until so many were simulated")
+    parser.add_argument(
+        "--limit", type=float, default=3_600.0, metavar="S", help="or for so many seconds (%(default)s)"
+    )
+    parser.add_argument("--mutant", choices=MUTANTS, help="with this rule removed")
+    parser.add_argument("--trace", action="store_true", help="tell all that happens")
+    parser.add_argument("--jobs", type=int, default=1, help="runs at a time (%(default)s)")
+    parser.add_argument("--no-mutants", action="store_true", help="only the runs")
+    add_out(parser)
+    chosen = parser.parse_args()
+    if os.environ.get("PYTHONHASHSEED") != "0":  # sets are walked in the order of hashes: equal seeds, equal runs
+        os.execve(
+            sys.executable,
+            [sys.executable, "-m", "proof.simulation", *sys.argv[1:]],
+            os.environ | {"PYTHONHASHSEED": "0"},
+        )
+    if chosen.seed is not None and chosen.handovers is None:
+        return replay(chosen.seed, chosen.mutant, trace=chosen.trace)
+    if chosen.mutant is not None:
+        row = hunt(chosen.mutant, hunted(chosen.mutant), chosen.jobs)
+        print(row)
+        return 1 if row.violations else 0
+    chosen.handovers = chosen.handovers or 2_000
+    return save(PART, everything(chosen), chosen.out)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,246 @@
+"""The code with one rule removed: each must be found by some seed, or the simulation could not have found the rule's absence."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import bot.active
+import bot.desk
+import bot.instance
+import bus.schema
+import deployer.rollout
+import deployer.service
+from bot.desk import Desk
+from bot.holdings import Holdings
+from bot.instance import Runner
+from bot.ledger import Intent
+from bot.schema import TERMINAL, OrderState
+from bot.settlement import Evidence, conclude
+from bot.shadow import ShadowPoll, shadow_poll
+from bot.venue.polymarket import PolymarketVenue
+from bus import Handover, Ledger
+from deployer.observed import Actions, Now, Observed, Policy
+from proof.simulation.seams import put_in, replace_in
+
+_FENCE = re.compile(r"CREATE TRIGGER IF NOT EXISTS \w+_fence .*? END;", re.DOTALL)
+_STALE_S = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """One rule removed.
+
+    seed: one that finds it. word: of what the check says that found it.
+    """
+
+    rule: str
+    remove: Callable[[], None]
+    seed: int
+    word: str
+
+
+def _no_fence() -> None:
+    for module in (bus.schema, bot.instance):
+        replace_in(module, "SCHEMA", lambda tables: _FENCE.sub("", tables))
+
+
+def _sends_unfenced() -> None:
+    def refuses(own: Callable[..., str | None]) -> Callable[..., str | None]:
+        def refuse(self: Desk, intent: Intent) -> str | None:
+            put_in(self._ledger, "is_newest", lambda _epoch: True)
+            try:
+                return own(self, intent)
+            finally:
+                del self._ledger.__dict__["is_newest"]
+
+        return refuse
+
+    replace_in(Desk, "_refuse_sending", refuses)
+
+
+def _intent_after_send() -> None:
+    def adds(own: Callable[..., None]) -> Callable[..., None]:
+        def add_intent(*arguments: Any) -> None:
+            asyncio.get_running_loop().call_later(0.05, own, *arguments)
+
+        return add_intent
+
+    replace_in(bot.desk, "add_intent", adds)
+
+
+def _new_salt() -> None:
+    sign, send = PolymarketVenue.sign, Desk._send
+    signed: dict[str, tuple[Any, Any]] = {}
+
+    def remember(self: PolymarketVenue, request: Any, market: Any, salt: int, timestamp_ms: int) -> Any:
+        found = sign(self, request, market, salt, timestamp_ms)
+        signed[found.order_id] = (request, market)
+        return found
+
+    async def send_anew(self: Desk, intent: Intent) -> None:
+        if intent.order_id not in self._unsent and intent.order_id in signed:
+            again = self._venue.sign(*signed[intent.order_id], self._random_bits(53), self._now_ms())
+            intent = replace(intent, body=again.body)
+        await send(self, intent)
+
+    put_in(PolymarketVenue, "sign", remember)
+    put_in(Desk, "_send", send_anew)
+
+
+def _not_found_is_absent() -> None:
+    def conclude_so(evidence: Evidence) -> tuple[OrderState, str] | None:
+        if evidence.shown is None and not evidence.filled and evidence.state in (None, OrderState.IN_DOUBT):
+            return OrderState.REFUSED, "the venue does not show it"
+        return conclude(evidence)
+
+    put_in(bot.desk, "conclude", conclude_so)
+
+
+def _abandons_sent() -> None:
+    close = Desk.close
+
+    async def close_so(self: Desk, limit_s: float) -> None:
+        self._unsent |= {key for key, found in self.open.items() if found.state not in TERMINAL}
+        await close(self, limit_s)
+
+    put_in(Desk, "close", close_so)
+
+
+def _taker_forgets_doubt() -> None:
+    put_in(bot.desk, "open_intents", lambda _ledger, _now_ms: [])
+
+
+def _no_expiry() -> None:
+    put_in(Handover, "in_force", lambda self, _clock: self.wanted is not None and bool(self.request_id))
+
+
+def _spent_again() -> None:
+    put_in(Ledger, "is_spent", lambda _self, _request: False)
+
+
+def _retired_takes() -> None:
+    def delays(own: Callable[..., int | None]) -> Callable[..., int | None]:
+        return lambda me, handover: own(me, None if handover is None else handover.changed(retired=()))
+
+    replace_in(bot.instance, "take_delay_ms", delays)
+    put_in(bot.instance, "is_retired", lambda _id, _handover: False)
+
+
+def _needs_the_lease() -> None:
+    async def poll(world: Any) -> ShadowPoll:
+        return replace(await shadow_poll(world), why_not="it has no lease")
+
+    put_in(bot.instance, "shadow_poll", poll)
+
+
+def _risk_ignores_pending() -> None:
+    def uses(own: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda self, slot, _open, minute: own(self, slot, (), minute)
+
+    replace_in(Holdings, "usage", uses)
+
+
+def _halt_ignored() -> None:
+    put_in(bot.active, "is_halted", lambda _bus: False)
+
+
+def _yields_to_the_dead() -> None:
+    def yields(own: Callable[..., str | None]) -> Callable[..., str | None]:
+        def yield_to(me: str, handover: Any, clock: Any, target: Any, *, spent: bool) -> str | None:
+            if target is not None and target.document is not None:
+                target = replace(target, alive=True)
+            return own(me, handover, clock, target, spent=spent)
+
+        return yield_to
+
+    replace_in(bot.instance, "yield_to", yields)
+
+
+def _lease_by_clock() -> None:
+    def tries(own: Callable[..., bool]) -> Callable[..., bool]:
+        def try_lock(self: Runner) -> bool:
+            if own(self):
+                return True
+            status, now_s = self._world.bus.status, self._world.clock.boot_ms() / 1000
+            written = status.stat().st_mtime_ns if status.exists() else 0
+            seen, since_s = self.__dict__.get("_seen_status", (None, now_s))
+            if written != seen:
+                since_s = now_s
+            self.__dict__["_seen_status"] = (written, since_s)
+            return bool(now_s - since_s > _STALE_S)
+
+        return try_lock
+
+    replace_in(Runner, "_try_lock", tries)
+
+
+Deciding = Callable[[Observed, Now, Policy], Actions]
+
+
+def _decides(change: Callable[[Deciding], Deciding]) -> Callable[[], None]:
+    def remove() -> None:
+        replace_in(deployer.service, "decide", change)
+
+    return remove
+
+
+def _ignores_busy(decide: Deciding) -> Deciding:
+    return lambda seen, now, policy: decide(replace(seen, busy=frozenset()), now, policy)
+
+
+def _confirms_at_once(decide: Deciding) -> Deciding:
+    return lambda seen, now, policy: decide(seen, now, replace(policy, confirm_polls=0))
+
+
+def _sees_no_ill(decide: Deciding) -> Deciding:
+    def blind(seen: Observed, now: Now, policy: Policy) -> Actions:
+        well = tuple(
+            one
+            if one.document is None
+            else replace(one, document=one.document.model_copy(update={"active_unhealthy": 0}))
+            for one in seen.instances
+        )
+        return decide(replace(seen, instances=well), now, policy)
+
+    return blind
+
+
+def _newest_ignored() -> None:
+    passed: set[str] = set()
+
+    def notices(own: Callable[[Observed, Now], Actions]) -> Callable[[Observed, Now], Actions]:
+        def notice(seen: Observed, now: Now) -> Actions:
+            if seen.history.open is not None and seen.target is not None and seen.target != seen.history.open.sha:
+                passed.add(seen.target)
+            return () if seen.target in passed else own(seen, now)
+
+        return notice
+
+    replace_in(deployer.rollout, "notice_branch", notices)
+
+
+MUTANTS: dict[str, Mutant] = {
+    "no-fence": Mutant("a row carries its decision's epoch, and an old one is refused", _no_fence, 0, "I1"),
+    "sends-unfenced": Mutant("right before bytes leave the epoch is the newest", _sends_unfenced, 0, "I4"),
+    "intent-after-send": Mutant("written before sent", _intent_after_send, 0, "I3"),
+    "new-salt": Mutant("the identical bytes are the only retry", _new_salt, 0, "I3"),
+    "not-found-is-absent": Mutant("not finding an order proves nothing", _not_found_is_absent, 0, "I5"),
+    "abandons-sent": Mutant("only what was not sent is abandoned at a yield", _abandons_sent, 0, "I5"),
+    "taker-forgets-doubt": Mutant("a taker settles what is in doubt", _taker_forgets_doubt, 0, "I5"),
+    "no-expiry": Mutant("a request expires", _no_expiry, 0, "after its end"),
+    "spent-again": Mutant("a request is spent by one yield", _spent_again, 0, "a second time"),
+    "retired-takes": Mutant("who is retired never takes", _retired_takes, 0, "retired"),
+    "needs-the-lease": Mutant("a standby needs no lease to be ready", _needs_the_lease, 0, "nobody"),
+    "risk-ignores-pending": Mutant("what is pending counts as spent", _risk_ignores_pending, 0, "at stake"),
+    "halt-ignored": Mutant("no entry leaves after a halt", _halt_ignored, 0, "I6"),
+    "yields-to-the-dead": Mutant("nobody yields to who is dead", _yields_to_the_dead, 0, "dead"),
+    "lease-by-clock": Mutant("nobody ever takes a lease by clock", _lease_by_clock, 0, "I1"),
+    "two-candidates": Mutant("never two candidates", _decides(_ignores_busy), 0, "beside"),
+    "confirms-at-once": Mutant("confirmed after N healthy polls", _decides(_confirms_at_once), 0, "is confirmed after"),
+    "no-take-back": Mutant("a sick candidate gives the lease back", _decides(_sees_no_ill), 0, "newest commit"),
+    "newest-ignored": Mutant("the newest commit wins", _newest_ignored, 0, "newest commit"),
+}
