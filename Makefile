@@ -7,6 +7,9 @@ BIN := $(VENV)/bin
 # One environment for all targets, made anew when a lock file changes.
 READY := $(VENV)/ready
 
+# Where this is set, every process of every test and run would compile the same modules anew: a bot then starts twice as slowly.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test fire proof bench lint lock clean $(foreach do,run stop status audit,$(do) $(do)-docker $(do)-process)
 

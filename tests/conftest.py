@@ -1,12 +1,17 @@
-"""What all tests share: with REQUIRE_ALL=1 a skip is a failure."""
+"""What all tests share: with REQUIRE_ALL=1 a skip is a failure, and trust in the machine's authorities is loaded once."""
 
 from __future__ import annotations
 
+import functools
 import os
+import ssl
 from collections.abc import Generator
 from typing import Any
 
 import pytest
+
+# An HTTP client loads all authorities of the machine, also for http://: 0.1 s of processor each, and tests make hundreds.
+ssl.create_default_context = functools.cache(ssl.create_default_context)
 
 REQUIRE_ALL = os.environ.get("REQUIRE_ALL") == "1"
 

@@ -12,7 +12,8 @@ from pathlib import Path
 from bus import Ledger, Seen, is_locked, open_bus, read_instances, read_steps
 from deployer.deploys import Deploy, History, fold
 from deployer.spawn import Children
-from tests.e2e.rig import ROOT, end, log_lines, start, until
+from tests.e2e.rig import end, log_lines, start, until
+from tests.forked import ROOT, Forked, run
 
 INTERVAL_S = 0.2
 GIT = ("git", "-c", "user.name=test", "-c", "user.email=test@localhost", "-c", "commit.gpgsign=false")
@@ -35,7 +36,7 @@ class DeployerRig:
             "DEPLOYER_STUCK_AFTER": "2",
             **settings,
         }
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: Forked | None = None
         self._commits = 0
         self._make_repository()
 
@@ -93,15 +94,7 @@ class DeployerRig:
 
     def command(self, *arguments: str, limit_s: float = 60) -> subprocess.CompletedProcess[str]:
         """Run a command of the deployer."""
-        return subprocess.run(
-            [sys.executable, "-m", "deployer", *arguments],
-            cwd=ROOT,
-            env={**os.environ, **self.environment},
-            capture_output=True,
-            text=True,
-            timeout=limit_s,
-            check=False,
-        )
+        return run(("deployer", *arguments), environment={**os.environ, **self.environment}, limit_s=limit_s)
 
     # --- what there is to see
 

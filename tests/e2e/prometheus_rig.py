@@ -18,6 +18,7 @@ from bus import write_control
 from bus.clock import SystemClock
 from tests.e2e.deployer_rig import GIT, DeployerRig
 from tests.e2e.rig import ROOT, Paper, end, log_lines, start, until
+from tests.forked import Forked
 
 PROMETHEUS = ROOT / "volumes" / "prometheus"
 Result = list[dict[str, Any]]
@@ -42,7 +43,7 @@ class MonitoredRig(DeployerRig):
             DEPLOYER_STUCK_AFTER="8",
             DEPLOYER_CHECK="-c pass",  # it only takes time
         )
-        self.panel: subprocess.Popen[bytes] | None = None
+        self.panel: Forked | None = None
         self.prometheus: Prometheus
 
     def begin(self) -> None:

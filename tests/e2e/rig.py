@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 import urllib.request
 from collections.abc import Callable
@@ -28,8 +27,8 @@ from bus import (
     write_control,
     write_handover,
 )
+from tests.forked import ROOT, Forked, run
 
-ROOT = Path(__file__).resolve().parents[2]
 LIMIT_S = 60.0
 CONFIRMED = "a" * 40
 T = TypeVar("T")
@@ -46,18 +45,9 @@ def until(what: str, look: Callable[[], T | None], limit_s: float = LIMIT_S, eve
         time.sleep(every_s)
 
 
-def start(module: str, environment: dict[str, str], log: Path) -> subprocess.Popen[bytes]:
-    """Start `python -m module` with its output in a file."""
-    with log.open("ab") as out:
-        return subprocess.Popen(
-            [sys.executable, "-m", *module.split()],
-            cwd=ROOT,
-            env={**os.environ, **environment},
-            stdin=subprocess.DEVNULL,
-            stdout=out,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
+def start(command: str, environment: dict[str, str], log: Path) -> Forked:
+    """Start `python -m command` with its output in a file."""
+    return Forked(command.split(), environment={**os.environ, **environment}, stdout=log, stderr=log)
 
 
 def log_lines(log: Path) -> list[dict[str, Any]]:
@@ -76,7 +66,7 @@ class Paper:
     """A running paper exchange."""
 
     folder: Path
-    process: subprocess.Popen[bytes] = field(init=False)
+    process: Forked = field(init=False)
     url: str = field(init=False, default="")
 
     def __post_init__(self) -> None:
@@ -126,7 +116,7 @@ class Paper:
 class Bot:
     """One bot process."""
 
-    process: subprocess.Popen[bytes]
+    process: Forked
     unit: str
     log: Path
 
@@ -214,14 +204,10 @@ class Rig:
 
     def audit(self, *more: str) -> subprocess.CompletedProcess[str]:
         """Run `bot audit` against paper's record."""
-        return subprocess.run(
-            [sys.executable, "-m", "bot", "audit", "--venue", self.paper.url, *more],
-            cwd=ROOT,
-            env={**os.environ, "BUS_DIR": str(self.bus.directory), "COLUMNS": "160"},
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
+        return run(
+            ("bot", "audit", "--venue", self.paper.url, *more),
+            environment={**os.environ, "BUS_DIR": str(self.bus.directory), "COLUMNS": "160"},
+            limit_s=120,
         )
 
     def assert_audit(self, *more: str) -> None:
@@ -236,7 +222,7 @@ class Rig:
         self.paper.stop()
 
 
-def end(process: subprocess.Popen[bytes]) -> None:
+def end(process: Forked | subprocess.Popen[bytes]) -> None:
     """SIGTERM, then SIGKILL; wakes a stopped process first."""
     if process.poll() is not None:
         return
@@ -249,4 +235,4 @@ def end(process: subprocess.Popen[bytes]) -> None:
         process.wait(10)
 
 
-__all__ = ["CONFIRMED", "Bot", "Identity", "Paper", "Rig", "end", "log_lines", "start", "until"]
+__all__ = ["CONFIRMED", "ROOT", "Bot", "Identity", "Paper", "Rig", "end", "log_lines", "start", "until"]

@@ -7,7 +7,6 @@ import json
 import os
 import stat
 import subprocess
-import sys
 import urllib.request
 from collections.abc import Iterator
 from decimal import Decimal
@@ -24,7 +23,8 @@ from bot.venue.polymarket.account import Credentials
 from bot.venue.polymarket.client import CONFIG
 from bot.venue.types import BASE_UNITS, Accepted, OrderRequest, OrderType, Side
 from bus import Role, read_status
-from tests.e2e.rig import ROOT, Rig, until
+from tests.e2e.rig import Rig, until
+from tests.forked import run
 
 KEY = "0x" + "5e" * 32
 WALLET = derive_beacon_deposit_wallet_address(signer_address(KEY), CONFIG.wallet_derivation)
@@ -65,16 +65,7 @@ def live_settings(rig: Rig) -> dict[str, str]:
 
 def bot(rig: Rig, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run a command of the bot as a person would."""
-    return subprocess.run(
-        [sys.executable, "-m", "bot", *arguments],
-        cwd=ROOT,
-        env={**os.environ, **live_settings(rig)},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=90,
-        check=False,
-    )
+    return run(["bot", *arguments], environment={**os.environ, **live_settings(rig)}, limit_s=90)
 
 
 def requests(rig: Rig, path: str) -> list[dict[str, Any]]:

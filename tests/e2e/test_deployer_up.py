@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import socket
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from bus import is_locked
 from deployer.spawn import Children
 from tests.e2e.deployer_rig import DeployerRig
 from tests.e2e.rig import end, start, until
+from tests.forked import Forked
 
 
 class UpRig(DeployerRig):
@@ -29,10 +29,10 @@ class UpRig(DeployerRig):
             PANEL_TOKEN_FILE=str(folder / "token"),
         )
         self.up_log = folder / "up.log"
-        self.ups: list[subprocess.Popen[bytes]] = []
+        self.ups: list[Forked] = []
         self.commit()
 
-    def up(self) -> subprocess.Popen[bytes]:
+    def up(self) -> Forked:
         """Start `up` and wait until a bot trades."""
         self.ups.append(start("deployer up", self.environment, self.up_log))
         until("a bot trades", lambda: self.holder() and is_locked(self.bus.deployer_lock))

@@ -7,7 +7,6 @@ import os
 import shutil
 import socket
 import subprocess
-import sys
 import threading
 import urllib.request
 from collections.abc import Iterator
@@ -20,6 +19,7 @@ import pytest
 
 from deployer.alert import AlertError, send_test_alert
 from tests.e2e.rig import ROOT, end, until
+from tests.forked import run
 
 pytestmark = pytest.mark.skipif(
     shutil.which("prometheus-alertmanager") is None, reason="Alertmanager is missing (Debian: prometheus-alertmanager)"
@@ -96,11 +96,8 @@ def alertmanager(tmp_path: Path, receiver: Receiver) -> Iterator[str]:
 
 
 def _command(folder: Path, url: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "deployer", "test-alert", *arguments],
-        cwd=ROOT, env={**os.environ, "BUS_DIR": str(folder / "bus"), "DEPLOYER_ALERTMANAGER": url},
-        capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
+    environment = {**os.environ, "BUS_DIR": str(folder / "bus"), "DEPLOYER_ALERTMANAGER": url}
+    return run(["deployer", "test-alert", *arguments], environment=environment, limit_s=60)
 
 
 def test_a_test_alert_reaches_its_receiver(tmp_path: Path, alertmanager: str, receiver: Receiver) -> None:

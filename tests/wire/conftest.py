@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
-import signal
-import subprocess
-import sys
+import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
@@ -20,7 +18,8 @@ from eth_account import Account
 from polymarket._internal.environment import create_environment, get_environment_config
 from polymarket.environments import PRODUCTION, Environment
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.forked import Forked, listening
+
 LIMIT_S = 30  # of every wait: a busy machine is slow
 
 
@@ -28,9 +27,10 @@ LIMIT_S = 30  # of every wait: a busy machine is slow
 class Paper:
     """One running exchange."""
 
-    process: subprocess.Popen[str]
+    process: Forked
     url: str
     data: Path
+    log: Path
 
     @property
     def ws_url(self) -> str:
@@ -78,8 +78,8 @@ class Paper:
         return f"btc-updown-5s-{(now_ms + 2_000 + 4_999) // 5_000 * 5}"
 
     def stop(self) -> int:
-        self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(timeout=LIMIT_S)
+        self.process.terminate()
+        return self.process.wait(LIMIT_S)
 
 
 StartPaper = Callable[..., Paper]
@@ -93,21 +93,16 @@ def start_paper(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartPaper
     def start(data: Path | None = None, **options: object) -> Paper:
         folder = data or tmp_path_factory.mktemp("paper")
         flags = [part for name, value in options.items() for part in (f"--{name.replace('_', '-')}", str(value))]
-        command = [sys.executable, "-m", "paper", "serve", "--port", "0", "--data", str(folder), *flags]
-        process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
-        assert process.stdout is not None
-        first = json.loads(process.stdout.readline())
-        assert first["event"] == "listening"
-        started.append(Paper(process, first["url"], folder))
+        log = tmp_path_factory.mktemp("log") / "paper.log"
+        command = ["paper", "serve", "--port", "0", "--data", str(folder), *flags]
+        process = Forked(command, environment=os.environ, stdout=log, stderr=log)
+        started.append(Paper(process, listening(process, log)["url"], folder, log))
         return started[-1]
 
     yield start
     for paper in started:
-        if paper.process.poll() is None:
-            paper.process.kill()
-            paper.process.wait(timeout=LIMIT_S)
-        if paper.process.stdout is not None:
-            paper.process.stdout.close()
+        paper.process.kill()
+        paper.process.wait(LIMIT_S)
 
 
 @pytest.fixture(scope="module")

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -18,7 +16,8 @@ from bot.feeds.book_messages import BookEvent, Change
 from bot.feeds.market_channel import ChannelTiming, MarketChannel
 from bot.venue.types import BASE_UNITS, Book
 from paper.tape import load_tape
-from tests.wire.conftest import LIMIT_S, ROOT, StartPaper, until
+from tests.forked import Forked
+from tests.wire.conftest import LIMIT_S, StartPaper, until
 
 
 def boot_ms() -> int:
@@ -106,15 +105,19 @@ def test_live_prices_are_recorded_as_a_tape(start_paper: StartPaper, tmp_path: P
     paper = start_paper(seed=4)
     environment = {"BOT_PAPER_URL": paper.url, "BOT_ASSETS": "BTC,ETH", "PATH": "/usr/bin:/bin"}
     path = tmp_path / "btc-1s.csv"
-    command = [sys.executable, "-m", "bot", "record", "--out", str(tmp_path)]
-    with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as bot:
+    command = ["bot", "record", "--out", str(tmp_path)]
+    log = tmp_path / "record.log"
+    bot = Forked(command, environment=environment, stdout=log, stderr=log)
+    try:
         deadline = time.monotonic() + 2 * LIMIT_S
         while not path.exists() or len(path.read_text().splitlines()) < 5:
             assert time.monotonic() < deadline, "no bars came"
             time.sleep(0.1)
         bot.send_signal(signal.SIGINT)
-        assert b"recording BTC, ETH" in bot.communicate(timeout=LIMIT_S)[1]
-        assert bot.returncode == 0
+        assert bot.wait(LIMIT_S) == 0
+    finally:
+        bot.kill()
+    assert "recording BTC, ETH" in log.read_text()
     assert len(load_tape(path).bars) >= 4
     tape = load_tape(tmp_path / "eth-1s.csv")
     assert tape.length_ms == 1_000

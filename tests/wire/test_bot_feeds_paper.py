@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
-import subprocess
-import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from pathlib import Path
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import aiohttp
@@ -17,20 +13,16 @@ import pytest
 import structlog
 
 from bot.feeds import BinanceFeed, Candles, PriceUpdate, Source, Timing, fetch_history
+from tests.wire.conftest import StartPaper
 
 ASSETS = ("BTC", "ETH", "SOL", "XRP", "DOGE", "BNB")
 LIMIT_S = 60
 
 
 @pytest.fixture(scope="module")
-def paper(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def paper(start_paper: StartPaper) -> str:
     """The URL of a paper exchange of its own."""
-    command = [sys.executable, "-m", "paper", "--port", "0", "--data", str(tmp_path_factory.mktemp("paper"))]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2]) as process:
-        assert process.stdout is not None
-        yield json.loads(process.stdout.readline())["url"]
-        process.terminate()
-        process.communicate(timeout=LIMIT_S)
+    return start_paper().url
 
 
 def boot_ms() -> int:

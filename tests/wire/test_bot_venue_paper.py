@@ -5,13 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-import json
-import subprocess
-import sys
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -45,6 +41,7 @@ from bot.venue.types import (
     VenueError,
     VenueMode,
 )
+from tests.wire.conftest import StartPaper
 
 START_LIMIT_S = 60
 SIZE = 10 * BASE_UNITS
@@ -58,17 +55,9 @@ def now_ms() -> int:
 
 
 @pytest.fixture(scope="module")
-def paper(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def paper(start_paper: StartPaper) -> str:
     """The URL of a paper exchange of its own."""
-    data = tmp_path_factory.mktemp("paper")
-    command = [sys.executable, "-m", "paper", "--port", "0", "--data", str(data), "--timeframes", "5s,5m"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2]) as process:
-        assert process.stdout is not None
-        started = json.loads(process.stdout.readline())
-        assert started["event"] == "listening"
-        yield started["url"]
-        process.terminate()
-        process.communicate(timeout=START_LIMIT_S)
+    return start_paper(timeframes="5s,5m", resolution_delay=0.1, resolution_spread=0).url
 
 
 def new_key() -> str:
@@ -300,7 +289,7 @@ async def test_the_heartbeat_chain_is_carried_on_and_recovered(paper: str) -> No
 async def test_a_window_shows_its_strike_and_then_its_winner(paper: str) -> None:
     """A window has no strike before it starts; it gets one, closes, and names one winner."""
     async with trading(paper) as venue:
-        slug = f"eth-updown-5s-{int(time.time()) // 5 * 5 + 10}"
+        slug = f"eth-updown-5s-{int(time.time() + 1.5) // 5 * 5 + 5}"
         market = await venue.market(slug)
         assert market is not None
         assert (market.strike, market.winner, market.closed) == (None, None, False)

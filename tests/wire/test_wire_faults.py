@@ -140,7 +140,7 @@ async def test_sigkill_loses_no_acknowledged_order(start_paper: Any, connect: An
             await answered
         paper.process.kill()
         await asyncio.gather(*tasks)
-        paper.process.wait(timeout=LIMIT_S)
+        paper.process.wait(LIMIT_S)
     paper = start_paper(data=tmp_path, house="off")
     orders = {order["order_id"]: order for order in paper.get("/paper/record")["orders"]}
     assert set(acknowledged) <= set(orders)

@@ -137,7 +137,7 @@ async def test_faults_come_by_themselves(start_paper: Any, connect: Any, eventua
 
     await eventually(refused)
     paper.stop()
-    log = [json.loads(line) for line in paper.process.stdout.read().splitlines()]
+    log = [json.loads(line) for line in paper.log.read_text().splitlines()]
     assert {one["kind"] for one in log if one["event"] == "fault armed"} == {"cancel_only"}
 
 

@@ -10,7 +10,6 @@ import random
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from deployer.deploys import Deploy
 from tests.e2e.deployer_rig import DeployerRig
 from tests.e2e.fire.breaks import BREAKS
 from tests.e2e.rig import ROOT, Paper, until
+from tests.forked import run
 
 INTERVAL_MS = 1_000
 SETTLE_S = 120.0
@@ -228,14 +228,10 @@ class FireRig(DeployerRig):
 
     def audit(self) -> subprocess.CompletedProcess[str]:
         """`bot audit` against paper's record, in JSON."""
-        return subprocess.run(
-            [sys.executable, "-m", "bot", "audit", "--venue", self.paper.url, "--json"],
-            cwd=ROOT,
-            env={**os.environ, "BUS_DIR": str(self.bus.directory), "COLUMNS": "100000"},
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
+        return run(
+            ["bot", "audit", "--venue", self.paper.url, "--json"],
+            environment={**os.environ, "BUS_DIR": str(self.bus.directory), "COLUMNS": "100000"},
+            limit_s=120,
         )
 
     def stop(self) -> None:

@@ -5,11 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
-import select
-import signal
-import subprocess
-import sys
-import time
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -33,8 +29,8 @@ from bus import (
     read_control,
     write_status,
 )
+from tests.forked import Forked, listening
 
-START_LIMIT_S = 30
 ASSETS = {"BTC": 91_250.4, "ETH": 3_120.55, "SOL": 182.314, "XRP": 2.2071, "DOGE": 0.17342, "BNB": 873.21}
 
 
@@ -55,7 +51,7 @@ class Answer:
 class RunningPanel:
     """One process of the panel and its bus."""
 
-    process: subprocess.Popen[bytes]
+    process: Forked
     bus: Bus
     listening: dict[str, Any]
     token: str
@@ -108,39 +104,19 @@ def environment(directory: Path, **settings: str) -> dict[str, str]:
 @contextmanager
 def running_panel(directory: Path, **settings: str) -> Iterator[RunningPanel]:
     """Start a panel, wait until it listens, end it afterwards. A later one in the same directory goes on with its bus."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "panel"], env=environment(directory, **settings), stdout=subprocess.PIPE
-    )
+    with tempfile.NamedTemporaryFile(dir=directory, prefix="panel-", suffix=".log", delete=False) as made:
+        log = Path(made.name)
+    process = Forked(["panel"], environment=environment(directory, **settings), stdout=log, stderr=log)
     try:
-        listening = _first(process, "listening")
-        token = Path(listening["token_file"]).read_text().strip()
-        yield RunningPanel(process, open_bus(directory / "bus"), listening, token)
+        said = listening(process, log)
+        token = Path(said["token_file"]).read_text().strip()
+        yield RunningPanel(process, open_bus(directory / "bus"), said, token)
     finally:
-        if process.poll() is None:
-            process.send_signal(signal.SIGTERM)
+        process.terminate()
         try:
             process.wait(10)
         finally:
             process.kill()
-            process.wait()
-            if process.stdout:
-                process.stdout.close()
-
-
-def _first(process: subprocess.Popen[bytes], event: str) -> dict[str, Any]:
-    assert process.stdout is not None
-    descriptor = process.stdout.fileno()
-    deadline, read = time.monotonic() + START_LIMIT_S, b""
-    while time.monotonic() < deadline:
-        if select.select([descriptor], [], [], 0.5)[0]:
-            data = os.read(descriptor, 65536)
-            read += data
-            for line in read.split(b"\n")[:-1]:
-                found: dict[str, Any] = json.loads(line)
-                if found["event"] == event:
-                    return found
-            assert data, f"the panel ended with {process.wait()} before it said {event}: {read!r}"
-    raise AssertionError(f"the panel did not say {event} within {START_LIMIT_S} s: {read!r}")
 
 
 def make_status(*, now_ms: int | None = None, epoch: int = 7, color: str = "blue", **changes: Any) -> Status:

@@ -10,7 +10,6 @@ import signal
 import socket
 import ssl
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,6 +33,7 @@ from bus import (
     write_atomically,
     write_control,
 )
+from tests.forked import run
 from tests.unit.panel.running import Bot, RunningPanel, environment, make_status, running_panel
 
 
@@ -384,28 +384,16 @@ def test_sigkill_leaves_control_whole_and_acknowledged(tmp_path: Path) -> None:
 )
 def test_a_start_that_cannot_work_is_one_line_and_exit_2(tmp_path: Path, change: dict[str, str], says: str) -> None:
     """Bad settings, an unusable bus or token file: one line on stderr that names the setting."""
-    started = subprocess.run(
-        [sys.executable, "-m", "panel"],
-        env=environment(tmp_path, **change),
-        capture_output=True,
-        timeout=30,
-        check=False,
-    )
+    started = run(["panel"], environment=environment(tmp_path, **change), limit_s=30)
     assert started.returncode == 2
-    assert started.stderr.count(b"\n") == 1
-    assert says in started.stderr.decode()
+    assert started.stderr.count("\n") == 1
+    assert says in started.stderr
 
 
 def test_a_busy_port_is_one_line_and_exit_2(tmp_path: Path) -> None:
     """The line names the address and the setting."""
     with socket.create_server(("127.0.0.1", 0)) as busy:
         port = busy.getsockname()[1]
-        started = subprocess.run(
-            [sys.executable, "-m", "panel"],
-            env=environment(tmp_path, PANEL_PORT=str(port)),
-            capture_output=True,
-            timeout=30,
-            check=False,
-        )
+        started = run(["panel"], environment=environment(tmp_path, PANEL_PORT=str(port)), limit_s=30)
     assert started.returncode == 2
-    assert f"port {port} is in use" in started.stderr.decode()
+    assert f"port {port} is in use" in started.stderr

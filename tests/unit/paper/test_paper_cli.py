@@ -7,7 +7,7 @@ import os
 import signal
 import socket
 import subprocess
-import sys
+import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -19,39 +19,27 @@ import pytest
 
 from paper.faults import KINDS
 from paper.settings import Settings
+from tests import forked
+from tests.forked import Forked, listening
 
-ROOT = Path(__file__).resolve().parents[3]
 LIMIT_S = 30  # of every wait: a busy machine is slow
 
 
-def command(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "paper", *arguments]
-
-
 def run(*arguments: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command(*arguments),
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=2 * LIMIT_S,
-        check=False,
-        env=os.environ | (env or {}),
-    )
+    return forked.run(["paper", *arguments], environment=os.environ | (env or {}), limit_s=2 * LIMIT_S)
 
 
 @contextmanager
-def serving(data: Path, *arguments: str) -> Iterator[tuple[subprocess.Popen[str], dict[str, Any]]]:
-    process = subprocess.Popen(
-        command("--port", "0", "--data", str(data), *arguments), cwd=ROOT, stdout=subprocess.PIPE, text=True
-    )
-    assert process.stdout is not None
-    try:
-        yield process, json.loads(process.stdout.readline())
-    finally:
-        process.kill()
-        process.wait(timeout=LIMIT_S)
-        process.stdout.close()
+def serving(data: Path, *arguments: str) -> Iterator[tuple[Forked, dict[str, Any]]]:
+    with tempfile.NamedTemporaryFile(prefix="paper-", suffix=".log") as made:
+        log = Path(made.name)
+        command = ["paper", "--port", "0", "--data", str(data), *arguments]
+        process = Forked(command, environment=os.environ, stdout=log, stderr=log)
+        try:
+            yield process, listening(process, log)
+        finally:
+            process.kill()
+            process.wait(LIMIT_S)
 
 
 def get(url: str) -> Any:
@@ -107,7 +95,7 @@ def test_signals_end_it_cleanly(tmp_path: Path, number: signal.Signals) -> None:
     """SIGTERM and SIGINT end it with code 0."""
     with serving(tmp_path) as (process, _):
         process.send_signal(number)
-        assert process.wait(timeout=LIMIT_S) == 0
+        assert process.wait(LIMIT_S) == 0
 
 
 def test_restart_carries_on(tmp_path: Path) -> None:
@@ -131,8 +119,8 @@ def test_environment_gives_settings_and_the_command_line_wins(tmp_path: Path) ->
     assert "a timeframe is a number" in done.stderr
     os.environ["PAPER_SEED"] = "77"
     try:
-        with serving(tmp_path, "--timeframes", "10s,90s") as (_, listening):
-            state = get(listening["url"] + "/paper/state")
+        with serving(tmp_path, "--timeframes", "10s,90s") as (_, said):
+            state = get(said["url"] + "/paper/state")
     finally:
         del os.environ["PAPER_SEED"]
     assert (state["ready"], state["seed"], state["timeframes"]) == (True, 77, ["10s", "90s"])
@@ -150,17 +138,17 @@ def test_help_stands_by_itself() -> None:
 
 def test_running_exchange_is_shown_and_broken_from_the_command_line(tmp_path: Path) -> None:
     """`fault` arms, lists and clears what `show` then prints beside prices and books; mistakes get one line."""
-    with serving(tmp_path, "--timeframes", "30s") as (_, listening):
-        to = ("--url", listening["url"])
+    with serving(tmp_path, "--timeframes", "30s") as (_, said):
+        to = ("--url", said["url"])
         assert json.loads(run("fault", "slow", "--seconds", "2", "--path", "/book", *to).stdout)["delay_s"] == 2
         assert [one["kind"] for one in json.loads(run("fault", "list", *to).stdout)] == ["slow"]
         shown = run("show", *to).stdout
         assert run("fault", "clear", *to).returncode == 0
         assert json.loads(run("fault", "list", *to).stdout) == []
         wrong = run("fault", "slow", "--count", "0", *to)
-        with urllib.request.urlopen(listening["url"] + "/paper", timeout=LIMIT_S) as answer:
+        with urllib.request.urlopen(said["url"] + "/paper", timeout=LIMIT_S) as answer:
             page = answer.read().decode()
-        view = get(listening["url"] + "/paper/view")
+        view = get(said["url"] + "/paper/view")
     assert "btc-updown-30s-" in shown
     assert "slow  /book" in shown
     assert (wrong.returncode, wrong.stderr.count("\n")) == (2, 1)
