@@ -27,6 +27,7 @@ from websockets.asyncio.connection import Connection as WebSocketConnection
 
 from bench.stage import FarEnd, make_venue, make_world, percentiles, show_books
 from bot.active import Active
+from bot.garbage import Garbage
 from bot.schema import SCHEMA
 from bot.settings import BotSettings
 from bot.shadow import shadow_poll
@@ -109,11 +110,12 @@ async def ticks(folder: Path, orders: int, *, durable: bool, watch: Stopwatch) -
         await asyncio.sleep(1.0)
         watch.spans_ms.clear()
         watch.cpu_ms.clear()
-        tick = active.ticks.first()
+        tick, garbage = active.ticks.first(), Garbage()
         while len(watch.spans_ms) < orders:
             await asyncio.sleep(max(0.0, (active.ticks.anchor.due_ms(tick) - clock.boot_ms()) / 1000))
             show_books(routes, slots, world.now_ms())
             await active.poll(tick)
+            garbage.after_poll()
             tick = active.ticks.after(tick)
             if failures:
                 raise failures[0]
@@ -179,7 +181,7 @@ async def polls(folder: Path, count: int, rounds: int) -> list[float]:
     guard = Guard(logs.log, on_failure=lambda _error: None)
     guard.start(world.account.run(), "account")
     guard.start(world.markets.run(), "markets")
-    spans = []
+    spans, garbage = [], Garbage()
     try:
         while not all(world.markets.asked(slot.window(world.now_ms())) for slot in slots):  # noqa: ASYNC110
             await asyncio.sleep(0.1)
@@ -192,6 +194,7 @@ async def polls(folder: Path, count: int, rounds: int) -> list[float]:
             started = time.perf_counter_ns()
             done = await active.poll(tick)
             spans.append((time.perf_counter_ns() - started) / 1e6)
+            garbage.after_poll()
             assert all(e.inputs is not None for e in done.evaluations), "each slot was really evaluated"
             tick = active.ticks.after(tick)
     finally:

@@ -6,7 +6,7 @@ A slot is (asset, timeframe, offset); its window at a time is the one on the tim
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 DEFAULT_ASSETS = ("BTC", "ETH", "SOL", "XRP", "DOGE", "BNB")
@@ -31,17 +31,17 @@ def timeframe_seconds(timeframe: str) -> int:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Window:
-    """One market of a slot: [start_ms, end_ms) in UTC ms."""
+    """One market of a slot: [start_ms, end_ms) in UTC ms. slug: the venue's name of it (venue.md 2.1)."""
 
     asset: str
     timeframe: str
     start_ms: int
     end_ms: int
+    slug: str = field(init=False, repr=False, compare=False)  # asked for several times a slot and poll: made once
 
-    @property
-    def slug(self) -> str:
-        """The venue's name of it (venue.md 2.1)."""
-        return f"{self.asset.lower()}-updown-{self.timeframe}-{self.start_ms // 1000}"
+    def __post_init__(self) -> None:
+        slug = f"{self.asset.lower()}-updown-{self.timeframe}-{self.start_ms // 1000}"
+        object.__setattr__(self, "slug", slug)
 
     @property
     def average_ms(self) -> int:
@@ -60,22 +60,26 @@ def parse_slug(slug: str) -> Window:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Slot:
-    """One place to trade."""
+    """One place to trade. id: its name in control, status and the ledger: BTC-5m, or BTC-5m+1 for the next window."""
 
     asset: str
     timeframe: str
     offset: int = 0
+    id: str = field(init=False, repr=False, compare=False)
 
-    @property
-    def id(self) -> str:
-        """Its name in control, status and the ledger: BTC-5m, or BTC-5m+1 for the next window."""
-        return f"{self.asset}-{self.timeframe}" + (f"+{self.offset}" if self.offset else "")
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "id", f"{self.asset}-{self.timeframe}" + (f"+{self.offset}" if self.offset else ""))
 
     def window(self, now_ms: int) -> Window:
         """The window of this slot at `now_ms` (UTC)."""
         length = timeframe_seconds(self.timeframe) * 1000
         start = now_ms // length * length + self.offset * length
-        return Window(self.asset, self.timeframe, start, start + length)
+        return _window(self.asset, self.timeframe, start, start + length)
+
+
+@lru_cache(maxsize=8192)  # two for each of the most slots there may be: this one and the one before
+def _window(asset: str, timeframe: str, start_ms: int, end_ms: int) -> Window:
+    return Window(asset, timeframe, start_ms, end_ms)
 
 
 def make_slots(assets: tuple[str, ...], timeframes: tuple[str, ...]) -> tuple[Slot, ...]:
