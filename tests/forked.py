@@ -35,6 +35,8 @@ class Forked:
         """Start `python -m command` with its output added to files, in a session of its own."""
         with contextlib.chdir(ROOT):  # where the first of all finds the modules to load
             multiprocessing.forkserver.ensure_running()
+        for path in stdout, stderr:
+            path.touch()  # whoever looks for its first words finds a file
         self._process = _context.Process(
             target=_become, args=([*command], dict(environment), str(stdout), str(stderr)), daemon=True
         )
