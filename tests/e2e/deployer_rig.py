@@ -37,7 +37,7 @@ class DeployerRig:
             **settings,
         }
         self.process: Forked | None = None
-        self._commits = 0
+        self._commits = self._missed_before = 0
         self._make_repository()
 
     # --- the repository
@@ -147,8 +147,17 @@ class DeployerRig:
             return ledger.integer(sql)
 
     def missed(self) -> int:
-        """Ticks without a completed poll."""
-        return self.count("SELECT coalesce(sum(ticks), 0) FROM polls_missed")
+        """Ticks without a completed poll, since the last `calm_down`."""
+        return self.count("SELECT coalesce(sum(ticks), 0) FROM polls_missed") - self._missed_before
+
+    def calm_down(self) -> None:
+        """Before each test of a rig that serves several: the branch is at the confirmed commit, which alone runs."""
+        if not is_locked(self.bus.deployer_lock):
+            self.start()
+        confirmed = until("a confirmed commit", lambda: self.history().confirmed).sha
+        self.git("reset", "--quiet", "--hard", confirmed)
+        self.assert_steady(confirmed)
+        self._missed_before += self.missed()
 
     def children(self) -> Children:
         """The units' entries."""

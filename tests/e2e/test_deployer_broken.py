@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -13,18 +12,22 @@ from tests.e2e.deployer_rig import DeployerRig
 from tests.e2e.rig import until
 
 
-@pytest.fixture
-def rig(tmp_path: Path) -> Iterator[DeployerRig]:
-    """A deployer with one confirmed commit and its spare."""
-    made = DeployerRig(tmp_path, DEPLOYER_HEALTHY_TIMEOUT="4")
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DeployerRig]:
+    """A deployer with one commit, for all tests."""
+    made = DeployerRig(tmp_path_factory.mktemp("rig"), DEPLOYER_HEALTHY_TIMEOUT="4")
     try:
-        sha = made.commit()
-        made.start()
-        made.until_step(sha, "confirmed")
-        made.assert_steady(sha)
+        made.commit()
         yield made
     finally:
         made.stop()
+
+
+@pytest.fixture
+def rig(running: DeployerRig) -> DeployerRig:
+    """A deployer with a confirmed commit and its spare, settled."""
+    running.calm_down()
+    return running
 
 
 def fails(rig: DeployerRig, mode: str, broken: str = "") -> Deploy:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 
@@ -20,8 +19,8 @@ from tests.e2e.test_deployer_deaths import (
     test_a_deployer_killed_at_any_moment_of_a_deploy_is_carried_on,
 )
 from tests.e2e.test_deployer_swaps import (
+    test_commits_in_a_row_miss_no_tick,
     test_rollback_goes_back_and_the_branch_is_left_alone_until_it_moves,
-    test_ten_commits_in_a_row_miss_no_tick,
 )
 
 need_engine()
@@ -33,22 +32,26 @@ SHARED: tuple[Callable[..., None], ...] = (
     test_a_deployer_killed_at_any_moment_of_a_deploy_is_carried_on,
     test_a_syntax_error_fails_the_build,
     test_rollback_goes_back_and_the_branch_is_left_alone_until_it_moves,
-    test_ten_commits_in_a_row_miss_no_tick,
+    test_commits_in_a_row_miss_no_tick,
 )
 
 
-@pytest.fixture
-def rig(tmp_path: Path) -> Iterator[DockerRig]:
-    """A deployer with one confirmed commit and its spare, in containers."""
-    made = DockerRig(tmp_path, DEPLOYER_HEALTHY_TIMEOUT="4")
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DockerRig]:
+    """A deployer with one commit, in containers, for all tests."""
+    made = DockerRig(tmp_path_factory.mktemp("rig"), DEPLOYER_HEALTHY_TIMEOUT="4")
     try:
-        sha = made.commit()
-        made.start()
-        made.until_step(sha, "confirmed")
-        made.assert_steady(sha)
+        made.commit()
         yield made
     finally:
         made.stop()
+
+
+@pytest.fixture
+def rig(running: DockerRig) -> DockerRig:
+    """A deployer with a confirmed commit and its spare, settled."""
+    running.calm_down()
+    return running
 
 
 def test_a_container_and_an_image_removed_by_hand_come_back(rig: DockerRig) -> None:
