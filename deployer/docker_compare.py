@@ -19,11 +19,11 @@ CALL_S = 10.0
 
 
 class Comparisons:
-    """The comparisons of one bus; at most one at a time. environment: the deployer's own."""
+    """The comparisons of one bus. environment: the deployer's own."""
 
     def __init__(self, engine: Engine, images: Images, place: Place, environment: Mapping[str, str]) -> None:
         self._engine, self._images, self._place, self._environment = engine, images, place, environment
-        self._runs: str | None = None
+        self._running: set[str] = set()
 
     async def run(self, sha: str, by: str) -> OneOff:
         """One comparison with what the commit `by` decided; its container is always removed. Raises RuntimeFailedError."""
@@ -32,8 +32,9 @@ class Comparisons:
         image_id = (await self._images.by_sha()).get(sha)
         if image_id is None:
             raise RuntimeFailedError("its image is gone")
-        name = self._runs = f"compare-{sha[:7]}-{secrets.token_hex(3)}"
+        name = f"compare-{sha[:7]}-{secrets.token_hex(3)}"
         body = comparison_body(sha, by, f"{NAME}:{sha}", image_id, self._place, self._environment)
+        self._running.add(name)
         try:
             await self._engine.call(failed, lambda client: client.create_container_from_config(body, name))
             inspected = await self._engine.call(failed, lambda client: client.inspect_container(name))
@@ -50,7 +51,7 @@ class Comparisons:
                 raise RuntimeFailedError(f"it did not end within {COMPARE_LIMIT_S:g} s") from error
             out, errors = await self._said(name, stdout=True), await self._said(name, stdout=False)
         finally:
-            self._runs = None
+            self._running.discard(name)
             await self._remove(name)
         return OneOff(int(ended["StatusCode"]), out, errors)
 
@@ -61,7 +62,7 @@ class Comparisons:
             lambda client: client.containers(all=True, filters={"label": [f"{COMPARES}={self._place.bus_id}"]}),
         )
         for row in found:
-            if f"/{self._runs}" not in (row.get("Names") or []):
+            if self._running.isdisjoint(name.lstrip("/") for name in row.get("Names") or []):
                 await self._remove(row["Id"])
 
     async def _said(self, name: str, *, stdout: bool) -> str:

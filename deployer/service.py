@@ -318,10 +318,11 @@ class Deployer:
                 task.cancel()
 
     def _cancel_comparisons(self) -> None:
-        """Nobody waits for those of deploys that failed or were given up; one that is confirmed is told them yet."""
+        """Nobody waits for those of deploys that are over; the one that is confirmed is told its own yet."""
+        deploys = (self._history.open, self._history.confirmed)
+        wanted = {f"compare:{deploy.id}" for deploy in deploys if deploy is not None}
         for key, task in self._tasks.items():
-            deploy = self._history.find(key.removeprefix("compare:")) if key.startswith("compare:") else None
-            if deploy is not None and deploy.verdict in ("failed", "cancelled"):
+            if key.startswith("compare:") and key not in wanted:
                 task.cancel()
 
     # --- what people see
