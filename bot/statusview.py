@@ -86,6 +86,7 @@ def build_status(
                 e,
                 books,
                 by_window.get(e.window.slug),
+                enabled=control.slot(e.slot.id).enabled,
                 in_doubt=sum(found.intent.slot == e.slot.id for found in doubtful),
                 orders=sum(found.intent.slot == e.slot.id for found in desk.open.values()),
                 pnl=pnl_by_slot.get(e.slot.id, 0),
@@ -140,7 +141,14 @@ def _position(position: Position, books: Mapping[str, Book]) -> PositionStatus:
 
 
 def _slot(
-    e: Evaluation, books: Mapping[str, Book], position: PositionStatus | None, *, in_doubt: int, orders: int, pnl: int
+    e: Evaluation,
+    books: Mapping[str, Book],
+    position: PositionStatus | None,
+    *,
+    enabled: bool,
+    in_doubt: int,
+    orders: int,
+    pnl: int,
 ) -> SlotStatus:
     def best_ask(outcome: Outcome) -> Decimal | None:
         book = books.get(e.market.token(outcome)) if e.market else None
@@ -154,7 +162,7 @@ def _slot(
         slot=e.slot.id,
         asset=e.slot.asset,
         timeframe=e.slot.timeframe,
-        enabled=e.decision.reason != "switched off",
+        enabled=enabled,
         window=e.window.slug,
         start_ms=e.window.start_ms,
         end_ms=e.window.end_ms,

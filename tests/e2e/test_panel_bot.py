@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from bus import Role, read_control, read_status
+from bus import Role, is_halted, read_control, read_status
 from tests.e2e.chromium import EXECUTABLE, chromium
 from tests.e2e.rig import CONFIRMED, Rig, until
 from tests.unit.panel.running import RunningPanel, running_panel
@@ -18,6 +19,10 @@ pytestmark = pytest.mark.skipif(
 )
 
 SLOT = "BTC-90s"
+ROW = f'tr[data-key="{SLOT}"]'
+SWITCH = f"{ROW} [role=switch]"
+CONTROL = "document.querySelector('#fact-control').textContent"
+VERDICT = "document.querySelector('#verdict-title').textContent"
 MOST_TRIES = 5
 
 
@@ -72,6 +77,7 @@ def test_bought_by_hand_and_flattened_once_each_by_a_real_bot(rig: Rig, panel: R
             "POST", "/api/strategy", {"generation": panel.generation(), "parameters": {"x": 1}, "wait_s": 10}
         ).json
     )
+    panel.post("strategy", generation=panel.generation(), parameters={"x": None}, wait_s=10)
     state, text = by_hand(panel, "enter", slot=SLOT, outcome="Up", max_spend="60")
     assert state == "refused"
     for _ in range(MOST_TRIES):  # near a window's end nothing may be offered: then the next one is tried
@@ -89,6 +95,66 @@ def test_bought_by_hand_and_flattened_once_each_by_a_real_bot(rig: Rig, panel: R
     assert panel.call("GET", "/api/ledger/fills").json["fills"]
     assert panel.call("GET", "/api/ledger/summary").json["problem"] is None
     assert rig.audit().returncode == 0
+
+
+async def test_every_action_is_pressed_on_the_page_and_done_by_a_real_bot(
+    rig: Rig, panel: RunningPanel, tmp_path: Path
+) -> None:
+    """Each of the eight shows as applied, and the bot goes by it; one that it refuses says why; a silent bot greys the page."""
+    async with chromium(tmp_path / "profile") as page:
+        await page.open(f"{panel.listening['url']}/#token={panel.token}")
+        await page.until(f"{VERDICT} === 'Trading'")
+
+        async def press(selector: str, **fields: str) -> None:
+            """Press it, fill in what is asked, say yes, and wait until the bot has applied it."""
+            generation = panel.generation()
+            await page.click(selector)
+            for name, value in fields.items():
+                await page.until(f"document.querySelector('#ask-fields [name={name}]')")
+                await page.evaluate(f"document.querySelector('#ask-fields [name={name}]').value = '{value}'")
+            if await page.evaluate("document.querySelector('#ask').open"):
+                await page.click("#ask-yes")
+            await page.until(f"Number({CONTROL}.split(' · ')[1]) > {generation}")
+            wanted = panel.generation()
+            await asyncio.to_thread(
+                until, "applied", lambda: (read_status(rig.bus).body.control.applied or 0) >= wanted
+            )
+            await page.until("/[✓!] applied/.test(document.querySelector('#fact-control-sub').textContent)")
+
+        await press("#pause")
+        await page.until(f"{VERDICT} === 'Paused'")
+        assert "pause" in read_status(rig.bus).body.entries
+        await press("#resume")
+        await page.until(f"{VERDICT} === 'Trading'")
+        await press("#halt")
+        await page.until(f"{VERDICT} === 'Halted'")
+        assert is_halted(rig.bus)
+        await press("#resume")
+        await page.until(f"{VERDICT} === 'Trading'")
+        assert not is_halted(rig.bus)
+        await press("#risk-change", max_total="750")
+        assert "of 750.00" in await page.text("#risk")
+        await press("#strategy-change", kelly="0.5")
+        await page.until("document.querySelector('#strategy').textContent.includes('0.5')")
+        await press("#strategy-change", kelly="7")
+        await page.until("document.querySelector('#notice').textContent.includes('0.5 stays')")
+        strategy = read_status(rig.bus).body.strategy
+        assert strategy is not None
+        assert strategy.parameters["kelly"] == 0.5
+        await press("#strategy-change", kelly="0.25")
+        await press(SWITCH)
+        assert [slot.enabled for slot in read_status(rig.bus).body.slots if slot.slot == SLOT] == [False]
+        await press(SWITCH)
+        await press(f"{ROW} [data-part=enter]", max_spend="70")
+        await page.until("/refused: /.test(document.querySelector('#notice').textContent)")
+        await press("#flatten")
+        await page.until("/done|waiting/.test(document.querySelector('#notice').textContent)")
+
+        rig.bots[0].process.send_signal(signal.SIGSTOP)
+        await page.until("document.body.dataset.stale")
+        rig.bots[0].process.send_signal(signal.SIGCONT)
+        await page.until(f"{VERDICT} === 'Trading'")
+        assert page.errors == []
 
 
 async def test_a_handover_shows_by_itself_and_the_panels_death_is_not_noticed(
