@@ -1,22 +1,27 @@
 """Makes a commit ready to run as a process: its tree, the environment of its lock file, and a try whether it can start.
 
-A build never disturbs the trader: lowest priority for CPU and disk, a time limit, and everything is ended with it.
+A build never disturbs the trader: lowest priority for CPU and disk, stopped while a snipe window is open (`hold`), a time limit,
+and everything is ended with it. What a deployer that was killed left over is ended by the next one.
 """
 
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import hashlib
 import os
 import shlex
 import shutil
 import signal
 import sys
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from bus import sync_directory
+from bus import is_locked, sync_directory
 from deployer.errors import BuildError, RepositoryError
+from deployer.hold import Held
 from deployer.one_off import gently
 from deployer.repository import Repository
 
@@ -38,7 +43,7 @@ class Builder:
     Args:
         python: run everything with this interpreter and make no environments; None to make them.
         command, check: arguments for Python that run a bot, and that only try it.
-        limit_s: for one build.
+        limit_s: for one build, without the time for which it is held.
     """
 
     def __init__(
@@ -49,6 +54,17 @@ class Builder:
         self._python = python
         self._command, self._check = shlex.split(command), shlex.split(check)
         self._limit_s = limit_s
+        self._held = Held()
+        self._groups: set[int] = set()  # process groups of what runs for a build
+        self._locks = folder / "builds"
+        _end_left_over(self._locks)
+
+    def hold(self, held: bool) -> None:
+        """Stop all that runs for builds, and begin nothing, until it is let go."""
+        self._held.set(held)
+        for group in self._groups:
+            with suppress(ProcessLookupError):  # it ended, and its own waiter has not noticed yet
+                os.killpg(group, signal.SIGSTOP if held else signal.SIGCONT)
 
     def tree(self, sha: str) -> Path:
         """Where a commit's files are."""
@@ -75,7 +91,8 @@ class Builder:
         if sha in self.built():
             return
         try:
-            async with asyncio.timeout(self._limit_s):
+            async with self._held.limit(self._limit_s):
+                await self._held.passed()
                 await self._extract(sha)
                 if self._python is None and not self._is_own(sha):
                     await self._make_environment(self.tree(sha))
@@ -158,24 +175,32 @@ class Builder:
         await self._run([python, *self._check], tree, "the bot cannot be imported", CHECK_LIMIT_S)
 
     async def _run(self, command: Sequence[str], directory: Path, failed: str, limit_s: float | None = None) -> None:
-        process = await asyncio.create_subprocess_exec(
-            *gently(command),
-            cwd=directory,
-            env={name: value for name, value in os.environ.items() if name not in ("VIRTUAL_ENV", "PYTHONPATH")},
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-            start_new_session=True,
-        )
-        try:
-            async with asyncio.timeout(limit_s):
-                out, _ = await process.communicate()
-        except TimeoutError as error:
-            raise BuildError(f"{failed}: `{_short(command)}` did not end within {limit_s:g} s") from error
-        finally:
-            if process.returncode is None:
-                os.killpg(process.pid, signal.SIGKILL)
-                await process.wait()
+        await self._held.passed()
+        with _life_lock(self._locks) as (lock, pid_file):
+            process = await asyncio.create_subprocess_exec(
+                *gently(command),
+                cwd=directory,
+                env={name: value for name, value in os.environ.items() if name not in ("VIRTUAL_ENV", "PYTHONPATH")},
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.STDOUT,
+                start_new_session=True,
+                pass_fds=(lock,),
+            )
+            pid_file.write_text(str(process.pid))
+            self._groups.add(process.pid)
+            if self._held.held:
+                self.hold(True)  # it was held while this one began
+            try:
+                async with self._held.limit(limit_s):
+                    out, _ = await process.communicate()
+            except TimeoutError as error:
+                raise BuildError(f"{failed}: `{_short(command)}` did not end within {limit_s:g} s") from error
+            finally:
+                self._groups.discard(process.pid)
+                if process.returncode is None:
+                    os.killpg(process.pid, signal.SIGKILL)
+                    await process.wait()
         if process.returncode != 0:
             lines = out.decode("utf-8", "replace").strip().splitlines()[-OUTPUT_LINES:]
             reason = lines[-1].strip() if lines else f"exit code {process.returncode}"
@@ -207,6 +232,36 @@ class Builder:
         except OSError:
             locked = b""
         return (self._envs / hashlib.sha256(sys.version.encode() + locked).hexdigest()[:16]).absolute()
+
+
+@contextmanager
+def _life_lock(folder: Path) -> Iterator[tuple[int, Path]]:
+    """A locked descriptor for a process group to hold for its whole life, and the file for its leader's pid beside the lock.
+
+    So the next deployer can tell what a killed one left over, stopped maybe, and never takes a reused pid for it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    file, name = tempfile.mkstemp(suffix=".lock", dir=folder)
+    path, pid_file = Path(name), Path(name).with_suffix(".pid")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield file, pid_file
+    finally:
+        os.close(file)
+        pid_file.unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
+
+
+def _end_left_over(folder: Path) -> None:
+    """Kill the process groups of builds whose deployer died."""
+    for path in folder.glob("*.lock") if folder.is_dir() else ():
+        pid_file = path.with_suffix(".pid")
+        pid = pid_file.read_text() if pid_file.exists() else ""
+        if pid and is_locked(path):  # the group's number cannot be another's while a member of it lives
+            with suppress(ProcessLookupError):
+                os.killpg(int(pid), signal.SIGKILL)
+        pid_file.unlink(missing_ok=True)
+        path.unlink()
 
 
 def _python_of(env: Path) -> str:

@@ -28,6 +28,7 @@ from deployer.docker_body import (
     faults_of_body,
     faults_of_container,
 )
+from deployer.docker_brake import BuildBrake
 from deployer.docker_compare import Comparisons
 from deployer.docker_engine import Engine
 from deployer.docker_events import Events
@@ -55,6 +56,7 @@ class DockerRuntime:
         self,
         engine: Engine,
         images: Images,
+        brake: BuildBrake,
         place: Place,
         folder: Path,
         clock: Clock,
@@ -64,7 +66,7 @@ class DockerRuntime:
         environment: Mapping[str, str],
     ) -> None:
         """environment: the deployer's own; BOT_ and BUS_ are passed on. warn: takes a line about what a person should see to."""
-        self._engine, self._images, self._place = engine, images, place
+        self._engine, self._images, self._brake, self._place = engine, images, brake, place
         self._clock, self._warn, self._keep, self._environment = clock, warn, keep, environment
         self._logs, self._stopping = folder / "logs", folder / "stopping"
         self._events = Events(engine, place.bus_id)
@@ -76,13 +78,17 @@ class DockerRuntime:
         self._endings: dict[str, str] = {}
 
     async def watch(self, changed: Callable[[], None]) -> None:
-        """Follow the Engine's events, through its restarts."""
+        """Follow the Engine's events, through its restarts. As long as that, builds can be held."""
 
         def noted() -> None:
             self._listed_ms = None
             changed()
 
-        await self._events.follow(noted)
+        await self._brake.begin()
+        try:
+            await self._events.follow(noted)
+        finally:
+            await self._brake.end()
 
     async def built(self) -> frozenset[str]:
         """The commits that can be started."""
@@ -99,6 +105,10 @@ class DockerRuntime:
     async def compare(self, sha: str, by: str) -> OneOff:
         """In a container of its own. Raises RuntimeFailedError."""
         return await self._comparisons.run(sha, by)
+
+    async def hold(self, held: bool) -> None:
+        """Freeze what builds run, or let it go on. Raises RuntimeFailedError."""
+        await self._images.hold(held)
 
     async def start(self, what: Start) -> str:
         """Make a container, see that it is what was asked for, and start it. Raises RuntimeFailedError."""
@@ -333,5 +343,7 @@ def make_docker_runtime(
     place = find_place(engine, bus)
     if not environment.get("BOT_KEY_FILE"):
         place = replace(place, keys=None)
-    images = Images(engine, repository, folder / "builds", place.bus_id, limit_s=build_limit_s)
-    return DockerRuntime(engine, images, place, folder, clock, warn, keep=keep, environment=environment)
+    brake = BuildBrake(engine, place.bus_id, place.image, warn)
+    engine.call_now("a former brake could not be removed", brake.sweep)  # also before everything is ended for good
+    images = Images(engine, repository, folder / "builds", place.bus_id, brake, limit_s=build_limit_s)
+    return DockerRuntime(engine, images, brake, place, folder, clock, warn, keep=keep, environment=environment)

@@ -56,13 +56,15 @@ class Mount:
 class Place:
     """Where bots run; the deployer finds it in its own container.
 
-    user: UID:GID, one for all that write to the bus. keys: the folder of secret keys, where there is one.
+    user: UID:GID, one for all that write to the bus. keys: the folder of secret keys, where there is one. image: the deployer's
+    own, for what holds builds back; empty for none.
     """
 
     bus: Mount
     network: str
     user: str
     keys: Mount | None = None
+    image: str = ""
 
     @property
     def bus_id(self) -> str:

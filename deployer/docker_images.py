@@ -18,8 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from deployer.docker_body import BUS, COMPARE_LABEL, SHA
+from deployer.docker_brake import BuildBrake
 from deployer.docker_engine import Engine
 from deployer.errors import BuildError, EngineRefusedError, RepositoryError
+from deployer.hold import Held
 from deployer.repository import Repository
 
 NAME = "never-sleeps-bot"
@@ -29,10 +31,15 @@ PLUGIN_LIMIT_S = 10.0
 
 
 class Images:
-    """The images of one bus. folder: for archives on their way to the Engine; emptied here, so only one deployer may use it."""
+    """The images of one bus. folder: for archives on their way to the Engine; emptied here, so only one deployer may use it.
 
-    def __init__(self, engine: Engine, repository: Repository, folder: Path, bus_id: str, *, limit_s: float) -> None:
-        self._engine, self._repository = engine, repository
+    limit_s: for one build, without the time for which it is held.
+    """
+
+    def __init__(
+        self, engine: Engine, repository: Repository, folder: Path, bus_id: str, brake: BuildBrake, *, limit_s: float
+    ) -> None:
+        self._engine, self._repository, self._brake, self._held = engine, repository, brake, Held()
         self._folder, self._bus_id, self._limit_s = folder, bus_id, limit_s
         self._has_buildx: bool | None = None
         for left in folder.glob("*.tar") if folder.is_dir() else ():
@@ -54,7 +61,8 @@ class Images:
             return
         tar = self._folder / f"{sha}.tar"
         try:
-            async with asyncio.timeout(self._limit_s):
+            async with self._held.limit(self._limit_s):
+                await self._held.passed()
                 self._folder.mkdir(parents=True, exist_ok=True)
                 await self._repository.tar(sha, tar)
                 _check(tar, sha)
@@ -79,8 +87,15 @@ class Images:
             raise BuildError(f"the build could not write or run something: {error}") from error
         finally:
             tar.unlink(missing_ok=True)
+            if self._held.held:
+                await self.hold(False)  # what was cancelled ends only when it is not frozen
         if sha not in await self.by_sha():
             raise BuildError(f"the build ended well, but the Engine shows no image {NAME}:{sha} with its labels")
+
+    async def hold(self, held: bool) -> None:
+        """Freeze what builds run, and begin nothing, until it is let go. Raises RuntimeFailedError."""
+        await self._brake.hold(held)
+        self._held.set(held)
 
     async def prune(self, keep: frozenset[str], newest: int) -> None:
         """Remove all images of this bus but those of `keep`, the newest few, and what a container uses."""
@@ -121,6 +136,7 @@ class Images:
             process = await asyncio.create_subprocess_exec(
                 *("docker", "buildx", "build", "--progress=plain", "--load", f"--target={TARGET}", f"--tag={tag}"),
                 *(f"--label={name}={value}" for name, value in labels.items()),
+                *((f"--cgroup-parent={self._brake.cgroup}",) if self._brake.cgroup else ()),
                 "-",
                 env=self._environment(),
                 stdin=context,
@@ -135,7 +151,11 @@ class Images:
                     os.killpg(process.pid, signal.SIGKILL)
                     await process.wait()
         if process.returncode != 0:
-            raise build_error(said.decode("utf-8", "replace").splitlines())
+            error = build_error(said.decode("utf-8", "replace").splitlines())
+            if self._brake.cgroup is None or "cgroup" not in str(error):
+                raise error
+            self._brake.give_up(str(error))  # an Engine that cannot place builds: better not held back than not built
+            await self._build_with_buildx(tar, tag, labels)
 
     async def _build_with_sdk(self, tar: Path, tag: str, labels: Mapping[str, str]) -> None:
         cancelled = threading.Event()

@@ -52,7 +52,13 @@ def place_of(inspected: Mapping[str, Any]) -> Place:
     network = str(inspected["HostConfig"].get("NetworkMode") or "")
     if network in ("", "host", "none", "default", "bridge") or network.startswith("container:"):
         raise StartError(f"expected a network of its own for the deployer's container, found {network!r}")
-    return Place(bus=mounts[BUS_TARGET], network=network, user=user, keys=mounts.get(KEYS_TARGET))
+    return Place(
+        bus=mounts[BUS_TARGET],
+        network=network,
+        user=user,
+        keys=mounts.get(KEYS_TARGET),
+        image=str(inspected.get("Image") or ""),
+    )
 
 
 def _mount(mount: Mapping[str, Any]) -> Mount:

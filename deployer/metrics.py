@@ -83,6 +83,7 @@ class Metrics:
         self._spares = gauge("deployer_spares_wanted", "Warm standbys that are wanted (DEPLOYER_SPARES).")
         self._spares.set(policy.spares)
         self.deaths = Counter("deployer_unit_deaths", "Units that ended without being asked to.", registry=registry)
+        self.held = Counter("deployer_build_held_seconds", "Builds stood still in snipe windows.", registry=registry)
         self.kills = Counter("deployer_unit_kills", "Units that were killed for being stuck.", registry=registry)
         self.bus_write = histogram("deployer_bus_write_seconds", "A durable write to the bus, fsync included.", _WRITE)
         self._epoch = gauge("deployer_epoch", "The newest epoch in the ledger.", unknown=True)

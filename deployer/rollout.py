@@ -11,7 +11,7 @@ lease are in `fleet`, what the new version would have decided is in `comparing`.
 
 from __future__ import annotations
 
-from bus import Role, Seen
+from bus import Seen
 from deployer.asking import answer, cancel, notice_branch, notice_pushes
 from deployer.comparing import compare, hold
 from deployer.deploys import Deploy
@@ -144,7 +144,7 @@ def _hand_over(deploy: Deploy, unit: Unit, instance: Seen | None, seen: Observed
         return _fail(deploy, f"{unit.color} did not take the lease that was yielded to it", seen, unit)
     if len(asked) >= MAX_REQUESTS:
         return _fail(deploy, f"the active instance did not yield in answer to {len(asked)} requests", seen, unit)
-    if not asked and not deploy.is_hurried and _in_snipe(holder):
+    if not asked and not deploy.is_hurried and seen.in_snipe:
         waited_ms = now.wall_ms - _time_of(deploy, "approved" if deploy.has("approved") else "healthy")
         if 0 <= waited_ms < SNIPE_WAIT_MS:
             return ()
@@ -246,10 +246,6 @@ def _other_color(seen: Observed) -> str:
 
 def _color(seen: Seen) -> str:
     return seen.document.color if seen.document is not None else "the other"
-
-
-def _in_snipe(seen: Seen) -> bool:
-    return seen.document is not None and seen.document.role is Role.ACTIVE and seen.document.in_snipe
 
 
 def _time_of(deploy: Deploy, name: str) -> int:

@@ -24,6 +24,7 @@ from bus import (
 from deployer.deploys import Deploy, History, fold
 from deployer.differences import NOTHING, Compared, not_compared, read_comparison
 from deployer.errors import BuildError, DeployerError, RuntimeFailedError
+from deployer.hold import Hold, next_hold
 from deployer.hooks import Hooks
 from deployer.look import Look
 from deployer.metrics import Metrics
@@ -96,6 +97,7 @@ class Deployer:
         self._stopping = False
         self._state: State | None = None
         self._died: set[str] = set()
+        self._hold = Hold()
         self._metrics, self._targets, self._targets_problem = metrics, targets, ""
         metrics.begin(self._history)
         self._probe = Probe(bus, clock, metrics.bus_write.observe)
@@ -146,6 +148,7 @@ class Deployer:
             )
             self._cancel_builds(seen)
             self._cancel_comparisons()
+            await self._hold_builds(seen, now)
             self._note_deaths(seen)
             self._publish(seen, problem=None)
             self._show(seen, now)
@@ -325,6 +328,22 @@ class Deployer:
             if key.startswith("compare:") and key not in wanted:
                 task.cancel()
 
+    async def _hold_builds(self, seen: Observed, now: Now) -> None:
+        """Builds stand still while the trader may want to snipe. Raises RuntimeFailedError, TimeoutError."""
+        deploy = seen.history.open
+        builds = {key.removeprefix("build:") for key in self._tasks if key.startswith("build:")}
+        hurried = deploy is not None and deploy.is_hurried and deploy.sha in builds
+        before = self._hold
+        hold = next_hold(before, now.boot_ms, builds=bool(builds) and not hurried, in_snipe=seen.in_snipe)
+        if hold.held or before.held:
+            self._metrics.held.inc(max(0, hold.total_ms - before.total_ms) / 1000)
+        # Said again each time, as what the runtime was told last is the runtime's to know.
+        async with asyncio.timeout(ACTION_LIMIT_S):
+            await self._runtime.hold(hold.held)
+        self._hold = hold
+        if hold.held != before.held:
+            self._log.info("builds_held" if hold.held else "builds_go_on", held_ms=hold.total_ms)
+
     # --- what people see
 
     def _note_deaths(self, seen: Observed) -> None:
@@ -337,16 +356,15 @@ class Deployer:
     def _tell_pushers(self, seen: Observed) -> None:
         if not all(push.settled for push in seen.pushes):
             self._branch.hint()
-        holder = seen.holder.document if seen.holder is not None else None
         at = Situation(
             history=self._history,
             branch=self._branch.branch,
             tip=seen.target,
             confirmed_sha=seen.confirmed_sha,
             waits_for=waits_for(
-                holder.role if holder else None,
-                holder is not None and holder.in_snipe,
                 self._history.open,
+                in_snipe=seen.in_snipe,
+                build_held=self._hold.held,
                 compares=self._policy.hold and any(key.startswith("compare:") for key in self._tasks),
             ),
         )

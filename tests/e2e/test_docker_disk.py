@@ -17,6 +17,7 @@ from bus import SystemClock, open_bus
 from deployer import BuildError
 from deployer.docker import DockerRuntime
 from deployer.docker_body import Mount, Place
+from deployer.docker_brake import BuildBrake
 from deployer.docker_engine import Engine
 from deployer.docker_images import Images
 from deployer.repository import Repository
@@ -93,11 +94,12 @@ async def test_a_full_disk_inside_the_engine_fails_the_build_with_its_reason(tmp
     git("init", "--quiet", "--initial-branch=main")
     with small_engine() as url:
         engine = Engine(url)
-        images = Images(engine, Repository(source), tmp_path / "builds", str(bus.directory), limit_s=120)
+        brake = BuildBrake(engine, str(bus.directory), "", pytest.fail)
+        images = Images(engine, Repository(source), tmp_path / "builds", str(bus.directory), brake, limit_s=120)
         if not with_buildx:
             images._has_buildx = False
         runtime = DockerRuntime(
-            engine, images, PLACE, tmp_path / "run", SystemClock(), pytest.fail, keep=1, environment={}
+            engine, images, brake, PLACE, tmp_path / "run", SystemClock(), pytest.fail, keep=1, environment={}
         )
         small, big, after = commit(100), commit(2 * DISK), commit(200)
         await runtime.build(small)

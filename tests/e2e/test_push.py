@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from deployer.hold import WINDOW_MS
 from tests.e2e.deployer_rig import GIT, DeployerRig
 from tests.e2e.rig import until
 
@@ -136,6 +138,32 @@ def test_a_deployer_that_dies_in_the_middle_is_noticed_and_goes_on(rig: Deployer
     assert f"{sha[:7]} trades" in shown
     for step in ("queued", "built", "healthy", "taken"):
         assert sum(f"s  {step} " in line for line in shown.splitlines()) == 1, shown
+
+
+def test_a_build_stands_still_in_a_snipe_window_but_not_for_now(rig: DeployerRig, tmp_path: Path) -> None:
+    """While the trader may snipe a pushed commit is not built and its pusher is told; `--now` has it built and traded at once."""
+    pusher, window = Pusher(tmp_path, rig), rig.bus.directory / "snipes"
+    window.touch()
+    until("the window is seen", lambda: (holder := rig.holder()) and holder.document and holder.document.in_snipe)
+    sha = pusher.commit()
+    going = pusher.begin()
+    assert going.stderr is not None
+    lines = [going.stderr.readline()]
+    while "waiting: the build stands still" not in lines[-1]:
+        lines.append(going.stderr.readline())
+        assert lines[-1], lines
+    deploy = rig.deploy_of(sha)
+    assert deploy is not None
+    assert deploy.phase == "building"
+    began = time.monotonic()
+    assert rig.command("deploy", sha, "--now").returncode == 0
+    taken = rig.until_step(sha, "taken")
+    assert time.monotonic() - began < WINDOW_MS / 1000 / 2
+    assert taken.is_hurried
+    window.unlink()
+    _, rest = going.communicate(timeout=PUSH_LIMIT_S)
+    assert f"{sha[:7]} trades; 0 polls missed" in rest
+    rig.until_step(sha, "retired")
 
 
 def test_paused_deploys_wait_for_resume_and_without_a_deployer_the_push_says_so(
