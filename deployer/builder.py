@@ -15,12 +15,13 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from bus import is_locked, sync_directory
-from deployer.errors import BuildError, RepositoryError
+from deployer.build_inputs import FOLDER, BuildInputs
+from deployer.errors import BuildError, RepositoryError, StartError
 from deployer.hold import Held
 from deployer.one_off import gently
 from deployer.repository import Repository
@@ -44,16 +45,25 @@ class Builder:
         python: run everything with this interpreter and make no environments; None to make them.
         command, check: arguments for Python that run a bot, and that only try it.
         limit_s: for one build, without the time for which it is held.
+        inputs: reads what builds are given (build_inputs); every command has the arguments as its environment.
     """
 
     def __init__(
-        self, repository: Repository, folder: Path, *, python: Path | None, command: str, check: str, limit_s: float
+        self,
+        repository: Repository,
+        folder: Path,
+        *,
+        python: Path | None,
+        command: str,
+        check: str,
+        limit_s: float,
+        inputs: Callable[[], BuildInputs] = BuildInputs,
     ) -> None:
         self._repository = repository
         self._trees, self._envs = folder / "trees", folder / "envs"
         self._python = python
         self._command, self._check = shlex.split(command), shlex.split(check)
-        self._limit_s = limit_s
+        self._limit_s, self._inputs = limit_s, inputs
         self._held = Held()
         self._groups: set[int] = set()  # process groups of what runs for a build
         self._locks = folder / "builds"
@@ -176,11 +186,15 @@ class Builder:
 
     async def _run(self, command: Sequence[str], directory: Path, failed: str, limit_s: float | None = None) -> None:
         await self._held.passed()
+        try:
+            inputs = self._inputs()
+        except StartError as error:
+            raise BuildError(str(error)) from error
         with _life_lock(self._locks) as (lock, pid_file):
             process = await asyncio.create_subprocess_exec(
                 *gently(command),
                 cwd=directory,
-                env={name: value for name, value in os.environ.items() if name not in ("VIRTUAL_ENV", "PYTHONPATH")},
+                env=_environment(inputs),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.STDOUT,
@@ -202,7 +216,7 @@ class Builder:
                     os.killpg(process.pid, signal.SIGKILL)
                     await process.wait()
         if process.returncode != 0:
-            lines = out.decode("utf-8", "replace").strip().splitlines()[-OUTPUT_LINES:]
+            lines = inputs.redact(out.decode("utf-8", "replace")).strip().splitlines()[-OUTPUT_LINES:]
             reason = lines[-1].strip() if lines else f"exit code {process.returncode}"
             raise BuildError(f"{failed}: {reason}", "\n".join(lines))
 
@@ -262,6 +276,12 @@ def _end_left_over(folder: Path) -> None:
                 os.killpg(int(pid), signal.SIGKILL)
         pid_file.unlink(missing_ok=True)
         path.unlink()
+
+
+def _environment(inputs: BuildInputs) -> dict[str, str]:
+    own = {name: value for name, value in os.environ.items() if name not in ("VIRTUAL_ENV", "PYTHONPATH")}
+    folder = next((str(path.parent) for path in inputs.secrets.values()), None)
+    return {**own, **inputs.arguments, **({FOLDER: folder} if folder is not None else {})}
 
 
 def _python_of(env: Path) -> str:

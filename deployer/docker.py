@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from bus import Bus, Clock
+from deployer.build_inputs import BuildInputs
 from deployer.docker_body import (
     BOOT_ID,
     BUS,
@@ -336,6 +337,7 @@ def make_docker_runtime(
     folder: Path,
     keep: int,
     build_limit_s: float,
+    build_inputs: Callable[[], BuildInputs],
     environment: Mapping[str, str],
     warn: Callable[[str], None],
 ) -> DockerRuntime:
@@ -345,5 +347,7 @@ def make_docker_runtime(
         place = replace(place, keys=None)
     brake = BuildBrake(engine, place.bus_id, place.image, warn)
     engine.call_now("a former brake could not be removed", brake.sweep)  # also before everything is ended for good
-    images = Images(engine, repository, folder / "builds", place.bus_id, brake, limit_s=build_limit_s)
+    images = Images(
+        engine, repository, folder / "builds", place.bus_id, brake, limit_s=build_limit_s, inputs=build_inputs
+    )
     return DockerRuntime(engine, images, brake, place, folder, clock, warn, keep=keep, environment=environment)

@@ -12,15 +12,16 @@ import re
 import signal
 import tarfile
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from deployer.build_inputs import BuildInputs
 from deployer.docker_body import BUS, COMPARE_LABEL, SHA
 from deployer.docker_brake import BuildBrake
 from deployer.docker_engine import Engine
-from deployer.errors import BuildError, EngineRefusedError, RepositoryError
+from deployer.errors import BuildError, EngineRefusedError, RepositoryError, StartError
 from deployer.hold import Held
 from deployer.repository import Repository
 
@@ -33,13 +34,22 @@ PLUGIN_LIMIT_S = 10.0
 class Images:
     """The images of one bus. folder: for archives on their way to the Engine; emptied here, so only one deployer may use it.
 
-    limit_s: for one build, without the time for which it is held.
+    limit_s: for one build, without the time for which it is held. inputs: reads what builds are given (build_inputs).
     """
 
     def __init__(
-        self, engine: Engine, repository: Repository, folder: Path, bus_id: str, brake: BuildBrake, *, limit_s: float
+        self,
+        engine: Engine,
+        repository: Repository,
+        folder: Path,
+        bus_id: str,
+        brake: BuildBrake,
+        *,
+        limit_s: float,
+        inputs: Callable[[], BuildInputs] = BuildInputs,
     ) -> None:
         self._engine, self._repository, self._brake, self._held = engine, repository, brake, Held()
+        self._inputs = inputs
         self._folder, self._bus_id, self._limit_s = folder, bus_id, limit_s
         self._has_buildx: bool | None = None
         for left in folder.glob("*.tar") if folder.is_dir() else ():
@@ -67,9 +77,10 @@ class Images:
                 await self._repository.tar(sha, tar)
                 _check(tar, sha)
                 labels = {SHA: sha, BUS: self._bus_id}
+                inputs = self._inputs()
                 build = self._build_with_buildx if await self._buildx_answers() else self._build_with_sdk
                 try:
-                    await build(tar, f"{NAME}:{sha}", labels)
+                    await build(tar, f"{NAME}:{sha}", labels, inputs)
                 except BuildError as error:
                     if _NO_ROOM not in str(error).lower():
                         raise
@@ -81,6 +92,8 @@ class Images:
                     ) from error
         except TimeoutError as error:
             raise BuildError(f"the build was not ready within {self._limit_s:g} s (DEPLOYER_BUILD_LIMIT)") from error
+        except StartError as error:
+            raise BuildError(str(error)) from error
         except RepositoryError as error:
             raise BuildError(f"the commit's files could not be had from git: {error}") from error
         except OSError as error:
@@ -131,14 +144,17 @@ class Images:
                 self._has_buildx = False
         return self._has_buildx
 
-    async def _build_with_buildx(self, tar: Path, tag: str, labels: Mapping[str, str]) -> None:
+    async def _build_with_buildx(self, tar: Path, tag: str, labels: Mapping[str, str], inputs: BuildInputs) -> None:
         with tar.open("rb") as context:
             process = await asyncio.create_subprocess_exec(
                 *("docker", "buildx", "build", "--progress=plain", "--load", f"--target={TARGET}", f"--tag={tag}"),
                 *(f"--label={name}={value}" for name, value in labels.items()),
                 *((f"--cgroup-parent={self._brake.cgroup}",) if self._brake.cgroup else ()),
+                # Values from the environment and paths alone: everybody may read a process's command line.
+                *(f"--build-arg={name}" for name in inputs.arguments),
+                *(f"--secret=id={name},src={path}" for name, path in inputs.secrets.items()),
                 "-",
-                env=self._environment(),
+                env={**inputs.arguments, **self._environment()},
                 stdin=context,
                 stdout=_NULL,
                 stderr=asyncio.subprocess.PIPE,
@@ -151,13 +167,18 @@ class Images:
                     os.killpg(process.pid, signal.SIGKILL)
                     await process.wait()
         if process.returncode != 0:
-            error = build_error(said.decode("utf-8", "replace").splitlines())
+            error = build_error(inputs.redact(said.decode("utf-8", "replace")).splitlines())
             if self._brake.cgroup is None or "cgroup" not in str(error):
                 raise error
             self._brake.give_up(str(error))  # an Engine that cannot place builds: better not held back than not built
-            await self._build_with_buildx(tar, tag, labels)
+            await self._build_with_buildx(tar, tag, labels, inputs)
 
-    async def _build_with_sdk(self, tar: Path, tag: str, labels: Mapping[str, str]) -> None:
+    async def _build_with_sdk(self, tar: Path, tag: str, labels: Mapping[str, str], inputs: BuildInputs) -> None:
+        if inputs.secrets:
+            raise BuildError(
+                f"DEPLOYER_BUILD_SECRETS has {', '.join(inputs.secrets)}, and the classic builder would keep them in the image; "
+                "install Docker's plugin buildx where the deployer runs, or unset DEPLOYER_BUILD_SECRETS"
+            )
         cancelled = threading.Event()
 
         def build(client: Any) -> list[str]:
@@ -166,7 +187,7 @@ class Images:
             with tar.open("rb") as context:
                 stream = client.build(
                     fileobj=context, custom_context=True, target=TARGET, tag=tag, labels=dict(labels),
-                    rm=True, forcerm=True, decode=True, container_limits={"cpushares": 256},
+                    buildargs=dict(inputs.arguments), rm=True, forcerm=True, decode=True, container_limits={"cpushares": 256},
                 )  # fmt: skip
                 for piece in stream:
                     lines += str(piece.get("stream", "")).splitlines()

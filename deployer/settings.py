@@ -21,6 +21,7 @@ class DeployerSettings(BaseSettings):
     healthy_timeout: from start to the first healthy poll. stuck_after: a bot that shows no sign of life for so long is
     killed; with the kill it must stay under the venue's 10 s. keep: builds kept besides those in use.
     on_difference: a commit that would have decided otherwise is reported, or held until somebody approves (deployer.comparing).
+    build_args: a file of lines NAME=VALUE for builds. build_secrets: a folder of one file a secret (deployer.build_inputs).
     verify: "signed", or a command that a commit must pass before it is built (deployer.verify). hooks: a folder of programs that
     run before and after steps (deployer.hooks).
     metrics_host, metrics_port: where /metrics is served; port 0 takes any. targets: the folder for Prometheus's file of bots;
@@ -45,11 +46,18 @@ class DeployerSettings(BaseSettings):
     on_difference: Literal["report", "hold"] = "report"
     verify: str = ""
     hooks: Path | None = None
+    build_args: Path | None = None
+    build_secrets: Path | None = None
     build_limit: float = Field(default=600.0, gt=0, le=7200)
     metrics_host: str = "127.0.0.1"
     metrics_port: int = Field(default=0, ge=0, le=65535)
     targets: Path | None = None
     alertmanager: str = "http://127.0.0.1:9093"
+
+    @field_validator("build_args", "build_secrets", mode="before")
+    @classmethod
+    def _unset(cls, value: object) -> object:
+        return None if value == "" else value
 
     @field_validator("command", "check")
     @classmethod

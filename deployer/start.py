@@ -6,8 +6,10 @@ import asyncio
 import os
 import signal
 from collections.abc import Callable
+from functools import partial
 
 from bus import Bus, Clock, FileLock, Logging, Step, append_step, make_request, read_steps
+from deployer.build_inputs import read_build_inputs
 from deployer.builder import Builder
 from deployer.deploys import fold
 from deployer.errors import RepositoryError, StartError
@@ -36,6 +38,7 @@ async def run(settings: DeployerSettings, bus: Bus, clock: Clock, logging: Loggi
         raise StartError(
             "--worktree is for development and runs processes; leave it out, or set DEPLOYER_RUNTIME=process"
         )
+    read_build_inputs(settings.build_args, settings.build_secrets)  # said now rather than by the first build
     repository = Repository(settings.repository)
     git_directory = await repository.git_directory()
     branch_name = settings.branch or await repository.checked_out_branch()
@@ -110,6 +113,7 @@ def make_runtime(
     Raises StartError, RuntimeFailedError: docker cannot be used here.
     """
     folder = settings.dir.absolute()
+    inputs = partial(read_build_inputs, settings.build_args, settings.build_secrets)
     if settings.runtime == "docker":
         # Here: the SDK takes half of a command's time to start, and processes do without it.
         from deployer.docker import make_docker_runtime
@@ -123,6 +127,7 @@ def make_runtime(
             folder=folder,
             keep=settings.keep,
             build_limit_s=settings.build_limit,
+            build_inputs=inputs,
             environment=dict(os.environ),
             warn=warn,
         )
@@ -133,6 +138,7 @@ def make_runtime(
         command=settings.command,
         check=settings.check,
         limit_s=settings.build_limit,
+        inputs=inputs,
     )
     return ProcessRuntime(builder, folder, bus, clock, keep=settings.keep, environment=dict(os.environ))
 

@@ -10,6 +10,7 @@ import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import pytest
 
 from bus import SystemClock, open_bus
 from deployer import BuildError, RuntimeFailedError, Start, Unit
+from deployer.build_inputs import BuildInputs, read_build_inputs
 from deployer.docker import DockerRuntime
 from deployer.docker_body import BUS, IMAGE, LABELS, Place
 from deployer.docker_brake import BUILDS, BuildBrake
@@ -48,13 +50,22 @@ class Rig:
         self.repository.mkdir()
         self.git("init", "--quiet", "--initial-branch=main")
         self.warnings: list[str] = []
+        self.inputs: Callable[[], BuildInputs] = BuildInputs
         self.runtime = self.new_runtime()
 
     def new_runtime(self, *, with_buildx: bool = True) -> DockerRuntime:
         """A runtime as a deployer that starts anew makes it."""
         engine, run = Engine("unix:///var/run/docker.sock"), self.folder / "run"
         brake = BuildBrake(engine, self.place.bus_id, self.place.image, self.warnings.append)
-        images = Images(engine, Repository(self.repository), run / "builds", self.place.bus_id, brake, limit_s=60)
+        images = Images(
+            engine,
+            Repository(self.repository),
+            run / "builds",
+            self.place.bus_id,
+            brake,
+            limit_s=60,
+            inputs=self.inputs,
+        )
         if not with_buildx:
             images._has_buildx = False
         return DockerRuntime(
@@ -163,6 +174,58 @@ async def test_a_build_that_is_held_stands_still(rig: Rig) -> None:
     await asyncio.wait([watching])
     assert not docker("ps", "--all", "--quiet", "--filter", f"label={BUILDS}={rig.place.bus_id}")
     assert not rig.warnings
+
+
+SECRET = "s3cr3t-w0rd-of-the-test"
+WITH_INPUTS = f"""FROM {BASE} AS bot
+ARG INDEX
+COPY worker.py /
+RUN --mount=type=secret,id=token echo "$INDEX" $(wc -c < /run/secrets/token) > /used; sleep 0.5
+ENTRYPOINT ["python3", "-u", "/worker.py"]
+"""
+PRINTS = f"FROM {BASE} AS bot\nCOPY worker.py /\nRUN --mount=type=secret,id=token cat /run/secrets/token && false\n"
+
+
+async def test_build_arguments_and_secrets_reach_the_build_and_a_secret_nothing_else(rig: Rig) -> None:
+    """The build reads both; the secret is in no layer, history, command line or error; the classic builder refuses it."""
+    token = rig.folder / "secrets" / "token"
+    token.parent.mkdir()
+    token.touch(mode=0o600)
+    token.write_text(SECRET)
+    (rig.folder / "args").write_text("INDEX=https://index.test\n")
+    rig.inputs = partial(read_build_inputs, rig.folder / "args", token.parent)
+    rig.runtime = rig.new_runtime()
+    sha = rig.commit(WITH_INPUTS, WORKER + f"# {secrets.token_hex(8)}")
+    building = asyncio.create_task(rig.runtime.build(sha))
+    lines: set[bytes] = set()
+    while not building.done():
+        lines |= {line for pid in Path("/proc").glob("[0-9]*") if (line := _command_line(pid))}
+        await asyncio.wait([building], timeout=0.02)
+    await building
+    assert any(b"--secret=id=token,src=" in line for line in lines)
+    assert not any(SECRET.encode() in line or b"index.test" in line for line in lines)
+    image = f"{NAME}:{sha}"
+    assert docker("run", "--rm", "--entrypoint=cat", image, "/used") == f"https://index.test {len(SECRET)}"
+    assert SECRET not in docker("history", "--no-trunc", image) + docker("inspect", image)
+    saved = rig.folder / "image.tar"
+    docker("save", f"--output={saved}", image)
+    assert SECRET.encode() not in saved.read_bytes()
+    failing = rig.commit(PRINTS, WORKER + f"# {secrets.token_hex(8)}")
+    with pytest.raises(BuildError) as failed:
+        await rig.runtime.build(failing)
+    assert SECRET not in str(failed.value) + failed.value.output
+    assert "***" in failed.value.output
+    with pytest.raises(
+        BuildError, match="the classic builder would keep them in the image; install Docker's plugin buildx"
+    ):
+        await rig.new_runtime(with_buildx=False).build(failing)
+
+
+def _command_line(process: Path) -> bytes:
+    try:
+        return (process / "cmdline").read_bytes()
+    except OSError:
+        return b""  # it ended
 
 
 async def test_inspect_of_a_running_bot_shows_every_flag(rig: Rig) -> None:

@@ -7,10 +7,12 @@ import os
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from deployer.build_inputs import read_build_inputs
 from deployer.builder import Builder
 from deployer.errors import BuildError, RepositoryError
 from deployer.repository import Repository
@@ -116,6 +118,28 @@ async def test_a_build_that_was_cut_off_is_made_anew(source: Source, tmp_path: P
     await made.build(sha)
     assert not left_over.exists()
     assert not (made.tree(sha) / "half").exists()
+
+
+async def test_a_build_has_its_arguments_and_shows_no_secret(source: Source, tmp_path: Path) -> None:
+    """What runs for a build finds the arguments and the folder of secrets; a secret that it prints is blackened in its error."""
+    (tmp_path / "args").write_text("INDEX=here\n")
+    (tmp_path / "secrets").mkdir()
+    (tmp_path / "secrets" / "token").touch(mode=0o600)
+    (tmp_path / "secrets" / "token").write_text("s3cr3t-w0rd")
+    code = (
+        'import os; raise SystemExit(os.environ["INDEX"] + ": " + open(os.environ["BUILD_SECRETS"] + "/token").read())'
+    )
+    sha = source.commit({"bot/__init__.py": "", "bot/__main__.py": code})
+    made = Builder(
+        Repository(source.path), tmp_path / "run", python=Path(sys.executable), command="-m bot", check="-m bot --version",
+        limit_s=60, inputs=partial(read_build_inputs, tmp_path / "args", tmp_path / "secrets"),
+    )  # fmt: skip
+    with pytest.raises(BuildError, match=r"here: \*\*\*$") as failed:
+        await made.build(sha)
+    assert "s3cr3t" not in failed.value.output
+    (tmp_path / "secrets" / "token").chmod(0o644)
+    with pytest.raises(BuildError, match="chmod 600 it"):
+        await made.build(sha)
 
 
 COUNTS = """

@@ -144,7 +144,7 @@ def test_what_is_held_gives_way_to_a_newer_commit_and_is_told_to_those_who_wait(
     assert isinstance(deploy, Deploy)
     step = read_comparison(report(differ=SHOWN + 2, differences=[DIFFERENCE] * (SHOWN + 2), notes={"odd": 2}))
     seen = fold([*steps("2", GREEN, "queued"), compared(step)])
-    at = Situation(seen, "main", GREEN, BLUE, waits_for=waits_for(None, False, deploy))
+    at = Situation(seen, "main", GREEN, BLUE, waits_for=waits_for(deploy, in_snipe=False, build_held=False))
     lines = tell(replace(PUSH, new=GREEN), at).lines
     assert lines[1].endswith(f"720 polls replayed, {SHOWN + 2} decisions differ")
     assert lines.count("           | BTC-5m 7: was, now") == SHOWN
