@@ -78,6 +78,11 @@ class DockerRuntime:
         self._looked_at: set[str] = set()
         self._endings: dict[str, str] = {}
 
+    @property
+    def builds_at(self) -> Path:
+        """This container's own root: a layer on the Engine's disk, whatever the Engine calls the folder."""
+        return Path("/")
+
     async def watch(self, changed: Callable[[], None]) -> None:
         """Follow the Engine's events, through its restarts. As long as that, builds can be held."""
 
@@ -218,11 +223,13 @@ class DockerRuntime:
             return last_lines(self._logs / f"{unit}.log", lines)
         return bytes(raw).decode("utf-8", "replace").rstrip("\n")
 
-    async def prune(self, keep: frozenset[str]) -> None:
-        """Remove old images and logs. Raises RuntimeFailedError."""
+    async def prune(self, keep: frozenset[str], *, all_else: bool = False) -> None:
+        """Remove old images and logs, and with all_else the build cache. Raises RuntimeFailedError."""
         await self._comparisons.clear()
         units = await self.units()
-        await self._images.prune(keep | {unit.sha for unit in units}, self._keep)
+        await self._images.prune(keep | {unit.sha for unit in units}, 0 if all_else else self._keep)
+        if all_else:
+            await self._images.empty_cache()
         logs = sorted(self._logs.glob("*.log"), key=lambda path: path.stat().st_mtime) if self._logs.is_dir() else []
         for log in logs[:-KEEP_LOGS]:
             log.unlink(missing_ok=True)

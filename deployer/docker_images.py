@@ -84,7 +84,7 @@ class Images:
                 except BuildError as error:
                     if _NO_ROOM not in str(error).lower():
                         raise
-                    await self._empty_cache()  # what this build left there would fail every later one, too
+                    await self.empty_cache()  # what this build left there would fail every later one, too
                     raise BuildError(
                         f"{error}; the Engine's disk is full: its build cache was emptied, "
                         "make room where `docker system df` shows it, and deploy again",
@@ -127,7 +127,8 @@ class Images:
         found = await self._engine.call("the images could not be listed", lambda client: client.images(filters=filters))
         return sorted(found, key=lambda image: int(image["Created"]), reverse=True)
 
-    async def _empty_cache(self) -> None:
+    async def empty_cache(self) -> None:
+        """Empty the Engine's build cache, which is everybody's on this Engine. Raises RuntimeFailedError."""
         await self._engine.call("the build cache could not be emptied", lambda client: client.prune_builds(all=True))
 
     # --- the two builders

@@ -6,6 +6,8 @@ from the history and the ledger. Times are exported as timestamps. NaN: not know
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from aiohttp import web
 from prometheus_client import (
     CollectorRegistry,
@@ -21,11 +23,13 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from bus import Bus, Ledger, LedgerError, Log, Role, Step
 from deployer.deploys import VERDICTS, Deploy, History
+from deployer.disk import Space
 from deployer.gaps import KINDS, read_gaps
 from deployer.observed import Now, Observed, Policy
 
 VERSION = "0.1.0"
 COLORS = ("blue", "green")
+DISKS = ("bus", "builds")
 UNIT_STATES = ("running", "stopping", "ended")
 STEPS = (
     "building",
@@ -83,6 +87,10 @@ class Metrics:
         self._spares = gauge("deployer_spares_wanted", "Warm standbys that are wanted (DEPLOYER_SPARES).")
         self._spares.set(policy.spares)
         self.deaths = Counter("deployer_unit_deaths", "Units that ended without being asked to.", registry=registry)
+        self._free = gauge("deployer_disk_free_bytes", "What is left on the disk of the bus, and of builds.", "disk")
+        self._low = gauge(
+            "deployer_disk_low", "1 while a disk has less than DEPLOYER_MIN_FREE left: nothing is built.", "disk"
+        )
         self.held = Counter("deployer_build_held_seconds", "Builds stood still in snipe windows.", registry=registry)
         self.kills = Counter("deployer_unit_kills", "Units that were killed for being stuck.", registry=registry)
         self.bus_write = histogram("deployer_bus_write_seconds", "A durable write to the bus, fsync included.", _WRITE)
@@ -95,10 +103,16 @@ class Metrics:
             (self._intended, COLORS),
             (self._units, UNIT_STATES),
             (self._roles, Role),
+            (self._low, DISKS),
         ):
             for value in values:
                 family.labels(str(value))
-        for unknown, values in ((self._ended_at, VERDICTS), (self._gap, KINDS), (self._gap_at, KINDS)):
+        for unknown, values in (
+            (self._ended_at, VERDICTS),
+            (self._gap, KINDS),
+            (self._gap_at, KINDS),
+            (self._free, DISKS),
+        ):
             for value in values:
                 unknown.labels(value).set(_UNKNOWN)
 
@@ -140,6 +154,12 @@ class Metrics:
             self._roles.labels(str(role)).set(roles.count(role))
         if seen.newest is not None:
             self._epoch.set(seen.newest.epoch)
+
+    def note_disks(self, seen: Iterable[Space], wanted: int) -> None:
+        """What was seen of the disks, and the bytes that shall be free."""
+        for space in seen:
+            self._free.labels(space.name).set(_UNKNOWN if space.free is None else space.free)
+            self._low.labels(space.name).set(space.free is not None and space.free < wanted)
 
     def note_problem(self) -> None:
         """A look or what followed from it failed."""

@@ -37,8 +37,13 @@ class ProcessRuntime:
         """environment: the deployer's own; what starts with BOT_ or BUS_ is passed on to the bots."""
         self._builder, self._bus, self._clock, self._keep = builder, bus, clock, keep
         self._children = Children(folder / "units")
-        self._logs = folder / "logs"
+        self._folder, self._logs = folder, folder / "logs"
         self._environment = environment
+
+    @property
+    def builds_at(self) -> Path:
+        """Where trees and environments are."""
+        return self._folder
 
     async def watch(self, changed: Callable[[], None]) -> None:  # noqa: ARG002
         """Nothing tells: looking at processes costs next to nothing."""
@@ -131,14 +136,14 @@ class ProcessRuntime:
         """The last lines of a unit's log."""
         return last_lines(self._logs / f"{unit}.log", lines)
 
-    async def prune(self, keep: frozenset[str]) -> None:
+    async def prune(self, keep: frozenset[str], *, all_else: bool = False) -> None:
         """Remove old trees, environments and logs."""
         units = await self.units()
-        in_use = keep | {unit.sha for unit in units}
-        await asyncio.to_thread(self._prune, in_use, {f"{unit.name}.log" for unit in units})
+        in_use, newest = keep | {unit.sha for unit in units}, 0 if all_else else self._keep
+        await asyncio.to_thread(self._prune, in_use, newest, {f"{unit.name}.log" for unit in units})
 
-    def _prune(self, keep: frozenset[str], known: set[str]) -> None:
-        self._builder.prune(keep, self._keep)
+    def _prune(self, keep: frozenset[str], newest: int, known: set[str]) -> None:
+        self._builder.prune(keep, newest)
         if not self._logs.is_dir():
             return
         logs = sorted(self._logs.glob("*.log"), key=lambda path: path.stat().st_mtime)

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from deployer.errors import BuildError
@@ -70,6 +71,10 @@ class Runtime(Protocol):
     def name(self) -> str:
         """What the bus's file `runtime` says: process or docker."""
 
+    @property
+    def builds_at(self) -> Path:
+        """A folder on the disk that builds lie on, as this process sees it."""
+
     async def watch(self, changed: Callable[[], None]) -> None:
         """Call `changed` as soon as the runtime tells that a unit began or ended; a hint, until cancelled."""
 
@@ -109,8 +114,8 @@ class Runtime(Protocol):
     async def logs(self, unit: str, lines: int) -> str:
         """The last lines that a unit wrote; empty when there are none."""
 
-    async def prune(self, keep: frozenset[str]) -> None:
-        """Remove old builds and logs: keep these commits, what runs, and the newest few."""
+    async def prune(self, keep: frozenset[str], *, all_else: bool = False) -> None:
+        """Remove old builds and logs: keep these commits, what runs, and the newest few. all_else: not those, nor caches."""
 
 
 __all__ = ["COMPARE", "COMPARE_LIMIT_S", "MEMORY_BYTES", "BuildError", "OneOff", "Runtime", "Start", "Unit"]

@@ -23,6 +23,7 @@ from bus import (
 )
 from deployer.deploys import Deploy, History, fold
 from deployer.differences import NOTHING, Compared, not_compared, read_comparison
+from deployer.disk import Disks
 from deployer.errors import BuildError, DeployerError, RuntimeFailedError
 from deployer.hold import Hold, next_hold
 from deployer.hooks import Hooks
@@ -60,6 +61,7 @@ ACTION_LIMIT_S = 5.0
 START_LIMIT_S = 60.0
 RETRY_FAILED_MS = 30_000
 LAST_WORDS = 20
+ROOM_EVERY_MS = 60_000
 
 
 class Deployer:
@@ -85,6 +87,7 @@ class Deployer:
         push_log: PushLog,
         verify: Verify,
         hooks: Hooks,
+        disks: Disks,
         log: Log,
     ) -> None:
         self._bus, self._clock, self._repository, self._branch = bus, clock, repository, branch
@@ -98,6 +101,7 @@ class Deployer:
         self._state: State | None = None
         self._died: set[str] = set()
         self._hold = Hold()
+        self._disks, self._pruned_ms = disks, -ROOM_EVERY_MS
         self._metrics, self._targets, self._targets_problem = metrics, targets, ""
         metrics.begin(self._history)
         self._probe = Probe(bus, clock, metrics.bus_write.observe)
@@ -120,6 +124,7 @@ class Deployer:
             asyncio.create_task(self._branch.run(), name="branch"),
             asyncio.create_task(self._runtime.watch(self.wake), name="units"),
             asyncio.create_task(self._hooks.run(), name="hooks"),
+            asyncio.create_task(self._disks.run(), name="disks"),
         ]
         try:
             while not self._stopping:
@@ -150,6 +155,7 @@ class Deployer:
             self._cancel_comparisons()
             await self._hold_builds(seen, now)
             self._note_deaths(seen)
+            self._watch_disks(now)
             self._publish(seen, problem=None)
             self._show(seen, now)
             self._tell_pushers(seen)
@@ -236,6 +242,7 @@ class Deployer:
         try:
             await self._hooks.before("building", self._deploy_of(sha))
             await self._verify.check(sha)
+            await self._need_room(sha)
             await self._runtime.build(sha)
         except BuildError as error:
             self._fail(sha, f"the build failed: {error}", error.output)
@@ -262,14 +269,33 @@ class Deployer:
         except TimeoutError:
             self._fail(what.sha, f"it could not be started within {START_LIMIT_S:g} s", "")
 
-    async def _prune(self) -> None:
+    def _watch_disks(self, now: Now) -> None:
+        """Make room where it is short, again from time to time as long as it is."""
+        if self._disks.problem is None or now.boot_ms - self._pruned_ms < ROOM_EVERY_MS or "prune" in self._tasks:
+            return
+        self._pruned_ms = now.boot_ms
+        self._log.error("disk_low", reason=self._disks.problem, action="old builds are removed")
+        self._begin("prune", self._prune(all_else=True))
+
+    async def _need_room(self, sha: str) -> None:
+        """Raises BuildError where a build could fill a disk under the trader, and removing old builds does not help."""
+        if sha in await self._runtime.built():
+            return
+        await self._disks.look()
+        if self._disks.problem is not None:
+            await self._prune(all_else=True)
+            await self._disks.look()
+        if (problem := self._disks.problem) is not None:
+            raise BuildError(f"{problem}; then `deployer deploy {sha[:7]}`")
+
+    async def _prune(self, *, all_else: bool = False) -> None:
         history = self._history
         wanted = (history.confirmed, history.open)
         keep = {deploy.sha for deploy in wanted if deploy is not None}
         if history.previous_sha is not None:
             keep.add(history.previous_sha)
         try:
-            await self._runtime.prune(frozenset(keep))
+            await self._runtime.prune(frozenset(keep), all_else=all_else)
         except (OSError, DeployerError) as error:
             self._log.warning("not_pruned", reason=str(error))
 
@@ -390,7 +416,7 @@ class Deployer:
             branch=self._branch.branch,
             tip=self._branch.tip,
             runtime=self._runtime.name,
-            problem=problem or self._branch.problem,
+            problem=problem or self._branch.problem or self._disks.problem,
             units=seen.units if seen is not None else (self._state.units if self._state is not None else ()),
             built=tuple(sorted(seen.built)) if seen is not None else (),
         )

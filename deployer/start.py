@@ -12,6 +12,7 @@ from bus import Bus, Clock, FileLock, Logging, Step, append_step, make_request, 
 from deployer.build_inputs import read_build_inputs
 from deployer.builder import Builder
 from deployer.deploys import fold
+from deployer.disk import Disks
 from deployer.errors import RepositoryError, StartError
 from deployer.home import claim_home
 from deployer.hooks import Hooks
@@ -87,6 +88,9 @@ async def run(settings: DeployerSettings, bus: Bus, clock: Clock, logging: Loggi
             push_log=PushLog(git_directory, clock, logging.log),
             verify=Verify(repository, settings.verify, limit_s=settings.build_limit),
             hooks=Hooks(settings.hooks, logging.log),
+            disks=Disks(
+                {"bus": bus.directory, "builds": runtime.builds_at}, settings.min_free << 20, metrics.note_disks
+            ),
             log=logging.log,
         )
         _try_again(bus, clock, branch.tip, branch_name)

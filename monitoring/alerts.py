@@ -226,6 +226,16 @@ ALERTS = (
         "Make room now: `docker builder prune`, old logs in `.run/deployer/logs/`.",
     ),
     Alert(
+        "BuildsRefused",
+        "max by (disk) (deployer_disk_low) > 0",
+        "1m",
+        "look",
+        "Nothing is built: the disk of {{ $labels.disk }} has less than DEPLOYER_MIN_FREE left.",
+        "Old builds were removed, and it was not enough. A push fails with the figures; "
+        "rollback and what trades are not affected.",
+        "`docker system df`, `du -sh .run volumes`; make room, then `deployer deploy REF`.",
+    ),
+    Alert(
         "ClockOff",
         "max(bot_clock_offset_seconds) > 1",
         "2m",

@@ -111,6 +111,12 @@ def machine() -> dict[str, Any]:
                         Query("max(bot_bus_size_bytes)", "size"),
                     ),
                     lines(
+                        "Left for builds",
+                        "On the disks that a build could fill. Below DEPLOYER_MIN_FREE nothing is built.",
+                        "bytes",
+                        Query("min by (disk) (deployer_disk_free_bytes)", "{{disk}}"),
+                    ),
+                    lines(
                         "Ledger",
                         "Size of the ledger's files.",
                         "bytes",

@@ -57,6 +57,7 @@ def calm() -> Series:
         f'deployer_deploys_total{{{_DEPLOYER},result="failed"}}': _always(0),
         f"deployer_look_timestamp_seconds{{{_DEPLOYER}}}": CLOCK,
         f"deployer_problem{{{_DEPLOYER}}}": _always(0),
+        f'deployer_disk_low{{{_DEPLOYER},disk="builds"}}': _always(0),
         f'deployer_handover_gap_seconds_count{{{_DEPLOYER},kind="handover"}}': _always(0),
         f'deployer_handover_gap_seconds_bucket{{{_DEPLOYER},kind="handover",le="1.0"}}': _always(0),
     }

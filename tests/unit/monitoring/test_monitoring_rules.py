@@ -55,6 +55,7 @@ CASES: dict[str, tuple[Series, tuple[str, ...]]] = {
     "FeedStale": ({f'bot_feed_timestamp_seconds{{{BLUE},feed="binance BTC"}}': STOPPED_CLOCK}, ()),
     "EntriesClosed": ({f'bot_entries_closed{{{BLUE},reason="clock"}}': "1x240"}, ()),
     "DiskNearlyFull": ({f"bot_bus_free_bytes{{{BLUE}}}": _then(50e9, 0.9e9)}, ()),
+    "BuildsRefused": ({f'deployer_disk_low{{{DEPLOYER},disk="builds"}}': _then(0, 1)}, ()),
     "DiskFull": ({f"bot_bus_free_bytes{{{BLUE}}}": _then(50e9, 10e6)}, ("DiskNearlyFull",)),
     "ClockOff": ({f"bot_clock_offset_seconds{{{BLUE}}}": _then(0, 2)}, ()),
     "LoopSlow": ({f'bot_loop_lag_seconds_bucket{{{who},le="0.01"}}': "0x240" for who in (BLUE, SPARE)}, ()),
