@@ -1,38 +1,59 @@
-"""From `git push` to trading, and a burst of pushes: real git, a real deployer, tiny workers as processes.
+"""From `git push` to trading, a burst of pushes, and what a build costs the trader: real git, a real deployer, tiny workers.
 
-python -m bench.push            ten pushes at 1 s polls, then a burst of 50
+python -m bench.push                              ten pushes at 1 s polls, then a burst of 50; as processes
+python -m bench.push --runtime docker             the same in containers
+python -m bench.push --part build                 poll lag and commits during builds without a cache, held back and not
 """
 
 from __future__ import annotations
 
 import argparse
+import secrets
 import statistics
 import sys
 import tempfile
+import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
+from bus import Ledger
 from tests.e2e.deployer_rig import DeployerRig
-from tests.e2e.rig import until
+from tests.e2e.docker_engine import docker
+from tests.e2e.rig import ROOT, until
 from tests.e2e.test_push import Pusher
 
+__all__ = ["main"]
 
-def measure(folder: Path, pushes: int, burst: int, interval_s: float) -> None:
-    """Print the figures."""
-    rig = DeployerRig(folder, BOT_POLL_INTERVAL=str(interval_s))
-    try:
-        first = rig.commit()
-        assert rig.command("init").returncode == 0
-        rig.start()
-        rig.until_step(first, "confirmed")
-        pusher = Pusher(folder, rig)
-        _pushes(rig, pusher, pushes)
-        _burst(rig, pusher, burst)
-    finally:
-        rig.stop()
+# Seconds for which a snipe window is open and closed while a build is watched, and for how long without one.
+OPEN_S, CLOSED_S, QUIET_S = 8.0, 6.0, 20.0
+BUILD_INTERVAL_S = 0.1
+# The project's own dependencies, fetched, unpacked and compiled: what a commit that changes the lock file brings.
+DEPENDENCIES = """FROM python:3.13-slim AS dependencies
+WORKDIR /build
+COPY requirements-uv.lock requirements.lock ./
+RUN python3 -m venv /tools \\
+    && /tools/bin/pip install --no-cache-dir --quiet --disable-pip-version-check --require-hashes -r requirements-uv.lock \\
+    && /tools/bin/uv venv --quiet --python "$(command -v python3)" /venv \\
+    && /tools/bin/uv pip sync --no-cache --quiet --require-hashes --compile-bytecode --python /venv/bin/python requirements.lock
+"""
 
 
-def _pushes(rig: DeployerRig, pusher: Pusher, count: int) -> None:
+def make_rig(runtime: str, folder: Path, interval_s: float, **settings: str) -> DeployerRig:
+    """Everything in one folder; with docker bots and deployer in containers."""
+    settings = {"BOT_POLL_INTERVAL": str(interval_s), **settings}
+    if runtime == "process":
+        return DeployerRig(folder, **settings)
+    from tests.e2e.docker_rig import DockerRig
+
+    return DockerRig(folder, **settings)
+
+
+# --- pushes
+
+
+def pushes(rig: DeployerRig, pusher: Pusher, count: int) -> None:
+    """Push one after the other, and say when each step came."""
     trading, confirmed, steps = [], [], {}
     for _ in range(count):
         sha = pusher.commit()
@@ -50,9 +71,10 @@ def _pushes(rig: DeployerRig, pusher: Pusher, count: int) -> None:
         say(f"  {name:<12} {statistics.median(seconds):6.2f} s after the push began (median)")
 
 
-def _burst(rig: DeployerRig, pusher: Pusher, count: int) -> None:
-    run = rig.folder / "run"
-    before, began = _size(run), time.monotonic()
+def burst(rig: DeployerRig, pusher: Pusher, count: int) -> None:
+    """Push as fast as git takes it, and say what became of each."""
+    run, git = rig.folder / "run", rig.repository / ".git"
+    before, began = _size(run) + _size(git), time.monotonic()
     pushed, waiting = [], []
     for _ in range(count):
         pushed.append(pusher.commit())
@@ -69,12 +91,111 @@ def _burst(rig: DeployerRig, pusher: Pusher, count: int) -> None:
     )
     say(f"  verdicts        { {end: ends.count(end) for end in sorted(set(ends))} }; the last one: {ends[-1]}")
     say(f"  run twice       {len(deploys) - len(set(deploys))} commits; {rig.missed()} polls missed")
-    trees = len(list((run / "trees").iterdir()))
-    say(f"  disk            {before >> 20} MB before, {_size(run) >> 20} MB after, {trees} trees kept")
+    label = f"label=never-sleeps.bus={rig.bus.directory}"
+    trees, images = run / "trees", len(docker("images", "--quiet", "--filter", label, check=False).split())
+    kept = f"{len(list(trees.iterdir()))} trees" if trees.is_dir() else f"{images} images"
+    size = _size(run) + _size(git)
+    say(f"  disk            state and git {before / 1e6:.1f} MB before, {size / 1e6:.1f} MB after; {kept} kept")
 
 
 def _size(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+
+
+# --- builds
+
+
+class Windows:
+    """Opens and closes the trader's snipe window until stopped; remembers when it was open (UTC ms)."""
+
+    def __init__(self, flag: Path, open_s: float = OPEN_S, closed_s: float = CLOSED_S) -> None:
+        self._flag, self._open_s, self._closed_s = flag, open_s, closed_s
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="windows", daemon=True)
+        self.open: list[tuple[int, int]] = []
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Close it for good."""
+        self._stop.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            self._flag.touch()
+            began = _now_ms()
+            self._stop.wait(self._open_s)
+            # What is told with a poll and looked at by the deployer: a hold begins up to half a second later.
+            self.open.append((began + 500, _now_ms()))
+            self._flag.unlink()
+            self._stop.wait(self._closed_s)
+
+
+def builds(rig: DeployerRig) -> None:
+    """The trader's lag and commits in open snipe windows: without a build, beside one, beside one that is held back."""
+    _new_dependencies(rig)
+    first = rig.commit()
+    rig.start()
+    rig.until_step(first, "confirmed", limit_s=300)
+    rig.assert_steady(first)
+    flag = rig.bus.directory / "snipes"
+    quiet = Windows(flag, open_s=QUIET_S, closed_s=0)
+    until("it was quiet for long enough", lambda: len(quiet.open) > 0, 60)
+    quiet.stop()
+    _say_figures(rig, "no build", quiet.open[:1], 0)
+    assert rig.command("pause").returncode == 0
+    for name, options in (("not held (--now)", ["--now"]), ("held back", [])):
+        _new_dependencies(rig)
+        sha, windows = rig.commit(), Windows(flag)
+        began = time.monotonic()
+        rig.command("deploy", sha, *options, "--no-wait")
+        try:
+            rig.until_step(sha, "built", limit_s=400)
+            took = time.monotonic() - began
+        finally:
+            windows.stop()
+        rig.until_step(sha, "retired", limit_s=120)
+        _say_figures(rig, name, windows.open, took)
+
+
+def _new_dependencies(rig: DeployerRig) -> None:
+    """A lock file that no cache knows, and a Dockerfile that installs it."""
+    lock = (ROOT / "requirements.lock").read_text()
+    (rig.repository / "requirements.lock").write_text(f"{lock}# {secrets.token_hex(8)}\n")
+    (rig.repository / "requirements-uv.lock").write_text((ROOT / "requirements-uv.lock").read_text())
+    dockerfile = rig.repository / "Dockerfile"
+    if dockerfile.exists() and "dependencies" not in dockerfile.read_text():
+        own = dockerfile.read_text().replace(
+            "COPY bus bus\n", "COPY --from=dependencies /venv/pyvenv.cfg /\nCOPY bus bus\n"
+        )
+        dockerfile.write_text(DEPENDENCIES + own)
+
+
+def _say_figures(rig: DeployerRig, name: str, windows: list[tuple[int, int]], took_s: float) -> None:
+    rows: list[tuple[int, int]] = []
+    with until("a ledger", lambda: Ledger.reader(rig.bus.ledger)) as ledger:
+        for began, ended in windows:
+            found = ledger.execute(
+                "SELECT lag_ms, state FROM polls_completed WHERE tick >= ? AND tick < ?", (began, ended)
+            )
+            rows += [(int(str(lag)), int(str(commit))) for lag, commit in found]
+    lags, commits = sorted(lag for lag, _ in rows), sorted(commit / 1000 for _, commit in rows)
+    say(
+        f"{name:<18} {len(rows):>4} polls: lag p50 {_at(lags, 0.5):.0f}, p99 {_at(lags, 0.99):.0f}, most {lags[-1]} ms; "
+        f"commit p50 {_at(commits, 0.5):.2f}, p99 {_at(commits, 0.99):.2f}, most {commits[-1]:.2f} ms"
+        + (f"; the build took {took_s:.0f} s" if took_s else "")
+    )
+
+
+def _at(ordered: list[float] | list[int], share: float) -> float:
+    return ordered[min(len(ordered) - 1, int(len(ordered) * share))]
+
+
+def _now_ms() -> int:
+    return round(time.time() * 1000)
+
+
+# --- the command
 
 
 def say(line: str) -> None:
@@ -83,15 +204,53 @@ def say(line: str) -> None:
     sys.stdout.flush()
 
 
+def measure_pushes(runtime: str, folder: Path, chosen: argparse.Namespace) -> None:
+    """Print the figures of pushes and of the burst."""
+    rig = make_rig(runtime, folder, chosen.interval)
+    try:
+        first = rig.commit()
+        assert DeployerRig.command(rig, "init").returncode == 0
+        rig.start()
+        rig.until_step(first, "confirmed")
+        pusher = Pusher(folder, rig)
+        parts: dict[str, Callable[[], None]] = {
+            "pushes": lambda: pushes(rig, pusher, chosen.pushes),
+            "burst": lambda: burst(rig, pusher, chosen.burst),
+        }
+        for part in [chosen.part] if chosen.part else parts:
+            parts[part]()
+    finally:
+        rig.stop()
+
+
+def measure_builds(runtime: str, folder: Path) -> None:
+    """Print the figures of builds."""
+    rig = make_rig(runtime, folder, BUILD_INTERVAL_S, UV_NO_CACHE="1")
+    rig.environment.pop("DEPLOYER_PYTHON", None)
+    try:
+        builds(rig)
+    finally:
+        rig.stop()
+
+
 def main() -> None:
     """Run it in a folder of its own."""
-    parser = argparse.ArgumentParser(prog="bench.push", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="bench.push", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--runtime", choices=("process", "docker"), default="process")
+    parser.add_argument("--part", choices=("pushes", "burst", "build"), help="pushes and burst where none is named")
     parser.add_argument("--pushes", type=int, default=10)
     parser.add_argument("--burst", type=int, default=50)
-    parser.add_argument("--interval", type=float, default=1.0, help="seconds between polls")
+    parser.add_argument("--interval", type=float, default=1.0, help="seconds between polls, of pushes and burst")
     chosen = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="never-sleeps-push-") as folder:
-        measure(Path(folder), chosen.pushes, chosen.burst, chosen.interval)
+    with tempfile.TemporaryDirectory(prefix="never-sleeps-push-") as name:
+        folder = Path(name)
+        folder.chmod(0o755)  # containers run as another user
+        if chosen.part == "build":
+            measure_builds(chosen.runtime, folder)
+        else:
+            measure_pushes(chosen.runtime, folder, chosen)
 
 
 if __name__ == "__main__":

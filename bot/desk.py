@@ -31,7 +31,7 @@ from bot.ledger import (
 from bot.mode import HOLD_MS, Believed, Mode
 from bot.plan import Plan
 from bot.schema import TERMINAL, OrderState
-from bot.sendings import Sending, Sendings, outcome_of
+from bot.sendings import Sending, Sendings, is_at_fault, outcome_of
 from bot.settlement import CLOSED_MARGIN_MS, Evidence, conclude
 from bot.venue.types import (
     BASE_UNITS,
@@ -316,7 +316,8 @@ class Desk:
         finally:
             self._sending.discard(intent.order_id)
         if first:
-            self.sendings.add(Sending(intent.tick, started, self._clock.boot_ms(), outcome_of(answer)))
+            sent = Sending(intent.tick, started, self._clock.boot_ms(), outcome_of(answer))
+            self.sendings.add(sent, at_fault=is_at_fault(answer))
         self._log.info(
             "order_answered",
             order_id=intent.order_id,

@@ -31,6 +31,7 @@ class Publisher:
         self._last_tick: int | None = None
         self._in_snipe = False
         self._good = self._bad = 0
+        self._sent = self._refused = 0
         self._status_sequence = 0
         self._why_not: str | None = "no poll yet"
         self.active: Active | None = None
@@ -105,11 +106,18 @@ class Publisher:
                         "active_healthy": self._good if active else 0,
                         "active_unhealthy": self._bad if active else 0,
                         "in_snipe": self._in_snipe,
+                        **self._orders(),
                     }
                 )
             )
         except OSError as error:
             self._log.warning("instance_not_published", reason=str(error))
+
+    def _orders(self) -> dict[str, int]:
+        """Of the epoch that is, or that was: a deploy compares its candidate with them."""
+        if self.active is not None:
+            self._sent, self._refused = self.active.desk.sendings.sent, self.active.desk.sendings.refused
+        return {"orders_sent": self._sent, "orders_refused": self._refused}
 
     async def publish_forever(self) -> None:
         """The document's sequence shows that the event loop runs."""

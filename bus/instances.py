@@ -42,6 +42,7 @@ class Instance(Document):
     unit: the runtime's name for what runs it (a container, a process). sha: git commit. last_tick: of its last poll.
     active_healthy, active_unhealthy: active polls in a row that were healthy, or were not, since it took the lease.
     in_snipe: a snipe window of some slot is open. metrics: host:port of its /metrics.
+    orders_sent, orders_refused: since it took the lease last, and of them those that were refused for what they were.
     """
 
     KIND: ClassVar[str] = "instance"
@@ -64,6 +65,8 @@ class Instance(Document):
     active_unhealthy: int = 0
     in_snipe: bool = False
     metrics: str = ""
+    orders_sent: int = 0
+    orders_refused: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ lease are in `fleet`, what the new version would have decided is in `comparing`.
 
 from __future__ import annotations
 
-from bus import Seen
+from bus import Instance, Seen
 from deployer.asking import answer, cancel, notice_branch, notice_pushes
 from deployer.comparing import compare, hold
 from deployer.deploys import Deploy
@@ -27,6 +27,7 @@ from deployer.observed import (
     WriteHandover,
     step_of,
 )
+from deployer.refusals import Tally, why_refused_more
 from deployer.runtime import Start, Unit
 
 SNIPE_WAIT_MS = 30_000
@@ -176,6 +177,8 @@ def _prove(deploy: Deploy, unit: Unit, instance: Seen, seen: Observed, now: Now,
         )
     good = document.active_healthy if document.epoch == newest.epoch else 0
     bad = document.active_unhealthy if document.epoch == newest.epoch else 0
+    if document.epoch == newest.epoch and (refused := why_refused_more(_tally(document), _former(seen))) is not None:
+        return (step_of(deploy, "taking-back", refused),)
     if good >= policy.confirm_polls:
         text = f"{policy.confirm_polls} healthy polls; {_missed(seen)}"
         return (step_of(deploy, "confirmed", text, instance=instance.id, data={"missed": seen.missed}),)
@@ -246,6 +249,16 @@ def _other_color(seen: Observed) -> str:
 
 def _color(seen: Seen) -> str:
     return seen.document.color if seen.document is not None else "the other"
+
+
+def _tally(document: Instance) -> Tally:
+    return Tally(document.orders_sent, document.orders_refused)
+
+
+def _former(seen: Observed) -> Tally | None:
+    """The orders of the living instance of the confirmed commit that sent most; None where none is left, or ever was."""
+    documents = [s.document for s in seen.instances if s.alive and s.document and s.document.sha == seen.confirmed_sha]
+    return max(map(_tally, documents), key=lambda tally: tally.sent, default=None)
 
 
 def _time_of(deploy: Deploy, name: str) -> int:

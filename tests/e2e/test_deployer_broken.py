@@ -108,3 +108,11 @@ def test_a_failed_commit_is_tried_again_only_when_asked(rig: DeployerRig) -> Non
     assert "died before its first healthy poll" in asked.stdout
     rig.assert_steady(newer)
     assert rig.missed() == 0
+
+
+def test_a_candidate_whose_orders_are_refused_is_taken_back(rig: DeployerRig) -> None:
+    """Healthy polls and refused orders, where the former commit's were taken: it loses the lease, no tick is missed."""
+    deploy = fails(rig, "refused-active")
+    assert deploy.has("taken")
+    assert "orders were refused, where the former commit had 0 of" in deploy.why
+    assert rig.missed() == 0

@@ -140,6 +140,33 @@ def test_a_deployer_that_dies_in_the_middle_is_noticed_and_goes_on(rig: Deployer
         assert sum(f"s  {step} " in line for line in shown.splitlines()) == 1, shown
 
 
+def test_a_burst_of_pushes_ends_with_the_newest_and_leaves_nothing_behind(rig: DeployerRig, tmp_path: Path) -> None:
+    """Twelve pushes as fast as git takes them: the newest trades, each pusher has one verdict, no commit ran twice, and trees,
+    what builds leave and open pushes are bounded."""
+    pusher, pushed, waiting = Pusher(tmp_path, rig), [], []
+    before = len(rig.history().deploys)
+    for _ in range(12):
+        pushed.append(pusher.commit())
+        waiting.append(pusher.begin())
+        until("git took it", lambda: rig.git("rev-parse", "main") == pushed[-1])
+    rig.until_step(pushed[-1], "retired")
+    told = [push.communicate(timeout=PUSH_LIMIT_S)[1] for push in waiting]
+    ends = [[word for word in ("CONFIRMED", "CANCELLED", "SUPERSEDED", "FAILED") if word in text] for text in told]
+    assert all(len(end) == 1 for end in ends), told
+    assert ends[-1] == ["CONFIRMED"]
+    assert "FAILED" not in [end[0] for end in ends]
+    deploys = [deploy.sha for deploy in rig.history().deploys[before:]]
+    assert len(deploys) == len(set(deploys)), "a commit was deployed twice"
+    assert set(deploys) <= set(pushed)
+    run, pushes = rig.folder / "run", rig.repository / ".git" / "never-sleeps" / "pushes"
+    # Five are kept, besides the one that trades and the one before it.
+    until("old trees are removed", lambda: len(list((run / "trees").iterdir())) <= 5 + 2)
+    assert not list((run / "builds").iterdir())
+    assert {path.suffix for path in pushes.iterdir()} == {".log"}
+    assert rig.git("worktree", "list").count("\n") == 0
+    assert rig.missed() == 0
+
+
 def test_a_build_stands_still_in_a_snipe_window_but_not_for_now(rig: DeployerRig, tmp_path: Path) -> None:
     """While the trader may snipe a pushed commit is not built and its pusher is told; `--now` has it built and traded at once."""
     pusher, window = Pusher(tmp_path, rig), rig.bus.directory / "snipes"

@@ -118,7 +118,9 @@ class Worker:
         self.tick = anchor.next_tick(boot) if last is None else last + INTERVAL_MS
         self.skip(ledger, "nobody traded")
         self.yielded, self.free_since = False, 0
-        self.say(role=Role.ACTIVE, epoch=self.epoch, active_healthy=0, active_unhealthy=0)
+        self.say(
+            role=Role.ACTIVE, epoch=self.epoch, active_healthy=0, active_unhealthy=0, orders_sent=0, orders_refused=0
+        )
 
     def skip(self, ledger: Ledger, reason: str) -> None:
         current = self.anchor.tick_at(self.clock.boot_ms())
@@ -131,14 +133,17 @@ class Worker:
             sys.exit("died on purpose at its first active poll")
         if MODE == "hangs-active":
             time.sleep(3600)
+        lag_ms, began = self.clock.boot_ms() - self.anchor.due_ms(self.tick), time.perf_counter()
         ledger.claim(self.tick, self.epoch, self.clock.boot_ms())
+        commit_us = round((time.perf_counter() - began) * 1e6)
         while MODE == "waits-active":  # alive, but never through its poll
             self.say()
             time.sleep(0.1)
         healthy = MODE != "sick-active"
-        ledger.complete(self.tick, self.epoch, healthy=healthy, lag_ms=0, duration_ms=1, state="{}")
+        ledger.complete(self.tick, self.epoch, healthy=healthy, lag_ms=lag_ms, duration_ms=1, state=str(commit_us))
         good, bad = (self.me.active_healthy + 1, 0) if healthy else (0, self.me.active_unhealthy + 1)
         self.say(last_tick=self.tick, polls=self.me.polls + 1, active_healthy=good, active_unhealthy=bad,
+                 orders_sent=self.me.orders_sent + 5, orders_refused=self.me.orders_refused + 5 * (MODE == "refused-active"),
                  why_not=None if healthy else "sick on purpose")  # fmt: skip
         self.tick += INTERVAL_MS
         self.skip(ledger, "a poll took long")

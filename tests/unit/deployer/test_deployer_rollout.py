@@ -299,3 +299,41 @@ def test_a_rollback_in_the_middle_of_a_deploy_takes_it_back() -> None:
     before = look(steps("2", GREEN, *UP_TO_HEALTHY), requests=(Asked("q", request),))
     assert recorded(before) == ["cancelled"]
     assert recorded(replace(green_trades(), requests=(Asked("q", request),))) == ["taking-back"]
+
+
+@pytest.mark.parametrize(
+    ("blue", "green", "taken_back"),
+    [
+        ((40, 0), (3, 3), True),
+        ((40, 0), (2, 2), False),
+        ((40, 0), (5, 2), False),
+        ((40, 0), (30, 10), True),
+        ((40, 20), (10, 8), False),
+        ((40, 20), (12, 12), True),
+        ((0, 0), (5, 5), False),
+        ((0, 0), (12, 12), True),
+        ((40, 40), (50, 50), False),
+        ((40, 0), (0, 0), False),
+        ((40, 0), (100_000, 99_000), True),
+    ],
+)
+def test_refusals_beyond_chance_take_the_lease_back(
+    blue: tuple[int, int], green: tuple[int, int], taken_back: bool
+) -> None:
+    """What the former commit's met is ordinary, few tell nothing; more than chance gives makes it yield, however healthy."""
+
+    def orders(tally: tuple[int, int]) -> dict[str, int]:
+        return {"orders_sent": tally[0], "orders_refused": tally[1]}
+
+    seen = look(
+        steps("2", GREEN, *UP_TO_HEALTHY, "handover", "taken"),
+        instances=(
+            instance("blue", BLUE, "1", **orders(blue)),
+            instance("spare", BLUE, "1"),
+            instance("green", GREEN, "2", Role.ACTIVE, epoch=2, active_healthy=3, **orders(green)),
+        ),
+        newest=Epoch(2, "i-green", GREEN, "green", "", 0, 0, "boot", released=False),
+    )
+    assert recorded(seen) == ["taking-back" if taken_back else "confirmed"]
+    alone = replace(seen, instances=seen.instances[2:])
+    assert recorded(alone) == ["confirmed"], "nobody is left to compare with"
