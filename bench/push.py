@@ -54,7 +54,8 @@ def make_rig(runtime: str, folder: Path, interval_s: float, **settings: str) -> 
 
 def pushes(rig: DeployerRig, pusher: Pusher, count: int) -> None:
     """Push one after the other, and say when each step came."""
-    trading, confirmed, steps = [], [], {}
+    trading, confirmed = [], []
+    steps: dict[str, list[float]] = {}
     for _ in range(count):
         sha = pusher.commit()
         began_ms = time.time() * 1000

@@ -57,7 +57,6 @@ class DockerRuntime:
         self,
         engine: Engine,
         images: Images,
-        brake: BuildBrake,
         place: Place,
         folder: Path,
         clock: Clock,
@@ -67,7 +66,7 @@ class DockerRuntime:
         environment: Mapping[str, str],
     ) -> None:
         """environment: the deployer's own; BOT_ and BUS_ are passed on. warn: takes a line about what a person should see to."""
-        self._engine, self._images, self._brake, self._place = engine, images, brake, place
+        self._engine, self._images, self._place = engine, images, place
         self._clock, self._warn, self._keep, self._environment = clock, warn, keep, environment
         self._logs, self._stopping = folder / "logs", folder / "stopping"
         self._events = Events(engine, place.bus_id)
@@ -90,11 +89,11 @@ class DockerRuntime:
             self._listed_ms = None
             changed()
 
-        await self._brake.begin()
+        await self._images.brake.begin()
         try:
             await self._events.follow(noted)
         finally:
-            await self._brake.end()
+            await self._images.brake.end()
 
     async def built(self) -> frozenset[str]:
         """The commits that can be started."""
@@ -357,4 +356,4 @@ def make_docker_runtime(
     images = Images(
         engine, repository, folder / "builds", place.bus_id, brake, limit_s=build_limit_s, inputs=build_inputs
     )
-    return DockerRuntime(engine, images, brake, place, folder, clock, warn, keep=keep, environment=environment)
+    return DockerRuntime(engine, images, place, folder, clock, warn, keep=keep, environment=environment)

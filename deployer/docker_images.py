@@ -48,7 +48,7 @@ class Images:
         limit_s: float,
         inputs: Callable[[], BuildInputs] = BuildInputs,
     ) -> None:
-        self._engine, self._repository, self._brake, self._held = engine, repository, brake, Held()
+        self._engine, self._repository, self.brake, self._held = engine, repository, brake, Held()
         self._inputs = inputs
         self._folder, self._bus_id, self._limit_s = folder, bus_id, limit_s
         self._has_buildx: bool | None = None
@@ -107,7 +107,7 @@ class Images:
 
     async def hold(self, held: bool) -> None:
         """Freeze what builds run, and begin nothing, until it is let go. Raises RuntimeFailedError."""
-        await self._brake.hold(held)
+        await self.brake.hold(held)
         self._held.set(held)
 
     async def prune(self, keep: frozenset[str], newest: int) -> None:
@@ -150,7 +150,7 @@ class Images:
             process = await asyncio.create_subprocess_exec(
                 *("docker", "buildx", "build", "--progress=plain", "--load", f"--target={TARGET}", f"--tag={tag}"),
                 *(f"--label={name}={value}" for name, value in labels.items()),
-                *((f"--cgroup-parent={self._brake.cgroup}",) if self._brake.cgroup else ()),
+                *((f"--cgroup-parent={self.brake.cgroup}",) if self.brake.cgroup else ()),
                 # Values from the environment and paths alone: everybody may read a process's command line.
                 *(f"--build-arg={name}" for name in inputs.arguments),
                 *(f"--secret=id={name},src={path}" for name, path in inputs.secrets.items()),
@@ -169,9 +169,9 @@ class Images:
                     await process.wait()
         if process.returncode != 0:
             error = build_error(inputs.redact(said.decode("utf-8", "replace")).splitlines())
-            if self._brake.cgroup is None or "cgroup" not in str(error):
+            if self.brake.cgroup is None or "cgroup" not in str(error):
                 raise error
-            self._brake.give_up(str(error))  # an Engine that cannot place builds: better not held back than not built
+            self.brake.give_up(str(error))  # an Engine that cannot place builds: better not held back than not built
             await self._build_with_buildx(tar, tag, labels, inputs)
 
     async def _build_with_sdk(self, tar: Path, tag: str, labels: Mapping[str, str], inputs: BuildInputs) -> None:

@@ -11,12 +11,13 @@ from typing import Any
 
 from bus import make_request, read_steps
 from deployer.deploys import History, fold
-from deployer.errors import BuildError, RepositoryError
+from deployer.disk import Disks
+from deployer.errors import BuildError, RepositoryError, RuntimeFailedError
 from deployer.hooks import Hooks
 from deployer.observed import Policy
 from deployer.push_log import PushLog
 from deployer.repository import Repository
-from deployer.runtime import Start, Unit
+from deployer.runtime import OneOff, Start, Unit
 from deployer.service import Deployer
 from deployer.targets import TargetsFile
 from deployer.verify import Verify
@@ -97,6 +98,11 @@ class Units:
         self._units: dict[str, _Running] = {}
         self._numbers = 0
 
+    @property
+    def builds_at(self) -> Path:
+        """The disk of the bus is the only one."""
+        return self._host.bus.directory
+
     async def watch(self, changed: Callable[[], None]) -> None:  # noqa: ARG002  # it tells nothing by itself
         """Until cancelled."""
         await asyncio.Event().wait()
@@ -111,6 +117,17 @@ class Units:
         if self._git.find(sha).kind == "no-build":
             raise BuildError("it does not compile")
         self._built.add(sha)
+
+    async def comparable(self) -> frozenset[str]:
+        """No commit here knows the command."""
+        return frozenset()
+
+    async def compare(self, sha: str, by: str) -> OneOff:  # noqa: ARG002
+        """Never asked."""
+        raise RuntimeFailedError("no commit here knows the command compare")
+
+    async def hold(self, held: bool) -> None:
+        """A build here is a wait, and goes on."""
 
     async def start(self, what: Start) -> str:
         """Findable before it runs."""
@@ -160,7 +177,7 @@ class Units:
         """None."""
         return ""
 
-    async def prune(self, keep: frozenset[str]) -> None:
+    async def prune(self, keep: frozenset[str], *, all_else: bool = False) -> None:
         """Nothing."""
 
     def _look_at_start(self, what: Start) -> None:
@@ -322,7 +339,8 @@ class Shop:
             deployer = Deployer(
                 bus=host.bus, clock=host.clock, repository=self.git, branch=branch, runtime=self._units, policy=POLICY,
                 folder=folder, metrics=nothing, targets=TargetsFile(folder), push_log=PushLog(folder, host.clock, log),
-                verify=Verify(self.git, "", limit_s=1.0), hooks=Hooks(None, log), log=log,
+                verify=Verify(self.git, "", limit_s=1.0), hooks=Hooks(None, log),
+                disks=Disks({}, 0, lambda *_: None), log=log,
             )  # fmt: skip
             await deployer.run()
         except Exception as error:  # noqa: BLE001  # as a traceback on stderr

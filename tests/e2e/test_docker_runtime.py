@@ -71,7 +71,6 @@ class Rig:
         return DockerRuntime(
             engine,
             images,
-            brake,
             self.place,
             run,
             SystemClock(),
@@ -153,7 +152,7 @@ async def test_a_build_that_is_held_stands_still(rig: Rig) -> None:
     rig.place = replace(rig.place, image=docker("inspect", "--format={{.Id}}", BASE))
     rig.runtime = rig.new_runtime()
     watching = asyncio.create_task(rig.runtime.watch(lambda: None))
-    brake = rig.runtime._brake
+    brake = rig.runtime._images.brake
     await until_async(lambda: brake.cgroup is not None)
     sha = rig.commit(SLOW, WORKER + f"# {secrets.token_hex(8)}")  # nothing of it is in the cache
     building = asyncio.create_task(rig.runtime.build(sha))

@@ -150,7 +150,7 @@ def test_what_is_held_gives_way_to_a_newer_commit_and_is_told_to_those_who_wait(
     assert lines.count("           | BTC-5m 7: was, now") == SHOWN
     assert lines[-3:-1] == ("           | and 2 more: `bot compare REF`", "           | 2 times: odd")
     assert "`deployer approve 2` lets it go on" in lines[-1]
-    assert "being compared" in waits_for(None, False, healthy().history.open, compares=True)
+    assert "being compared" in waits_for(healthy().history.open, in_snipe=False, build_held=False, compares=True)
 
 
 @pytest.mark.parametrize(

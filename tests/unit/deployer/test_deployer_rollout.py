@@ -322,7 +322,7 @@ def test_refusals_beyond_chance_take_the_lease_back(
 ) -> None:
     """What the former commit's met is ordinary, few tell nothing; more than chance gives makes it yield, however healthy."""
 
-    def orders(tally: tuple[int, int]) -> dict[str, int]:
+    def orders(tally: tuple[int, int]) -> dict[str, Any]:
         return {"orders_sent": tally[0], "orders_refused": tally[1]}
 
     seen = look(
