@@ -71,10 +71,15 @@ class Builder:
 
     def hold(self, held: bool) -> None:
         """Stop all that runs for builds, and begin nothing, until it is let go."""
+        if held == self._held.held:
+            return
         self._held.set(held)
         for group in self._groups:
-            with suppress(ProcessLookupError):  # it ended, and its own waiter has not noticed yet
-                os.killpg(group, signal.SIGSTOP if held else signal.SIGCONT)
+            self._signal(group)
+
+    def _signal(self, group: int) -> None:
+        with suppress(ProcessLookupError):  # it ended, and its own waiter has not noticed yet
+            os.killpg(group, signal.SIGSTOP if self._held.held else signal.SIGCONT)
 
     def tree(self, sha: str) -> Path:
         """Where a commit's files are."""
@@ -204,7 +209,7 @@ class Builder:
             pid_file.write_text(str(process.pid))
             self._groups.add(process.pid)
             if self._held.held:
-                self.hold(True)  # it was held while this one began
+                self._signal(process.pid)  # it was held while this one began
             try:
                 async with self._held.limit(limit_s):
                     out, _ = await process.communicate()
