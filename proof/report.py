@@ -21,6 +21,7 @@ from proof.results import NAMED, ROOT, Found, commit, load
 
 PARTS: dict[str, tuple[str, ...]] = {
     "model": ("proof.model", "--large"),
+    "simulation": ("proof.simulation", "--handovers", "20000", "--jobs", "2"),
     "releases": ("proof.releases",),
     "power": ("proof.power", "--count", "200", "--seed", "1"),
     "kills-handover": ("proof.kills", "--scenario", "handover"),

@@ -77,6 +77,7 @@ class Bot:
         self.process = Process(loop, f"bot-{number}", random.Random(rng.getrandbits(64)))
         self.frozen_until = 0.0
         self._taken_at: float | None = None
+        self._began_at = loop.time()
         self._random = rng
         settings = BotSettings(
             poll_interval=INTERVAL_S, assets=ASSETS, timeframes=TIMEFRAMES, request_limit=LIMIT_S, redeem="off",
@@ -119,6 +120,12 @@ class Bot:
     def held_for_s(self) -> float:
         """How long it has traded already, in s."""
         return self._loop.time() - self._taken_at if self.holds and self._taken_at is not None else 0.0
+
+    def untroubled_s(self) -> float:
+        """For how long nothing has gone wrong for it: no pause, no frozen feed, no broken commit, nobody retired it."""
+        if self.commit.kind != "good" or self.process.asleep or self.runner._seen.role is Role.RETIRED:
+            return 0.0
+        return self._loop.time() - max(self._began_at, self.frozen_until, self.process.slept_until)
 
     @property
     def ready(self) -> bool:

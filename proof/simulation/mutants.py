@@ -22,12 +22,12 @@ from bot.schema import TERMINAL, OrderState
 from bot.settlement import Evidence, conclude
 from bot.shadow import ShadowPoll, shadow_poll
 from bot.venue.polymarket import PolymarketVenue
-from bus import Handover, Ledger
+from bus import Handover, Ledger, Role, read_instances
 from deployer.observed import Actions, Now, Observed, Policy
 from proof.simulation.seams import put_in, replace_in
 
 _FENCE = re.compile(r"CREATE TRIGGER IF NOT EXISTS \w+_fence .*? END;", re.DOTALL)
-_STALE_S = 3.0
+_STALE_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,13 +165,13 @@ def _lease_by_clock() -> None:
         def try_lock(self: Runner) -> bool:
             if own(self):
                 return True
-            status, now_s = self._world.bus.status, self._world.clock.boot_ms() / 1000
-            written = status.stat().st_mtime_ns if status.exists() else 0
-            seen, since_s = self.__dict__.get("_seen_status", (None, now_s))
-            if written != seen:
-                since_s = now_s
-            self.__dict__["_seen_status"] = (written, since_s)
-            return bool(now_s - since_s > _STALE_S)
+            bus, now_s = self._world.bus, self._world.clock.boot_ms() / 1000
+            holders = [seen for seen in read_instances(bus) if seen.alive and seen.document is not None]
+            written = sum(seen.sequence for seen in holders if seen.document and seen.document.role is Role.ACTIVE)
+            before, since_s = self.__dict__.get("_written", (None, now_s))
+            since_s = now_s if written != before else since_s
+            self.__dict__["_written"] = (written, since_s)
+            return bool(written and now_s - since_s > _STALE_S)
 
         return try_lock
 

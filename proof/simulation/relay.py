@@ -67,7 +67,7 @@ class Relay:
         if draw < 0.97 or not request:  # else the same request again, which may be spent
             self._asked += 1
             request = f"relay/{self._asked}"
-        life_ms = self._random.choice((50, 400, 1_000, 1_000, 1_000, 5_000))
+        life_ms = self._random.choice((50, 400, 1_000, 1_000, 1_000, 5_000) if draw < 0.9 else (50, 400))
         self._write(wanted=wanted, request_id=request, expires_boot_ms=self._host.clock.boot_ms() + life_ms)
 
     def _retire(self) -> None:

@@ -22,6 +22,7 @@ from proof.simulation.seams import replace_in
 MOST = 20
 AGAIN_S = 2.5
 BACKED_OFF_S = 12.0
+UNFIT_S = 5.0
 LOOK_EVERY_S = 0.1
 
 
@@ -44,6 +45,7 @@ class Watch:
         self._loop, self._bus, self._boot_ms, self._everybody = loop, there, boot_ms, everybody
         self._reader: apsw.Connection | None = None
         self._free_since: float | None = None
+        self._unfit_since = loop.time()
         self.violations: list[str] = []
         self.found = asyncio.Event()
         self.requests: dict[str, Handover] = {}
@@ -117,6 +119,7 @@ class Watch:
         while True:
             await asyncio.sleep(LOOK_EVERY_S)
             bots = [bot for bot in self._everybody.bots if bot.alive]
+            self._look_at_fitness(bots, may_trade=may_trade())
             able = [bot for bot in bots if bot.ready and not bot.process.asleep]
             if not may_trade() or not able or any(bot.holds or bot.trades for bot in bots):
                 self._free_since = None
@@ -129,6 +132,16 @@ class Watch:
                 self._free_since = now
 
     # --- inside
+
+    def _look_at_fitness(self, bots: list[Bot], *, may_trade: bool) -> None:
+        """Of those that nothing troubles one is fit to trade, or trades, before long."""
+        now = self._loop.time()
+        well = [bot for bot in bots if bot.untroubled_s() > UNFIT_S]
+        if not may_trade or not well or any(bot.ready or bot.trades for bot in bots):
+            self._unfit_since = now
+        elif now - self._unfit_since > UNFIT_S:
+            self.broken(f"nobody is fit to trade for {now - self._unfit_since:.1f} s, {well[0].process.name} for one")
+            self._unfit_since = now
 
     def _taken(self, instance: str, released: bool | None, epoch: int) -> None:
         bots = [bot for bot in self._everybody.bots if bot.alive]

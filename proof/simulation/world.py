@@ -15,7 +15,7 @@ from bench.day import Day, dump, money
 from bot.checks import Check, audit
 from bot.schema import OPEN
 from bot.venue.types import BASE_UNITS
-from bot.venue_record import read_record
+from bot.venue_record import VenueRecord, read_record
 from bus import Ledger
 from proof.simulation.faults import Faults
 from proof.simulation.host import MOST_AT_STAKE, STEP_S, Host
@@ -27,6 +27,7 @@ CALM_S = 2.5
 SETTLE_S = 40.0
 EVERY_ROLLOUT = 6
 NAMED = 3
+LOOK_EVERY_S = 4.0
 
 
 @dataclass(slots=True)
@@ -94,8 +95,10 @@ async def _simulate(
     exchange = loop.create_task(host.run_exchange(), name="exchange")
     living = loop.create_task(_live(host, seed, rng, out, exchange), name="run")
     if remove is not None:
+        looking = loop.create_task(_look_often(host, folder), name="ledger")
         found = loop.create_task(host.watch.found.wait(), name="found")
         await asyncio.wait({living, found}, return_when=asyncio.FIRST_COMPLETED)
+        looking.cancel()
         if found.done():
             out.violations += host.watch.violations
             return out
@@ -110,6 +113,21 @@ async def _simulate(
     return out
 
 
+async def _look_often(host: Host, folder: Path) -> None:
+    """What can be told before all is over."""
+    while True:
+        await asyncio.sleep(LOOK_EVERY_S)
+        ledger = Ledger.reader(host.bus.ledger)
+        if ledger is None:
+            continue
+        await host.paper.record.durable()
+        with ledger:
+            record = _record(host, folder, ledger)
+            for check in (*audit(ledger, record), _within_risk(ledger), _ended_rightly(ledger, record)):
+                for text in check.violations[:1]:
+                    host.watch.broken(f"{check.invariant}: {text}")
+
+
 async def _live(host: Host, seed: int, rng: random.Random, out: Outcome, exchange: asyncio.Task[None]) -> None:
     if out.shape == "rollout":
         await _rollout(host, seed, rng, out)
@@ -120,13 +138,13 @@ async def _live(host: Host, seed: int, rng: random.Random, out: Outcome, exchang
 
 async def _relay(host: Host, seed: int, rng: random.Random, out: Outcome) -> None:
     """The lease is passed around among bots while faults come; then only what must happen by itself is waited for."""
-    relay = Relay(host, seed, count=rng.choice((2, 2, 3)), haste=rng.choice((0.3, 0.6, 0.9)))
+    relay = Relay(host, seed, count=rng.choice((2, 2, 3)), haste=rng.choice((0.5, 0.9, 0.97)))
     faults = Faults(host, seed, most_pause_s=rng.choice((0.5, 4.0)))
     looking = host.loop.create_task(host.watch.look_forever(lambda: not host.disk.full), name="look")
     relay.fill_up()
     await asyncio.sleep(2.0)
     relaying = host.loop.create_task(relay.run(), name="relay")
-    await faults.run(host.loop.time() + rng.uniform(40.0, 70.0))
+    await faults.run(host.loop.time() + rng.uniform(60.0, 100.0))
     relaying.cancel()
     await asyncio.gather(relaying, return_exceptions=True)
     relay.fill_up()
@@ -211,26 +229,41 @@ async def _settle(host: Host, exchange: asyncio.Task[None]) -> None:
 
 def _after(host: Host, folder: Path, out: Outcome) -> list[str]:
     """What is found when all is over."""
-    wallet = host.bots[0].world.venue.wallet
-    record = read_record(str(dump(host.paper, folder / "record.jsonl")), wallet)
     ledger = Ledger.reader(host.bus.ledger)
     if ledger is None:
         return ["nobody ever took the lease"]
     with ledger:
-        # The venue's clock is not ours, which was set to and fro: its times as ours would have shown them.
-        for order_id, wall_ms, boot_ms in ledger.execute("SELECT order_id, wall_ms, boot_ms FROM intents"):
-            if (row := record.orders.get(str(order_id))) is not None:
-                row["received_ms"] += int(str(wall_ms)) - int(str(boot_ms)) - host.to_venue_ms
-        checks = [*audit(ledger, record), money(ledger, host.paper, wallet, Day())]
-        checks += [_spent_once(ledger), _within_risk(ledger), _nothing_open(ledger)]
+        record = _record(host, folder, ledger)
+        checks = [*audit(ledger, record), money(ledger, host.paper, _wallet(host), Day())]
+        checks += [_spent_once(ledger), _within_risk(ledger), _nothing_open(ledger), _ended_rightly(ledger, record)]
         out.fills = ledger.integer("SELECT count(*) FROM fills")
     return [f"{check.invariant}: {text}" for check in checks for text in check.violations[:NAMED]]
+
+
+def _ended_rightly(ledger: Ledger, record: VenueRecord) -> Check:
+    traded = {str(row["order_id"]) for row in record.trades}
+    rows = ledger.execute("SELECT order_id, state FROM orders WHERE state IN ('abandoned', 'refused')")
+    wrong = tuple(f"order {order_id} is {state}, and was filled" for order_id, state in rows if order_id in traded)
+    return Check("I5", "what was refused or never sent has no fills", len(rows), wrong)
 
 
 def _nothing_open(ledger: Ledger) -> Check:
     rows = ledger.execute(f"SELECT order_id FROM intents i WHERE {OPEN}")
     wrong = tuple(f"order {order_id} is open or in doubt though its window closed long ago" for (order_id,) in rows)
     return Check("I5", "no doubt outlives its window", 1, wrong)
+
+
+def _wallet(host: Host) -> str:
+    return host.bots[0].world.venue.wallet
+
+
+def _record(host: Host, folder: Path, ledger: Ledger) -> VenueRecord:
+    """The venue's record. Its clock is not ours, which is set to and fro: its times as ours would have shown them."""
+    record = read_record(str(dump(host.paper, folder / "record.jsonl")), _wallet(host))
+    for order_id, wall_ms, boot_ms in ledger.execute("SELECT order_id, wall_ms, boot_ms FROM intents"):
+        if (row := record.orders.get(str(order_id))) is not None:
+            row["received_ms"] += int(str(wall_ms)) - int(str(boot_ms)) - host.to_venue_ms
+    return record
 
 
 def _spent_once(ledger: Ledger) -> Check:
