@@ -27,7 +27,7 @@ Result = list[dict[str, Any]]
 class MonitoredRig(DeployerRig):
     """A deployer of this tree's own bot at polls of half a second, a panel, a paper exchange, and Prometheus on all of them."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, **settings: str) -> None:
         self.paper = Paper(folder)
         self.key = secrets.token_hex(32)
         self.key_file = folder / "planted.key"
@@ -42,6 +42,7 @@ class MonitoredRig(DeployerRig):
             DEPLOYER_HEALTHY_TIMEOUT="100",
             DEPLOYER_STUCK_AFTER="8",
             DEPLOYER_CHECK="-c pass",  # it only takes time
+            **settings,
         )
         self.panel: Forked | None = None
         self.prometheus: Prometheus

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -16,8 +16,7 @@ BLUE, GREEN = CONFIRMED, "b" * 40
 EAGER = {"snipe_fraction": 0.9, "confirmations": 1, "exit_edge": 1.0}
 # With such a volatility every outcome is worth a half: whatever the market pays more for is to be sold.
 SELL = {**EAGER, "min_volatility": 10.0, "exit_edge": 0.0, "min_edge": 0.9}
-# A position whose price has fallen is not sold, and its round shows nothing: half a second each.
-ROUNDS = 48
+ROUNDS = 24
 SOLD_AT_A_SWAP = 2
 
 
@@ -46,11 +45,12 @@ def control(rig: Rig, parameters: dict[str, float]) -> None:
     )
 
 
-def swap(rig: Rig) -> int:
-    """Name the one that stands by, and wait until it trades; returns its epoch."""
+def swap(rig: Rig, meanwhile: Callable[[], None] = lambda: None) -> int:
+    """Name the one that stands by, and wait until it trades; returns its epoch. meanwhile: done once it is named."""
     roles = [(seen.document.role if (seen := rig.seen(bot)) and seen.document else None) for bot in rig.bots]
     taker = rig.bots[1 - roles.index(Role.ACTIVE)]
     rig.name(taker)
+    meanwhile()
     rig.until_role(taker, Role.ACTIVE)
     return epoch(rig)
 
@@ -64,22 +64,21 @@ def test_an_exit_due_at_a_swap_is_sold_once(rig: Rig) -> None:
     """Positions fall due for sale while the lease is passed on, every other answer late: each is sold once, by blue or green."""
     dear = (
         "SELECT count(*) FROM fills f WHERE f.side = 'BUY' AND CAST(f.price AS REAL) BETWEEN 0.6 AND 0.9 AND NOT EXISTS "
-        "(SELECT 1 FROM fills s WHERE s.window = f.window AND s.side = 'SELL') AND "
+        "(SELECT 1 FROM intents s WHERE s.window = f.window AND s.side = 'SELL') AND "
         "(SELECT max(window_end_ms) FROM intents i WHERE i.order_id = f.order_id) > {now} + 3000"
     )
-    # Decided at the last poll of an epoch or at the first of the next.
+    # Decided in the last interval of an epoch, by a price or by its last poll, or at the first poll of the next.
     at_a_swap = (
         "SELECT count(*) FROM intents i WHERE i.side = 'SELL' AND EXISTS (SELECT 1 FROM fills f WHERE f.order_id = i.order_id) "
-        "AND i.tick IN (SELECT max(tick) FROM polls_completed WHERE epoch IN (SELECT epoch FROM releases) GROUP BY epoch "
-        "UNION SELECT min(tick) FROM polls_completed WHERE epoch > 1 GROUP BY epoch)"
+        f"AND (i.tick >= (SELECT max(tick) - {rig.interval * 1000:.0f} FROM polls_completed p WHERE p.epoch = i.epoch AND p.epoch "
+        "IN (SELECT epoch FROM releases)) OR i.tick IN (SELECT min(tick) FROM polls_completed WHERE epoch > 1 GROUP BY epoch))"
     )
     for number in range(ROUNDS):
         control(rig, EAGER)
         until("a position that can be sold", lambda: rig.count(dear.format(now=rig.clock.wall_ms())))
         if number % 2:
             rig.paper.fault(kind="slow", seconds=2, count=1, path="/order", method="POST")
-        control(rig, SELL)
-        swap(rig)
+        swap(rig, lambda: control(rig, SELL))
         if number >= 2 and rig.count(at_a_swap) >= SOLD_AT_A_SWAP:
             break
     until("nothing is open", lambda: json.loads(rig.audit("--json").stdout)["open_or_in_doubt"] == 0)
@@ -127,7 +126,7 @@ def test_a_confirmation_half_counted_carries_over(rig: Rig) -> None:
         "i.tick = (SELECT min(tick) FROM polls_completed p WHERE p.epoch = i.epoch) AND "
         "i.generation = (SELECT max(generation) FROM controls_applied)"
     )
-    for _ in range(ROUNDS):
+    for _ in range(ROUNDS * 2):
         swap(rig)
         if rig.count(carried):
             break
