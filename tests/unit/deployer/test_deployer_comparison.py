@@ -213,3 +213,16 @@ async def test_a_process_that_hangs_or_never_stops_talking_is_ended_with_all_it_
         directory=tmp_path, environment=environment, limit_s=60,
     )  # fmt: skip
     assert done == OneOff(3, "1\n", "2\n")
+
+
+async def test_it_gives_way_to_other_sessions_and_not_only_to_its_own(tmp_path: Path) -> None:
+    """Where the kernel weighs sessions, its session is of the lowest weight: its nice value alone would count for nothing."""
+    if not Path("/proc/self/autogroup").exists():
+        pytest.skip("this kernel has no autogroups: /proc/self/autogroup is missing")
+    done = await run_one_off(
+        ["/bin/sh", "-c", "cat /proc/$$/autogroup; nice"],
+        directory=tmp_path,
+        environment={"PATH": "/usr/bin:/bin"},
+        limit_s=60,
+    )
+    assert [line.split()[-1] for line in done.out.splitlines()] == ["19", "19"]
