@@ -49,6 +49,8 @@ def test_a_secret_that_others_could_read_is_refused(tmp_path: Path) -> None:
     """Mode 0644, a folder, a name with a comma, and one over BuildKit's limit; and a folder or file that is not there."""
     with pytest.raises(StartError, match="expected mode 0400 or 0600, found 0644; chmod 600 it"):
         read_build_inputs(None, secret(tmp_path / "a", "token", "x", 0o644))
+    with pytest.raises(StartError, match="found 0640"):
+        read_build_inputs(None, secret(tmp_path / "group", "token", "x", 0o640))
     with pytest.raises(StartError, match="expected a file of at most 500 KB"):
         read_build_inputs(None, secret(tmp_path / "b", "a,src=x", "x"))
     with pytest.raises(StartError, match="expected a file of at most 500 KB"):

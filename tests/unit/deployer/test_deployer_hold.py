@@ -35,6 +35,14 @@ def test_a_build_is_never_held_for_long(looks: list[tuple[int, bool]]) -> None:
     assert total < TOTAL_MS + 5_000
 
 
+def test_many_short_windows_hold_a_build_for_two_minutes_altogether() -> None:
+    """Windows of 20 s with a second between them: after 120 s of standing still the build goes on through all that follow."""
+    looks = [(100, second % 21 < 20) for second in range(1_000) for _ in range(10)]
+    windows, total = held_ms(looks)
+    assert len(windows) > 40
+    assert TOTAL_MS <= total <= TOTAL_MS + 200
+
+
 def test_a_build_stands_still_exactly_while_a_window_is_open() -> None:
     """From the look that sees it open to the one that sees it closed; the next window holds it again; a new build begins anew."""
     hold = next_hold(Hold(), 1_000, builds=True, in_snipe=True)
