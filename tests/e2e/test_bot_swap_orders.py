@@ -71,7 +71,8 @@ def test_an_exit_due_at_a_swap_is_sold_once(rig: Rig) -> None:
     at_a_swap = (
         "SELECT count(*) FROM intents i WHERE i.side = 'SELL' AND EXISTS (SELECT 1 FROM fills f WHERE f.order_id = i.order_id) "
         f"AND (i.tick >= (SELECT max(tick) - {rig.interval * 1000:.0f} FROM polls_completed p WHERE p.epoch = i.epoch "
-        "AND p.epoch IN (SELECT epoch FROM releases)) OR i.tick IN (SELECT min(tick) FROM polls_completed WHERE epoch > 1 GROUP BY epoch))"
+        "AND p.epoch IN (SELECT epoch FROM releases)) "
+        "OR i.tick IN (SELECT min(tick) FROM polls_completed WHERE epoch > 1 GROUP BY epoch))"
     )
     for number in range(ROUNDS):
         control(rig, EAGER)
