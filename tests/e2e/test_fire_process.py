@@ -46,7 +46,7 @@ def held(outcome: Outcome) -> None:
 
 def test_a_killed_active_bot_costs_no_tick(rig: FireRig, moments: Moments) -> None:
     """SIGKILL of the active bot at random moments: its spare trades on, no tick is missed and no order doubled."""
-    held(deaths.kill_active(rig, 3, moments))
+    held(deaths.kill_active(rig, 2, moments))
 
 
 def test_a_killed_lone_bot_is_back_by_itself(rig: FireRig, moments: Moments) -> None:
