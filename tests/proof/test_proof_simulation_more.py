@@ -11,5 +11,7 @@ HANDOVERS, FIRST_SEED = 1_000, 2_001
 
 def test_another_thousand_handovers_with_faults_break_nothing(tmp_path: Path) -> None:
     """As the first thousand, with other seeds."""
-    done = simulation("--handovers", HANDOVERS, "--seed", FIRST_SEED, "--no-mutants", "--out", tmp_path, limit_s=170.0)
+    done = simulation(
+        "--handovers", HANDOVERS, "--seed", FIRST_SEED, "--only", "runs", "--out", tmp_path, limit_s=170.0
+    )
     assert done.returncode == 0, done.stdout + done.stderr
