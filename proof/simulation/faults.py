@@ -19,6 +19,7 @@ class Faults:
 
     Args:
         most_pause_s: of a process.
+        often: how often faults come; 1: every 0.5 s, 1.5 s or 4 s on average, as the seed has it.
         more: kinds that only this run has.
     """
 
@@ -28,6 +29,7 @@ class Faults:
         seed: int,
         *,
         most_pause_s: float,
+        often: float,
         more: Mapping[str, Callable[[], Awaitable[None]]] | None = None,
     ) -> None:
         self._host, self._random, self._most_pause_s = host, random.Random(f"{seed}:faults"), most_pause_s
@@ -51,7 +53,7 @@ class Faults:
         self._weights = [self._random.choice((0, 1, 1, 3, 6)) for _ in self._kinds]
         if not any(self._weights):
             self._weights[0] = 1
-        self._mean_s = self._random.choice((0.5, 1.5, 4.0))
+        self._mean_s = self._random.choice((0.5, 1.5, 4.0)) / often
         self.times: Counter[str] = Counter()
 
     async def run(self, until_s: float) -> None:

@@ -187,7 +187,7 @@ class Units:
         others = [
             name
             for name, one in self._units.items()
-            if one.bot.alive and one.unit.deploy_id not in confirmed and not one.bot.holds
+            if one.bot.alive and one.unit.deploy_id not in confirmed and not one.bot.may_hold
         ]
         if what.deploy_id not in confirmed and others:
             self._broken(f"a candidate of {what.sha[:7]} starts beside {others}")

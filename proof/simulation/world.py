@@ -93,7 +93,9 @@ async def _simulate(
     out = Outcome(seed, "rollout" if rollout else "relay")
     began = loop.time()
     exchange = loop.create_task(host.run_exchange(), name="exchange")
-    living = loop.create_task(_live(host, seed, rng, out, exchange), name="run")
+    # What is hunted shall be found soon; where nothing is, more handovers come about between the faults.
+    often = 0.4 if remove is None else 1.0
+    living = loop.create_task(_live(host, seed, rng, out, exchange, often), name="run")
     if remove is not None:
         looking = loop.create_task(_look_often(host, folder), name="ledger")
         found = loop.create_task(host.watch.found.wait(), name="found")
@@ -128,18 +130,20 @@ async def _look_often(host: Host, folder: Path) -> None:
                     host.watch.broken(f"{check.invariant}: {text}")
 
 
-async def _live(host: Host, seed: int, rng: random.Random, out: Outcome, exchange: asyncio.Task[None]) -> None:
+async def _live(
+    host: Host, seed: int, rng: random.Random, out: Outcome, exchange: asyncio.Task[None], often: float
+) -> None:
     if out.shape == "rollout":
         await _rollout(host, seed, rng, out)
     else:
-        await _relay(host, seed, rng, out)
+        await _relay(host, seed, rng, out, often)
     await _settle(host, exchange)
 
 
-async def _relay(host: Host, seed: int, rng: random.Random, out: Outcome) -> None:
+async def _relay(host: Host, seed: int, rng: random.Random, out: Outcome, often: float) -> None:
     """The lease is passed around among bots while faults come; then only what must happen by itself is waited for."""
     relay = Relay(host, seed, count=rng.choice((2, 2, 3)), haste=rng.choice((0.5, 0.9, 0.97)))
-    faults = Faults(host, seed, most_pause_s=rng.choice((0.5, 4.0)))
+    faults = Faults(host, seed, most_pause_s=rng.choice((0.5, 4.0)), often=often)
     looking = host.loop.create_task(host.watch.look_forever(lambda: not host.disk.full), name="look")
     relay.fill_up()
     await asyncio.sleep(2.0)
@@ -158,7 +162,7 @@ async def _rollout(host: Host, seed: int, rng: random.Random, out: Outcome) -> N
     """Commits come while faults do; then two more come at once, and the newest must be all that runs."""
     shop = Shop(host, seed)
     more = {"death of the deployer": shop.kill_deployer, "pause of the deployer": shop.pause_deployer}
-    faults = Faults(host, seed, most_pause_s=rng.choice((0.5, 6.0)), more=more)
+    faults = Faults(host, seed, most_pause_s=rng.choice((0.5, 6.0)), often=1.0, more=more)
     looking = host.loop.create_task(host.watch.look_forever(lambda: not host.disk.full), name="look")
     shop.push("good")
     shop.start_deployer()

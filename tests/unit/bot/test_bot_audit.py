@@ -235,6 +235,16 @@ def test_the_venues_orders_are_held_against_the_intents(
     assert sentence in found[invariant]
 
 
+def test_a_wall_clock_that_was_set_makes_no_order_late(ledger: Ledger) -> None:
+    """Two hours back between an intent and the next take: what arrived at once is not late, by CLOCK_BOOTTIME."""
+    for (name,) in ledger.execute("SELECT name FROM sqlite_schema WHERE type = 'trigger'"):
+        ledger.execute(f"DROP TRIGGER {name}")
+    ledger.execute("UPDATE epochs SET wall_ms = wall_ms - 7200000 WHERE epoch = 2")
+    assert broken(ledger, record()) == {}
+    late = record(received_ms=LATE_MS)
+    assert "after the next epoch began" in broken(ledger, late)["I4"]
+
+
 def test_the_venues_fills_are_held_against_the_ledgers(ledger: Ledger) -> None:
     """A difference of one unit, a fill that only one side has: named, unless it is too young to be known."""
     venue = record()
