@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from bot.ledger import OpenIntent, Position, positions
-from bot.risk import Usage
+from bot.risk import Usage, at_stake
 from bot.slots import Slot, parse_slug
 from bot.totals import Lifetime, lifetime, pnl_by_slot, pnl_since, recent_outcomes
 from bot.venue.types import Side
@@ -62,12 +62,13 @@ class Holdings:
         return any(position.slot == slot.id and position.shares > 0 for position in self.positions)
 
     def usage(self, slot: Slot, open_intents: Iterable[OpenIntent], orders_last_minute: int) -> Usage:
-        """What is at stake: positions at cost, and the worst case of every open entry, which is not in the balance yet."""
+        """What is at stake: positions (`at_stake`), and the worst case of every open entry, which is not in the balance yet."""
         account = self._world.account.account
         buys = [found for found in open_intents if found.intent.side is Side.BUY]
         entries = [(found.intent.slot, found.intent.cost) for found in buys]
         ahead = [(found.intent.slot, cost_ahead(found)) for found in buys]
-        stakes = [(p.slot, max(0, p.cost + p.fees)) for p in self.positions if p.shares > 0] + ahead
+        now_ms = self._world.now_ms()
+        stakes = [(p.slot, at_stake(p.shares, p.cost + p.fees, p.sales, now_ms)) for p in self.positions] + ahead
         return Usage(
             slot=sum(stake for name, stake in stakes if name == slot.id),
             asset=sum(stake for name, stake in stakes if name.split("-")[0] == slot.asset),

@@ -57,7 +57,10 @@ class OpenIntent:
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """Shares of one outcome of one window that is not resolved. shares, cost, fees: base units."""
+    """Shares of one outcome of one window that is not resolved. shares, cost, fees: base units.
+
+    sales: (UTC ms, proceeds in base units) of each exit that counts.
+    """
 
     slot: str
     window: str
@@ -68,6 +71,7 @@ class Position:
     shares: int
     cost: int
     fees: int
+    sales: tuple[tuple[int, int], ...] = ()
 
 
 _INTENT = (
@@ -285,8 +289,26 @@ def positions(ledger: Ledger, now_ms: int) -> list[Position]:
         "AND i.window_end_ms > ? GROUP BY f.window, f.outcome ORDER BY i.window_end_ms",
         (now_ms - LOOK_BACK_MS,),
     )
+    sales: dict[tuple[str, str], list[tuple[int, int]]] = {}
+    for window, outcome, at_ms, value in ledger.execute(
+        f"SELECT f.window, f.outcome, f.at_ms, f.value FROM fills f WHERE {COUNTED} AND f.side = 'SELL' "
+        "AND f.window NOT IN (SELECT window FROM outcomes) AND f.at_ms > ?",
+        (now_ms - LOOK_BACK_MS,),
+    ):
+        sales.setdefault((str(window), str(outcome)), []).append((_int(at_ms), _int(value)))
     return [
-        Position(str(s), str(w), _int(end), str(c), str(t), Outcome(str(o)), _int(shares), _int(cost), _int(fees))
+        Position(
+            str(s),
+            str(w),
+            _int(end),
+            str(c),
+            str(t),
+            Outcome(str(o)),
+            _int(shares),
+            _int(cost),
+            _int(fees),
+            tuple(sales.get((str(w), str(o)), ())),
+        )
         for s, w, end, c, t, o, shares, cost, fees in rows
     ]
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from bot.venue.types import BASE_UNITS
 from bus import RiskLimits, SlotControl
+
+SETTLES_MS = 60_000
+"""How long after a sale its trade may still fail on the chain and the shares be back (venue.md: MATCHED, then FAILED)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +25,20 @@ class Usage:
     loss_today: int
     orders_last_minute: int
     balance: int
+
+
+def at_stake(shares: int, cost: int, sales: Iterable[tuple[int, int]], now_ms: int) -> int:
+    """What a position has at stake, in base units of pUSD.
+
+    What was sold in the last SETTLES_MS counts as held: an exit makes no room for an entry before it is certain.
+
+    Args:
+        shares, cost: what is held, and what it cost with its fees, less what was sold.
+        sales: (UTC ms, proceeds in base units) of each sale.
+        now_ms: the venue's time.
+    """
+    unsettled = sum(proceeds for at_ms, proceeds in sales if now_ms - at_ms < SETTLES_MS)
+    return max(0, cost + unsettled) if shares > 0 or unsettled else 0
 
 
 def why_blocked(*, busy: bool, placed: bool, held: bool, traded: bool, closed: str | None, stale: str | None) -> str:

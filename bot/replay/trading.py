@@ -18,7 +18,7 @@ from bot.prices import Prices
 from bot.reasons import reason_name
 from bot.replay.house import Filled, House
 from bot.replay.result import Trade
-from bot.risk import Usage, refuse_entry, why_blocked
+from bot.risk import Usage, at_stake, refuse_entry, why_blocked
 from bot.slots import Slot, Window
 from bot.venue.types import Book, Outcome, Side
 from bus import RiskLimits, SlotControl
@@ -41,6 +41,7 @@ class _Held:
     cost: int = 0
     proceeds: int = 0
     fees: int = 0
+    sales: list[tuple[int, int]] = field(default_factory=list)
 
 
 class ShownBooks(Books):
@@ -213,9 +214,8 @@ class Trading:
             if plan.side is Side.BUY
         ]
         held = [
-            (one.slot.id, max(0, one.cost - one.proceeds + one.fees))
+            (one.slot.id, at_stake(one.bought - one.sold, one.cost - one.proceeds + one.fees, one.sales, now))
             for one in self._held.values()
-            if one.bought > one.sold
         ]
         stakes = held + waiting
         return Usage(
@@ -237,6 +237,7 @@ class Trading:
             held.bought, held.cost = held.bought + filled.shares, held.cost + filled.value
         else:
             held.sold, held.proceeds = held.sold + filled.shares, held.proceeds + filled.value
+            held.sales.append((self.house.now_ms, filled.value))
         held.fees += filled.fee
         if not held.bought:
             del self._held[plan.window]  # nothing came of it: the window may be tried again

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from decimal import Decimal
+from pathlib import Path
+
 import pytest
 
 from bot.account import account_problem
 from bot.budget import Budget
 from bot.holdings import cost_ahead
-from bot.ledger import OpenIntent
+from bot.ledger import OpenIntent, add_fill, add_intent, add_order_state, positions
 from bot.mode import Believed, Mode
-from bot.venue.types import Account, VenueMode
-from tests.unit.bot.making import INTENT, SHARE
+from bot.risk import SETTLES_MS, at_stake
+from bot.schema import OrderState
+from bot.venue.types import Account, Side, VenueMode, VenueTrade
+from tests.unit.bot.making import END_MS, INTENT, SHARE, START_MS, ManualClock, make_ledger
 
 
 def test_one_order_tries_when_a_mode_was_believed_long_enough() -> None:
@@ -90,3 +96,53 @@ def test_an_account_that_cannot_buy_is_told_what_to_do(account: Account, words: 
 def test_an_open_entry_is_at_stake_only_with_what_is_not_filled(filled: int, part: int) -> None:
     """What is filled counts as a position; both together never count twice."""
     assert cost_ahead(OpenIntent(INTENT, None, filled=filled * SHARE)) == INTENT.cost * part // 10
+
+
+@pytest.mark.parametrize(
+    ("shares", "cost", "sold_ago_ms", "stake"),
+    [
+        (10, 6, None, 6),
+        (10, -1, None, 0),  # more was sold for than it cost
+        (0, -2, SETTLES_MS, 0),
+        (0, -2, SETTLES_MS - 1, 6),
+        (4, 1, SETTLES_MS, 1),
+        (4, 1, SETTLES_MS - 1, 9),
+    ],
+)
+def test_an_exit_makes_no_room_before_it_is_certain(
+    shares: int, cost: int, sold_ago_ms: int | None, stake: int
+) -> None:
+    """A trade may fail on the chain: what was sold for 8 lately is at stake as if it were held, and later is not."""
+    sales = () if sold_ago_ms is None else ((END_MS - sold_ago_ms, 8 * SHARE),)
+    assert at_stake(shares * SHARE, cost * SHARE, sales, END_MS) == stake * SHARE
+
+
+def test_the_sales_of_a_position_are_those_that_count(tmp_path: Path) -> None:
+    """A sale is listed with its time and proceeds while the window is not resolved, and no more when its trade failed."""
+    with make_ledger(tmp_path, ManualClock()) as ledger:
+        bought, sold = replace(INTENT, order_id="0x1"), replace(INTENT, order_id="0x2", seq=2, side=Side.SELL)
+        trade = VenueTrade(
+            "t1",
+            "0x1",
+            bought.token_id,
+            bought.condition_id,
+            Side.BUY,
+            Decimal("0.50"),
+            10 * SHARE,
+            0,
+            "MATCHED",
+            START_MS,
+        )
+        for intent in (bought, sold):
+            add_intent(ledger, intent, START_MS, 0)
+            add_order_state(ledger, 1, intent.order_id, OrderState.DONE, "", START_MS, 0)
+        add_fill(ledger, 1, bought, trade)
+        exit_trade = replace(
+            trade, trade_id="t2", order_id="0x2", side=Side.SELL, price=Decimal("0.80"), at_ms=START_MS + 5
+        )
+        add_fill(ledger, 1, sold, exit_trade)
+        (held,) = positions(ledger, START_MS)
+        assert (held.shares, held.sales) == (0, ((START_MS + 5, 8 * SHARE),))
+        add_fill(ledger, 1, sold, replace(exit_trade, status="FAILED"))
+        (held,) = positions(ledger, START_MS)
+        assert (held.shares, held.sales) == (10 * SHARE, ())
