@@ -17,7 +17,7 @@ from itertools import count
 from proof.results import Row, add_out, save
 from proof.simulation.mutants import MUTANTS
 from proof.simulation.pool import run_seeds
-from proof.simulation.world import Outcome
+from proof.simulation.world import UNKNOWN, Outcome
 
 PART = "simulation"
 HANDOVERS = 2_000
@@ -25,7 +25,7 @@ MOST_SEEDS = 40
 
 
 def rows(handovers: int, first: int, jobs: int, limit_s: float) -> Iterator[Row]:
-    """Runs until so many handovers were simulated or `limit_s` is over; then each mutant."""
+    """Runs until so many handovers were simulated or `limit_s` is over, as rows."""
     began, runs = time.monotonic(), list[Outcome]()
     for out in run_seeds(count(first), jobs):
         runs.append(out)
@@ -37,7 +37,7 @@ def rows(handovers: int, first: int, jobs: int, limit_s: float) -> Iterator[Row]
 
 
 def summary(runs: list[Outcome]) -> Iterator[Row]:
-    """A row for the runs of either shape, and one for what went wrong in them."""
+    """A row for the runs of either shape, and one for what went wrong in them, runs that did not come to their end included."""
     faults: Counter[str] = Counter()
     for shape, what in (("relay", "the lease is passed around"), ("rollout", "commits are deployed")):
         some = [one for one in runs if one.shape == shape]
@@ -60,7 +60,8 @@ def summary(runs: list[Outcome]) -> Iterator[Row]:
             note += "; deploys " + ", ".join(f"{number} {name}" for name, number in sorted(deploys.items()))
         yield Row(PART, f"{what}, faults by seed", sum(one.handovers for one in some), "handovers", broken, note)
     note = ", ".join(f"{number:,} {name}" for name, number in faults.most_common())
-    yield Row(PART, "what went wrong in them", sum(faults.values()), "faults", (), note)
+    ended = tuple(f"seed {one.seed}: {text}" for one in runs if one.shape == UNKNOWN for text in one.violations)
+    yield Row(PART, "what went wrong in them", sum(faults.values()), "faults", ended, note)
 
 
 def hunt(name: str, jobs: int) -> Row:

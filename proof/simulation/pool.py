@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from proof.simulation.mutants import MUTANTS
-from proof.simulation.world import Outcome, as_json, from_json, run
+from proof.simulation.world import UNKNOWN, Outcome, as_json, from_json, run
 
 LIMIT_S = 120.0
 FAST = Path("/dev/shm")  # memory: what a power cut leaves is not what is asked here
@@ -72,7 +72,7 @@ class _Run:
             return from_json(self._said.decode())
         except ValueError:
             why = f"did not end within {LIMIT_S:g} s" if ended else "ended without a word"
-            return Outcome(self.seed, "unknown", [f"the run {why}"])
+            return Outcome(self.seed, UNKNOWN, [f"the run {why}"])
 
     def end(self) -> None:
         """End it if it has not, and clear its folder away."""
@@ -95,7 +95,7 @@ def _child(seed: int, mutant: str | None, folder: Path, writer: int, *, trace: b
         out = run(seed, folder, say, MUTANTS[mutant].remove if mutant is not None else None)
     except BaseException as error:  # noqa: BLE001  # told to whoever waits
         where = traceback.format_exc().splitlines()[-4:]
-        out = Outcome(seed, "unknown", [f"the run itself failed: {error!r} {where}"])
+        out = Outcome(seed, UNKNOWN, [f"the run itself failed: {error!r} {where}"])
     try:
         sys.stdout.flush()
         text = as_json(out).encode()

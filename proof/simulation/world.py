@@ -26,6 +26,7 @@ from proof.simulation.rollout import Shop
 CALM_S = 2.5
 SETTLE_S = 40.0
 EVERY_ROLLOUT = 6
+UNKNOWN = "unknown"
 NAMED = 3
 LOOK_EVERY_S = 4.0
 
@@ -34,7 +35,8 @@ LOOK_EVERY_S = 4.0
 class Outcome:
     """What came of one run.
 
-    gaps_ms, free_ms: as Watch has them. faults: how often each was made. digest: of all that happened.
+    shape: relay or rollout; unknown for a run that did not come to its end. gaps_ms, free_ms: as Watch has them. faults: how
+    often each was made. digest: of all that happened.
     """
 
     seed: int
@@ -216,9 +218,10 @@ def _completed(host: Host) -> int:
 async def _settle(host: Host, exchange: asyncio.Task[None]) -> None:
     """No more entries; wait until everything that is held is resolved and nothing is in doubt."""
     host.set_control(lambda found: found.changed(mode="pause"))
-    for bot in host.living:
-        if not bot.trades:
-            host.kill(bot, "only the one that trades is needed now")
+    if any(bot.trades for bot in host.living):
+        for bot in host.living:
+            if not bot.trades:
+                host.kill(bot, "only the one that trades is needed now")
     limit_s = host.loop.time() + SETTLE_S
     while host.loop.time() < limit_s:
         if exchange.done():
