@@ -8,6 +8,7 @@ and not later. Where the Engine cannot do this (rootless), builds are not held i
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -79,7 +80,8 @@ class BuildBrake:
         if not parent or any("rootless" in option for option in info.get("SecurityOptions") or ()):
             self.give_up(f"the Engine's cgroups are {info.get('CgroupDriver')}, without root")
             return
-        made = client.create_container_from_config(brake_body(self._image, self._bus_id, parent))
+        name = f"never-sleeps-builds-{secrets.token_hex(3)}"
+        made = client.create_container_from_config(brake_body(self._image, self._bus_id, parent), name)
         client.start(made["Id"])
         self._id, self.cgroup = made["Id"], group.format(made["Id"])
 
