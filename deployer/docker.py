@@ -104,8 +104,8 @@ class DockerRuntime:
         await self._images.build(sha)
 
     async def comparable(self) -> frozenset[str]:
-        """The commits whose image knows the command `compare`. Raises RuntimeFailedError."""
-        return await self._images.comparable()
+        """The commits whose image knows the command `compare`."""
+        return self._images.comparable
 
     async def compare(self, sha: str, by: str) -> OneOff:
         """In a container of its own. Raises RuntimeFailedError."""

@@ -52,18 +52,20 @@ class Images:
         self._inputs = inputs
         self._folder, self._bus_id, self._limit_s = folder, bus_id, limit_s
         self._has_buildx: bool | None = None
+        self._comparable: frozenset[str] = frozenset()
         for left in folder.glob("*.tar") if folder.is_dir() else ():
             left.unlink()  # a deployer died in the middle
 
     async def by_sha(self) -> dict[str, str]:
         """The image ids of the commits that can be started. Raises RuntimeFailedError."""
-        return {sha: image["Id"] for image in await self._list() if (sha := _sha_of(image)) is not None}
+        found = {sha: image for image in await self._list() if (sha := _sha_of(image)) is not None}
+        self._comparable = frozenset(sha for sha, image in found.items() if _label(image, COMPARE_LABEL))
+        return {sha: image["Id"] for sha, image in found.items()}
 
-    async def comparable(self) -> frozenset[str]:
-        """The commits whose image declares that it knows the command `compare`. Raises RuntimeFailedError."""
-        return frozenset(
-            sha for image in await self._list() if (sha := _sha_of(image)) is not None and _label(image, COMPARE_LABEL)
-        )
+    @property
+    def comparable(self) -> frozenset[str]:
+        """Those of its last answer whose image declares that it knows the command `compare`."""
+        return self._comparable
 
     async def build(self, sha: str) -> None:
         """Build a commit's image. Raises BuildError, RuntimeFailedError."""

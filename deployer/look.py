@@ -76,7 +76,6 @@ class Look:
         pushes = self._push_log.read(branch.reads)
         # Units before instances: a unit that is seen as ended left its instance's lock before.
         units, built = await self._runtime.units(), await self._runtime.built()
-        # Asked for only where it matters: docker looks at its images for it.
         comparable = await self._runtime.comparable() if _may_be_compared(history) else frozenset()
         instances = tuple(read_instances(self._bus))
         trading = await self._trading(_began_ms(history))
