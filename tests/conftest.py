@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 # An HTTP client loads all authorities of the machine, also for http://: 0.1 s of processor each, and tests make hundreds.
-ssl.create_default_context = functools.cache(ssl.create_default_context)  # type: ignore[assignment]  # called the same
+ssl.create_default_context = functools.cache(ssl.create_default_context)  # type: ignore[assignment]  # its callers pass what can be hashed
 
 REQUIRE_ALL = os.environ.get("REQUIRE_ALL") == "1"
 
