@@ -1,6 +1,6 @@
 """Builds give way to the trader: they are held back while it may want to snipe, and never for long.
 
-`next_hold` decides (pure): a build stands still while a snipe window is open, at most WINDOW_MS of one and TOTAL_MS of all
+`next_hold` decides (pure): a build stands still while a snipe window is open, at most WINDOW_MS of one and `most_ms` of all
 that open while it is made, so that it always ends. What holds it is the runtime's: signals to processes, a paused group of
 containers. `Held` is what both need: a gate before a build's next part, and time limits that do not count while it is held.
 """
@@ -13,7 +13,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 WINDOW_MS = 30_000
-TOTAL_MS = 120_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,14 +25,18 @@ class Hold:
     at_ms: int = 0
 
 
-def next_hold(before: Hold, now_ms: int, *, builds: bool, in_snipe: bool) -> Hold:
-    """The hold from now on. now_ms: CLOCK_BOOTTIME. builds: a build that may be held back is made. in_snipe: a window is open."""
+def next_hold(before: Hold, now_ms: int, *, builds: bool, in_snipe: bool, most_ms: int) -> Hold:
+    """The hold from now on.
+
+    now_ms: CLOCK_BOOTTIME. builds: a build that may be held back is made. in_snipe: a window is open. most_ms: of one build; 0:
+    none is held.
+    """
     if not builds:
         return Hold(at_ms=now_ms)
     more_ms = max(0, now_ms - before.at_ms) if before.held else 0
     window_ms = before.window_ms + more_ms if in_snipe else 0
     total_ms = before.total_ms + more_ms
-    held = in_snipe and window_ms < WINDOW_MS and total_ms < TOTAL_MS
+    held = in_snipe and window_ms < WINDOW_MS and total_ms < most_ms
     return Hold(held, window_ms, total_ms, now_ms)
 
 

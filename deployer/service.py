@@ -360,7 +360,13 @@ class Deployer:
         builds = {key.removeprefix("build:") for key in self._tasks if key.startswith("build:")}
         hurried = deploy is not None and deploy.is_hurried and deploy.sha in builds
         before = self._hold
-        hold = next_hold(before, now.boot_ms, builds=bool(builds) and not hurried, in_snipe=seen.in_snipe)
+        hold = next_hold(
+            before,
+            now.boot_ms,
+            builds=bool(builds) and not hurried,
+            in_snipe=seen.in_snipe,
+            most_ms=self._policy.build_hold_ms,
+        )
         if hold.held or before.held:
             self._metrics.held.inc(max(0, hold.total_ms - before.total_ms) / 1000)
         # Said again each time, as what the runtime was told last is the runtime's to know.

@@ -49,6 +49,7 @@ class Clone:
             "COMPOSE_PROJECT_NAME": self.project,
             "PANEL_PORT": str(self.port),
             "FAST": "1",
+            "DEPLOYER_BUILD_HOLD": "0",
         }
         self.folder.mkdir()
         listed = subprocess.run(

@@ -8,7 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deployer.hold import TOTAL_MS, WINDOW_MS, Held, Hold, next_hold
+from deployer.hold import WINDOW_MS, Held, Hold
+from deployer.hold import next_hold as decide
+
+TOTAL_MS = 120_000
+
+
+def next_hold(before: Hold, now_ms: int, *, builds: bool, in_snipe: bool) -> Hold:
+    """With the default of the setting."""
+    return decide(before, now_ms, builds=builds, in_snipe=in_snipe, most_ms=TOTAL_MS)
 
 
 def held_ms(looks: list[tuple[int, bool]]) -> tuple[list[int], int]:
@@ -57,6 +65,9 @@ def test_a_build_stands_still_exactly_while_a_window_is_open() -> None:
     assert not next_hold(hold, 60_000, builds=True, in_snipe=True).held, "and not again in the same one"
     assert next_hold(next_hold(hold, 60_000, builds=True, in_snipe=False), 60_150, builds=True, in_snipe=True).held
     assert next_hold(hold, 60_000, builds=False, in_snipe=True) == Hold(at_ms=60_000)
+    assert not decide(Hold(), 1_000, builds=True, in_snipe=True, most_ms=0).held, (
+        "where nobody wants it, no build is held"
+    )
 
 
 async def test_a_limit_counts_only_while_nothing_is_held() -> None:
