@@ -198,6 +198,11 @@ class Desk:
             if (event := self._told.get(order_id)) is not None:
                 event.set()
 
+    def note_fill(self, order_id: str) -> None:
+        """A fill of an order was recorded elsewhere: an open one is at stake only with what is not filled."""
+        if (found := self.open.get(order_id)) is not None:
+            self.open[order_id] = replace(found, filled=filled(self._ledger, order_id))
+
     def end_by_hand(self, order_id: str, verdict: Verdict, shares: int | None, who: str, note: str) -> int:
         """A person ends what the venue never resolved; returns the shares that they vouch for, in base units.
 

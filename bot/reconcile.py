@@ -131,5 +131,6 @@ class Reconciler:
         if intent is not None and add_fill(self._ledger, self._epoch, intent, trade, self._world.clock.wall_ms()):
             self._log.info("fill_found", order_id=trade.order_id, slot=intent.slot, trade_status=trade.status)
             self.found_trade(trade.trade_id)
+            self._desk.note_fill(trade.order_id)
             self._holdings.summarize()
             self._on_change()

@@ -14,7 +14,8 @@ from typing import Literal
 import pytest
 
 from bot.desk import AT_ONCE_MS, Desk
-from bot.ledger import add_intent, positions
+from bot.holdings import cost_ahead
+from bot.ledger import add_fill, add_intent, positions
 from bot.plan import Plan
 from bot.venue.types import Outcome, Refused, Side, VenueMode
 from bus import FencedError, FsyncFailedError, Ledger, LedgerFullError, Logging
@@ -424,6 +425,26 @@ def test_what_the_venue_matched_survives_the_process(make_rig: Callable[..., Rig
     run(life())
     assert rig.states() == ["accepted", "in_doubt", "done"]
     assert rig.ledger.integer("SELECT sum(size) FROM fills") == 10 * SHARE
+
+
+def test_a_fill_that_is_found_elsewhere_is_not_at_stake_twice(make_rig: Callable[..., Rig]) -> None:
+    """The account's trades told of it before the order's own look did: it counts as a position, and as open no more."""
+    rig = make_rig({0: "lost_after"})
+
+    async def life() -> None:
+        desk = rig.desk()
+        desk.place(plan())
+        await asyncio.sleep(0)
+        (found,) = desk.open.values()
+        assert cost_ahead(found) == found.intent.cost
+        assert add_fill(rig.ledger, 1, found.intent, rig.venue.trade(found.intent.order_id))
+        desk.note_fill(found.intent.order_id)
+        assert [cost_ahead(found) for found in desk.open.values()] == [0]
+        desk.note_fill("of nobody")
+        await until_settled(rig, desk)
+
+    run(life())
+    assert [position.shares for position in positions(rig.ledger, START_MS)] == [10 * SHARE]
 
 
 def test_one_order_that_cannot_be_looked_up_delays_no_other(make_rig: Callable[..., Rig]) -> None:
