@@ -115,13 +115,26 @@ class Page:
         return str(await self.evaluate(f"document.querySelector({json.dumps(selector)}).innerText"))
 
     async def click(self, selector: str) -> None:
-        """Click in the middle of an element, with the mouse."""
-        at = await self.evaluate(
-            f"(() => {{ const e = document.querySelector({json.dumps(selector)}); e.scrollIntoView({{block: 'center'}}); "
-            "const r = e.getBoundingClientRect(); return [r.x + r.width / 2, r.y + r.height / 2] })()"
-        )
+        """Click in the middle of an element, with the mouse, once it can be pressed: enabled, at rest and not covered."""
+        at = await self._until_pressable(selector)
         for kind in ("mousePressed", "mouseReleased"):
             await self.call("Input.dispatchMouseEvent", type=kind, x=at[0], y=at[1], button="left", clickCount=1)
+
+    async def _until_pressable(self, selector: str, limit_s: float = 30.0) -> list[float]:
+        """The middle of the element, once it was the same in two frames in a row and a press there would reach the element."""
+        deadline, before = time.monotonic() + limit_s, None
+        while True:
+            seen = await self.evaluate(
+                f"(() => {{ const e = document.querySelector({json.dumps(selector)}); if (!e || e.disabled) return null; "
+                "e.scrollIntoView({block: 'center'}); const r = e.getBoundingClientRect(); "
+                "const at = [r.x + r.width / 2, r.y + r.height / 2]; "
+                "return e.contains(document.elementFromPoint(...at)) ? at : null })()"
+            )
+            if seen is not None and seen == before:
+                return [float(part) for part in seen]
+            before = seen
+            assert time.monotonic() < deadline, f"not to be pressed within {limit_s:g} s: {selector}"
+            await self.evaluate("new Promise((done) => requestAnimationFrame(() => done()))")
 
     async def press(self, key: str) -> None:
         """Press one key."""
