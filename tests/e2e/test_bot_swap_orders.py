@@ -9,7 +9,7 @@ import pytest
 
 from bus import Role, read_control, write_control
 from tests.e2e.fire.outcome import duplicates
-from tests.e2e.rig import CONFIRMED, LIMIT_S, Rig, until
+from tests.e2e.rig import CONFIRMED, LIMIT_S, Bot, Rig, until
 
 BLUE, GREEN = CONFIRMED, "b" * 40
 # Entries at nearly every moment of a window, so that no test waits for its end; no exits.
@@ -47,12 +47,20 @@ def control(rig: Rig, parameters: dict[str, float]) -> None:
 
 def swap(rig: Rig, meanwhile: Callable[[], None] = lambda: None) -> int:
     """Name the one that stands by, and wait until it trades; returns its epoch. meanwhile: done once it is named."""
-    roles = [(seen.document.role if (seen := rig.seen(bot)) and seen.document else None) for bot in rig.bots]
-    taker = rig.bots[1 - roles.index(Role.ACTIVE)]
+    holder = until(
+        "one of them trades", lambda: next((bot for bot in rig.bots if role_of(rig, bot) is Role.ACTIVE), None)
+    )
+    taker = next(bot for bot in rig.bots if bot is not holder)
     rig.name(taker)
     meanwhile()
     rig.until_role(taker, Role.ACTIVE)
     return epoch(rig)
+
+
+def role_of(rig: Rig, bot: Bot) -> Role | None:
+    """What a bot says that it is."""
+    seen = rig.seen(bot)
+    return seen.document.role if seen is not None and seen.document is not None else None
 
 
 def epoch(rig: Rig) -> int:
@@ -112,7 +120,8 @@ def test_an_intent_in_doubt_at_a_swap_is_settled_by_the_taker(rig: Rig, kind: st
     settled = f"SELECT count(*) {doubtful} AND EXISTS ({ended} AND t.epoch = {taker} AND t.state = 'done')"
     until("the taker settled it", lambda: rig.count(settled), 2 * LIMIT_S)
     filled = rig.count(f"SELECT count(*) FROM fills WHERE order_id IN (SELECT o.order_id {doubtful})")
-    assert (filled > 0) == (kind == "lost_after")
+    # An order that came to the exchange may have found nothing to match: whether it did is the exchange's record to say.
+    assert kind == "lost_after" or filled == 0
     assert duplicates(rig) == []
     rig.assert_audit()
 
@@ -132,4 +141,4 @@ def test_a_confirmation_half_counted_carries_over(rig: Rig) -> None:
         if rig.count(carried):
             break
     assert rig.count(carried) >= 1
-    rig.assert_audit("--max-missed", "0")
+    rig.assert_audit()
