@@ -15,12 +15,13 @@ from deployer.spawn import Children
 from tests.e2e.rig import end, log_lines, start, until
 from tests.forked import ROOT, Forked, run
 
-INTERVAL_S = 0.2
 GIT = ("git", "-c", "user.name=test", "-c", "user.email=test@localhost", "-c", "commit.gpgsign=false")
 
 
 class DeployerRig:
     """Everything in one folder. The bots are ended by `stop`, whatever the test did to the deployer."""
+
+    interval_s = 0.2
 
     def __init__(self, folder: Path, **settings: str) -> None:
         self.folder = folder
@@ -29,7 +30,7 @@ class DeployerRig:
         self.log = folder / "deployer.log"
         self.environment = {
             "BUS_DIR": str(self.bus.directory),
-            "BOT_POLL_INTERVAL": str(INTERVAL_S),
+            "BOT_POLL_INTERVAL": str(self.interval_s),
             "DEPLOYER_REPOSITORY": str(self.repository),
             "DEPLOYER_DIR": str(folder / "run"),
             "DEPLOYER_PYTHON": sys.executable,
@@ -191,10 +192,11 @@ class DeployerRig:
     def assert_ledger(self) -> None:
         """Epochs rise by one, no tick was completed twice, and none is without a row."""
         assert self.count("SELECT max(epoch) - count(*) FROM epochs") == 0
+        interval_ms = round(self.interval_s * 1000)
         # One statement is one moment: the bot polls on while this looks.
         unaccounted = self.count(
             "SELECT max((SELECT max(tick) FROM polls_completed), (SELECT coalesce(max(last_tick), 0) FROM polls_missed)) "
-            f"/ {round(INTERVAL_S * 1000)} - (SELECT min(tick) FROM polls_completed) / {round(INTERVAL_S * 1000)} + 1 "
+            f"/ {interval_ms} - (SELECT min(tick) FROM polls_completed) / {interval_ms} + 1 "
             "- (SELECT count(*) FROM polls_completed) - (SELECT coalesce(sum(ticks), 0) FROM polls_missed)"
         )
         assert unaccounted == 0
@@ -210,4 +212,4 @@ class DeployerRig:
         until("the deployer ended", lambda: not is_locked(self.bus.deployer_lock))
 
 
-__all__ = ["GIT", "INTERVAL_S", "DeployerRig"]
+__all__ = ["GIT", "DeployerRig"]

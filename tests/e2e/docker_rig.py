@@ -37,6 +37,9 @@ def make_images() -> None:
 class DockerRig(DeployerRig):
     """Everything in one folder and on one network."""
 
+    # A container's start takes half a second of both cores, and other tests run beside: a poll must have room for that.
+    interval_s = 0.5
+
     def __init__(self, folder: Path, **settings: str) -> None:
         make_images()
         self._stack = ExitStack()
