@@ -67,11 +67,11 @@ def _new_salt() -> None:
         signed[found.order_id] = (request, market)
         return found
 
-    async def send_anew(self: Desk, intent: Intent) -> None:
-        if intent.order_id not in self._unsent and intent.order_id in signed:
+    async def send_anew(self: Desk, intent: Intent, begun: Any = None) -> None:
+        if begun is None and intent.order_id not in self._unsent and intent.order_id in signed:
             again = self._venue.sign(*signed[intent.order_id], self._random_bits(53), self._now_ms())
             intent = replace(intent, body=again.body)
-        await send(self, intent)
+        await send(self, intent, begun)
 
     put_in(PolymarketVenue, "sign", remember)
     put_in(Desk, "_send", send_anew)
@@ -213,10 +213,10 @@ def _newest_ignored() -> None:
 
 
 MUTANTS: dict[str, Mutant] = {
-    "no-fence": Mutant("a row carries its decision's epoch, and an old one is refused", _no_fence, 205, "I1"),
+    "no-fence": Mutant("a row carries its decision's epoch, and an old one is refused", _no_fence, 10, "I1"),
     "intent-after-send": Mutant("written before sent", _intent_after_send, 4, "I3"),
     "new-salt": Mutant("the identical bytes are the only retry", _new_salt, 5, "I3"),
-    "not-found-is-absent": Mutant("not finding an order proves nothing", _not_found_is_absent, 5, "I5"),
+    "not-found-is-absent": Mutant("not finding an order proves nothing", _not_found_is_absent, 1, "I5"),
     "abandons-sent": Mutant("only what was not sent is abandoned at a yield", _abandons_sent, 5, "I5"),
     "taker-forgets-doubt": Mutant("a taker settles what is in doubt", _taker_forgets_doubt, 1, "at stake"),
     "no-expiry": Mutant("a request expires", _no_expiry, 4, "after its end"),
@@ -224,7 +224,7 @@ MUTANTS: dict[str, Mutant] = {
     "retired-takes": Mutant("who is retired never takes", _retired_takes, 3, "retired"),
     "needs-the-lease": Mutant("a standby needs no lease to be ready", _needs_the_lease, 4, "nobody is fit"),
     "risk-ignores-pending": Mutant("what is pending counts as spent", _risk_ignores_pending, 3, "at stake"),
-    "halt-ignored": Mutant("no entry leaves after a halt", _halt_ignored, 1, "I6"),
+    "halt-ignored": Mutant("no entry leaves after a halt", _halt_ignored, 2, "I6"),
     "yields-to-the-dead": Mutant("nobody yields to who is dead", _yields_to_the_dead, 205, "dead"),
     "lease-by-clock": Mutant("nobody ever takes a lease by clock", _lease_by_clock, 227, "I1"),
     "two-candidates": Mutant("never two candidates", _decides(_ignores_busy), 6, "beside"),
