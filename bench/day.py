@@ -52,6 +52,9 @@ HOUR_MS = 3_600_000
 WARM_MS = 15_000
 SETTLE_MS = 20 * 60_000
 PAGE = 10_000
+LEDGER_BYTES = (
+    "SELECT (page_count - freelist_count) * page_size FROM pragma_page_count, pragma_freelist_count, pragma_page_size"
+)
 
 
 class Tally:
@@ -98,7 +101,9 @@ class Plan:
 
 @dataclass(slots=True)
 class Day:
-    """What came of it. money: base units of pUSD; rss: MB at each simulated hour."""
+    """What came of it. money: base units of pUSD; at each take: rss, MB in memory; descriptors that are open; MB of ledger that
+    are in use, and MB of files beside it.
+    """
 
     checks: list[Check] = field(default_factory=list)
     facts: dict[str, int] = field(default_factory=dict)
@@ -106,6 +111,9 @@ class Day:
     handovers: int = 0
     kills: int = 0
     rss: list[float] = field(default_factory=list)
+    descriptors: list[int] = field(default_factory=list)
+    ledger_mb: list[float] = field(default_factory=list)
+    beside_mb: list[float] = field(default_factory=list)
     wall_s: float = 0.0
     cpu_s: float = 0.0
     log: dict[str, int] = field(default_factory=dict)
@@ -116,6 +124,17 @@ class Day:
     def holds(self) -> bool:
         """Whether nothing is broken."""
         return not any(check.violations for check in self.checks)
+
+    def measure(self, bus: Bus) -> None:
+        """What is used at this moment."""
+        self.rss.append(rss_mb())
+        self.descriptors.append(sum(1 for _ in Path("/proc/self/fd").iterdir()))
+        with Ledger.reader(bus.ledger) as ledger:  # type: ignore[union-attr]  # it is there: an epoch was taken
+            self.ledger_mb.append(ledger.integer(LEDGER_BYTES) / 1e6)
+        beside = (
+            path for path in bus.directory.rglob("*") if path.is_file() and not path.name.startswith(bus.ledger.name)
+        )
+        self.beside_mb.append(sum(path.stat().st_size for path in beside) / 1e6)
 
 
 class Bot:
@@ -266,7 +285,7 @@ async def simulate(plan: Plan, folder: Path, say: Any = lambda _text: None) -> t
                 await asyncio.gather(trading, return_exceptions=True)
                 await bot.hand_over()
                 bots.remove(bot)
-                out.rss.append(rss_mb())
+                out.measure(bus)
                 break
             if killed:
                 trading.cancel()
@@ -282,7 +301,7 @@ async def simulate(plan: Plan, folder: Path, say: Any = lambda _text: None) -> t
             await spare.warm()
             bot, number = spare, number + 1
             gc.collect()
-            out.rss.append(rss_mb())
+            out.measure(bus)
             say(
                 f"{(clock.boot_ms() - start) / HOUR_MS:5.1f} h simulated in {time.monotonic() - began:4.0f} s, "
                 f"{'killed' if killed else 'handed over'}, {out.rss[-1]:.0f} MB"
@@ -379,7 +398,15 @@ def as_text(out: Day) -> str:
     ]
     lines.append(", ".join(f"{name.replace('_', ' ')} {value}" for name, value in out.facts.items()))
     lines.append(f"{out.handovers} yielded, {out.kills} killed; pUSD units {out.money}; digest {out.digest}")
-    lines.append("RSS at each hour, MB: " + " ".join(f"{one:.0f}" for one in out.rss))
+    lines.append("RSS at each take, MB: " + " ".join(f"{one:.0f}" for one in out.rss))
+    for name, values in (
+        ("descriptors", out.descriptors),
+        ("ledger, MB", out.ledger_mb),
+        ("beside it, MB", out.beside_mb),
+    ):
+        lines.append(
+            f"{name}: {values[0]:.0f} at the first take, {max(values):.0f} at most, {values[-1]:.0f} at the end"
+        )
     lines.append(f"wall {out.wall_s:.0f} s, processor {out.cpu_s:.0f} s")
     lines.append(f"log {out.log}")
     lines += [f"  {name}: {text}" for name, text in out.samples.items()]

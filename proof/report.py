@@ -23,6 +23,7 @@ PARTS: dict[str, tuple[str, ...]] = {
     "model": ("proof.model", "--large"),
     "simulation": ("proof.simulation", "--handovers", "20000", "--jobs", "2"),
     "releases": ("proof.releases",),
+    "soak": ("proof.soak",),
     "power": ("proof.power", "--count", "200", "--seed", "1"),
     "kills-handover": ("proof.kills", "--scenario", "handover"),
     "kills-order": ("proof.kills", "--scenario", "order"),

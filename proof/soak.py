@@ -1,0 +1,89 @@
+"""A week of windows, compressed: `python -m proof.soak [--hours 168] [--seed 1]`.
+
+`bench.day` for longer: the bot's real parts and ledger under a virtual clock against paper's whole exchange, 16 slots, all of an
+instance's memory thrown away every hour. Asked here: that memory, descriptors and what is on disk beside the ledger do not grow
+with time, and that the ledger grows by what is written and no more.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import median
+
+from bench.day import TAPE, Day, Plan, run
+from proof.results import Row, add_out, save
+
+PART = "soak"
+SINCE = datetime(2022, 1, 5, tzinfo=UTC)
+# Seconds between prices and between quotes: a third of the processor's time that a day of bench.day takes.
+STEP_S, QUOTE_S = 2.0, 5.0
+# The last quarter of the time against the second: pages that the allocator did not give back, a cache that fills.
+GROWTH = 1.15
+DESCRIPTORS = 4
+LEDGER_GROWTH = 2.0
+
+
+def rows(hours: float, seed: int) -> Iterator[Row]:
+    """The audit's checks as one row, and one for each thing that must be bounded."""
+    with tempfile.TemporaryDirectory(prefix="never-sleeps-soak-") as name:
+        plan = Plan(hours, seed, TAPE, SINCE, STEP_S, QUOTE_S)
+        out, _, _ = run(plan, Path(name), lambda text: print(text, file=sys.stderr, flush=True))  # noqa: T201
+    broken = tuple(f"{check.invariant}: {text}" for check in out.checks for text in check.violations)
+    facts = ", ".join(f"{value:,} {name.replace('_', ' ')}" for name, value in out.facts.items())
+    note = f"{out.handovers} yields, {out.kills} kills; {facts}; {out.cpu_s:,.0f} s of processor; seed {seed}"
+    yield Row(
+        PART,
+        "trading on paper, 16 slots, audit and wallet to the last unit",
+        round(hours),
+        "simulated hours",
+        broken,
+        note,
+    )
+    yield from bounds(out)
+
+
+def bounds(out: Day) -> Iterator[Row]:
+    """What must not grow: the median of the last quarter against the second's; of the ledger, its growth in these times."""
+    quarter = max(1, len(out.rss) // 4)
+    for what, values, unit, most in (
+        ("memory, paper's part included", out.rss, "MB", lambda before: before * GROWTH),
+        ("descriptors", [float(one) for one in out.descriptors], "", lambda before: before + DESCRIPTORS),
+        ("disk beside the ledger", out.beside_mb, "MB", lambda before: before * GROWTH + 1),
+    ):
+        before, after = median(values[quarter : 2 * quarter] or values), median(values[-quarter:])
+        grew = () if after <= most(before) else (f"{what} grew from {before:.1f} to {after:.1f} {unit}".rstrip(),)
+        note = f"{before:.1f} in the second quarter, {after:.1f} in the last, {max(values):.1f} {unit} at most"
+        yield Row(PART, f"{what} does not grow", len(values), "looks", grew, note)
+    steps = [after - before for before, after in zip(out.ledger_mb, out.ledger_mb[1:], strict=False)] or [0.0]
+    before, after = sum(steps[quarter : 2 * quarter] or steps), sum(steps[-quarter:])
+    faster = (
+        ()
+        if after <= before * LEDGER_GROWTH
+        else (f"the ledger grew by {before:.1f}, then by {after:.1f} MB a quarter",)
+    )
+    note = f"{sum(steps) / max(1, len(steps)):.2f} MB an hour, {out.ledger_mb[-1]:.1f} MB in the end"
+    yield Row(PART, "the ledger grows by what is traded", len(steps), "looks", faster, note)
+
+
+def main() -> int:
+    """Run it; 1 when something is broken or grew."""
+    parser = argparse.ArgumentParser(prog="python -m proof.soak", description=(__doc__ or "").split("\n\n")[0])
+    parser.add_argument("--hours", type=float, default=168.0, help="simulated (%(default)s)")
+    parser.add_argument("--seed", type=int, default=1, help="(%(default)s)")
+    add_out(parser)
+    chosen = parser.parse_args()
+    if os.environ.get("PYTHONHASHSEED") != "0":  # sets are walked in the order of hashes: equal seeds, equal results
+        os.execve(
+            sys.executable, [sys.executable, "-m", "proof.soak", *sys.argv[1:]], os.environ | {"PYTHONHASHSEED": "0"}
+        )
+    return save(PART, rows(chosen.hours, chosen.seed), chosen.out)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
