@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from bot.venue.types import BASE_UNITS, Account, Venue, VenueError
 from bus import Clock, Log
 
-LOOK_EVERY_S = 5.0
-RETRY_S = 1.0
+# No multiples of a second: the venue tells whole seconds, and looks at ever other fractions of one narrow its offset down.
+LOOK_EVERY_S = 4.7
+RETRY_S = 0.7
 STALE_MS = 30_000
 LEAST_BALANCE = BASE_UNITS  # a marketable order is worth at least 1 pUSD (venue.md 2.3)
 VENUE_CLOCK_ERROR_MS = 500  # the venue tells whole seconds; the adapter gives their middle

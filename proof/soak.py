@@ -51,22 +51,20 @@ def rows(hours: float, seed: int) -> Iterator[Row]:
 def bounds(out: Day) -> Iterator[Row]:
     """What must not grow: the median of the last quarter against the second's; of the ledger, its growth in these times."""
     quarter = max(1, len(out.rss) // 4)
-    for what, values, unit, most in (
-        ("memory, paper's part included", out.rss, "MB", lambda before: before * GROWTH),
-        ("descriptors", [float(one) for one in out.descriptors], "", lambda before: before + DESCRIPTORS),
-        ("disk beside the ledger", out.beside_mb, "MB", lambda before: before * GROWTH + 1),
+    for what, values, unit, factor, room in (
+        ("memory, paper's part included", out.rss, "MB", GROWTH, 0),
+        ("descriptors", [float(one) for one in out.descriptors], "", 1.0, DESCRIPTORS),
+        ("disk beside the ledger", out.beside_mb, "MB", GROWTH, 1),
     ):
         before, after = median(values[quarter : 2 * quarter] or values), median(values[-quarter:])
-        grew = () if after <= most(before) else (f"{what} grew from {before:.1f} to {after:.1f} {unit}".rstrip(),)
+        more = f"{what} grew from {before:.1f} to {after:.1f} {unit}".rstrip()
+        grew = (more,) if after > before * factor + room else ()
         note = f"{before:.1f} in the second quarter, {after:.1f} in the last, {max(values):.1f} {unit} at most"
         yield Row(PART, f"{what} does not grow", len(values), "looks", grew, note)
     steps = [after - before for before, after in zip(out.ledger_mb, out.ledger_mb[1:], strict=False)] or [0.0]
     before, after = sum(steps[quarter : 2 * quarter] or steps), sum(steps[-quarter:])
-    faster = (
-        ()
-        if after <= before * LEDGER_GROWTH
-        else (f"the ledger grew by {before:.1f}, then by {after:.1f} MB a quarter",)
-    )
+    more = f"the ledger grew by {before:.1f}, then by {after:.1f} MB a quarter"
+    faster = (more,) if after > before * LEDGER_GROWTH else ()
     note = f"{sum(steps) / max(1, len(steps)):.2f} MB an hour, {out.ledger_mb[-1]:.1f} MB in the end"
     yield Row(PART, "the ledger grows by what is traded", len(steps), "looks", faster, note)
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from bench.inside import Paper
 from bench.virtual import VirtualClock
+from bot.venue.types import BASE_UNITS
 from bus import Control, Log, RiskLimits, open_bus, read_control, write_control
 from proof.simulation.bots import TIMEFRAMES, Bot, Commit
 from proof.simulation.effects import Disk, install
@@ -68,6 +69,7 @@ class Host:
         self.watch = Watch(loop, self.bus, self.clock.boot_ms, self)
         install(self.disk)
         self.watch.install()
+        self.watch.most_at_stake = int(MOST_AT_STAKE * BASE_UNITS)
         self.paper = Paper(
             folder / "paper", {}, seed, round(STEP_S * 1000), round(QUOTE_S * 1000), self._venue_clock.wall_ms,
             timeframes=TIMEFRAMES, resolution_delay=0.5,

@@ -26,6 +26,16 @@ UNFIT_S = 5.0
 LOOK_EVERY_S = 0.1
 
 
+# The worst that all open entries may still cost, in base units: each one's cost for what is not filled of it.
+AT_STAKE = """
+    SELECT sum(cost * max(0, size - filled) / size) FROM (
+        SELECT cost, size, coalesce((
+            SELECT sum(f.size) FROM fills f WHERE f.order_id = i.order_id AND f.status = 'MATCHED'), 0) AS filled
+        FROM intents i WHERE side = 'BUY' AND NOT EXISTS (
+            SELECT 1 FROM orders o WHERE o.order_id = i.order_id AND o.state IN ('abandoned', 'refused', 'done')))
+"""
+
+
 class Everybody(Protocol):
     """Who is there."""
 
@@ -54,6 +64,7 @@ class Watch:
         self.free_ms: list[int] = []
         self.free_from_ms: int | None = None
         self.confirm_polls = 0
+        self.most_at_stake = 0
 
     def broken(self, text: str) -> None:
         """Note a violation."""
@@ -99,7 +110,9 @@ class Watch:
         replace_in(deployer.service, "append_step", looked_at(self._step))
 
     def leaves(self, bot: Bot, body: str) -> None:
-        """An order's bytes are about to leave: written before sent, under the newest epoch, and no halt for an entry."""
+        """An order's bytes are about to leave: written before sent, under the newest epoch, and for an entry no halt and no
+        more at stake in open entries than the limit allows.
+        """
         self.orders += 1
         rows = self._ask("SELECT order_id, side FROM intents WHERE body = ?", (body,))
         if not rows:
@@ -111,6 +124,10 @@ class Watch:
             self.broken(f"I4: order {order_id[:10]} leaves {bot.process.name} although epoch {newest} is the newest")
         if side == "BUY" and is_halted(self._bus):
             self.broken(f"I6: entry {order_id[:10]} leaves {bot.process.name} after a halt")
+        if side == "BUY" and (stake := int(self._ask(AT_STAKE)[0][0] or 0)) > self.most_at_stake:
+            self.broken(
+                f"I6: entry {order_id[:10]} leaves with {stake} units at stake, the limit is {self.most_at_stake}"
+            )
         if json.loads(body)["order"]["side"] != side:
             self.broken(f"I3: order {order_id[:10]} is not what its intent says")
 

@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import json
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,10 @@ from typing import Any
 from bench.day import Day, dump, money
 from bot.checks import Check, audit
 from bot.schema import OPEN
-from bot.venue.types import BASE_UNITS
 from bot.venue_record import VenueRecord, read_record
 from bus import Ledger
 from proof.simulation.faults import Faults
-from proof.simulation.host import MOST_AT_STAKE, STEP_S, Host
+from proof.simulation.host import STEP_S, Host
 from proof.simulation.loop import SimulatedLoop
 from proof.simulation.relay import Relay
 from proof.simulation.rollout import Shop
@@ -127,7 +126,7 @@ async def _look_often(host: Host, folder: Path) -> None:
         await host.paper.record.durable()
         with ledger:
             record = _record(host, folder, ledger)
-            for check in (*audit(ledger, record), _within_risk(ledger), _ended_rightly(ledger, record)):
+            for check in (*audit(ledger, record), _ended_rightly(ledger, record)):
                 for text in check.violations[:1]:
                     host.watch.broken(f"{check.invariant}: {text}")
 
@@ -242,7 +241,7 @@ def _after(host: Host, folder: Path, out: Outcome) -> list[str]:
     with ledger:
         record = _record(host, folder, ledger)
         checks = [*audit(ledger, record), money(ledger, host.paper, _wallet(host), Day())]
-        checks += [_spent_once(ledger), _within_risk(ledger), _nothing_open(ledger), _ended_rightly(ledger, record)]
+        checks += [_spent_once(ledger), _nothing_open(ledger), _ended_rightly(ledger, record)]
         out.fills = ledger.integer("SELECT count(*) FROM fills")
     return [f"{check.invariant}: {text}" for check in checks for text in check.violations[:NAMED]]
 
@@ -277,33 +276,6 @@ def _spent_once(ledger: Ledger) -> Check:
     rows = ledger.execute("SELECT request, count(*) FROM releases WHERE request <> '' GROUP BY 1 HAVING count(*) > 1")
     wrong = tuple(f"request {request} was obeyed {count} times" for request, count in rows)
     return Check("I1", "a request is spent by one yield", 1, wrong)
-
-
-def _within_risk(ledger: Ledger) -> Check:
-    """At no entry was more at stake in open entries alone than the limit allows."""
-    limit = int(MOST_AT_STAKE * BASE_UNITS)
-    wrong = [
-        f"entry {order_id} made {stake} units at stake, the limit is {limit}"
-        for order_id, stake in _stakes(ledger)
-        if stake > limit
-    ]
-    return Check("I6", "what is at stake stays within the limit", 1, tuple(wrong))
-
-
-def _stakes(ledger: Ledger) -> Iterator[tuple[str, int]]:
-    """Each entry with the worst cost of all that were open when it was made, in the ledger's order of events."""
-    rows = ledger.execute(
-        "SELECT i.order_id, i.cost, i.boot_ms, coalesce((SELECT min(o.boot_ms) FROM orders o WHERE o.order_id = i.order_id "
-        "AND o.state IN ('abandoned', 'refused', 'done')), 1 << 60), "
-        "coalesce((SELECT min(f.at_ms) FROM fills f WHERE f.order_id = i.order_id), 1 << 60), i.wall_ms "
-        "FROM intents i WHERE i.side = 'BUY' ORDER BY i.rowid"
-    )
-    made: list[tuple[int, int]] = []
-    for order_id, cost, boot_ms, ended_ms, *_ in rows:
-        now, worst = int(str(boot_ms)), int(str(cost))
-        made = [(until, one) for until, one in made if until > now]
-        made.append((int(str(ended_ms)), worst))
-        yield str(order_id), sum(one for _, one in made)
 
 
 def as_json(out: Outcome) -> str:

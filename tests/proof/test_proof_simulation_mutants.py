@@ -10,8 +10,8 @@ from tests.proof.simulated import simulation
 
 
 def test_the_code_without_one_rule_is_found(tmp_path: Path) -> None:
-    """For each rule the seed that is known to find its absence does, by the check that is meant to."""
-    done = simulation("--only", "mutants", "--out", tmp_path, limit_s=240.0)
+    """For each rule some seed finds its absence, by the check that is meant to: as a rule the first that is tried."""
+    done = simulation("--only", "mutants", "--out", tmp_path, limit_s=170.0)
     assert done.returncode == 0, done.stdout + done.stderr
     rows = json.loads((tmp_path / "simulation.json").read_text())["rows"]
-    assert [row["times"] for row in rows] == [1] * len(MUTANTS), done.stdout
+    assert [row["violations"] for row in rows] == [[]] * len(MUTANTS)

@@ -11,7 +11,7 @@ import structlog
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bot.account import UNKNOWN, VENUE_CLOCK_ERROR_MS, Offset
+from bot.account import RETRY_S, UNKNOWN, VENUE_CLOCK_ERROR_MS, Offset
 from bot.control import judge, to_apply
 from bot.feeds import PriceUpdate, Source
 from bot.markets import AHEAD_MS, Markets, retry_after_ms, wanted_windows
@@ -89,6 +89,21 @@ def test_a_clock_that_was_set_is_learned_anew() -> None:
     assert known == Offset(2_000_000 - 500 - 30, 2_000_000 + 500 - 20)
     assert known.disagreement(1_000_000) == known.low - 1_000_000
     assert known.best(1_000_000) == known.low
+
+
+@settings(deadline=None)
+@given(st.sampled_from((-4000, -1500, -700, 700, 1500, 4000)), st.integers(0, 999), st.integers(0, 30))
+def test_a_venue_clock_that_was_wrong_is_believed_right_within_a_poll(wrong: int, phase: int, trip: int) -> None:
+    """The venue tells whole seconds. After its clock was wrong for some looks, by however little, 5 s of looks set it right."""
+
+    def told(true: int) -> int:
+        return true // 1000 * 1000 + VENUE_CLOCK_ERROR_MS
+
+    now, known, every = 10_000_000 + phase, UNKNOWN, round(RETRY_S * 1000) + trip
+    for look in range(6 + 5000 // every):
+        known = known.narrowed(told(now + (wrong if look < 6 else 0)), now - trip, now)
+        now += every
+    assert known.disagreement(0) <= 200
 
 
 # --- prices
