@@ -45,7 +45,10 @@ LOG_AFTER_S = 0.02
 
 @dataclass(frozen=True, slots=True)
 class Poll:
-    """What an active poll left behind. completed: it has its row; only a full disk leaves it without. Times in ms."""
+    """What an active poll left behind. completed: it has its row; only a full disk leaves it without. Times in ms.
+
+    waits_for_venue: it was not healthy, and only for want of the venue's answers.
+    """
 
     tick: int
     completed: bool
@@ -53,6 +56,7 @@ class Poll:
     evaluations: Sequence[Evaluation]
     lag_ms: int
     duration_ms: int
+    waits_for_venue: bool = False
 
 
 class Active:
@@ -141,7 +145,9 @@ class Active:
         self._placed.clear()
         view = self._view(self._stopped())
         evaluations = self._manual.act(self._world.evaluate(view), self._control.control, lambda e: self._act(e, tick))
-        why_not = self._world.why_unhealthy(evaluations, books_problem) or self.ticks.problem
+        own = self._world.why_unhealthy(evaluations) or self.ticks.problem
+        silent = self._world.venue_is_silent(evaluations, books_problem)
+        why_not = own or silent
         state = next_state(evaluations)
         duration_ms = clock.boot_ms() - started
         lag_ms = started - self.ticks.anchor.due_ms(tick)
@@ -152,7 +158,9 @@ class Active:
         self._state, self._evaluations, self._tick = state, evaluations, tick
         self._after_poll(tick, evaluations)
         self._on_change()
-        return Poll(tick, completed, why_not or self.ticks.problem, evaluations, lag_ms, duration_ms)
+        own = own or self.ticks.problem  # the tick's own row may have failed meanwhile
+        waits = own is None and silent is not None
+        return Poll(tick, completed, own or silent, evaluations, lag_ms, duration_ms, waits_for_venue=waits)
 
     def on_news(self, assets: Iterable[str]) -> None:
         """Evaluate the slots of these assets that want to be looked at on every price, between two polls.

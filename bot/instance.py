@@ -142,7 +142,7 @@ class Runner:
         """Try for the lease whenever it is free and this instance may have it."""
         waited, held = False, 0
         while True:
-            if not self._seen.healthy or self._seen.role is Role.RETIRED:
+            if not (self._seen.healthy or self._seen.waits_for_venue) or self._seen.role is Role.RETIRED:
                 waited = False
                 await asyncio.sleep(NOT_WANTED_EVERY_S)
             elif not self._try_lock():
@@ -325,6 +325,7 @@ class Runner:
             healthy=self._seen.healthy,
             yielded=self._yielded,
             distrusted=self._world.bus.fsync_failed.exists(),
+            waits_for_venue=self._seen.waits_for_venue,
         )
 
     def _handover(self) -> Handover | None:

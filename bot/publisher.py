@@ -18,7 +18,8 @@ STATUS_SPACING_S = 0.05
 
 
 class Publisher:
-    """Keeps the numbers that are published. active: the epoch of this instance, or None.
+    """Keeps the numbers that are published. active: the epoch of this instance, or None. waits_for_venue: the last poll was not
+    healthy, and only for want of the venue's answers.
 
     A document that cannot be written is a warning and never more: trading does not depend on being seen.
     """
@@ -34,6 +35,7 @@ class Publisher:
         self._sent = self._refused = 0
         self._status_sequence = 0
         self._why_not: str | None = "no poll yet"
+        self.waits_for_venue = False
         self.active: Active | None = None
         Observer(world, metrics, lambda: self.active is not None)
 
@@ -76,6 +78,7 @@ class Publisher:
         self._polls += 1
         self._last_tick = tick
         self._in_snipe = any(e.decision.in_snipe for e in done.evaluations)
+        self.waits_for_venue = done.waits_for_venue
         self._note_health(done.why_not)
         self._metrics.note_shadow()
 
@@ -84,6 +87,7 @@ class Publisher:
         self._polls += 1
         self._last_tick = done.tick
         self._in_snipe = any(e.decision.in_snipe for e in done.evaluations)
+        self.waits_for_venue = done.waits_for_venue
         self._note_health(done.why_not)
         self._good, self._bad = (self._good + 1, 0) if done.why_not is None else (0, self._bad + 1)
         self._metrics.note_poll(done, self.active.ticks.commit_s if self.active is not None else None)
@@ -101,6 +105,7 @@ class Publisher:
                         "polls": self._polls,
                         "healthy": self.healthy,
                         "why_not": self._why_not,
+                        "waits_for_venue": self.waits_for_venue,
                         "last_tick": self._last_tick,
                         "epoch": active.epoch if active else None,
                         "active_healthy": self._good if active else 0,

@@ -20,13 +20,17 @@ TAKE_BACKOFF_MS = (0, 1_000, 2_000, 5_000, 10_000)
 
 @dataclass(frozen=True, slots=True)
 class Self:
-    """What an instance knows of itself. yielded: it was the last to hold the lease and gave it away."""
+    """What an instance knows of itself. yielded: it was the last to hold the lease and gave it away.
+
+    waits_for_venue: it is not healthy, and only for want of the venue's answers.
+    """
 
     id: str
     sha: str
     healthy: bool
     yielded: bool
     distrusted: bool
+    waits_for_venue: bool = False
 
 
 def take_delay_ms(me: Self, handover: Handover | None) -> int | None:
@@ -34,7 +38,8 @@ def take_delay_ms(me: Self, handover: Handover | None) -> int | None:
 
     handover: None when it cannot be read: then nobody is named, and nobody is known to be retired.
     """
-    if not me.healthy or me.distrusted:
+    named_anyhow = handover is not None and handover.without_venue and handover.wanted == me.id and me.waits_for_venue
+    if me.distrusted or not (me.healthy or named_anyhow):
         return None
     if handover is None:
         return YIELDED_DELAY_MS if me.yielded else OTHER_DELAY_MS
@@ -64,7 +69,7 @@ def yield_to(me_id: str, handover: Handover | None, clock: Clock, target: Seen |
         and target.id == handover.wanted
         and target.alive
         and target.document is not None
-        and target.document.healthy
+        and (target.document.healthy or (handover.without_venue and target.document.waits_for_venue))
         and target.id not in handover.retired
     )
     return handover.request_id if named_is_ready else None

@@ -14,12 +14,16 @@ from bus import Anchor, BusError, Control, DocumentError, Epoch, Ledger, read_co
 
 @dataclass(frozen=True, slots=True)
 class ShadowPoll:
-    """The result of one. why_not: None when it was healthy. newest: the newest epoch in the ledger."""
+    """The result of one. why_not: None when it was healthy. newest: the newest epoch in the ledger.
+
+    waits_for_venue: it was not healthy, and only for want of the venue's answers.
+    """
 
     why_not: str | None
     anchor: Anchor | None
     newest: Epoch | None
     evaluations: list[Evaluation]
+    waits_for_venue: bool = False
 
 
 async def shadow_poll(world: World) -> ShadowPoll:
@@ -62,12 +66,13 @@ async def shadow_poll(world: World) -> ShadowPoll:
             blocked=blocked,
         )
     )
-    why_not = ledger_problem or world.why_unhealthy(evaluations, books_problem)
+    why_not = ledger_problem or world.why_unhealthy(evaluations)
     if why_not is None and control.control is None:
         why_not = control.closed()
     if why_not is None and world.bus.fsync_failed.exists():
         why_not = "an fsync failed on this bus: look at the disk, then remove the file fsync-failed"
-    return ShadowPoll(why_not, anchor, newest, evaluations)
+    silent = world.venue_is_silent(evaluations, books_problem) if why_not is None else None
+    return ShadowPoll(why_not or silent, anchor, newest, evaluations, waits_for_venue=silent is not None)
 
 
 def _control_on_disk(world: World) -> Control | DocumentError:

@@ -120,13 +120,17 @@ class World:
                 self.log.error("slot_failed", slot=e.slot.id, reason=e.decision.reason, exc_info=e.error)
         return evaluations
 
-    def why_unhealthy(self, evaluations: list[Evaluation], books_problem: str | None) -> str | None:
-        """Why a poll was not healthy (design section 5), or None."""
+    def why_unhealthy(self, evaluations: list[Evaluation]) -> str | None:
+        """Why a poll was not healthy (design section 5), but for what the venue did not answer; or None."""
         for asset in {e.slot.asset: None for e in evaluations if e.decision.reason != "switched off"}:
             if (stale := self.stale_feed(asset)) is not None:
                 return stale
+        return next((f"slot {e.slot.id}: {e.decision.reason}" for e in evaluations if e.error is not None), None)
+
+    def venue_is_silent(self, evaluations: list[Evaluation], books_problem: str | None) -> str | None:
+        """What the venue did not answer without which no poll is healthy, or None."""
         for e in evaluations:
-            if not e.evaluated:
+            if not e.evaluated and e.error is None:
                 return f"slot {e.slot.id}: {e.decision.reason}"
         if self.account.now_ms() is None:
             return "the venue's clock is not known yet"

@@ -15,16 +15,19 @@ class Handover(Document):
     """wanted: the named instance, or None. request_id: one request, spent by one yield. deploy_id: why it was made.
 
     expires_*: boot id and CLOCK_BOOTTIME in ms after which the active instance ignores the request.
+    without_venue: the named one may take, and be yielded to, while it waits for the venue's answers and for nothing else.
     retired: instances that shall never take again. confirmed_sha: the commit of the last confirmed deploy.
     """
 
     KIND: ClassVar[str] = "handover"
+    MINOR: ClassVar[int] = 1
 
     wanted: str | None = None
     request_id: str = ""
     deploy_id: str = ""
     expires_boot_id: str = ""
     expires_boot_ms: int = 0
+    without_venue: bool = False
     retired: tuple[str, ...] = ()
     confirmed_sha: str = ""
 

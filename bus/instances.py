@@ -41,11 +41,13 @@ class Instance(Document):
 
     unit: the runtime's name for what runs it (a container, a process). sha: git commit. last_tick: of its last poll.
     active_healthy, active_unhealthy: active polls in a row that were healthy, or were not, since it took the lease.
+    waits_for_venue: not healthy, and only for want of the venue's answers.
     in_snipe: a snipe window of some slot is open. metrics: host:port of its /metrics.
     orders_sent, orders_refused: since it took the lease last, and of them those that were refused for what they were.
     """
 
     KIND: ClassVar[str] = "instance"
+    MINOR: ClassVar[int] = 1
 
     id: str
     role: Role
@@ -59,6 +61,7 @@ class Instance(Document):
     polls: int = 0
     healthy: bool = False
     why_not: str | None = None
+    waits_for_venue: bool = False
     last_tick: int | None = None
     epoch: int | None = None
     active_healthy: int = 0

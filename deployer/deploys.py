@@ -74,9 +74,14 @@ class Deploy:
         return next((step.text for step in self.steps if step.step in VERDICTS), "")
 
     @property
+    def is_now(self) -> bool:
+        """Whether somebody asked for it with --now: then it does not wait for a venue that is down, either."""
+        return any(step.data.get("now") for step in self.steps)
+
+    @property
     def is_hurried(self) -> bool:
         """Whether it waits for no snipe window and for no approval."""
-        return self.cause == "rollback" or any(step.data.get("now") for step in self.steps)
+        return self.cause == "rollback" or self.is_now
 
     @property
     def is_held(self) -> bool:

@@ -191,6 +191,7 @@ def _restore_lease(handover: Handover, seen: Observed, now: Now) -> Handover:
         deploy_id=seen.history.open.id if seen.history.open is not None else "",
         expires_boot_id=now.boot_id,
         expires_boot_ms=now.boot_ms + REQUEST_LIFE_MS,
+        without_venue=False,
     )
 
 

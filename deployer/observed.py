@@ -131,6 +131,18 @@ class Observed:
             and seen.id not in self.handover.retired
         )
 
+    def is_ready_without_venue(self, seen: Seen | None) -> bool:
+        """Whether an instance lacks nothing but the venue's answers, which the trader lacks as well: the venue is down."""
+        holder = self.holder
+        return (
+            seen is not None
+            and holder is not None
+            and seen.id not in self.handover.retired
+            and all(one.alive and one.document is not None and one.document.waits_for_venue for one in (seen, holder))
+            and seen.document is not None
+            and seen.document.role in (Role.WARMING, Role.STANDBY)
+        )
+
     def in_force(self, now: Now) -> bool:
         """Whether the handover's request may still be obeyed."""
         handover = self.handover

@@ -116,9 +116,11 @@ def _prepare(deploy: Deploy, seen: Observed, policy: Policy) -> Actions:
 
 
 def _warm_up(deploy: Deploy, unit: Unit, instance: Seen | None, seen: Observed, now: Now, policy: Policy) -> Actions:
-    """Wait for the first healthy poll."""
+    """Wait for the first healthy poll; with --now, where the venue is down, for one that lacks only the venue's answers."""
     if instance is not None and seen.is_ready(instance):
         return (step_of(deploy, "healthy", "first healthy poll", instance=instance.id),)
+    if instance is not None and deploy.is_now and seen.is_ready_without_venue(instance):
+        return (step_of(deploy, "healthy", "ready but for the venue, which answers nobody", instance=instance.id),)
     if seen.waited_ms(f"unit:{unit.name}", now) < policy.healthy_timeout_ms:
         return ()
     why = instance.document.why_not if instance is not None and instance.document is not None else None
@@ -136,7 +138,8 @@ def _hand_over(deploy: Deploy, unit: Unit, instance: Seen | None, seen: Observed
     if seen.waited_ms(f"unhealthy:{instance.id}", now) >= policy.healthy_timeout_ms:
         return _fail(deploy, f"no longer healthy: {instance.document.why_not}", seen, unit)
     holder = seen.holder
-    if holder is None or not seen.is_ready(instance):
+    without_venue = deploy.is_now and seen.is_ready_without_venue(instance)
+    if holder is None or not (seen.is_ready(instance) or without_venue):
         return ()  # a free lease is for every healthy standby; the candidate may be the one
     asked = deploy.handovers
     if seen.in_force(now) and seen.handover.wanted == instance.id:
@@ -160,6 +163,7 @@ def _hand_over(deploy: Deploy, unit: Unit, instance: Seen | None, seen: Observed
                 deploy_id=deploy.id,
                 expires_boot_id=now.boot_id,
                 expires_boot_ms=now.boot_ms + REQUEST_LIFE_MS,
+                without_venue=without_venue,
             )
         ),
     )
@@ -186,7 +190,7 @@ def _prove(deploy: Deploy, unit: Unit, instance: Seen, seen: Observed, now: Now,
     hangs = seen.waited_ms(f"tick:{instance.id}:{document.last_tick}", now) >= limit_ms
     if seen.confirmed_sha is None:  # nothing to go back to
         return (KillUnit(unit.name, f"no poll was completed for {limit_ms / 1000:g} s"),) if hangs else ()
-    if bad >= max(1, policy.confirm_polls):
+    if bad >= max(1, policy.confirm_polls) and not (document.waits_for_venue and not _former_is_ready(seen)):
         return (step_of(deploy, "taking-back", f"{bad} unhealthy polls in a row: {document.why_not}"),)
     if hangs:
         text = f"no poll was completed for {limit_ms / 1000:g} s"
@@ -200,9 +204,8 @@ def _take_back(deploy: Deploy, unit: Unit, instance: Seen | None, seen: Observed
     assert reason is not None, "only called in that phase"
     if instance is None or not seen.may_hold(instance):
         return _step_back(deploy, reason.text, seen)
-    ready = any(seen.is_ready(s) and s.document and s.document.sha == seen.confirmed_sha for s in seen.instances)
     waited_ms = now.wall_ms - reason.time_ms
-    if ready and (reason.data.get("hangs") or not 0 <= waited_ms < REQUEST_LIFE_MS):
+    if _former_is_ready(seen) and (reason.data.get("hangs") or not 0 <= waited_ms < REQUEST_LIFE_MS):
         return (KillUnit(unit.name, f"{unit.color} does not yield"),)
     return ()
 
@@ -249,6 +252,11 @@ def _other_color(seen: Observed) -> str:
 
 def _color(seen: Seen) -> str:
     return seen.document.color if seen.document is not None else "the other"
+
+
+def _former_is_ready(seen: Observed) -> bool:
+    """Whether an instance of the confirmed commit could take the lease now."""
+    return any(seen.is_ready(s) and s.document and s.document.sha == seen.confirmed_sha for s in seen.instances)
 
 
 def _tally(document: Instance) -> Tally:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bus import Role, SystemClock, read_status, write_control
-from tests.e2e.rig import CONFIRMED, Rig, until
+from tests.e2e.rig import CONFIRMED, Bot, Rig, until
 
 BLUE, GREEN = CONFIRMED, "b" * 40
 
@@ -36,6 +36,30 @@ def test_ten_handovers_miss_no_tick_and_double_none(rig: Rig) -> None:
     until("a window resolved", lambda: rig.count("SELECT count(*) FROM outcomes"))
     rig.assert_audit("--max-missed", "0")
     assert rig.count("SELECT count(*) FROM releases WHERE reason = 'handover'") == 10
+
+
+def test_while_the_venue_is_down_only_a_request_that_says_so_passes_the_lease(rig: Rig) -> None:
+    """Both wait for the venue: an ordinary request waits with them, one without the venue is obeyed; trading goes on later."""
+    blue = rig.start_bot(BLUE, "blue", BOT_REQUEST_LIMIT="1")
+    rig.until_role(blue, Role.ACTIVE)
+    green = rig.start_bot(GREEN, "green", BOT_REQUEST_LIMIT="1")
+    rig.until_role(green, Role.STANDBY)
+    rig.paper.fault(kind="error", path="/", count=1_000_000)
+
+    def waits(bot: Bot) -> bool:
+        seen = rig.seen(bot)
+        return seen is not None and seen.document is not None and seen.document.waits_for_venue
+
+    until("both wait for the venue", lambda: waits(blue) and waits(green))
+    rig.name(green)
+    polls = rig.count("SELECT count(*) FROM polls_completed")
+    until("blue polls on", lambda: rig.count("SELECT count(*) FROM polls_completed") > polls + 3)
+    assert rig.count("SELECT count(*) FROM epochs") == 1
+    rig.name(green, without_venue=True)
+    rig.until_role(green, Role.ACTIVE, healthy=False)
+    rig.paper.clear_faults()
+    rig.until_role(green, Role.ACTIVE)
+    rig.assert_audit()
 
 
 def test_a_killed_holder_is_replaced_by_the_spare(rig: Rig) -> None:

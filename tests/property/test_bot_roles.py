@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import pytest
 
@@ -16,13 +17,13 @@ SHAS = ("a" * 40, "b" * 40)
 def everyone(count: int) -> list[tuple[Self, ...]]:
     """Every combination of `count` instances by commit, health and whether it yielded (one at most did)."""
     kinds = [
-        Self("", sha, healthy, yielded, distrusted=False)
+        Self("", sha, healthy, yielded, distrusted=False, waits_for_venue=waits)
         for sha in SHAS
-        for healthy in (True, False)
+        for healthy, waits in ((True, False), (False, False), (False, True))
         for yielded in (True, False)
     ]
     return [
-        tuple(Self(f"i{n}", one.sha, one.healthy, one.yielded, distrusted=False) for n, one in enumerate(chosen))
+        tuple(replace(one, id=f"i{n}") for n, one in enumerate(chosen))
         for chosen in itertools.product(kinds, repeat=count)
         if sum(one.yielded for one in chosen) <= 1
     ]
@@ -34,8 +35,11 @@ def handovers(instances: tuple[Self, ...]) -> list[Handover | None]:
     return [
         None,
         *(
-            Handover(wanted=wanted, request_id="r", retired=retired, confirmed_sha=confirmed)
+            Handover(
+                wanted=wanted, request_id="r", retired=retired, confirmed_sha=confirmed, without_venue=without_venue
+            )
             for wanted in (None, "dead", *ids)
+            for without_venue in (False, True)
             for retired in ((), *((one,) for one in ids))
             for confirmed in ("", *SHAS)
         ),
@@ -44,7 +48,10 @@ def handovers(instances: tuple[Self, ...]) -> list[Handover | None]:
 
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_a_free_lease_is_always_taken(count: int) -> None:
-    """In no state do all wait for ever: each healthy standby that is not retired tries after at most half a second."""
+    """In no state do all wait for ever: each healthy standby that is not retired tries after at most half a second.
+
+    Of those that are not healthy one may: the named one, where it waits for the venue alone and the request does not.
+    """
     states = 0
     for instances in everyone(count):
         for handover in handovers(instances):
@@ -52,7 +59,13 @@ def test_a_free_lease_is_always_taken(count: int) -> None:
             for one in instances:
                 states += 1
                 delay_ms = take_delay_ms(one, handover)
-                if one.healthy and one.id not in retired:
+                anyhow = (
+                    handover is not None
+                    and handover.without_venue
+                    and handover.wanted == one.id
+                    and one.waits_for_venue
+                )
+                if (one.healthy or anyhow) and one.id not in retired:
                     assert delay_ms is not None
                     assert 0 <= delay_ms <= 500
                 else:
@@ -79,13 +92,15 @@ def test_the_named_one_is_first_and_alone_at_once() -> None:
 def test_nobody_takes_where_an_fsync_failed() -> None:
     """The mark keeps everybody from taking, the named one too."""
     for instances in everyone(1):
-        me = Self(instances[0].id, instances[0].sha, instances[0].healthy, instances[0].yielded, distrusted=True)
+        me = replace(instances[0], distrusted=True)
         assert all(take_delay_ms(me, handover) is None for handover in handovers(instances))
 
 
-def seen(healthy: bool = True, alive: bool = True, document: bool = True) -> Seen:
+def seen(healthy: bool = True, alive: bool = True, document: bool = True, waits_for_venue: bool = False) -> Seen:
     """The named instance as it shows on the bus."""
-    body = Instance(id="green", role=Role.STANDBY, color="green", sha=SHAS[1], healthy=healthy)
+    body = Instance(
+        id="green", role=Role.STANDBY, color="green", sha=SHAS[1], healthy=healthy, waits_for_venue=waits_for_venue
+    )
     return Seen("green", alive, body if document else None, 1)
 
 
@@ -98,6 +113,8 @@ REQUEST = Handover(
 def test_the_lease_is_passed_to_a_living_healthy_named_instance() -> None:
     """A request that is new and in force is obeyed, under its id."""
     assert yield_to("blue", REQUEST, CLOCK, seen(), spent=False) == "r1"
+    without = REQUEST.changed(without_venue=True)
+    assert yield_to("blue", without, CLOCK, seen(healthy=False, waits_for_venue=True), spent=False) == "r1"
 
 
 @pytest.mark.parametrize(
@@ -108,6 +125,8 @@ def test_the_lease_is_passed_to_a_living_healthy_named_instance() -> None:
         (REQUEST, seen(), True),
         (REQUEST, None, False),
         (REQUEST, seen(healthy=False), False),
+        (REQUEST, seen(healthy=False, waits_for_venue=True), False),
+        (REQUEST.changed(without_venue=True), seen(healthy=False), False),
         (REQUEST, seen(alive=False), False),
         (REQUEST, seen(document=False), False),
         (REQUEST.changed(wanted="blue"), seen(), False),

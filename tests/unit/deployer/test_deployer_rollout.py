@@ -105,6 +105,36 @@ def test_rollback_and_now_wait_for_no_snipe_window(data: dict[str, Any]) -> None
     assert recorded(replace(seen, target=None)) == ["handover"]
 
 
+@pytest.mark.parametrize(
+    ("now", "trader_waits", "green", "step"),
+    [
+        (True, True, {"healthy": False, "waits_for_venue": True}, ["handover"]),
+        (False, True, {"healthy": False, "waits_for_venue": True}, []),
+        (True, False, {"healthy": False, "waits_for_venue": True}, []),
+        (True, True, {"healthy": False, "why_not": "no price of BTC yet"}, []),
+    ],
+)
+def test_now_does_not_wait_for_a_venue_that_is_down(
+    now: bool, trader_waits: bool, green: dict[str, Any], step: list[str]
+) -> None:
+    """With --now a candidate that lacks the venue's answers alone is handed the lease, where the trader lacks them as well."""
+    for names, expected in ((UP_TO_HEALTHY, step), (UP_TO_HEALTHY[:-1], ["healthy"] if step else [])):
+        seen = look(steps("2", GREEN, *names, cause="deploy", now=now))
+        seen = replace(seen, target=None, instances=(*seen.instances[:2], instance("green", GREEN, "2", **green)))
+        seen = with_blue(seen, healthy=not trader_waits, waits_for_venue=trader_waits)
+        assert recorded(seen) == expected
+        writes = [action for action in decide(seen, NOW, POLICY) if isinstance(action, WriteHandover)]
+        assert all(write.handover.without_venue for write in writes)
+
+
+@pytest.mark.parametrize(("former_healthy", "step"), [(False, []), (True, ["taking-back"])])
+def test_a_silent_venue_is_no_reason_to_take_back(former_healthy: bool, step: list[str]) -> None:
+    """Polls that only the venue spoiled are held against a candidate when the former commit's standby has its answers."""
+    seen = green_trades(healthy=False, waits_for_venue=True, active_unhealthy=9, why_not="the books could not be read")
+    blue = instance("blue", BLUE, "1", healthy=former_healthy, waits_for_venue=not former_healthy)
+    assert recorded(replace(seen, instances=(blue, *seen.instances[1:]))) == step
+
+
 def test_a_request_in_force_is_awaited_and_an_expired_one_is_made_anew() -> None:
     """The same request is never written twice, and the next one has another id."""
     asked = Step(deploy="2", step="handover", time_ms=NOW.wall_ms, sha=GREEN, request="r1")
