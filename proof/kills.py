@@ -45,10 +45,10 @@ class Tried:
 
 
 class Stage:
-    """A paper exchange, and two real bots on one bus, one of which trades."""
+    """A paper exchange, and two real bots on one bus, one of which trades. interval: seconds between polls."""
 
-    def __init__(self, folder: Path) -> None:
-        self.rig = Rig(folder, interval=0.2, timeframes="10s")
+    def __init__(self, folder: Path, interval: float = 0.2) -> None:
+        self.rig = Rig(folder, interval=interval, timeframes="10s")
         self.killed = 0
         self.holder, self.other = self._start("blue"), self._start("green")
         self.settle()

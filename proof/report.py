@@ -25,6 +25,7 @@ PARTS: dict[str, tuple[str, ...]] = {
     "releases": ("proof.releases",),
     "soak": ("proof.soak",),
     "power": ("proof.power", "--count", "200", "--seed", "1"),
+    "handovers": ("proof.handovers",),
     "kills-handover": ("proof.kills", "--scenario", "handover"),
     "kills-order": ("proof.kills", "--scenario", "order"),
     "kills-deploy": ("proof.kills", "--scenario", "deploy", "--kills-only"),
