@@ -13,6 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from itertools import count
+from textwrap import shorten
 
 from proof.results import Row, add_out, save
 from proof.simulation.mutants import MUTANTS
@@ -22,6 +23,7 @@ from proof.simulation.world import UNKNOWN, Outcome
 PART = "simulation"
 HANDOVERS = 2_000
 MOST_SEEDS = 40
+NOTE = 160
 
 
 def rows(handovers: int, first: int, jobs: int, limit_s: float) -> Iterator[Row]:
@@ -74,7 +76,7 @@ def hunt(name: str, jobs: int) -> Row:
             tried += 1
             said = next((text for text in out.violations if mutant.word in text), None)
             if said is not None:
-                return Row(PART, what, tried, "runs", (), f"seed {out.seed}: {said}")
+                return Row(PART, what, tried, "runs", (), f"seed {out.seed}: {shorten(said, NOTE)}")
     return Row(PART, what, tried, "runs", ("no seed finds it",))
 
 

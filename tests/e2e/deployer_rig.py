@@ -21,7 +21,7 @@ GIT = ("git", "-c", "user.name=test", "-c", "user.email=test@localhost", "-c", "
 class DeployerRig:
     """Everything in one folder. The bots are ended by `stop`, whatever the test did to the deployer."""
 
-    interval_s = 0.2
+    interval_s = 0.4
 
     def __init__(self, folder: Path, **settings: str) -> None:
         self.folder = folder

@@ -17,7 +17,7 @@ BLUE, GREEN = CONFIRMED, "b" * 40
 @pytest.fixture
 def rig(tmp_path: Path) -> Iterator[Rig]:
     """A bus, a paper exchange, no bot yet."""
-    made = Rig(tmp_path, timeframes="10s")
+    made = Rig(tmp_path, interval=1.0, timeframes="10s")
     yield made
     made.stop()
 
