@@ -25,6 +25,7 @@ PARTS: dict[str, tuple[str, ...]] = {
     "releases": ("proof.releases",),
     "soak": ("proof.soak",),
     "power": ("proof.power", "--count", "200", "--seed", "1"),
+    "containers": ("proof.containers",),
     "handovers": ("proof.handovers",),
     "kills-handover": ("proof.kills", "--scenario", "handover"),
     "kills-order": ("proof.kills", "--scenario", "order"),
@@ -99,6 +100,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--part", choices=PARTS, help="only this one, also when it is not due")
     parser.add_argument("--budget", type=_seconds, default=_seconds("40m"), metavar="TIME", help="such as 90s, 40m, 2h")
     chosen = parser.parse_args(arguments)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # the part that runs is ended, too
     at, deadline = commit(), time.monotonic() + chosen.budget
     for part in [chosen.part] if chosen.part else due({part: load(part) for part in PARTS}, at):
         left = deadline - time.monotonic()

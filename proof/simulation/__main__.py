@@ -24,13 +24,19 @@ PART = "simulation"
 HANDOVERS = 2_000
 MOST_SEEDS = 40
 NOTE = 160
+PROGRESS_S = 30.0
 
 
 def rows(handovers: int, first: int, jobs: int, limit_s: float) -> Iterator[Row]:
     """Runs until so many handovers were simulated or `limit_s` is over, as rows."""
     began, runs = time.monotonic(), list[Outcome]()
+    told = began
     for out in run_seeds(count(first), jobs):
         runs.append(out)
+        if time.monotonic() - told > PROGRESS_S:
+            told = time.monotonic()
+            done = sum(one.handovers + one.takeovers for one in runs)
+            print(f"{done:,} of {handovers:,} handovers, {len(runs)} seeds, {told - began:,.0f} s", flush=True)
         for violation in out.violations:
             print(f"seed {out.seed}: {violation}", flush=True)
         if sum(one.handovers + one.takeovers for one in runs) >= handovers or time.monotonic() - began > limit_s:
