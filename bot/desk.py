@@ -171,6 +171,8 @@ class Desk:
         self._seqs[plan.window, plan.side] = intent.seq
         self._recent.append(wall_ms)
         self._budget.spend(boot_ms)
+        self._trouble.tries(boot_ms)
+        self._mode.tries(boot_ms)
         self.open[intent.order_id] = OpenIntent(intent, None)
         self._unsent.add(intent.order_id)
         self._start(intent, self._send_at_once(intent, boot_ms))

@@ -31,15 +31,19 @@ class Believed:
         return self._text if boot_ms < self._until_ms else None
 
     def refuse(self, boot_ms: int, *, entry: bool) -> str | None:
-        """Why an order may not be placed now, or None: then it may be the one that tries. Exits wait for no other order."""
+        """Why an order may not be placed now, or None: then it may be the one that tries (`tries`). Exits wait for no other."""
         if self._text is None:
             return None
         if boot_ms < self._until_ms:
             return f"{self._text}; an order tries again in {(self._until_ms - boot_ms) / 1000:.1f} s"
         if entry and boot_ms < self._probe_until_ms:
             return f"{self._text}, as it was last; another order tries first"
-        self._probe_until_ms = boot_ms + PROBE_MS
         return None
+
+    def tries(self, boot_ms: int) -> None:
+        """An order is on its way: the others wait for its answer."""
+        if self._text is not None:
+            self._probe_until_ms = boot_ms + PROBE_MS
 
     def note(self, text: str | None, boot_ms: int) -> None:
         """Take what an answer said; None: nothing keeps orders back."""
@@ -66,6 +70,10 @@ class Mode:
     def refuse(self, boot_ms: int, *, entry: bool) -> str | None:
         """As of Believed."""
         return self._believed.refuse(boot_ms, entry=entry)
+
+    def tries(self, boot_ms: int) -> None:
+        """As of Believed."""
+        self._believed.tries(boot_ms)
 
     def note(self, mode: VenueMode, boot_ms: int) -> None:
         """Take what an answer said."""
