@@ -25,7 +25,9 @@ def test_one_order_tries_when_a_mode_was_believed_long_enough() -> None:
     mode.note(VenueMode.RESTARTING, 0)
     assert "the venue is restarting" in (mode.refuse(999, entry=True) or "")
     assert "the venue is restarting" in (mode.refuse(999, entry=False) or "")
-    assert [mode.refuse(1_000, entry=True) for _ in range(2)] == [None] * 2, "one that was refused elsewhere tried nothing"
+    assert [mode.refuse(1_000, entry=True) for _ in range(2)] == [None] * 2, (
+        "one that was refused elsewhere tried nothing"
+    )
     mode.tries(1_000)
     assert "another order tries first" in (mode.refuse(1_001, entry=True) or "")
     assert mode.refuse(1_001, entry=False) is None
