@@ -45,6 +45,7 @@ def test_while_the_venue_is_down_only_a_request_that_says_so_passes_the_lease(ri
     green = rig.start_bot(GREEN, "green", BOT_REQUEST_LIMIT="1")
     rig.until_role(green, Role.STANDBY)
     rig.paper.fault(kind="error", path="/", count=1_000_000)
+    rig.paper.fault(kind="freeze_streams", path="/ws/market", seconds=600)  # else the books of windows known ahead would come
 
     def waits(bot: Bot) -> bool:
         seen = rig.seen(bot)
