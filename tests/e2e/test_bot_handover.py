@@ -6,6 +6,7 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
+import apsw
 import pytest
 
 from bus import Role, SystemClock, read_status, write_control
@@ -45,7 +46,9 @@ def test_while_the_venue_is_down_only_a_request_that_says_so_passes_the_lease(ri
     green = rig.start_bot(GREEN, "green", BOT_REQUEST_LIMIT="1")
     rig.until_role(green, Role.STANDBY)
     rig.paper.fault(kind="error", path="/", count=1_000_000)
-    rig.paper.fault(kind="freeze_streams", path="/ws/market", seconds=600)  # else the books of windows known ahead would come
+    rig.paper.fault(
+        kind="freeze_streams", path="/ws/market", seconds=600
+    )  # else the books of windows known ahead would come
 
     def waits(bot: Bot) -> bool:
         seen = rig.seen(bot)
@@ -91,13 +94,32 @@ def test_a_lone_bot_that_was_killed_carries_on_where_it_stopped(rig: Rig) -> Non
     rig.assert_audit()
 
 
+def stop_outside_a_commit(rig: Rig, bot: Bot) -> None:
+    """SIGSTOP at a moment when the bot does not hold the ledger's write lock: with it nobody else could begin an epoch."""
+
+    def stopped() -> bool:
+        bot.process.send_signal(signal.SIGSTOP)
+        ledger = apsw.Connection(str(rig.bus.ledger))
+        ledger.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+        try:
+            ledger.execute("BEGIN IMMEDIATE; ROLLBACK")
+        except apsw.BusyError:
+            bot.process.send_signal(signal.SIGCONT)
+            return False
+        finally:
+            ledger.close()
+        return True
+
+    until("it stands still outside a commit", stopped)
+
+
 def test_a_paused_holder_that_wakes_sends_nothing(rig: Rig) -> None:
     """A holder that slept while the ledger moved on is fenced: after it wakes no row and no order of its epoch follows."""
     paused = rig.start_bot(BLUE, "blue")
     rig.until_role(paused, Role.ACTIVE)
     standby = rig.start_bot(BLUE, "green")
     rig.until_role(standby, Role.STANDBY)
-    paused.process.send_signal(signal.SIGSTOP)
+    stop_outside_a_commit(rig, paused)
     # The lock is the kernel's: nobody takes from a process that only sleeps. Replacing the file is what must never be
     # done to it, and is done here to show that the fence, not the lock, is the check that counts.
     rig.bus.lease.unlink()

@@ -136,7 +136,7 @@ def test_a_confirmation_half_counted_carries_over(rig: Rig) -> None:
         "i.tick = (SELECT min(tick) FROM polls_completed p WHERE p.epoch = i.epoch) AND "
         "i.generation = (SELECT max(generation) FROM controls_applied)"
     )
-    for _ in range(ROUNDS * 2):
+    for _ in range(ROUNDS * 6):
         swap(rig)
         if rig.count(carried):
             break
