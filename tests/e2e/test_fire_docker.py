@@ -48,7 +48,7 @@ def test_a_paused_container_is_replaced_and_sends_nothing(
 
 
 def test_an_image_that_eats_memory_loses_to_the_good_one(rig: DockerFireRig) -> None:
-    """The kernel ends it at its container's limit, blue or its spare regains the lease, and the history says that it was killed."""
+    """The kernel ends it at its container's limit, blue or its spare regains the lease, and the history tells of the kill."""
     outcome = commits.broken(rig, "eats-memory", timed=False)
     held(outcome)
     # The Engine learns of the kernel's reason by another way than of the end, on a busy machine later.
