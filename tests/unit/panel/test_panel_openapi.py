@@ -186,4 +186,4 @@ def test_nothing_that_is_sent_makes_the_panel_fail(application: Application) -> 
     each()
     assert {status for _, status in answered} <= {200, 400, 404, 409, 422}
     well = {name for name, status in answered if status == 200}
-    assert len(well) > len(operations) / 2, f"too few operations were reached with a good request: {sorted(well)}"
+    assert len(well) > len(operations) / 3, f"too few operations were reached with a good request: {sorted(well)}"
