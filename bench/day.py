@@ -17,7 +17,6 @@ import collections
 import gc
 import hashlib
 import json
-import os
 import random
 import resource
 import sys
@@ -29,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.inside import InsideVenue, Paper, make_world
-from bench.virtual import VirtualClock, VirtualLoop
+from bench.virtual import VirtualClock, VirtualLoop, fix_hashes
 from bot.active import Active
 from bot.audit import summary
 from bot.checks import Check, audit
@@ -423,10 +422,7 @@ def main() -> int:
     parser.add_argument("--epoch", type=float, default=60.0, help="simulated minutes an instance lives (%(default)s)")
     parser.add_argument("--json", action="store_true", help="print JSON")
     chosen = parser.parse_args()
-    if os.environ.get("PYTHONHASHSEED") != "0":  # sets are walked in the order of hashes: equal seeds, equal results
-        os.execve(
-            sys.executable, [sys.executable, "-m", "bench.day", *sys.argv[1:]], os.environ | {"PYTHONHASHSEED": "0"}
-        )
+    fix_hashes("bench.day")
     try:
         since = datetime.fromisoformat(chosen.since)
         since = since if since.tzinfo else since.replace(tzinfo=UTC)

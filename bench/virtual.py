@@ -7,7 +7,9 @@ order in which they were asked for. Equal work gives equal times.
 from __future__ import annotations
 
 import asyncio
+import os
 import selectors
+import sys
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from typing import Any, TypeVar, TypeVarTuple
@@ -17,6 +19,12 @@ Result = TypeVar("Result")
 
 BOOT_ID = "virtual"
 _BEGIN_S = 1_000.0
+
+
+def fix_hashes(module: str) -> None:
+    """Begin this process anew as `python -m MODULE` where hashes differ from run to run: sets are walked in their order."""
+    if os.environ.get("PYTHONHASHSEED") != "0":
+        os.execve(sys.executable, [sys.executable, "-m", module, *sys.argv[1:]], os.environ | {"PYTHONHASHSEED": "0"})
 
 
 class StalledError(RuntimeError):

@@ -131,15 +131,17 @@ class Observed:
             and seen.id not in self.handover.retired
         )
 
-    def is_ready_without_venue(self, seen: Seen | None) -> bool:
+    def is_ready_without_venue(self, seen: Seen) -> bool:
         """Whether an instance lacks nothing but the venue's answers, which the trader lacks as well: the venue is down."""
         holder = self.holder
         return (
-            seen is not None
-            and holder is not None
-            and seen.id not in self.handover.retired
-            and all(one.alive and one.document is not None and one.document.waits_for_venue for one in (seen, holder))
+            holder is not None
+            and holder.document is not None
+            and holder.document.waits_for_venue
+            and seen.alive
             and seen.document is not None
+            and seen.document.waits_for_venue
+            and seen.id not in self.handover.retired
             and seen.document.role in (Role.WARMING, Role.STANDBY)
         )
 

@@ -83,7 +83,7 @@ def rows(limit_s: float) -> Iterator[Row]:
 def _strike_one(rig: DockerFireRig, state: str, victim: str, fault: str) -> str | None:
     """One commit, one fault; what became of it: its verdict and the ticks missed. None: nobody of that name was there."""
     rig.settle()
-    missed = rig.count("SELECT coalesce(sum(ticks), 0) FROM polls_missed")
+    missed = rig.missed()
     sha = rig.commit()
 
     def there() -> bool:
@@ -99,7 +99,7 @@ def _strike_one(rig: DockerFireRig, state: str, victim: str, fault: str) -> str 
         asked = rig.command("deploy", sha, limit_s=VERDICT_LIMIT_S)
         assert asked.returncode == 0, f"asked for again: {asked.stdout[-300:]}{asked.stderr[-300:]}"
     rig.settle()
-    missed = rig.count("SELECT coalesce(sum(ticks), 0) FROM polls_missed") - missed
+    missed = rig.missed() - missed
     return f"{verdict}, {missed} missed" if name is not None else None
 
 
@@ -123,10 +123,13 @@ def _name(rig: DockerFireRig, victim: str, sha: str) -> str | None:
 
 
 def _strike(rig: DockerFireRig, name: str, victim: str, fault: str) -> None:
-    """What dies is started again by whose work that is: bots by the deployer, deployer and exchange by us."""
+    """What dies is started again by whose work that is: bots by the deployer, deployer and exchange by us.
+
+    Docker's refusals are no failures here: between the look and the blow a container may have ended or gone by itself.
+    """
     if fault == "pause":
         docker("pause", name, check=False)
-        time.sleep(PAUSE_S if victim != "paper" else AWAY_S)
+        time.sleep(PAUSE_S if victim != "paper" else AWAY_S)  # the pause itself: its length is what is tried
         docker("unpause", name, check=False)
         return
     if fault == "oom":
@@ -142,7 +145,7 @@ def _strike(rig: DockerFireRig, name: str, victim: str, fault: str) -> None:
     if victim == "deployer":
         rig.start()
     elif victim == "paper":
-        time.sleep(AWAY_S)
+        time.sleep(AWAY_S)  # how long the exchange is away, which is what is tried
         rig.paper.start()
 
 

@@ -13,9 +13,10 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
+from bench.stage import percentiles
 from bus import Role
 from proof.kills import Stage
 from proof.results import Row, add_out, save
@@ -56,22 +57,22 @@ def _handovers(stage: Stage, number: int) -> Row:
         stage.holder, stage.other = stage.other, stage.holder
         _until_more(stage, POLLS, stage.rig.count(POLLS))
     last = _epoch(stage)
-    note = f"release to take {_spread(_values(stage, GAPS, first, last - 1))}; "
-    note += f"lag of the first poll after it {_spread(_values(stage, FIRST_POLLS, first + 1, last))}"
+    note = f"release to take {percentiles(_values(stage, GAPS, first, last - 1))}; "
+    note += f"lag of the first poll after it {percentiles(_values(stage, FIRST_POLLS, first + 1, last))}"
     return Row(PART, "real handovers between two bots", last - first, "handovers", _wrong(stage, missed), note)
 
 
 def _kills(stage: Stage, number: int, rng: random.Random) -> Row:
-    missed, gaps, first = _missed(stage), list[int](), _epoch(stage)
+    missed, gaps, first = _missed(stage), list[float](), _epoch(stage)
     for _ in range(number):
-        time.sleep(rng.uniform(0.0, INTERVAL_S))  # the moment of the death, and nothing that is waited for
+        time.sleep(rng.uniform(0.0, INTERVAL_S))  # the death's own moment, drawn by seed: no event stands for it
         before, killed_ms = _epoch(stage), stage.rig.clock.boot_ms()
         stage.holder.process.send_signal(signal.SIGKILL)
         _until_more(stage, NEWEST, before)
         gaps.append(stage.rig.count("SELECT boot_ms FROM epochs ORDER BY epoch DESC LIMIT 1") - killed_ms)
         stage.settle()
-    note = f"SIGKILL to the next trader's take {_spread(gaps)}; "
-    note += f"lag of the first poll after it {_spread(_values(stage, FIRST_POLLS, first + 1, _epoch(stage)))}"
+    note = f"SIGKILL to the next trader's take {percentiles(gaps)}; "
+    note += f"lag of the first poll after it {percentiles(_values(stage, FIRST_POLLS, first + 1, _epoch(stage)))}"
     return Row(
         PART, "SIGKILL of the one that trades, the other stands by", len(gaps), "SIGKILLs", _wrong(stage, missed), note
     )
@@ -94,17 +95,9 @@ def _wrong(stage: Stage, before: int) -> tuple[str, ...]:
     return (f"{missed} ticks were missed",) if missed else ()
 
 
-def _values(stage: Stage, sql: str, first: int, last: int) -> list[int]:
+def _values(stage: Stage, sql: str, first: int, last: int) -> list[float]:
     with stage.rig.ledger() as ledger:
-        return [int(str(value)) for (value,) in ledger.execute(sql, (first, last))]
-
-
-def _spread(values: Sequence[int]) -> str:
-    ordered = sorted(values)
-    if not ordered:
-        return "was not measured"
-    p50, p99 = ordered[len(ordered) // 2], ordered[min(len(ordered) - 1, len(ordered) * 99 // 100)]
-    return f"p50 {p50}, p99 {p99}, max {ordered[-1]} ms"
+        return [float(str(value)) for (value,) in ledger.execute(sql, (first, last))]
 
 
 def main() -> int:

@@ -7,7 +7,6 @@ Exit code 1 when something broke, or a mutant was not found.
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import time
 from collections import Counter
@@ -15,6 +14,7 @@ from collections.abc import Iterator
 from itertools import count
 from textwrap import shorten
 
+from bench.virtual import fix_hashes
 from proof.results import Row, add_out, save
 from proof.simulation.mutants import MUTANTS
 from proof.simulation.pool import run_seeds
@@ -33,13 +33,13 @@ def rows(handovers: int, first: int, jobs: int, limit_s: float) -> Iterator[Row]
     told = began
     for out in run_seeds(count(first), jobs):
         runs.append(out)
+        done = sum(one.handovers + one.takeovers for one in runs)
         if time.monotonic() - told > PROGRESS_S:
             told = time.monotonic()
-            done = sum(one.handovers + one.takeovers for one in runs)
             print(f"{done:,} of {handovers:,} handovers, {len(runs)} seeds, {told - began:,.0f} s", flush=True)
         for violation in out.violations:
             print(f"seed {out.seed}: {violation}", flush=True)
-        if sum(one.handovers + one.takeovers for one in runs) >= handovers or time.monotonic() - began > limit_s:
+        if done >= handovers or time.monotonic() - began > limit_s:
             break
     yield from summary(runs)
 
@@ -117,12 +117,7 @@ def main() -> int:
     parser.add_argument("--only", choices=("runs", "mutants"), help="not the other part")
     add_out(parser)
     chosen = parser.parse_args()
-    if os.environ.get("PYTHONHASHSEED") != "0":  # sets are walked in the order of hashes: equal seeds, equal runs
-        os.execve(
-            sys.executable,
-            [sys.executable, "-m", "proof.simulation", *sys.argv[1:]],
-            os.environ | {"PYTHONHASHSEED": "0"},
-        )
+    fix_hashes("proof.simulation")
     if chosen.seed is not None and chosen.handovers is None:
         return replay(chosen.seed, chosen.mutant[0] if chosen.mutant else None, trace=chosen.trace)
     chosen.handovers = chosen.handovers or HANDOVERS

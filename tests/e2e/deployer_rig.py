@@ -192,7 +192,7 @@ class DeployerRig:
     def assert_ledger(self) -> None:
         """Epochs rise by one, no tick was completed twice, and none is without a row."""
         assert self.count("SELECT max(epoch) - count(*) FROM epochs") == 0
-        interval_ms = round(self.interval_s * 1000)
+        interval_ms = round(float(self.environment["BOT_POLL_INTERVAL"]) * 1000)
         # One statement is one moment: the bot polls on while this looks.
         unaccounted = self.count(
             "SELECT max((SELECT max(tick) FROM polls_completed), (SELECT coalesce(max(last_tick), 0) FROM polls_missed)) "

@@ -163,7 +163,7 @@ def test_nothing_that_is_sent_makes_the_panel_fail(application: Application) -> 
     operations, answered = application.operations(), set()
 
     @given(data=st.data())
-    @settings(max_examples=250, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
     def each(data: st.DataObject) -> None:
         method, path, operation = data.draw(st.sampled_from(operations))
         for name in ("slot", "generation", "request"):
@@ -186,4 +186,4 @@ def test_nothing_that_is_sent_makes_the_panel_fail(application: Application) -> 
     each()
     assert {status for _, status in answered} <= {200, 400, 404, 409, 422}
     well = {name for name, status in answered if status == 200}
-    assert len(well) > len(operations) / 3, f"too few operations were reached with a good request: {sorted(well)}"
+    assert len(well) > len(operations) / 2, f"too few operations were reached with a good request: {sorted(well)}"
