@@ -61,6 +61,24 @@ def log_lines(log: Path) -> list[dict[str, Any]]:
     return [line for line in found if isinstance(line, dict)]
 
 
+def arm_fault(paper: str, **order: Any) -> None:
+    """Arm a fault of the paper exchange at this URL (docs/paper.md)."""
+    request = urllib.request.Request(
+        f"{paper}/paper/faults",
+        data=json.dumps(order).encode(),
+        headers={"Content-Type": "application/json"},
+        method="POST",
+    )
+    with urllib.request.urlopen(request, timeout=5) as answer:
+        assert answer.status == 200
+
+
+def clear_faults(paper: str) -> None:
+    """Disarm all faults of the paper exchange at this URL."""
+    request = urllib.request.Request(f"{paper}/paper/faults", method="DELETE")
+    urllib.request.urlopen(request, timeout=5).close()
+
+
 @dataclass
 class Paper:
     """A running paper exchange."""
@@ -95,17 +113,11 @@ class Paper:
 
     def fault(self, **order: Any) -> None:
         """Arm a fault (docs/paper.md)."""
-        body = json.dumps(order).encode()
-        request = urllib.request.Request(
-            f"{self.url}/paper/faults", data=body, headers={"Content-Type": "application/json"}, method="POST"
-        )
-        with urllib.request.urlopen(request, timeout=5) as answer:
-            assert answer.status == 200
+        arm_fault(self.url, **order)
 
     def clear_faults(self) -> None:
         """Disarm all."""
-        request = urllib.request.Request(f"{self.url}/paper/faults", method="DELETE")
-        urllib.request.urlopen(request, timeout=5).close()
+        clear_faults(self.url)
 
     def stop(self) -> None:
         """End it."""

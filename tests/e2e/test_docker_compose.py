@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-import secrets
 import signal
-import socket
 import subprocess
 import urllib.request
 from collections.abc import Iterator
@@ -16,122 +14,13 @@ from typing import Any
 
 import pytest
 
-from bus import DocumentError, Role, Seen, Step, read_instances, read_status, read_steps
-from bus.layout import Bus
-from deployer.deploys import fold
-from tests.e2e.deployer_rig import GIT
-from tests.e2e.docker_engine import docker, need_engine, remove_all
-from tests.e2e.rig import ROOT, until
+from bus import DocumentError, read_status
+from tests.e2e.clone import SETTLE_S, Clone
+from tests.e2e.docker_engine import docker, need_engine
+from tests.e2e.rig import until
 
 need_engine()
 pytestmark = pytest.mark.timeout(600)
-
-SETTLE_S = 240.0  # the first build on a busy machine
-
-
-class Clone:
-    """A clone of this checkout, uncommitted changes included, with a project name and a port of its own."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.bus = folder / "clone", Bus(folder / "clone" / "volumes" / "bus")
-        self.project = f"never-sleeps-test-{secrets.token_hex(4)}"
-        self.log = folder / "run.log"
-        self._process: subprocess.Popen[bytes] | None = None
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
-        self.environment = {
-            **{
-                name: value
-                for name, value in os.environ.items()
-                if not name.startswith(("BOT_", "BUS_", "PAPER_", "MAKE", "MFLAGS"))
-            },
-            "COMPOSE_PROJECT_NAME": self.project,
-            "PANEL_PORT": str(self.port),
-            "FAST": "1",
-            "DEPLOYER_BUILD_HOLD": "0",
-        }
-        self.folder.mkdir()
-        listed = subprocess.run(
-            ["git", "-c", "safe.directory=*", "ls-files", "-coz", "--exclude-standard"],
-            cwd=ROOT, check=True, capture_output=True, timeout=30,
-        )  # fmt: skip
-        subprocess.run(
-            f"tar -cf - --null -T - --ignore-failed-read | tar -xf - -C {self.folder}",
-            shell=True, cwd=ROOT, input=listed.stdout, check=True, timeout=60,
-        )  # fmt: skip
-        self.git("init", "--quiet", "--initial-branch=main")
-        self.commit()
-
-    def git(self, *arguments: str) -> str:
-        """Run git in the clone."""
-        done = subprocess.run(
-            [*GIT, *arguments], cwd=self.folder, check=True, capture_output=True, text=True, timeout=30
-        )
-        return done.stdout.strip()
-
-    def commit(self) -> str:
-        """Change the strategy; returns the sha."""
-        with (self.folder / "bot" / "strategy.py").open("a") as file:
-            file.write(f"# {secrets.token_hex(4)}\n")
-        self.git("add", "-A")
-        self.git("commit", "--quiet", "-m", "a change")
-        return self.git("rev-parse", "HEAD")
-
-    def make(self, *arguments: str, limit_s: float = 120) -> subprocess.CompletedProcess[str]:
-        """Run a target."""
-        return subprocess.run(
-            ["make", *arguments], cwd=self.folder, env=self.environment,
-            capture_output=True, text=True, timeout=limit_s, check=False,
-        )  # fmt: skip
-
-    def run(self) -> subprocess.Popen[bytes]:
-        """Begin `make run`, as in a terminal of its own."""
-        with self.log.open("ab") as out:
-            self._process = subprocess.Popen(
-                ["make", "run"], cwd=self.folder, env=self.environment,
-                stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, start_new_session=True,
-            )  # fmt: skip
-        return self._process
-
-    def until_confirmed(self, sha: str, process: subprocess.Popen[bytes]) -> None:
-        """Wait until a commit is confirmed."""
-
-        def look() -> bool:
-            assert process.poll() is None, self.log.read_text()
-            deploy = next((d for d in reversed(fold(read_steps(self.bus)).deploys) if d.sha == sha), None)
-            assert deploy is None or deploy.verdict in (None, "confirmed"), deploy
-            return deploy is not None and deploy.verdict == "confirmed"
-
-        until(f"{sha[:7]} confirmed", look, SETTLE_S, 0.2)
-
-    def step(self, sha: str, name: str) -> Step | None:
-        """A step of a commit's newest deploy."""
-        deploy = next((d for d in reversed(fold(read_steps(self.bus)).deploys) if d.sha == sha), None)
-        return deploy.first(name) if deploy is not None else None
-
-    def containers(self) -> list[dict[str, Any]]:
-        """What the Engine shows of all containers of this clone, services and bots."""
-        names = docker("ps", "--all", "--quiet", "--filter", f"network={self.project}_default").split()
-        found: list[dict[str, Any]] = json.loads(docker("inspect", *names)) if names else []
-        return found
-
-    def trader(self) -> Seen | None:
-        """The active instance."""
-        found = [seen for seen in read_instances(self.bus) if seen.alive and seen.document]
-        return next((seen for seen in found if seen.document and seen.document.role is Role.ACTIVE), None)
-
-    def clean(self) -> None:
-        """End what is left of `make run`, and remove everything of this clone from the Engine."""
-        if self._process is not None and self._process.poll() is None:
-            os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait(10)
-        remove_all(f"label=never-sleeps.bus={self.bus.directory}")
-        remove_all(f"label=com.docker.compose.project={self.project}")
-        docker("network", "rm", f"{self.project}_default", check=False)
-        images = docker("images", "--quiet", "--filter", f"label=never-sleeps.bus={self.bus.directory}").split()
-        images += [f"{self.project}-{service}" for service in ("paper", "panel", "deployer", "audit")]
-        docker("rmi", "--force", *images, check=False)
 
 
 @pytest.fixture
@@ -147,7 +36,7 @@ def clone(tmp_path: Path) -> Iterator[Clone]:
 def test_make_run_trades_in_containers_and_swaps_them_and_ends_everything(clone: Clone) -> None:
     """From a clone to trades; two commits swap the container and miss nothing; `make stop`, a second run, Ctrl-C."""
     process = clone.run()
-    clone.until_confirmed(clone.git("rev-parse", "HEAD"), process)
+    clone.until_confirmed(clone.git("rev-parse", "HEAD"))
     until("status", lambda: _status(clone) is not None)
     assert json.loads((clone.bus.directory / "status.json").read_text())["kind"] == "status"
 
@@ -173,7 +62,7 @@ def test_make_run_trades_in_containers_and_swaps_them_and_ends_everything(clone:
 
     for _ in range(2):
         sha = clone.commit()
-        clone.until_confirmed(sha, process)
+        clone.until_confirmed(sha)
     # A comment decides nothing: the former commit's polls are replayed in a container of their own, beside the warm-up.
     compared = until("the comparison", lambda: clone.step(sha, "compared"))
     assert re.fullmatch(r"[1-9]\d* polls? replayed, 0 decisions differ", compared.text), compared

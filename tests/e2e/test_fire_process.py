@@ -12,11 +12,16 @@ import pytest
 
 from tests.e2e.fire import commits, deaths
 from tests.e2e.fire.outcome import Outcome
-from tests.e2e.fire.rig import FireRig
+from tests.e2e.fire.rig import POLLS, SETTLE_S, FireRig
+from tests.e2e.rig import until
 
 pytestmark = pytest.mark.timeout(300)
 
 Moments = random.Random
+# All that a bot asks the exchange, but for the credentials that a candidate on paper begins with.
+VENUE_PATHS = (
+    "/time", "/ok", "/book", "/markets", "/clob-markets", "/events", "/data", "/balance-allowance", "/order", "/v1/heartbeats",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +80,35 @@ def test_a_taker_killed_between_release_and_take_costs_no_tick(rig: FireRig) -> 
 def test_a_blue_killed_in_its_yield_costs_no_tick(rig: FireRig, moments: Moments) -> None:
     """Blue dies in the middle of its yield, before or after its release: green trades and is confirmed."""
     held(commits.kill_yielding(rig, 2, moments))
+
+
+def test_now_does_not_wait_for_a_venue_that_is_down(rig: FireRig) -> None:
+    """While the venue answers nothing a commit waits in its warm-up; `deploy --now` lets it trade; it is confirmed later."""
+    rig.restart(DEPLOYER_HEALTHY_TIMEOUT="100")
+    before = rig.settle()
+    for path in VENUE_PATHS:
+        rig.paper.fault(kind="error", path=path, count=1_000_000)
+    rig.paper.fault(kind="freeze_streams", path="/ws/market", seconds=600)
+    try:
+        sha = rig.commit()
+        rig.until_step(sha, "started")
+
+        def waits() -> bool:
+            documents = [seen.document for seen in rig.living() if seen.document is not None]
+            return any(one.sha == sha and one.waits_for_venue for one in documents)
+
+        until("the candidate waits for the venue", waits, SETTLE_S)
+        polls = rig.count(POLLS)
+        until("the former one polls on", lambda: rig.count(POLLS) > polls + 3)
+        assert until("a holder", rig.holder).id == before.id, "the lease was passed on"
+        asked = rig.command("deploy", sha, "--now", "--no-wait")
+        assert asked.returncode == 0, asked.stdout + asked.stderr
+        rig.until_step(sha, "taken", SETTLE_S)
+    finally:
+        rig.paper.clear_faults()
+    rig.until_confirmed(sha)
+    rig.settle()
+    assert rig.audit().returncode == 0, rig.audit().stdout
 
 
 @pytest.mark.parametrize("mode", ["dies-active", "hangs-active", "eats-memory"])

@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 import signal
 from collections.abc import Iterator
-from typing import Any
 
 import apsw
 import pytest
 
-from monitoring.dashboards import DASHBOARDS
-from tests.e2e.prometheus_rig import MonitoredRig, Prometheus
+from tests.e2e.prometheus_rig import MonitoredRig
 from tests.e2e.rig import until
 
 pytestmark = [
     pytest.mark.skipif(shutil.which("prometheus") is None, reason="prometheus is missing (Debian: prometheus)"),
     pytest.mark.timeout(300),
 ]
-
-# What is empty while all is well, or until something rare happened.
-MAY_BE_EMPTY = (
-    "never_sleeps:order_", "bot_order_", "bot_ledger_wins", "bot_entries_closed) > 0", 'status!="2xx"', "paper_faults_armed",
-    'result="failed"', 'result="cancelled"',
-)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -54,35 +45,14 @@ def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MonitoredRig]:
         made.stop()
 
 
-def _queries() -> Iterator[tuple[str, str, str]]:
-    """(where, expression, legend) of every panel and annotation."""
-    for name, make in DASHBOARDS.items():
-        found: dict[str, Any] = make()
-        for panel in found["panels"]:
-            for target in panel.get("targets", ()):
-                yield f"{name}: {panel['title']}", target["expr"], target["legendFormat"]
-        for annotation in found["annotations"]["list"]:
-            yield f"{name}: {annotation['name']}", annotation["expr"], annotation["titleFormat"]
-
-
 def test_everything_is_scraped_and_every_rule_evaluates(rig: MonitoredRig) -> None:
     """All targets are up under their places, every rule evaluates without error, and what was never wrong fires nothing."""
-    prometheus = rig.prometheus
-    until("all targets are up", lambda: prometheus.value("count(up == 0) or vector(0)") == 0, every_s=0.3)
-    jobs = {found["metric"]["job"] for found in prometheus.query("up")}
-    assert jobs == {"bot", "deployer", "panel", "paper", "prometheus"}
-    places = {found["metric"]["instance"] for found in prometheus.query('up{job="bot"}')}
-    assert all(re.fullmatch(r"(blue|green)-[1-9]", place) for place in places), places
-
-    def rules() -> list[dict[str, Any]]:
-        return [rule for group in prometheus.get("rules")["groups"] for rule in group["rules"]]
-
-    until("every rule was evaluated", lambda: all(rule["health"] != "unknown" for rule in rules()), every_s=0.3)
-    assert [(rule["name"], rule["lastError"]) for rule in rules() if rule["health"] != "ok"] == []
+    rig.prometheus.assert_all_are_up()
+    rig.prometheus.assert_rules_evaluate()
     wrong = {"NoActiveBot", "TwoActiveBots", "VersionMismatch", "FsyncFailed", "DeployFailed", "NoSpare"}
 
     def settled() -> bool:
-        firing = {rule["name"] for rule in rules() if rule.get("state") == "firing"}
+        firing = rig.prometheus.firing()
         return "Watchdog" in firing and not firing & wrong
 
     until("nothing fires that has no cause", settled, every_s=0.3)
@@ -90,22 +60,12 @@ def test_everything_is_scraped_and_every_rule_evaluates(rig: MonitoredRig) -> No
 
 def test_every_query_of_every_dashboard_has_its_answer(rig: MonitoredRig) -> None:
     """Each query answers without error, with series where something must be, with the labels that its legend names."""
-    for where, expr, legend in _queries():
-        optional = any(part in expr for part in MAY_BE_EMPTY)
-        asked = expr.replace("$__rate_interval", "20s")
-
-        def answered(asked: str = asked, optional: bool = optional) -> bool:
-            return bool(rig.prometheus.query(asked)) or optional
-
-        until(f"an answer to {where}: {asked}", answered, every_s=0.3)
-        found = rig.prometheus.query(asked)
-        for label in re.findall(r"{{(\w+)}}", legend):
-            assert all(label in series["metric"] for series in found), (where, expr, label)
+    rig.prometheus.assert_queries_answer("20s")
 
 
 def test_totals_do_not_double_and_a_take_is_seen(rig: MonitoredRig) -> None:
     """With several bots scraped a lifetime total is the ledger's own number, and the commit that trades is the confirmed one."""
-    prometheus: Prometheus = rig.prometheus
+    prometheus = rig.prometheus
 
     def agree() -> bool:
         epochs = rig.count("SELECT max(epoch) FROM epochs")
