@@ -1,7 +1,11 @@
-"""From `git push` to trading, a burst of pushes, and what a build costs the trader: real git, a real deployer, tiny workers.
+"""From `git push` to trading, a burst of pushes, and what a build costs the trader: real git, a real deployer.
+
+The workers are tiny ones, whose start is the deployer's alone; `--worker bot` is the project's own, on paper, which has its feeds
+to fill before its first healthy poll.
 
 python -m bench.push                              ten pushes at 1 s polls, then a burst of 50; as processes
 python -m bench.push --runtime docker             the same in containers
+python -m bench.push --worker bot --part pushes   the project's own bot
 python -m bench.push --part build                 poll lag and commits during builds without a cache, held back and not
 """
 
@@ -17,9 +21,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from bus import Ledger
+from bus import Ledger, write_control
 from tests.e2e.deployer_rig import DeployerRig
-from tests.e2e.docker_engine import docker
+from tests.e2e.docker_engine import docker, own
+from tests.e2e.fire.rig import FireRig
 from tests.e2e.rig import ROOT, until
 from tests.e2e.test_push import Pusher
 
@@ -39,9 +44,27 @@ RUN python3 -m venv /tools \\
 """
 
 
-def make_rig(runtime: str, folder: Path, interval_s: float, **settings: str) -> DeployerRig:
-    """Everything in one folder; with docker bots and deployer in containers."""
+def make_rig(runtime: str, folder: Path, interval_s: float, worker: str = "tiny", **settings: str) -> DeployerRig:
+    """Everything in one folder; with docker bots and deployer in containers, and the exchange of the project's own bot."""
     settings = {"BOT_POLL_INTERVAL": str(interval_s), **settings}
+    if worker == "bot":
+        settings["BOT_TIMEFRAMES"] = "5m,15m"
+        if runtime == "process":
+            rig = FireRig(folder, **settings)
+        else:
+            from tests.e2e.fire.docker_rig import DockerFireRig
+
+            rig = DockerFireRig(folder, **settings)
+            own(rig.bus.directory)
+        # An open snipe window is waited for, up to 30 s, and is not what is measured.
+        write_control(
+            rig.bus,
+            1,
+            lambda found: found.changed(strategy={"snipe_fraction": 0.001}),
+            by="bench",
+            clock=rig.clock,
+        )
+        return rig
     if runtime == "process":
         return DeployerRig(folder, **settings)
     from tests.e2e.docker_rig import DockerRig
@@ -212,7 +235,7 @@ def say(line: str) -> None:
 
 def measure_pushes(runtime: str, folder: Path, chosen: argparse.Namespace) -> None:
     """Print the figures of pushes and of the burst."""
-    rig = make_rig(runtime, folder, chosen.interval)
+    rig = make_rig(runtime, folder, chosen.interval, chosen.worker)
     try:
         first = rig.commit()
         assert DeployerRig.command(rig, "init").returncode == 0
@@ -246,6 +269,7 @@ def main() -> None:
     )
     parser.add_argument("--runtime", choices=("process", "docker"), default="process")
     parser.add_argument("--part", choices=("pushes", "burst", "build"), help="pushes and burst where none is named")
+    parser.add_argument("--worker", choices=("tiny", "bot"), default="tiny", help="who is deployed (%(default)s)")
     parser.add_argument("--pushes", type=int, default=10)
     parser.add_argument("--burst", type=int, default=50)
     parser.add_argument("--builds", type=int, default=3, help="of each kind, in part build")
