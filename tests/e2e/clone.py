@@ -15,7 +15,7 @@ from bus import Role, Seen, Step, read_instances, read_steps
 from bus.layout import Bus
 from deployer.deploys import fold
 from tests.e2e.deployer_rig import GIT
-from tests.e2e.docker_engine import docker, remove_all
+from tests.e2e.docker_engine import docker, own, remove_all
 from tests.e2e.rig import ROOT, until
 
 SETTLE_S = 240.0  # the first build on a busy machine
@@ -43,6 +43,13 @@ class Clone:
             "FAST": "1",
             "DEPLOYER_BUILD_HOLD": "0",
         }
+        # A wallet of its own, as a user gives it: a key file of who writes to the bus, in a folder that is mounted.
+        self.key, keys = secrets.token_hex(32), folder / "keys"
+        keys.mkdir()
+        (keys / "wallet.key").touch(0o600)
+        (keys / "wallet.key").write_text(f"{self.key}\n")
+        own(keys)
+        self.environment["BOT_KEY_FILE"] = str(keys / "wallet.key")
         self.folder.mkdir()
         listed = subprocess.run(
             ["git", "-c", "safe.directory=*", "ls-files", "-coz", "--exclude-standard"],

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from eth_account import Account
 
-from bus import DocumentError, read_status
+from bus import DocumentError, Ledger, read_status
 from tests.e2e.clone import SETTLE_S, Clone
 from tests.e2e.docker_engine import docker, need_engine
 from tests.e2e.rig import until
@@ -71,6 +72,12 @@ def test_make_run_trades_in_containers_and_swaps_them_and_ends_everything(clone:
     lines = [json.loads(line) for line in docker("logs", "--tail=5", trader.document.unit).splitlines()]
     assert all("event" in line for line in lines)
     until("fills", lambda: (status := _status(clone)) and status["totals"]["fills"])
+    with until("a ledger", lambda: Ledger.reader(clone.bus.ledger)) as ledger:
+        wallet = ledger.execute("SELECT value FROM meta WHERE key = 'wallet'")
+    assert wallet == [(Account.from_key(clone.key).address,)], "the bots trade with the key file's own wallet"
+    for container in clone.containers():
+        told = json.dumps(container) + docker("logs", container["Name"].lstrip("/"))
+        assert clone.key not in told, f"the key is shown by {container['Name']}"
     said = clone.make("status")
     assert "trades" in said.stdout, said.stdout + said.stderr
     audit = clone.make("audit", "ARGS=--venue http://paper:8700 --max-missed 0")
