@@ -6,6 +6,7 @@ stop was asked for is a file in DEPLOYER_DIR/stopping. The logs of removed conta
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -45,6 +46,8 @@ LOG_BYTES = 50 << 20
 # While the Engine tells of changes the list is asked for this often all the same: an event is a hint, the list the truth.
 LIST_EVERY_MS = 2_000
 _RUNS = frozenset({"running", "paused", "restarting"})
+_KILLED = 128 + 9  # by SIGKILL: somebody's, or the kernel's for want of memory
+OOM_TOLD_S = 0.25
 _NOT_THERE, _CONFLICT, _NOT_MODIFIED = 404, 409, 304
 
 
@@ -238,18 +241,29 @@ class DockerRuntime:
     async def _ending(self, container: str) -> str:
         """How a container ended; asked once, as that does not change."""
         if container not in self._endings:
-            try:
-                inspected = await self._engine.call(
-                    "a container could not be looked at", lambda client: client.inspect_container(container)
-                )
-            except EngineRefusedError as error:
-                if _is_harmless(error):
-                    return ""
-                raise
-            state = inspected["State"]
+            state = await self._state(container)
+            if state.get("ExitCode") == _KILLED and not state.get("OOMKilled"):
+                # The Engine learns of the end and of its reason apart, the reason sometimes later.
+                await asyncio.sleep(OOM_TOLD_S)
+                state = await self._state(container)
+            if not state:
+                return ""
             code = f"exit code {state.get('ExitCode')}"
             self._endings[container] = f"out of memory, {code}" if state.get("OOMKilled") else code
         return self._endings[container]
+
+    async def _state(self, container: str) -> Mapping[str, Any]:
+        """A container's state as the Engine has it; empty when it is gone."""
+        try:
+            inspected = await self._engine.call(
+                "a container could not be looked at", lambda client: client.inspect_container(container)
+            )
+        except EngineRefusedError as error:
+            if _is_harmless(error):
+                return {}
+            raise
+        state: Mapping[str, Any] = inspected["State"]
+        return state
 
     def _unit(self, name: str, labels: Mapping[str, str], state: str, ended: str) -> Unit:
         # Boot times of an earlier run of the kernel do not compare: such a unit counts as old.

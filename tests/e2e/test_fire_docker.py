@@ -48,8 +48,7 @@ def test_a_paused_container_is_replaced_and_sends_nothing(
 
 
 def test_an_image_that_eats_memory_loses_to_the_good_one(rig: DockerFireRig) -> None:
-    """The kernel ends it at its container's limit, blue or its spare regains the lease, and the history tells of the kill."""
+    """The kernel ends it at its container's limit, blue or its spare regains the lease, and the history says how it died."""
     outcome = commits.broken(rig, "eats-memory", timed=False)
     held(outcome)
-    # The Engine learns of the kernel's reason by another way than of the end, on a busy machine later.
-    assert "exit code 137" in outcome.notes[0]
+    assert "out of memory, exit code 137" in outcome.notes[0]
