@@ -1,41 +1,59 @@
-"""The crash matrix, in containers: `python -m proof.containers [--limit 1200]`.
+"""The crash matrix, in containers: `python -m proof.containers [--limit 3600] [--victims trader engine]`.
 
 The real bot under the real deployer on a real Engine. At every state of a rollout one of them is killed (SIGKILL), paused for
 longer than anybody is waited for (`docker pause`), or runs out of its container's memory (the kernel's OOM killer): the deployer,
-the one that trades, the candidate, the spare, the exchange. Then the commit must trade with its spare, asked for once more where
-its deploy failed, and nothing else be left; in the end the audit must hold against the exchange's record.
+the one that trades, the candidate, the spare, the exchange, the panel. Then the commit must trade with its spare, asked for once
+more where its deploy failed, and nothing else be left; in the end the audit must hold against the exchange's record.
+
+The victim `engine`, only where it is named, is the Engine itself, restarted: that ends every container on this machine. It must
+have been started by .ci/docker-engine.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
+import signal
+import subprocess
 import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import product
 from pathlib import Path
 
 from bus import Role, Seen
 from proof.results import Row, add_out, save
-from tests.e2e.docker_engine import docker
+from tests.e2e.docker_engine import USER, docker, own
 from tests.e2e.fire.docker_rig import DockerFireRig
 from tests.e2e.fire.outcome import duplicates
-from tests.e2e.rig import until
+from tests.e2e.rig import ROOT, until
 
 PART = "containers"
 STATES = ("building", "started", "healthy", "handover", "taken", "confirmed")
-VICTIMS = ("deployer", "trader", "candidate", "spare", "paper")
+VICTIMS = ("deployer", "trader", "candidate", "spare", "paper", "panel")
 FAULTS = ("kill", "pause", "oom")
+ENGINE = "engine"
+NOBODY = ("building", "candidate")  # there is none yet
 PAUSE_S = 8.0  # longer than DEPLOYER_STUCK_AFTER, which is 6 s
 AWAY_S = 2.0
 STATE_LIMIT_S, VERDICT_LIMIT_S = 120.0, 240.0
 MEMORY = "300m"
+PANEL = "never-sleeps-test-panel"
+ENGINE_PID = Path("/var/run/docker.pid")
 HOG = "held = []\nwhile True: held.append(bytearray(1 << 24))"
 
 
-def rows(limit_s: float) -> Iterator[Row]:
+def cells(states: Sequence[str], victims: Sequence[str]) -> Iterator[tuple[str, str, str]]:
+    """(state, victim, fault), state by state, so that what time is left for has struck everybody."""
+    for state, victim in product(states, victims):
+        for fault in ("restart",) if victim == ENGINE else FAULTS:
+            if (state, victim) != NOBODY:
+                yield state, victim, fault
+
+
+def rows(limit_s: float, states: Sequence[str], victims: Sequence[str]) -> Iterator[Row]:
     """One row a victim and fault, with the states in which it was struck, until `limit_s` is over; then the audit's."""
     deadline = time.monotonic() + limit_s
     struck: dict[tuple[str, str], list[str]] = defaultdict(list)
@@ -44,8 +62,9 @@ def rows(limit_s: float) -> Iterator[Row]:
         rig = DockerFireRig(Path(folder))
         try:
             rig.begin()
-            # State by state, so that what time is left for has struck everybody.
-            for state, victim, fault in product(STATES, VICTIMS, FAULTS):
+            docker("build", "--quiet", "--target=panel", f"--tag={PANEL}", str(ROOT), limit_s=600)
+            _start_panel(rig)
+            for state, victim, fault in cells(states, victims):
                 if time.monotonic() > deadline:
                     break
                 try:
@@ -58,14 +77,14 @@ def rows(limit_s: float) -> Iterator[Row]:
                     struck[victim, fault].append(f"{state} ({said})")
                 if wrong:
                     break  # what is broken would be met again by every other
-            for (victim, fault), states in struck.items():
+            for (victim, fault), when in struck.items():
                 yield Row(
                     PART,
                     f"{fault} of the {victim}",
-                    len(states),
+                    len(when),
                     "states",
                     tuple(wrong[victim, fault]),
-                    ", ".join(states),
+                    ", ".join(when),
                 )
             done = rig.audit()
             audit = () if done.returncode == 0 else (done.stdout[-1500:] + done.stderr[-500:],)
@@ -107,8 +126,10 @@ def _name(rig: DockerFireRig, victim: str, sha: str) -> str | None:
     """The victim's container."""
     if victim == "deployer":
         return rig.container
-    if victim == "paper":
-        return f"{rig.container}-paper"
+    if victim in ("paper", "panel"):
+        return f"{rig.container}-{victim}"
+    if victim == ENGINE:
+        return victim
     holder = rig.holder()
 
     def is_meant(seen: Seen) -> bool:
@@ -127,6 +148,9 @@ def _strike(rig: DockerFireRig, name: str, victim: str, fault: str) -> None:
 
     Docker's refusals are no failures here: between the look and the blow a container may have ended or gone by itself.
     """
+    if victim == ENGINE:
+        _restart_engine(rig)
+        return
     if fault == "pause":
         docker("pause", name, check=False)
         time.sleep(PAUSE_S if victim != "paper" else AWAY_S)  # the pause itself: its length is what is tried
@@ -147,6 +171,31 @@ def _strike(rig: DockerFireRig, name: str, victim: str, fault: str) -> None:
     elif victim == "paper":
         time.sleep(AWAY_S)  # how long the exchange is away, which is what is tried
         rig.paper.start()
+    elif victim == "panel":
+        _start_panel(rig)
+
+
+def _start_panel(rig: DockerFireRig) -> None:
+    name, data = f"{rig.container}-panel", rig.folder / "panel"
+    data.mkdir(exist_ok=True)
+    own(data)
+    docker("rm", "--force", name, check=False)
+    docker(
+        *("run", "--detach", f"--name={name}", f"--network={rig.place.network}", f"--user={USER[0]}:{USER[1]}"),
+        *(f"--volume={rig.bus.directory}:/bus", f"--volume={data}:/data", "--env=BUS_DIR=/bus"),
+        *("--env=PANEL_HOST=0.0.0.0", "--env=PANEL_BEHIND_PROXY=true", "--env=PANEL_TOKEN_FILE=/data/token", PANEL),
+    )
+
+
+def _restart_engine(rig: DockerFireRig) -> None:
+    """All containers end with it; exchange, deployer and panel are started again as Compose would, bots by the deployer."""
+    engine = int(ENGINE_PID.read_text())
+    os.kill(engine, signal.SIGTERM)
+    until("the Engine ended", lambda: not Path(f"/proc/{engine}/exe").exists(), 60.0, 0.1)
+    subprocess.run([ROOT / ".ci" / "docker-engine"], check=True, capture_output=True, timeout=120)
+    rig.paper.start()
+    rig.start()
+    _start_panel(rig)
 
 
 def _exhaust(name: str) -> None:
@@ -163,11 +212,14 @@ def main() -> int:
     """Run it; 1 when something did not come right."""
     parser = argparse.ArgumentParser(prog="python -m proof.containers", description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument(
-        "--limit", type=float, default=2_400.0, metavar="S", help="begin nothing more after so long (%(default)s)"
+        "--limit", type=float, default=3_600.0, metavar="S", help="begin nothing more after so long (%(default)s)"
     )
+    parser.add_argument("--states", nargs="+", choices=STATES, default=STATES, help="only these")
+    parser.add_argument("--victims", nargs="+", choices=(*VICTIMS, ENGINE), default=VICTIMS, help="only these")
     add_out(parser)
     chosen = parser.parse_args()
-    return save(PART, rows(chosen.limit), chosen.out)
+    found = rows(chosen.limit, chosen.states, chosen.victims)
+    return save(PART, found, chosen.out)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from bus import Role
@@ -190,7 +191,7 @@ def rows(
     every: whether `numbers` leaves none out.
     """
     if scenario == "deploy":
-        yield from deploy_rows([group for group in groups if group in DISK], numbers, every)
+        yield from deploy_rows(faults, groups, numbers, every)
         return
     for victim in (one for one in SCENARIOS[scenario][1] if only in (None, one)):
         with tempfile.TemporaryDirectory(prefix="never-sleeps-kills-") as folder:
@@ -243,19 +244,24 @@ def _row(
     return row, last
 
 
-def deploy_rows(groups: list[str], numbers: Callable[[], Iterator[int]], every: bool) -> Iterator[Row]:
-    """A deploy with the deployer killed before its Nth call; the next one must bring it to its end."""
+def deploy_rows(
+    faults: tuple[str, ...], groups: list[str], numbers: Callable[[], Iterator[int]], every: bool
+) -> Iterator[Row]:
+    """A deploy with a fault at the deployer's Nth call; it, or the next one, must bring the commit to its end."""
     with tempfile.TemporaryDirectory(prefix="never-sleeps-kills-") as folder:
         rig = DeployerRig(Path(folder))
         try:
             sha = rig.commit()
             rig.start()
             rig.until_step(sha, "confirmed")
-            for calls in groups:
-                sha, row = _deploys(rig, sha, calls, numbers(), every)
-                yield row
-                if row.violations:
-                    return
+            last = dict.fromkeys(GROUPS, MOST)
+            for fault in faults:
+                for calls in (group for group in groups if fault == KILL or group in DISK):
+                    chosen = (number for number in numbers() if number <= last[calls])
+                    sha, row, last[calls] = _deploys(rig, sha, calls, fault, chosen, every)
+                    yield row
+                    if row.violations:
+                        return
             missed = rig.missed()
             wrong = (f"{missed} ticks were missed",) if missed else ()
             rig.assert_ledger()
@@ -264,28 +270,41 @@ def deploy_rows(groups: list[str], numbers: Callable[[], Iterator[int]], every: 
             rig.stop()
 
 
-def _deploys(rig: DeployerRig, sha: str, calls: str, numbers: Iterator[int], every: bool) -> tuple[str, Row]:
-    """Kills of the deployer before these calls, until one gets through. (The newest commit, what came of it)."""
-    died, number, through = 0, 0, False
+def _deploys(
+    rig: DeployerRig, sha: str, calls: str, fault: str, numbers: Iterator[int], every: bool
+) -> tuple[str, Row, int]:
+    """Faults at these calls; kills end with the first that gets through. (The newest commit, what came of it, the last N)."""
+    tried, died, number, through = 0, 0, 0, False
     wrong: tuple[str, ...] = ()
     try:
         for number in numbers:
             rig.assert_steady(sha, limit_s=LIMIT_S)
             assert rig.process is not None
-            with tampered(rig.process.pid, GROUPS[calls], KILL, number, threads=False):
+            with tampered(rig.process.pid, GROUPS[calls], fault, number, threads=False):
                 sha = newest = rig.commit()
                 ended = _within(lambda newest=newest: _deploy_over(rig, newest), LIMIT_S)  # type: ignore[misc]
+            tried += 1
             if ended == "died":
                 died += 1
                 rig.start()
-                rig.until_step(sha, "confirmed", LIMIT_S)
-            elif through := ended == "through":
+            if through := ended == "through" and fault == KILL:
                 break
+            if fault == KILL:
+                rig.until_step(sha, "confirmed", LIMIT_S)
+            elif until(f"a verdict on {sha[:7]}", partial(_verdict, rig, sha), LIMIT_S) != "confirmed":
+                # What a disk that fails costs is the deploy, never more: asked for again, it is confirmed.
+                asked = rig.command("deploy", sha, limit_s=LIMIT_S)
+                assert asked.returncode == 0, f"asked for again: {asked.stdout[-500:]}{asked.stderr[-500:]}"
     except AssertionError as error:
-        wrong = (f"{KILL} before {calls}, number {number}: {error}",)
+        wrong = (f"{fault} before {calls}, number {number}: {error}",)
     reach = f"all N, the last is {number - 1}" if through and every else f"N up to {number}"
-    tried = f"deploy: {KILL} before {calls}"
-    return sha, Row("kills-deploy", tried, died + through, "faults", wrong, f"{died} died; {reach}")
+    row = Row("kills-deploy", f"deploy: {fault} before {calls}", tried, "faults", wrong, f"{died} died; {reach}")
+    return sha, row, number
+
+
+def _verdict(rig: DeployerRig, sha: str) -> str | None:
+    deploy = rig.deploy_of(sha)
+    return deploy.verdict if deploy is not None else None
 
 
 def _deploy_over(rig: DeployerRig, sha: str) -> str | None:

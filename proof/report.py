@@ -29,7 +29,7 @@ PARTS: dict[str, tuple[str, ...]] = {
     "handovers": ("proof.handovers",),
     "kills-handover": ("proof.kills", "--scenario", "handover"),
     "kills-order": ("proof.kills", "--scenario", "order"),
-    "kills-deploy": ("proof.kills", "--scenario", "deploy", "--kills-only"),
+    "kills-deploy": ("proof.kills", "--scenario", "deploy"),
 }
 PAGE = ROOT / "docs" / "proof.md"
 BEGIN, END = "<!-- proof: begin -->", "<!-- proof: end -->"
