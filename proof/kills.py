@@ -284,7 +284,9 @@ def _deploys(
                 sha = newest = rig.commit()
                 ended = _within(lambda newest=newest: _deploy_over(rig, newest), LIMIT_S)  # type: ignore[misc]
             tried += 1
-            if ended == "died":
+            # After its verdict a deploy retires the former commit: the Nth call may be one of these.
+            if ended == "died" or rig.process.poll() is not None:
+                ended = "died"
                 died += 1
                 rig.start()
             if through := ended == "through" and fault == KILL:
