@@ -64,6 +64,7 @@ def test_prometheus_sees_what_happens_and_wakes_nobody_up_for_a_deploy(
         is_seen = partial(prometheus.query, f'never_sleeps:trader{{git_sha="{sha}"}}')
         until("the swap is seen", is_seen, SCRAPED_S, 0.3)
     assert prometheus.fired() <= BUSY
+    assert prometheus.value("never_sleeps:polls_missed") == 0
     assert prometheus.value('increase(deployer_deploys_total{result="confirmed"}[1h]) > 0')
     assert (prometheus.value('max(deployer_last_gap_seconds{kind="handover"})') or 99) < 1
 
@@ -106,5 +107,5 @@ def test_prometheus_sees_what_happens_and_wakes_nobody_up_for_a_deploy(
     assert (prometheus.value("count(last_over_time(bot_build_info[2h]))") or 99) <= 2 * (DEPLOYS + 1) + 2
     epoch = read_status(clone.bus).body.epoch
     until("Prometheus agrees with the ledger", lambda: prometheus.value("max(deployer_epoch)") == epoch, SCRAPED_S, 0.3)
-    audit = clone.make("audit", "ARGS=--venue http://paper:8700 --max-missed 0")
+    audit = clone.make("audit", "ARGS=--venue http://paper:8700")
     assert audit.returncode == 0, audit.stdout + audit.stderr
