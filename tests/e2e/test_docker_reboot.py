@@ -27,7 +27,7 @@ if os.environ.get("TEST_RESTARTS_ENGINE") == "1":
     @pytest.fixture
     def rig(tmp_path: Path) -> Iterator[DockerRig]:
         """A deployer that the Engine starts again, one confirmed commit and its spare."""
-        made = DockerRig(tmp_path)
+        made = DockerRig(tmp_path, DEPLOYER_HEALTHY_TIMEOUT="20")
         try:
             sha = made.commit()
             made.start()
@@ -41,8 +41,19 @@ if os.environ.get("TEST_RESTARTS_ENGINE") == "1":
     @pytest.mark.timeout(300)
     @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=["restarted", "rebooted"])
     def test_one_trader_is_back_after_the_engine_is(rig: DockerRig, number: signal.Signals) -> None:
-        """All containers die with the Engine, gently or not. When it is back, one bot trades with its spare; nothing is lost."""
-        sha, polls = rig.git("rev-parse", "HEAD"), rig.count("SELECT count(*) FROM polls_completed")
+        """All containers die with the Engine, gently or not, both colors among them: a deploy is under way.
+
+        When it is back, one bot of the confirmed commit trades with its spare; nothing is lost.
+        """
+        sha = rig.git("rev-parse", "HEAD")
+        candidate = rig.commit("sick")
+
+        def both_colors() -> bool:
+            documents = [seen.document for seen in rig.living() if seen.document is not None]
+            return {sha, candidate} == {one.sha for one in documents} and len({one.color for one in documents}) == 2
+
+        until("both colors run", both_colors)
+        polls = rig.count("SELECT count(*) FROM polls_completed")
         dead = {seen.id for seen in rig.living()}
         pids = docker("inspect", "--format={{.State.Pid}}", rig.container, *rig.units()).split()
         engine = int(PID_FILE.read_text())
@@ -53,10 +64,11 @@ if os.environ.get("TEST_RESTARTS_ENGINE") == "1":
         until("the Engine ended", lambda: not _runs(engine))
         until("the bots ended", lambda: not rig.living())
         subprocess.run([ROOT / ".ci" / "docker-engine"], check=True, capture_output=True, timeout=120)
+        assert rig.until_verdict(candidate).verdict == "failed"
         rig.assert_steady(sha, limit_s=60)
         until("polls go on", lambda: rig.count("SELECT count(*) FROM polls_completed") > polls + 3)
         assert not dead & {seen.id for seen in rig.living()}
-        assert len(rig.history().deploys) == 1
+        assert [deploy.sha for deploy in rig.history().deploys] == [sha, candidate]
         rig.assert_ledger()
 
 
