@@ -22,6 +22,7 @@ import resource
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -100,8 +101,8 @@ class Plan:
 
 @dataclass(slots=True)
 class Day:
-    """What came of it. money: base units of pUSD; at each take: rss, MB in memory; descriptors that are open; MB of ledger that
-    are in use, and MB of files beside it.
+    """What came of it. hours: simulated; money: base units of pUSD; at each take: rss, MB in memory; descriptors that are open;
+    MB of ledger that are in use, and MB of files beside it.
     """
 
     checks: list[Check] = field(default_factory=list)
@@ -113,6 +114,7 @@ class Day:
     descriptors: list[int] = field(default_factory=list)
     ledger_mb: list[float] = field(default_factory=list)
     beside_mb: list[float] = field(default_factory=list)
+    hours: float = 0.0
     wall_s: float = 0.0
     cpu_s: float = 0.0
     log: dict[str, int] = field(default_factory=dict)
@@ -205,6 +207,10 @@ class Bot:
         await self._guard.close()
         active.ledger.close()
 
+    async def leave(self) -> None:
+        """End without ever having traded."""
+        await self._guard.close()
+
     async def die(self) -> None:
         """End as by a kill: nothing more is written, waited for, or released."""
         active = self._active()
@@ -221,8 +227,10 @@ class Bot:
         return self.active
 
 
-async def simulate(plan: Plan, folder: Path, say: Any = lambda _text: None) -> tuple[Day, Bus, VenueRecord]:
-    """The day. Raises UsageError on a tape that cannot be used."""
+async def simulate(
+    plan: Plan, folder: Path, say: Any = lambda _text: None, ended: Callable[[], bool] = lambda: False
+) -> tuple[Day, Bus, VenueRecord]:
+    """The day, or what of it there is when `ended` says so. Raises UsageError on a tape that cannot be used."""
     loop = asyncio.get_running_loop()
     assert isinstance(loop, VirtualLoop), "run it on a virtual loop"
     began, cpu = time.monotonic(), time.process_time()
@@ -265,25 +273,27 @@ async def simulate(plan: Plan, folder: Path, say: Any = lambda _text: None) -> t
                 bot.trade(end + 2 * plan.settle_ms if killed or last else until), name="trade"
             )
             spare = None
-            while clock.boot_ms() < until:
+            while clock.boot_ms() < until and not ended():
                 left = until - clock.boot_ms()
                 if not last and spare is None and left <= WARM_MS:
                     spare = make(number + 1)
                 pause = left if spare is not None or last else max(1, left - WARM_MS)
                 await asyncio.wait({trading, driving}, timeout=min(pause, 60_000) / 1000)
                 _check(driving, trading if not trading.done() or trading.exception() else None)
-            if last:
+            if last or clock.boot_ms() < until:
                 write_control(bus, 1, lambda found: found.changed(mode="pause"), by="day", clock=clock)
                 active = bot._active()
                 limit = clock.boot_ms() + plan.settle_ms
                 while (active._holdings.positions or active.desk.open) and clock.boot_ms() < limit:
                     await asyncio.wait({trading, driving}, timeout=1.0)
-                    _check(driving, trading)
+                    _check(driving, trading if not trading.done() or trading.exception() else None)
                 await asyncio.sleep(10)
                 trading.cancel()
                 await asyncio.gather(trading, return_exceptions=True)
                 await bot.hand_over()
                 bots.remove(bot)
+                for other in bots:  # one that was to be next
+                    await other.leave()
                 out.measure(bus)
                 break
             if killed:
@@ -315,6 +325,7 @@ async def simulate(plan: Plan, folder: Path, say: Any = lambda _text: None) -> t
         out.checks = [*audit(ledger, record), money(ledger, paper, wallet, out)]
         out.facts, out.digest = summary(ledger), digest(ledger)
     paper.close()
+    out.hours = min(plan.hours, (clock.boot_ms() - start) / HOUR_MS)
     out.wall_s, out.cpu_s = time.monotonic() - began, time.process_time() - cpu
     out.log, out.samples = dict(tally.counts), tally.samples
     return out, bus, record
@@ -379,11 +390,13 @@ def rss_mb() -> float:
     return pages * resource.getpagesize() / 1e6
 
 
-def run(plan: Plan, folder: Path, say: Any = lambda _text: None) -> tuple[Day, Bus, VenueRecord]:
+def run(
+    plan: Plan, folder: Path, say: Any = lambda _text: None, ended: Callable[[], bool] = lambda: False
+) -> tuple[Day, Bus, VenueRecord]:
     """Simulate on a loop of its own."""
     loop = VirtualLoop()
     try:
-        return loop.run_until_complete(simulate(plan, folder, say))
+        return loop.run_until_complete(simulate(plan, folder, say, ended))
     finally:
         loop.close()
 

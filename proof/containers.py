@@ -84,7 +84,7 @@ def rows(limit_s: float, states: Sequence[str], victims: Sequence[str]) -> Itera
                     len(when),
                     "states",
                     tuple(wrong[victim, fault]),
-                    ", ".join(when),
+                    "; ".join(when),
                 )
             done = rig.audit()
             audit = () if done.returncode == 0 else (done.stdout[-1500:] + done.stderr[-500:],)
@@ -114,12 +114,14 @@ def _strike_one(rig: DockerFireRig, state: str, victim: str, fault: str) -> str 
     if name is not None:
         _strike(rig, name, victim, fault)
     verdict = until("a verdict", lambda: (found := rig.deploy_of(sha)) and found.verdict, VERDICT_LIMIT_S, 0.1)
+    deploy = rig.deploy_of(sha)
+    why = f": {deploy.why.splitlines()[0]}" if verdict != "confirmed" and deploy is not None and deploy.why else ""
     if verdict != "confirmed":
         asked = rig.command("deploy", sha, limit_s=VERDICT_LIMIT_S)
         assert asked.returncode == 0, f"asked for again: {asked.stdout[-300:]}{asked.stderr[-300:]}"
     rig.settle()
     missed = rig.missed() - missed
-    return f"{verdict}, {missed} missed" if name is not None else None
+    return f"{verdict}{why}, {missed} missed" if name is not None else None
 
 
 def _name(rig: DockerFireRig, victim: str, sha: str) -> str | None:
@@ -131,14 +133,15 @@ def _name(rig: DockerFireRig, victim: str, sha: str) -> str | None:
     if victim == ENGINE:
         return victim
     holder = rig.holder()
+    if victim == "candidate":  # by its name, since one that only started has no instance yet
+        holds = holder.document.unit if holder is not None and holder.document is not None else ""
+        return next((unit for unit in rig.units() if sha[:7] in unit and unit != holds), None)
 
     def is_meant(seen: Seen) -> bool:
         if holder is not None and seen.id == holder.id:
             return victim == "trader"
         assert seen.document is not None, "living instances have one"
-        return (
-            victim == ("candidate" if seen.document.sha == sha else "spare") and seen.document.role is not Role.RETIRED
-        )
+        return victim == "spare" and seen.document.sha != sha and seen.document.role is not Role.RETIRED
 
     return next((seen.document.unit for seen in rig.living() if seen.document is not None and is_meant(seen)), None)
 

@@ -2,15 +2,17 @@
 
 `bench.day` for longer: the bot's real parts and ledger under a virtual clock against paper's whole exchange, 16 slots, all of an
 instance's memory thrown away every hour. Asked here: that memory, descriptors and what is on disk beside the ledger do not grow
-with time, and that the ledger grows by what is written and no more.
+with time, and that the ledger grows by what is written and no more. SIGINT or SIGTERM ends the week early: its rows are kept, and
+say how many hours they are of.
 """
 
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
@@ -29,23 +31,38 @@ DESCRIPTORS = 4
 LEDGER_GROWTH = 2.0
 
 
-def rows(hours: float, seed: int) -> Iterator[Row]:
-    """The audit's checks as one row, and one for each thing that must be bounded."""
+class End:
+    """Whether somebody asked for the end: SIGINT or SIGTERM came; a second one is the usual one."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._ask)
+
+    def _ask(self, number: int, _frame: object) -> None:
+        self.asked = True
+        signal.signal(number, signal.SIG_DFL)
+
+
+def rows(hours: float, seed: int, ended: Callable[[], bool]) -> Iterator[Row]:
+    """The audit's checks as one row, and one for each thing that must be bounded. Raises KeyboardInterrupt at an early end."""
     with tempfile.TemporaryDirectory(prefix="never-sleeps-soak-") as name:
         plan = Plan(hours, seed, TAPE, SINCE, STEP_S, QUOTE_S)
-        out, _, _ = run(plan, Path(name), lambda text: print(text, file=sys.stderr, flush=True))  # noqa: T201
+        out, _, _ = run(plan, Path(name), lambda text: print(text, file=sys.stderr, flush=True), ended)  # noqa: T201
     broken = tuple(f"{check.invariant}: {text}" for check in out.checks for text in check.violations)
     facts = ", ".join(f"{value:,} {name.replace('_', ' ')}" for name, value in out.facts.items())
     note = f"{out.handovers} yields, {out.kills} kills; {facts}; {out.cpu_s:,.0f} s of processor; seed {seed}"
     yield Row(
         PART,
         "trading on paper, 16 slots, audit and wallet to the last unit",
-        round(hours),
+        round(out.hours),
         "simulated hours",
         broken,
         note,
     )
     yield from bounds(out)
+    if out.hours < hours:
+        raise KeyboardInterrupt
 
 
 def bounds(out: Day) -> Iterator[Row]:
@@ -77,7 +94,12 @@ def main() -> int:
     add_out(parser)
     chosen = parser.parse_args()
     fix_hashes("proof.soak")
-    return save(PART, rows(chosen.hours, chosen.seed), chosen.out)
+    end = End()
+    try:
+        return save(PART, rows(chosen.hours, chosen.seed, lambda: end.asked), chosen.out)
+    except KeyboardInterrupt:
+        print("proof: ended early; what was tried is kept", file=sys.stderr)  # noqa: T201
+        return 130
 
 
 if __name__ == "__main__":
