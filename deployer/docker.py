@@ -239,7 +239,7 @@ class DockerRuntime:
     # --- parts
 
     async def _ending(self, container: str) -> str:
-        """How a container ended; asked once, as that does not change."""
+        """How a container ended; kept, as that does not change."""
         if container not in self._endings:
             state = await self._state(container)
             if state.get("ExitCode") == _KILLED and not state.get("OOMKilled"):
