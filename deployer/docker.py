@@ -241,29 +241,28 @@ class DockerRuntime:
     async def _ending(self, container: str) -> str:
         """How a container ended; kept, as that does not change."""
         if container not in self._endings:
-            state = await self._state(container)
+            state = (await self._inspect(container)).get("State", {})
             if state.get("ExitCode") == _KILLED and not state.get("OOMKilled"):
                 # The Engine learns of the end and of its reason apart, the reason sometimes later.
                 await asyncio.sleep(OOM_TOLD_S)
-                state = await self._state(container)
+                state = (await self._inspect(container)).get("State", {})
             if not state:
                 return ""
             code = f"exit code {state.get('ExitCode')}"
             self._endings[container] = f"out of memory, {code}" if state.get("OOMKilled") else code
         return self._endings[container]
 
-    async def _state(self, container: str) -> Mapping[str, Any]:
-        """A container's state as the Engine has it; empty when it is gone."""
+    async def _inspect(self, container: str) -> dict[str, Any]:
+        """A container as the Engine has it; empty when it is gone."""
         try:
-            inspected = await self._engine.call(
+            inspected: dict[str, Any] = await self._engine.call(
                 "a container could not be looked at", lambda client: client.inspect_container(container)
             )
         except EngineRefusedError as error:
             if _is_harmless(error):
                 return {}
             raise
-        state: Mapping[str, Any] = inspected["State"]
-        return state
+        return inspected
 
     def _unit(self, name: str, labels: Mapping[str, str], state: str, ended: str) -> Unit:
         # Boot times of an earlier run of the kernel do not compare: such a unit counts as old.
@@ -283,14 +282,9 @@ class DockerRuntime:
         """Say it when a unit lacks a flag: an earlier release started it, or somebody changed it."""
         if container in self._looked_at:
             return
-        try:
-            inspected = await self._engine.call(
-                "a container could not be looked at", lambda client: client.inspect_container(container)
-            )
-        except EngineRefusedError as error:
-            if _is_harmless(error):
-                return
-            raise
+        inspected = await self._inspect(container)
+        if not inspected:
+            return
         if faults := faults_of_container(inspected, self._place):
             self._warn_once(container, f"container {name} goes on until the next deploy, though: {'; '.join(faults)}")
         self._looked_at.add(container)

@@ -113,15 +113,15 @@ def _strike_one(rig: DockerFireRig, state: str, victim: str, fault: str) -> str 
     name = _name(rig, victim, sha)
     if name is not None:
         _strike(rig, name, victim, fault)
-    verdict = until("a verdict", lambda: (found := rig.deploy_of(sha)) and found.verdict, VERDICT_LIMIT_S, 0.1)
-    deploy = rig.deploy_of(sha)
-    why = f": {deploy.why.splitlines()[0]}" if verdict != "confirmed" and deploy is not None and deploy.why else ""
-    if verdict != "confirmed":
+    deploy = rig.until_verdict(sha, VERDICT_LIMIT_S)
+    said = str(deploy.verdict)
+    if said != "confirmed":
+        said = f"{said}: {deploy.why.partition(chr(10))[0]}"
         asked = rig.command("deploy", sha, limit_s=VERDICT_LIMIT_S)
         assert asked.returncode == 0, f"asked for again: {asked.stdout[-300:]}{asked.stderr[-300:]}"
     rig.settle()
     missed = rig.missed() - missed
-    return f"{verdict}{why}, {missed} missed" if name is not None else None
+    return f"{said}, {missed} missed" if name is not None else None
 
 
 def _name(rig: DockerFireRig, victim: str, sha: str) -> str | None:

@@ -14,7 +14,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from bus import Role
@@ -293,7 +292,7 @@ def _deploys(
                 break
             if fault == KILL:
                 rig.until_step(sha, "confirmed", LIMIT_S)
-            elif until(f"a verdict on {sha[:7]}", partial(_verdict, rig, sha), LIMIT_S) != "confirmed":
+            elif rig.until_verdict(sha, LIMIT_S).verdict != "confirmed":
                 # What a disk that fails costs is the deploy, never more: asked for again, it is confirmed.
                 asked = rig.command("deploy", sha, limit_s=LIMIT_S)
                 assert asked.returncode == 0, f"asked for again: {asked.stdout[-500:]}{asked.stderr[-500:]}"
@@ -302,11 +301,6 @@ def _deploys(
     reach = f"all N, the last is {number - 1}" if through and every else f"N up to {number}"
     row = Row("kills-deploy", f"deploy: {fault} before {calls}", tried, "faults", wrong, f"{died} died; {reach}")
     return sha, row, number
-
-
-def _verdict(rig: DeployerRig, sha: str) -> str | None:
-    deploy = rig.deploy_of(sha)
-    return deploy.verdict if deploy is not None else None
 
 
 def _deploy_over(rig: DeployerRig, sha: str) -> str | None:

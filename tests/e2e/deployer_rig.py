@@ -118,14 +118,14 @@ class DeployerRig:
 
         return until(f"{sha[:7]} {step}", look, limit_s)
 
-    def until_verdict(self, sha: str) -> Deploy:
+    def until_verdict(self, sha: str, limit_s: float = 60) -> Deploy:
         """Wait until the newest deploy of a commit ended, well or not."""
 
         def look() -> Deploy | None:
             deploy = self.deploy_of(sha)
             return deploy if deploy is not None and deploy.verdict is not None else None
 
-        return until(f"a verdict on {sha[:7]}", look)
+        return until(f"a verdict on {sha[:7]}", look, limit_s)
 
     def living(self) -> list[Seen]:
         """Living instances."""
