@@ -170,8 +170,7 @@ def timers(seen: Observed) -> frozenset[str]:
     for instance in seen.instances:
         if instance.alive and instance.document is not None:
             keys.add(f"tick:{instance.id}:{instance.document.last_tick}")
-            if not instance.document.healthy:
-                keys.add(f"unhealthy:{instance.id}")
+            keys.add(f"{'healthy' if instance.document.healthy else 'unhealthy'}:{instance.id}")
     return frozenset(keys)
 
 

@@ -190,7 +190,9 @@ def _prove(deploy: Deploy, unit: Unit, instance: Seen, seen: Observed, now: Now,
     hangs = seen.waited_ms(f"tick:{instance.id}:{document.last_tick}", now) >= limit_ms
     if seen.confirmed_sha is None:  # nothing to go back to
         return (KillUnit(unit.name, f"no poll was completed for {limit_ms / 1000:g} s"),) if hangs else ()
-    if bad >= max(1, policy.confirm_polls) and not (document.waits_for_venue and not _former_is_ready(seen)):
+    # A venue that answers again is heard by one before the other: the candidate gets as long as a poll may hang for it.
+    venues_fault = document.waits_for_venue and not _former_is_ready(seen, now, limit_ms)
+    if bad >= max(1, policy.confirm_polls) and not venues_fault:
         return (step_of(deploy, "taking-back", f"{bad} unhealthy polls in a row: {document.why_not}"),)
     if hangs:
         text = f"no poll was completed for {limit_ms / 1000:g} s"
@@ -205,7 +207,7 @@ def _take_back(deploy: Deploy, unit: Unit, instance: Seen | None, seen: Observed
     if instance is None or not seen.may_hold(instance):
         return _step_back(deploy, reason.text, seen)
     waited_ms = now.wall_ms - reason.time_ms
-    if _former_is_ready(seen) and (reason.data.get("hangs") or not 0 <= waited_ms < REQUEST_LIFE_MS):
+    if _former_is_ready(seen, now) and (reason.data.get("hangs") or not 0 <= waited_ms < REQUEST_LIFE_MS):
         return (KillUnit(unit.name, f"{unit.color} does not yield"),)
     return ()
 
@@ -254,9 +256,15 @@ def _color(seen: Seen) -> str:
     return seen.document.color if seen.document is not None else "the other"
 
 
-def _former_is_ready(seen: Observed) -> bool:
-    """Whether an instance of the confirmed commit could take the lease now."""
-    return any(seen.is_ready(s) and s.document and s.document.sha == seen.confirmed_sha for s in seen.instances)
+def _former_is_ready(seen: Observed, now: Now, since_ms: int = 0) -> bool:
+    """Whether an instance of the confirmed commit could take the lease now, and was healthy for so long."""
+    return any(
+        seen.is_ready(s)
+        and s.document
+        and s.document.sha == seen.confirmed_sha
+        and seen.waited_ms(f"healthy:{s.id}", now) >= since_ms
+        for s in seen.instances
+    )
 
 
 def _tally(document: Instance) -> Tally:

@@ -27,6 +27,7 @@ from deployer.runtime import Unit
 BLUE, GREEN = "a" * 40, "b" * 40
 NOW = Now(boot_ms=1_000_000, boot_id="boot", wall_ms=2_000_000)
 POLICY = Policy()
+THREE_INTERVALS_MS = 15_000
 
 
 def unit(name: str, sha: str, deploy: str, **changes: Any) -> Unit:
@@ -127,12 +128,17 @@ def test_now_does_not_wait_for_a_venue_that_is_down(
         assert all(write.handover.without_venue for write in writes)
 
 
-@pytest.mark.parametrize(("former_healthy", "step"), [(False, []), (True, ["taking-back"])])
-def test_a_silent_venue_is_no_reason_to_take_back(former_healthy: bool, step: list[str]) -> None:
-    """Polls that only the venue spoiled are held against a candidate when the former commit's standby has its answers."""
+@pytest.mark.parametrize(
+    ("former_healthy", "since_ms", "step"),
+    [(False, 0, []), (True, 0, []), (True, THREE_INTERVALS_MS - 1, []), (True, THREE_INTERVALS_MS, ["taking-back"])],
+)
+def test_a_silent_venue_is_no_reason_to_take_back(former_healthy: bool, since_ms: int, step: list[str]) -> None:
+    """Polls that only the venue spoiled are held against a candidate when the former commit's standby has its answers, and has
+    them for so long that the candidate could have had them as well: they do not come to both in the same moment."""
     seen = green_trades(healthy=False, waits_for_venue=True, active_unhealthy=9, why_not="the books could not be read")
     blue = instance("blue", BLUE, "1", healthy=former_healthy, waits_for_venue=not former_healthy)
-    assert recorded(replace(seen, instances=(blue, *seen.instances[1:]))) == step
+    since = {f"healthy:{blue.id}": NOW.boot_ms - since_ms}
+    assert recorded(replace(seen, instances=(blue, *seen.instances[1:]), since_ms=since)) == step
 
 
 def test_a_request_in_force_is_awaited_and_an_expired_one_is_made_anew() -> None:
