@@ -41,6 +41,7 @@ from bot.version import VERSION
 from bot.watchdog import Watchdog
 from bot.world import World
 from bus import Bus, Clock, Identity, Instance, InstanceFile, Ledger, Log, Logging, Role, SettingsError, new_id
+from bus.scrape import serve_metrics
 
 VENUE_RETRY_S = 1.0
 EXIT_STUCK = 70
@@ -62,7 +63,7 @@ async def run(settings: BotSettings, bus: Bus, clock: Clock, logging: Logging) -
     log = logging.log.bind(instance=instance_id)
     metrics = Metrics(VERSION, settings.sha, dropped=lambda: logging.dropped)
     try:
-        server, address = await metrics.serve(settings.metrics_host, settings.metrics_port)
+        server, address = await serve_metrics(metrics.text, settings.metrics_host, settings.metrics_port)
     except OSError as error:
         raise SettingsError(
             f"BOT_METRICS_PORT {settings.metrics_port} on {settings.metrics_host} cannot be used ({error.strerror}); "

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from aiohttp import web
 from prometheus_client import (
     CollectorRegistry,
     Counter,
@@ -20,7 +19,6 @@ from prometheus_client import (
     disable_created_metrics,
     generate_latest,
 )
-from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from bot.active import Poll
 from bot.reasons import REASONS, reason_name
@@ -227,25 +225,6 @@ class Metrics:
         for slot in status.slots:
             self._slot_pnl.labels(slot.slot, slot.asset).set(float(slot.pnl))
 
-    # --- serving
-
-    async def serve(self, host: str, port: int) -> tuple[web.AppRunner, str]:
-        """Serve /metrics; port 0 takes a free one. Returns the runner (clean it up at the end) and host:port.
-
-        Raises OSError when the port is busy.
-        """
-        app = web.Application()
-        app.router.add_get("/metrics", self._answer)
-        runner = web.AppRunner(app, access_log=None)
-        await runner.setup()
-        try:
-            await web.TCPSite(runner, host, port).start()
-        except OSError:
-            await runner.cleanup()
-            raise
-        bound = runner.addresses[0]
-        return runner, f"{bound[0]}:{bound[1]}"
-
     def text(self) -> bytes:
         """Everything as Prometheus reads it."""
         for look in self._before_scrape:
@@ -254,9 +233,6 @@ class Metrics:
         self._dropped_lines.inc(dropped - self._dropped_before)
         self._dropped_before = dropped
         return generate_latest(self.registry)
-
-    async def _answer(self, _request: web.Request) -> web.Response:
-        return web.Response(body=self.text(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 
 def slot_state(slot: SlotStatus) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from aiohttp import web
 from prometheus_client import (
     CollectorRegistry,
     Counter,
@@ -19,7 +18,6 @@ from prometheus_client import (
     disable_created_metrics,
     generate_latest,
 )
-from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from bus import Bus, Ledger, LedgerError, Log, Role, Step
 from deployer.deploys import VERDICTS, Deploy, History
@@ -185,27 +183,9 @@ class Metrics:
             self._gap_at.labels(gap.kind).set(gap.began_ms / 1000)
         self._read_upto = seen.newest.epoch
 
-    # --- serving
-
-    async def serve(self, host: str, port: int) -> tuple[web.AppRunner, str]:
-        """Serve /metrics; port 0 takes a free one. Returns the runner (clean it up at the end) and host:port.
-
-        Raises OSError when the port is busy.
-        """
-        app = web.Application()
-        app.router.add_get("/metrics", self._answer)
-        runner = web.AppRunner(app, access_log=None)
-        await runner.setup()
-        try:
-            await web.TCPSite(runner, host, port).start()
-        except OSError:
-            await runner.cleanup()
-            raise
-        bound = runner.addresses[0]
-        return runner, f"{bound[0]}:{bound[1]}"
-
-    async def _answer(self, _request: web.Request) -> web.Response:
-        return web.Response(body=generate_latest(self.registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+    def text(self) -> bytes:
+        """Everything as Prometheus reads it."""
+        return generate_latest(self.registry)
 
 
 def intended_color(seen: Observed, now: Now) -> str | None:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from functools import partial
 
 from bus import Bus, Clock, FileLock, Logging, Step, append_step, make_request, read_steps
+from bus.scrape import serve_metrics
 from deployer.build_inputs import read_build_inputs
 from deployer.builder import Builder
 from deployer.deploys import fold
@@ -69,7 +70,7 @@ async def run(settings: DeployerSettings, bus: Bus, clock: Clock, logging: Loggi
         await _end_first(bus, runtime, clock)
         metrics = Metrics(policy_of(settings))
         try:
-            server, address = await metrics.serve(settings.metrics_host, settings.metrics_port)
+            server, address = await serve_metrics(metrics.text, settings.metrics_host, settings.metrics_port)
         except OSError as error:
             raise StartError(
                 f"DEPLOYER_METRICS_PORT {settings.metrics_port} on {settings.metrics_host} cannot be used "

@@ -18,6 +18,7 @@ from bot.reasons import REASONS, reason_name
 from bot.risk import Usage, refuse_entry
 from bot.snipe import Parameters, decide
 from bus import RiskLimits, SlotControl, Status, Totals
+from bus.scrape import serve_metrics
 from bus.status import PositionStatus, SlotStatus
 from tests.unit.bot.making import inputs
 
@@ -176,7 +177,7 @@ def test_it_is_served_by_the_event_loop() -> None:
 
     async def scrape() -> tuple[int, str, str]:
         metrics = Metrics("1", "sha")
-        runner, address = await metrics.serve("127.0.0.1", 0)
+        runner, address = await serve_metrics(metrics.text, "127.0.0.1", 0)
         try:
             async with aiohttp.ClientSession() as session, session.get(f"http://{address}/metrics") as answer:
                 return answer.status, answer.headers["Content-Type"], await answer.text()
