@@ -36,6 +36,7 @@ from bus import (
 )
 
 TRY_EVERY_S = 0.02
+NAMED_TRY_EVERY_S = 0.005  # the one that the lease is about to be passed to
 # Held at so many tries in a row: by a holder, and not by another standby that looks whether the lease is free.
 HELD_TRIES = 3
 NOT_WANTED_EVERY_S = 0.05
@@ -69,6 +70,7 @@ class Runner:
         self._wake = asyncio.Event()
         self._last_epoch: int | None = None
         self._yielded = False
+        self._named = False
         self._failures = 0
         self._noted: dict[str, str] = {}
 
@@ -149,9 +151,9 @@ class Runner:
                 # Two that wait and meet must not begin anew for ever: proof/lease.pml finds that (M_PROBE_COUNTS).
                 held += 1
                 waited = waited and held < HELD_TRIES
-                await asyncio.sleep(TRY_EVERY_S)
+                await asyncio.sleep(NAMED_TRY_EVERY_S if self._named else TRY_EVERY_S)
             # Only now is the handover read: fifty times a second it would cost a part of a core.
-            elif (delay_ms := take_delay_ms(self._me(), self._handover())) is None:
+            elif (delay_ms := self._delay_ms()) is None:
                 waited = False
                 self._lease.unlock()
                 await asyncio.sleep(NOT_WANTED_EVERY_S)
@@ -179,7 +181,7 @@ class Runner:
     async def _take(self) -> Active | None:
         """The lock is held: begin a new epoch, or say why not and return None."""
         world, clock = self._world, self._world.clock
-        if take_delay_ms(self._me(), self._handover()) is None:
+        if self._delay_ms() is None:
             return None
         ledger: Ledger | None = None
         active: Active | None = None
@@ -313,10 +315,16 @@ class Runner:
                     except LedgerError as error:
                         self._lose(error)
                     self._seen.changed()
-                if bus.handover in changed and self._seen.role is Role.STANDBY:
-                    self._seen.publish(self._standby_role())
+                if bus.handover in changed:
+                    handover = self._handover()
+                    self._named = handover is not None and handover.wanted == self._seen.id
+                    if self._seen.role is Role.STANDBY:
+                        self._seen.publish(self._standby_role())
 
     # --- helpers
+
+    def _delay_ms(self) -> int | None:
+        return take_delay_ms(self._me(), self._handover(), self._world.clock)
 
     def _me(self) -> Self:
         return Self(

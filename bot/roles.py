@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from bus import Clock, Handover, Seen
 
 NAMED_DELAY_MS = 0
-CONFIRMED_DELAY_MS = 100
+CONFIRMED_DELAY_MS = 100  # and none where nobody is named
 OTHER_DELAY_MS = 300
 YIELDED_DELAY_MS = 500
 
@@ -33,9 +33,10 @@ class Self:
     waits_for_venue: bool = False
 
 
-def take_delay_ms(me: Self, handover: Handover | None) -> int | None:
+def take_delay_ms(me: Self, handover: Handover | None, clock: Clock) -> int | None:
     """How long to wait from seeing the lease free to trying for it; None means not at all.
 
+    A standby of the confirmed commit waits for nobody but one that a request in force names: after a death it takes at once.
     handover: None when it cannot be read: then nobody is named, and nobody is known to be retired.
     """
     named_anyhow = handover is not None and handover.without_venue and handover.wanted == me.id and me.waits_for_venue
@@ -49,7 +50,9 @@ def take_delay_ms(me: Self, handover: Handover | None) -> int | None:
         return NAMED_DELAY_MS
     if me.yielded:
         return YIELDED_DELAY_MS
-    return CONFIRMED_DELAY_MS if handover.confirmed_sha and me.sha == handover.confirmed_sha else OTHER_DELAY_MS
+    if not handover.confirmed_sha or me.sha != handover.confirmed_sha:
+        return OTHER_DELAY_MS
+    return CONFIRMED_DELAY_MS if handover.in_force(clock) else 0
 
 
 def is_retired(me_id: str, handover: Handover | None) -> bool:

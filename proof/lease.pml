@@ -320,7 +320,8 @@ standby:
        :: atomic { !(retired[me] || file[me] != disk || !MAY_TAKE(me)) && wanted != me && !waited ->
             UNLOCK(me); waited = true } /* free, but others come first: a delay, and never more */
 #endif
-       :: atomic { !(retired[me] || file[me] != disk || !MAY_TAKE(me)) && (ORDERS > 0 || wanted == me || waited) ->
+       :: atomic { !(retired[me] || file[me] != disk || !MAY_TAKE(me)) &&
+            (ORDERS > 0 || wanted == me || waited || wanted == NOBODY || expired) -> /* nobody named: the confirmed waits not */
             begin_epoch(me) };
           goto active_
        fi

@@ -110,7 +110,7 @@ def _spent_again() -> None:
 
 def _retired_takes() -> None:
     def delays(own: Callable[..., int | None]) -> Callable[..., int | None]:
-        return lambda me, handover: own(me, None if handover is None else handover.changed(retired=()))
+        return lambda me, handover, clock: own(me, None if handover is None else handover.changed(retired=()), clock)
 
     replace_in(bot.instance, "take_delay_ms", delays)
     put_in(bot.instance, "is_retired", lambda _id, _handover: False)

@@ -12,6 +12,7 @@ from bus import Handover, Instance, Role, Seen
 from tests.unit.bot.making import ManualClock
 
 SHAS = ("a" * 40, "b" * 40)
+CLOCK = ManualClock()
 
 
 def everyone(count: int) -> list[tuple[Self, ...]]:
@@ -36,8 +37,15 @@ def handovers(instances: tuple[Self, ...]) -> list[Handover | None]:
         None,
         *(
             Handover(
-                wanted=wanted, request_id="r", retired=retired, confirmed_sha=confirmed, without_venue=without_venue
+                wanted=wanted,
+                request_id="r",
+                retired=retired,
+                confirmed_sha=confirmed,
+                without_venue=without_venue,
+                expires_boot_id=CLOCK.boot_id,
+                expires_boot_ms=CLOCK.boot_ms() + left_ms,
             )
+            for left_ms in (0, 1)
             for wanted in (None, "dead", *ids)
             for without_venue in (False, True)
             for retired in ((), *((one,) for one in ids))
@@ -58,7 +66,7 @@ def test_a_free_lease_is_always_taken(count: int) -> None:
             retired = handover.retired if handover else ()
             for one in instances:
                 states += 1
-                delay_ms = take_delay_ms(one, handover)
+                delay_ms = take_delay_ms(one, handover, CLOCK)
                 anyhow = (
                     handover is not None
                     and handover.without_venue
@@ -74,12 +82,12 @@ def test_a_free_lease_is_always_taken(count: int) -> None:
 
 
 def test_the_named_one_is_first_and_alone_at_once() -> None:
-    """The named instance never waits; everybody else leaves it time; the one that just yielded comes last."""
+    """The one that a request in force names never waits; everybody else leaves it time; who just yielded comes last."""
     for instances in everyone(3):
         for handover in handovers(instances):
-            if handover is None or handover.wanted is None:
+            if handover is None or not handover.in_force(CLOCK):
                 continue
-            delays = {one.id: take_delay_ms(one, handover) for one in instances}
+            delays = {one.id: take_delay_ms(one, handover, CLOCK) for one in instances}
             for one in instances:
                 delay_ms = delays[one.id]
                 if delay_ms is None:
@@ -89,11 +97,24 @@ def test_the_named_one_is_first_and_alone_at_once() -> None:
                     assert delay_ms == max(found for found in delays.values() if found is not None)
 
 
+def test_where_nobody_is_named_the_confirmed_commit_is_first_and_waits_for_nobody() -> None:
+    """After a death each tick counts: the spare of the confirmed commit takes at once, nobody else but one once named does."""
+    for instances in everyone(2):
+        for handover in handovers(instances):
+            if handover is None or handover.in_force(CLOCK):
+                continue
+            for one in instances:
+                delay_ms = take_delay_ms(one, handover, CLOCK)
+                if delay_ms is not None:
+                    confirmed = one.sha == handover.confirmed_sha and not one.yielded
+                    assert (delay_ms == 0) == (confirmed or one.id == handover.wanted)
+
+
 def test_nobody_takes_where_an_fsync_failed() -> None:
     """The mark keeps everybody from taking, the named one too."""
     for instances in everyone(1):
         me = replace(instances[0], distrusted=True)
-        assert all(take_delay_ms(me, handover) is None for handover in handovers(instances))
+        assert all(take_delay_ms(me, handover, CLOCK) is None for handover in handovers(instances))
 
 
 def seen(healthy: bool = True, alive: bool = True, document: bool = True, waits_for_venue: bool = False) -> Seen:
@@ -104,7 +125,6 @@ def seen(healthy: bool = True, alive: bool = True, document: bool = True, waits_
     return Seen("green", alive, body if document else None, 1)
 
 
-CLOCK = ManualClock()
 REQUEST = Handover(
     wanted="green", request_id="r1", expires_boot_id=CLOCK.boot_id, expires_boot_ms=CLOCK.boot_ms() + 1000
 )

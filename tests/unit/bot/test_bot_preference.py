@@ -12,13 +12,15 @@ from bot import instance
 from bot.instance import HELD_TRIES, Runner
 from bot.roles import OTHER_DELAY_MS, Self
 from bus import Handover, Role
+from tests.unit.bot.making import ManualClock
 
 
 def tries(monkeypatch: pytest.MonkeyPatch, locked: list[bool]) -> list[float]:
     """Runs `_win_lease` with these answers of the lock until it takes; returns how long it slept each time, in seconds."""
     answers, slept = iter(locked), list[float]()
     runner: Any = object.__new__(Runner)
-    runner._seen = SimpleNamespace(healthy=True, role=Role.STANDBY)
+    runner._seen, runner._named = SimpleNamespace(healthy=True, role=Role.STANDBY), False
+    runner._world = SimpleNamespace(clock=ManualClock())
     runner._lease = SimpleNamespace(unlock=lambda: None)
     runner._try_lock = lambda: next(answers)
     runner._me = lambda: Self("me", "a", healthy=True, yielded=False, distrusted=False)
