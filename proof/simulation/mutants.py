@@ -213,15 +213,15 @@ def _newest_ignored() -> None:
 
 
 MUTANTS: dict[str, Mutant] = {
-    "no-fence": Mutant("a row carries its decision's epoch, and an old one is refused", _no_fence, 41, "I1"),
+    "no-fence": Mutant("a row carries its decision's epoch, and an old one is refused", _no_fence, 19, "I1"),
     "intent-after-send": Mutant("written before sent", _intent_after_send, 4, "I3"),
     "new-salt": Mutant("the identical bytes are the only retry", _new_salt, 5, "I3"),
     "not-found-is-absent": Mutant("not finding an order proves nothing", _not_found_is_absent, 1, "I5"),
     "abandons-sent": Mutant("only what was not sent is abandoned at a yield", _abandons_sent, 5, "I5"),
-    "taker-forgets-doubt": Mutant("a taker settles what is in doubt", _taker_forgets_doubt, 1, "at stake"),
+    "taker-forgets-doubt": Mutant("a taker settles what is in doubt", _taker_forgets_doubt, 5, "at stake"),
     "no-expiry": Mutant("a request expires", _no_expiry, 4, "after its end"),
     "spent-again": Mutant("a request is spent by one yield", _spent_again, 1, "a second time"),
-    "retired-takes": Mutant("who is retired never takes", _retired_takes, 3, "retired"),
+    "retired-takes": Mutant("who is retired never takes", _retired_takes, 5, "retired"),
     "needs-the-lease": Mutant("a standby needs no lease to be ready", _needs_the_lease, 4, "nobody is fit"),
     "risk-ignores-pending": Mutant("what is pending counts as spent", _risk_ignores_pending, 3, "at stake"),
     "halt-ignored": Mutant("no entry leaves after a halt", _halt_ignored, 2, "I6"),
