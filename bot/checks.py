@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import pairwise
 
-from bot.schema import BY_HAND, COUNTED, OPEN
+from bot.schema import BY_HAND, COUNTED, DERIVED, OPEN
 from bot.venue_record import VenueRecord
 from bus import Ledger
 
@@ -38,6 +38,7 @@ def audit(ledger: Ledger, record: VenueRecord | None, max_missed: int | None = N
         _controls(ledger),
         _money(ledger),
         _by_hand(ledger),
+        _derived(ledger),
         _storage(ledger),
     ]
     if record is not None:
@@ -193,6 +194,22 @@ def _by_hand(ledger: Ledger) -> Check:
     wrong += [f"order {key} counts a fill by hand beside a later one of the venue" for (key,) in twice]
     note = "; ".join(f"{str(key)[:12]} by {who}: {text}" for key, who, text in rows[-NAMED:])
     return Check("I5", "orders settled by hand have a name and a reason", len(rows), tuple(wrong), note)
+
+
+def _derived(ledger: Ledger) -> Check:
+    """What the triggers keep is what the history says."""
+    if not _has(ledger, "totals"):  # no holder of this release took it yet
+        return Check("I8", "the tables that are kept by triggers follow from the history", 0, ())
+    wrong = []
+    for table, query in DERIVED.items():
+        # In one statement: the bot may be trading.
+        rows = ledger.execute(
+            f"SELECT 'has', k.* FROM (SELECT * FROM {table} EXCEPT {query}) k "
+            f"UNION ALL SELECT 'lacks', l.* FROM ({query} EXCEPT SELECT * FROM {table}) l"
+        )
+        wrong += [f"{table} {what} {row}, against the history" for what, *row in rows]
+    promise = "the tables that are kept by triggers follow from the history"
+    return Check("I8", promise, len(DERIVED), tuple(wrong))
 
 
 def _has(ledger: Ledger, name: str) -> bool:

@@ -186,9 +186,14 @@ class Comparison:
         return find_intent(self._ledger, order_id) is not None or self._is_adopted(order_id)
 
     def _is_token_known(self, token_id: str) -> bool:
-        known = self._ledger.integer("SELECT count(*) FROM intents WHERE token_id = ?", (token_id,))
-        adopted = self._ledger.integer("SELECT count(*) FROM adopted WHERE token_id = ?", (token_id,))
-        return bool(known or adopted)
+        # What is held was bought lately: from the newest on, the look is short.
+        return any(
+            self._ledger.execute(
+                f"SELECT 1 FROM {table} WHERE token_id = ? ORDER BY rowid DESC LIMIT 1",
+                (token_id,),
+            )
+            for table in ("intents", "adopted")
+        )
 
     def _is_adopted(self, key: str) -> bool:
         return bool(self._ledger.integer("SELECT count(*) FROM adopted WHERE key = ?", (key,)))

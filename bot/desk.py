@@ -50,6 +50,7 @@ COLLECT_AFTER_S = (0.0, 0.1, 0.4, 1.0, 2.0)
 ORDERS_PER_SECOND = 20.0
 RATE_LIMITED = "rate_limited"
 MOST_SEQS = 1_000
+MOST_RECENT = 10_000  # entries of the last minute that are counted
 SALT_BITS = 53  # as the client library: a salt travels as a JSON number
 AT_ONCE_MS = 50  # a process that stood still for longer between decision and sending looks at epoch and halt anew
 
@@ -110,7 +111,7 @@ class Desk:
         self._told: dict[str, asyncio.Event] = {}
         self.sendings = Sendings()
         self.open = {found.intent.order_id: found for found in open_intents(ledger, now_ms())}
-        self._recent = deque(entries_since(ledger, clock.wall_ms() - 60_000), maxlen=10_000)
+        self._recent = deque(entries_since(ledger, clock.wall_ms() - 60_000, MOST_RECENT), maxlen=MOST_RECENT)
 
     @property
     def mode(self) -> VenueMode:

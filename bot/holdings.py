@@ -31,11 +31,10 @@ class Holdings:
         """After orders or fills changed."""
         self.positions = tuple(positions(self._ledger, self._world.now_ms()))
         self._world.markets.hold(parse_slug(position.window) for position in self.positions)
-        fills = self._ledger.integer("SELECT count(*) FROM fills WHERE status = 'MATCHED'")
-        self.totals = replace(self.totals, fills=fills)
+        self.totals = replace(self.totals, fills=self._ledger.integer("SELECT fills FROM totals"))
 
     def summarize(self) -> None:
-        """What reads whole tables: at the take, and when a window resolved."""
+        """At the take, and when a window resolved."""
         self.totals = lifetime(self._ledger)
         self._pnl_today = None
         self.pnl_by_slot = pnl_by_slot(self._ledger)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from decimal import Decimal
 
-from bot.schema import BY_HAND, COUNTED, LOOK_BACK_MS, OPEN, OrderState
+from bot.schema import BY_HAND, COUNTED, DERIVED, LOOK_BACK_MS, OrderState
 from bot.venue.types import Outcome, Side, VenueTrade
 from bus import FencedError, Ledger, LedgerError
 
@@ -250,7 +250,7 @@ def open_intents(ledger: Ledger, now_ms: int) -> list[OpenIntent]:
         f"SELECT {_INTENT}, (SELECT o.state FROM orders o WHERE o.order_id = i.order_id ORDER BY o.id DESC LIMIT 1), "
         "(SELECT coalesce(sum(f.size), 0) FROM fills f WHERE f.order_id = i.order_id AND f.status = 'MATCHED'), "
         "(SELECT max(o.matched) FROM orders o WHERE o.order_id = i.order_id) "
-        f"FROM intents i WHERE {OPEN} AND i.window_end_ms > ? ORDER BY i.rowid",
+        "FROM open_orders u CROSS JOIN intents i ON i.order_id = u.order_id WHERE u.window_end_ms > ? ORDER BY i.rowid",
         (now_ms - LOOK_BACK_MS,),
     )
     return [
@@ -280,19 +280,21 @@ def positions(ledger: Ledger, now_ms: int) -> list[Position]:
 
     Of windows that ended less than LOOK_BACK_MS before `now_ms`.
     """
+    # A standby of this release may read the ledger of one before it, which has no such table.
+    known = ledger.integer("SELECT count(*) FROM sqlite_schema WHERE name = 'unresolved'")
+    unresolved = "SELECT window FROM unresolved" if known else DERIVED["unresolved"]
     rows = ledger.execute(
         "SELECT i.slot, f.window, i.window_end_ms, i.condition_id, i.token_id, f.outcome, "
         "sum(CASE f.side WHEN 'BUY' THEN f.size ELSE -f.size END), "
         "sum(CASE f.side WHEN 'BUY' THEN f.value ELSE -f.value END), sum(f.fee) "
-        "FROM fills f JOIN intents i ON i.order_id = f.order_id "
-        f"WHERE {COUNTED} AND f.window NOT IN (SELECT window FROM outcomes) "
-        "AND i.window_end_ms > ? GROUP BY f.window, f.outcome ORDER BY i.window_end_ms",
+        f"FROM ({unresolved}) u CROSS JOIN fills f ON f.window = u.window JOIN intents i ON i.order_id = f.order_id "
+        f"WHERE {COUNTED} AND i.window_end_ms > ? GROUP BY f.window, f.outcome ORDER BY i.window_end_ms",
         (now_ms - LOOK_BACK_MS,),
     )
     sales: dict[tuple[str, str], list[tuple[int, int]]] = {}
     for window, outcome, at_ms, value in ledger.execute(
-        f"SELECT f.window, f.outcome, f.at_ms, f.value FROM fills f WHERE {COUNTED} AND f.side = 'SELL' "
-        "AND f.window NOT IN (SELECT window FROM outcomes) AND f.at_ms > ?",
+        f"SELECT f.window, f.outcome, f.at_ms, f.value FROM ({unresolved}) u CROSS JOIN fills f ON f.window = u.window "
+        f"WHERE {COUNTED} AND f.side = 'SELL' AND f.at_ms > ?",
         (now_ms - LOOK_BACK_MS,),
     ):
         sales.setdefault((str(window), str(outcome)), []).append((_int(at_ms), _int(value)))
@@ -313,11 +315,14 @@ def positions(ledger: Ledger, now_ms: int) -> list[Position]:
     ]
 
 
-def entries_since(ledger: Ledger, wall_ms: int) -> list[int]:
-    """The wall times of the intents since then, oldest first: what the rate limit counts."""
+def entries_since(ledger: Ledger, wall_ms: int, most: int) -> list[int]:
+    """The wall times of the intents since then, of the newest `most`, oldest first: what the rate limit counts."""
     return [
         _int(at)
-        for (at,) in ledger.execute("SELECT wall_ms FROM intents WHERE wall_ms >= ? ORDER BY rowid", (wall_ms,))
+        for (at,) in ledger.execute(
+            "SELECT wall_ms FROM intents WHERE rowid > (SELECT max(rowid) FROM intents) - ? AND wall_ms >= ? ORDER BY rowid",
+            (most, wall_ms),
+        )
     ]
 
 

@@ -71,10 +71,9 @@ def won_positions(ledger: Ledger, now_ms: int) -> list[Won]:
         "(SELECT count(*) FROM redemptions r WHERE r.window = o.window AND r.state = 'sent'), "
         "(SELECT r.state FROM redemptions r WHERE r.window = o.window ORDER BY r.id DESC LIMIT 1), "
         "coalesce((SELECT max(r.wall_ms) FROM redemptions r WHERE r.window = o.window), o.wall_ms) AS last_ms "
-        "FROM results o JOIN intents i ON i.window = o.window AND i.outcome = o.winner "
-        "WHERE o.payout > 0 AND o.wall_ms > ? AND i.side = 'BUY' AND NOT EXISTS "
-        "(SELECT 1 FROM redemptions r WHERE r.window = o.window AND r.state IN ('paid', 'dust', 'given_up')) "
-        "GROUP BY o.window ORDER BY last_ms LIMIT 500",
+        "FROM unpaid u CROSS JOIN results o ON o.window = u.window "
+        "JOIN intents i ON i.window = o.window AND i.outcome = o.winner "
+        "WHERE u.wall_ms > ? AND i.side = 'BUY' GROUP BY o.window ORDER BY last_ms LIMIT 500",
         (now_ms - LOOK_BACK_MS,),
     )
     return [

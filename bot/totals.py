@@ -22,21 +22,16 @@ class Lifetime:
 
 
 def lifetime(ledger: Ledger) -> Lifetime:
-    """Lifetime numbers; reads whole tables, so it is called at a take and not at a poll."""
-    resolved = ledger.execute(
-        "SELECT coalesce(sum(pnl), 0), coalesce(sum(fees), 0), coalesce(sum(pnl > 0), 0), coalesce(sum(pnl < 0), 0) "
-        "FROM results"
-    )[0]
-    return Lifetime(
-        polls_completed=ledger.integer("SELECT count(*) FROM polls_completed"),
-        polls_missed=ledger.integer("SELECT coalesce(sum(ticks), 0) FROM polls_missed"),
-        orders=ledger.integer("SELECT count(*) FROM intents"),
-        fills=ledger.integer("SELECT count(*) FROM fills WHERE status = 'MATCHED'"),
-        pnl=_int(resolved[0]),
-        fees=_int(resolved[1]),
-        wins=_int(resolved[2]),
-        losses=_int(resolved[3]),
+    """Lifetime numbers, kept by the ledger's triggers."""
+    polls, missed, fills, pnl, fees, wins, losses, orders = (
+        _int(value)
+        for value in ledger.execute(
+            "SELECT polls_completed, polls_missed, fills, pnl, fees, wins, losses, "
+            # Nothing is ever deleted there, so the newest row's number is how many there are.
+            "(SELECT coalesce(max(rowid), 0) FROM intents) FROM totals"
+        )[0]
     )
+    return Lifetime(polls, missed, orders, fills, pnl, fees, wins, losses)
 
 
 def pnl_since(ledger: Ledger, wall_ms: int) -> int:
@@ -49,7 +44,7 @@ def pnl_since(ledger: Ledger, wall_ms: int) -> int:
 
 def pnl_by_slot(ledger: Ledger) -> dict[str, int]:
     """PnL a slot, in base units."""
-    return {str(slot): _int(pnl) for slot, pnl in ledger.execute("SELECT slot, sum(pnl) FROM results GROUP BY slot")}
+    return {str(slot): _int(pnl) for slot, pnl in ledger.execute("SELECT slot, pnl FROM slot_totals")}
 
 
 def recent_outcomes(ledger: Ledger, limit: int = 20) -> list[tuple[str, str, str, int, int, int]]:

@@ -86,7 +86,7 @@ def test_an_entry_needs_the_newest_control_in_mode_run(ledger: Ledger, mode: str
         with pytest.raises(SlotTakenError, match="newest control"):
             add_intent(ledger, replace(INTENT, generation=generation), START_MS, 0)
     add_intent(ledger, replace(INTENT, side=Side.SELL, generation=2), START_MS, 0)
-    assert entries_since(ledger, START_MS) == [START_MS]
+    assert entries_since(ledger, START_MS, 10) == [START_MS]
 
 
 @pytest.mark.parametrize("table", ["intents", "orders", "fills", "outcomes"])

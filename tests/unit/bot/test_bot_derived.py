@@ -1,0 +1,190 @@
+"""What the ledger's triggers keep beside the history: right whatever happened, and never slower as the history grows."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from bot.checks import audit
+from bot.ledger import (
+    Intent,
+    add_fill,
+    add_intent,
+    add_order_state,
+    add_outcome,
+    filled,
+    find_intent,
+    next_seq,
+    open_intents,
+    positions,
+)
+from bot.redeem import won_positions
+from bot.schema import DERIVED, SCHEMA, OrderState
+from bot.totals import lifetime, pnl_by_slot, recent_outcomes
+from bot.venue.types import Outcome, Side, VenueTrade
+from bus import Ledger
+from tests.unit.bot.making import END_MS, IDENTITY, INTENT, SHARE, START_MS, ManualClock, make_ledger
+
+SLOTS = ("BTC-5m", "ETH-5m", "SOL-15m")
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    """Epoch 1 under a control in mode run."""
+    with make_ledger(tmp_path, ManualClock()) as made:
+        yield made
+
+
+class Trading:
+    """Windows one after the other; what becomes of each order and window is drawn."""
+
+    def __init__(self, ledger: Ledger, seed: int) -> None:
+        self._ledger, self._random, self.windows = ledger, random.Random(seed), 0
+
+    def window(self, *, ends: bool = False) -> Intent:
+        """One order and its end, or not; returns it. ends: it is bought, resolved and paid, in any case."""
+        self.windows += 1
+        drawn, number = self._random, self.windows
+        intent = replace(
+            INTENT,
+            order_id=f"0x{number:04x}",
+            window=f"w{number}",
+            slot=SLOTS[number % 3] if ends else f"slot-{number}",
+            side=Side.BUY if ends else drawn.choice(list(Side)),
+        )
+        add_intent(self._ledger, intent, START_MS + number, 0)
+        size = drawn.randint(1, 9) * SHARE
+        trade = VenueTrade(
+            f"t{number}", intent.order_id, "1", "0xc", intent.side, Decimal("0.5"), size, 9, "MATCHED", START_MS
+        )
+        failed, other = replace(trade, status="FAILED"), replace(trade, trade_id=f"o{number}")
+        if ends or drawn.random() < 0.8:
+            add_fill(self._ledger, 1, intent, trade)
+        states = (OrderState.DONE,) if ends else (None, OrderState.ACCEPTED, OrderState.IN_DOUBT, *OrderState)
+        if (state := drawn.choice(states)) is not None:
+            add_order_state(self._ledger, 1, intent.order_id, state, "", START_MS, 0)
+        if ends or drawn.random() < 0.7:
+            winner = Outcome.UP if ends else drawn.choice(list(Outcome))
+            add_outcome(self._ledger, 1, intent.window, intent.slot, winner, END_MS)
+        for state in (
+            ("sent", "paid") if ends else drawn.choice(((), ("sent",), ("left",), ("sent", "dust"), ("given_up",)))
+        ):
+            self._ledger.execute(
+                "INSERT INTO redemptions(epoch, window, condition_id, state, shares, text, wall_ms) VALUES (1,?,'0xc',?,0,'',0)",
+                (intent.window, state),
+            )
+        late = () if ends else drawn.choice(((), (failed,), (other,), (other, failed)))
+        for one in late:  # where it comes after the outcome, that is corrected
+            add_fill(self._ledger, 1, intent, one)
+        return intent
+
+
+def wrong(ledger: Ledger) -> list[str]:
+    """What the audit says of the derived tables."""
+    return [text for check in audit(ledger, None) if "kept by triggers" in check.promise for text in check.violations]
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_what_triggers_keep_follows_from_the_history(ledger: Ledger, seed: int) -> None:
+    """After any orders, fills, failures, outcomes, corrections and payments each table has just the rows that it should have."""
+    trading = Trading(ledger, seed)
+    for tick in range(80):
+        trading.window()
+        ledger.claim(tick, 1, 0)
+        ledger.complete(tick, 1, healthy=True, lag_ms=0, duration_ms=0, state="{}")
+    ledger.miss(90, 95, 6, 1, "nobody traded")
+    assert wrong(ledger) == []
+    assert (lifetime(ledger).polls_completed, lifetime(ledger).polls_missed) == (80, 6)
+    assert all(ledger.integer(f"SELECT count(*) FROM {table}") for table in DERIVED), "the test came by every table"
+
+
+@pytest.mark.parametrize(
+    "trigger", ["intents", "orders", "fills", "outcomes", "corrections", "redemptions", "polls_completed"]
+)
+def test_the_audit_sees_what_a_missing_trigger_leaves_out(ledger: Ledger, trigger: str) -> None:
+    """Without one of the triggers the audit names a table that does not follow from the history."""
+    ledger.execute(f"DROP TRIGGER {trigger}_counted")
+    trading = Trading(ledger, 1)
+    for tick in range(80):
+        trading.window()
+        ledger.claim(tick, 1, 0)
+        ledger.complete(tick, 1, healthy=True, lag_ms=0, duration_ms=0, state="{}")
+    assert wrong(ledger) != []
+
+
+def test_a_ledger_of_the_release_before_gets_them_at_the_first_take(tmp_path: Path) -> None:
+    """They are filled from the history once; the former release, which knows none of them, keeps them right as it writes."""
+    with make_ledger(tmp_path, ManualClock()) as ledger:
+        trading = Trading(ledger, 2)
+        for _ in range(40):
+            trading.window()
+        expected = positions(ledger, START_MS)
+        for (name,) in ledger.execute(
+            "SELECT name FROM sqlite_schema WHERE type = 'trigger' AND name LIKE '%_counted'"
+        ):
+            ledger.execute(f"DROP TRIGGER {name}")
+        for table in DERIVED:
+            ledger.execute(f"DROP TABLE {table}")
+        ledger.execute("DROP TRIGGER intents_slot_is_free")
+        ledger.execute("CREATE TRIGGER intents_one_open BEFORE INSERT ON intents BEGIN SELECT 1; END")
+        assert expected
+        assert positions(ledger, START_MS) == expected, "a standby reads it before anybody of this release took it"
+    with Ledger.hold(tmp_path / "ledger.db", IDENTITY, SCHEMA) as ledger:
+        assert wrong(ledger) == []
+        assert not ledger.integer("SELECT count(*) FROM sqlite_schema WHERE name = 'intents_one_open'")
+        trading = Trading(ledger, 3)
+        trading.windows = 100
+        for _ in range(40):
+            trading.window()
+        assert wrong(ledger) == []
+        assert positions(ledger, START_MS)
+
+
+def test_nothing_that_a_poll_or_an_order_asks_for_grows_with_the_history(ledger: Ledger) -> None:
+    """With ten times as many windows behind it each question takes the same number of the database's own steps."""
+    trading = Trading(ledger, 4)
+
+    def steps() -> dict[str, int]:
+        newest = trading.window(ends=True)
+        asked: dict[str, Callable[[], object]] = {
+            "an order and its end": lambda: trading.window(ends=True),
+            "open intents": lambda: open_intents(ledger, START_MS),
+            "positions": lambda: positions(ledger, START_MS),
+            "won positions": lambda: won_positions(ledger, START_MS),
+            "totals": lambda: lifetime(ledger),
+            "PnL by slot": lambda: pnl_by_slot(ledger),
+            "outcomes": lambda: recent_outcomes(ledger, 5),
+            "shares of an order": lambda: filled(ledger, newest.order_id),
+            "an intent": lambda: find_intent(ledger, newest.order_id),
+            "the next number": lambda: next_seq(ledger, newest.window, Side.BUY),
+        }
+        return {name: count(ledger, question) for name, question in asked.items()}
+
+    for _ in range(30):
+        trading.window(ends=True)
+    before = steps()
+    for _ in range(300):
+        trading.window(ends=True)
+    assert steps() == before
+
+
+def count(ledger: Ledger, question: Callable[[], object]) -> int:
+    """Steps of SQLite's virtual machine."""
+    seen = 0
+
+    def step() -> bool:
+        nonlocal seen
+        seen += 1
+        return False
+
+    ledger._connection.set_progress_handler(step, 1)
+    try:
+        question()
+    finally:
+        ledger._connection.set_progress_handler(None)
+    return seen
