@@ -102,7 +102,7 @@ class Plan:
 @dataclass(slots=True)
 class Day:
     """What came of it. hours: simulated; money: base units of pUSD; at each take: rss, MB in memory; descriptors that are open;
-    MB of ledger that are in use, and MB of files beside it.
+    MB of ledger that are in use, MB of files beside it, and seconds of processor since the start.
     """
 
     checks: list[Check] = field(default_factory=list)
@@ -114,6 +114,7 @@ class Day:
     descriptors: list[int] = field(default_factory=list)
     ledger_mb: list[float] = field(default_factory=list)
     beside_mb: list[float] = field(default_factory=list)
+    processor_s: list[float] = field(default_factory=list)
     hours: float = 0.0
     wall_s: float = 0.0
     cpu_s: float = 0.0
@@ -136,6 +137,7 @@ class Day:
             path for path in bus.directory.rglob("*") if path.is_file() and not path.name.startswith(bus.ledger.name)
         )
         self.beside_mb.append(sum(path.stat().st_size for path in beside) / 1e6)
+        self.processor_s.append(time.process_time())
 
 
 class Bot:
