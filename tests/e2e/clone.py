@@ -90,6 +90,8 @@ class Clone:
             self._process = subprocess.Popen(
                 ["make", "run"], cwd=self.folder, env=self.environment,
                 stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, start_new_session=True,
+                # As in a terminal, also where the tests themselves run in the background: a shell cannot trap what it ignores.
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
             )  # fmt: skip
         return self._process
 
