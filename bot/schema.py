@@ -44,7 +44,7 @@ LOOK_BACK_MS = 7 * 86_400_000
 # What follows from the history, by table: the rows that it should have. `results`: outcomes with their corrections.
 DERIVED = {
     "open_orders": f"SELECT i.order_id, i.slot, i.window_end_ms FROM intents i WHERE {OPEN}",
-    "unresolved": "SELECT DISTINCT f.window FROM fills f WHERE f.window NOT IN (SELECT window FROM outcomes)",
+    "unresolved": f"SELECT DISTINCT f.window FROM fills f WHERE {COUNTED} AND f.window NOT IN (SELECT window FROM outcomes)",
     "unpaid": "SELECT o.window, o.wall_ms FROM results o WHERE o.payout > 0 AND NOT EXISTS "
     f"(SELECT 1 FROM redemptions r WHERE r.window = o.window AND r.state IN ({_PAID_SQL}))",
     "slot_totals": "SELECT o.slot, sum(o.pnl) FROM results o GROUP BY o.slot",
@@ -129,7 +129,7 @@ SCHEMA = "\n".join(
         # --- derived
         "CREATE TABLE IF NOT EXISTS open_orders (order_id TEXT PRIMARY KEY, slot TEXT NOT NULL, "
         "window_end_ms INTEGER NOT NULL) STRICT, WITHOUT ROWID;",
-        # Windows in which something was filled and whose outcome is not recorded.
+        # Windows in which something was filled that counts, and whose outcome is not recorded.
         "CREATE TABLE IF NOT EXISTS unresolved (window TEXT PRIMARY KEY) STRICT, WITHOUT ROWID;",
         # Windows that were won and are neither paid, nor dust, nor given up; wall_ms: of the outcome.
         "CREATE TABLE IF NOT EXISTS unpaid (window TEXT PRIMARY KEY, wall_ms INTEGER NOT NULL) STRICT, WITHOUT ROWID;",
@@ -145,7 +145,8 @@ SCHEMA = "\n".join(
         ),
         _follows(
             "fills",
-            "INSERT OR IGNORE INTO unresolved SELECT NEW.window WHERE NEW.window NOT IN (SELECT window FROM outcomes); "
+            "DELETE FROM unresolved WHERE window = NEW.window; "
+            f"INSERT INTO unresolved {DERIVED['unresolved']} AND f.window = NEW.window; "
             "UPDATE totals SET fills = fills + (NEW.status = 'MATCHED');",
         ),
         _follows(
