@@ -69,7 +69,7 @@ class Runner:
         self._stopping = False
         self._wake = asyncio.Event()
         self._last_epoch: int | None = None
-        self._yielded = False
+        self._yielded, self._obeyed = False, ""
         self._named = False
         self._failures = 0
         self._noted: dict[str, str] = {}
@@ -132,6 +132,7 @@ class Runner:
             await asyncio.sleep(wait_s)
 
     def _note_epoch(self, newest: Epoch | None) -> None:
+        self._obeyed = newest.request if newest is not None else ""
         if newest is not None and self._last_epoch is not None and newest.epoch > self._last_epoch:
             self._yielded = False  # somebody else held the lease since
 
@@ -334,6 +335,7 @@ class Runner:
             yielded=self._yielded,
             distrusted=self._world.bus.fsync_failed.exists(),
             waits_for_venue=self._seen.waits_for_venue,
+            obeyed=self._obeyed,
         )
 
     def _handover(self) -> Handover | None:

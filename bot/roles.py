@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from bus import Clock, Handover, Seen
 
 NAMED_DELAY_MS = 0
-CONFIRMED_DELAY_MS = 100  # and none where nobody is named
+CONFIRMED_DELAY_MS = 100  # and none where nobody is named that did not take yet
 OTHER_DELAY_MS = 300
 YIELDED_DELAY_MS = 500
 
@@ -22,7 +22,8 @@ TAKE_BACKOFF_MS = (0, 1_000, 2_000, 5_000, 10_000)
 class Self:
     """What an instance knows of itself. yielded: it was the last to hold the lease and gave it away.
 
-    waits_for_venue: it is not healthy, and only for want of the venue's answers.
+    waits_for_venue: it is not healthy, and only for want of the venue's answers. obeyed: the handover request under which the
+    newest epoch began, as its last shadow poll saw it.
     """
 
     id: str
@@ -31,12 +32,14 @@ class Self:
     yielded: bool
     distrusted: bool
     waits_for_venue: bool = False
+    obeyed: str = ""
 
 
 def take_delay_ms(me: Self, handover: Handover | None, clock: Clock) -> int | None:
     """How long to wait from seeing the lease free to trying for it; None means not at all.
 
-    A standby of the confirmed commit waits for nobody but one that a request in force names: after a death it takes at once.
+    A standby of the confirmed commit waits for nobody but one that a request in force names and that did not take yet: after a
+    death it takes at once.
     handover: None when it cannot be read: then nobody is named, and nobody is known to be retired.
     """
     named_anyhow = handover is not None and handover.without_venue and handover.wanted == me.id and me.waits_for_venue
@@ -52,7 +55,7 @@ def take_delay_ms(me: Self, handover: Handover | None, clock: Clock) -> int | No
         return YIELDED_DELAY_MS
     if not handover.confirmed_sha or me.sha != handover.confirmed_sha:
         return OTHER_DELAY_MS
-    return CONFIRMED_DELAY_MS if handover.in_force(clock) else 0
+    return CONFIRMED_DELAY_MS if handover.in_force(clock) and handover.request_id != me.obeyed else 0
 
 
 def is_retired(me_id: str, handover: Handover | None) -> bool:

@@ -110,6 +110,18 @@ def test_where_nobody_is_named_the_confirmed_commit_is_first_and_waits_for_nobod
                     assert (delay_ms == 0) == (confirmed or one.id == handover.wanted)
 
 
+def test_a_request_that_was_obeyed_names_nobody_any_more() -> None:
+    """Whoever it named took and may be dead: a spare of the confirmed commit does not wait for it, the others wait as ever."""
+    for instances in everyone(1):
+        for handover in handovers(instances):
+            if handover is None or handover.wanted == instances[0].id:
+                continue
+            expired = handover.changed(expires_boot_ms=CLOCK.boot_ms())
+            for obeyed, as_with in (("r", expired), ("another", handover)):
+                me = replace(instances[0], obeyed=obeyed)
+                assert take_delay_ms(me, handover, CLOCK) == take_delay_ms(instances[0], as_with, CLOCK)
+
+
 def test_nobody_takes_where_an_fsync_failed() -> None:
     """The mark keeps everybody from taking, the named one too."""
     for instances in everyone(1):
