@@ -6,12 +6,12 @@ The far end (prices over a WebSocket, orders over HTTP) is a process of its own,
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import multiprocessing
 import random
 import time
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from dataclasses import replace
 from decimal import Decimal
 from multiprocessing.connection import Connection
@@ -37,6 +37,7 @@ from bot.world import World
 from bus import Bus, Identity, Logging, SystemClock
 
 STRIKE = 60_000.0
+SIGNAL_PRICE = STRIKE * 1.02
 REFUSAL = json.dumps(
     {
         "error": "no orders found to match with FAK order. FAK orders are partially filled or killed if no match is found."
@@ -179,10 +180,11 @@ def show_books(routes: Routes, slots: Iterable[Slot], now_ms: int) -> None:
 class FarEnd:
     """The process at the other end: prices out, orders in. Use as a context."""
 
-    def __init__(self, assets: tuple[str, ...], signal_every_s: float) -> None:
+    def __init__(self, assets: tuple[str, ...], signal_every_s: float, quotes_per_s: float = 0.0) -> None:
+        """quotes_per_s: prices that signal nothing, of all assets together, at random moments beside the signals."""
         ours, theirs = multiprocessing.Pipe()
         self._process = multiprocessing.get_context("spawn").Process(
-            target=_far_end, args=(theirs, assets, signal_every_s), daemon=True
+            target=_far_end, args=(theirs, assets, signal_every_s, quotes_per_s), daemon=True
         )
         self._process.start()
         self.ws_url, self.http_url = ours.recv()
@@ -193,27 +195,42 @@ class FarEnd:
         self._process.join(10)
 
 
-def _far_end(pipe: Connection, assets: tuple[str, ...], signal_every_s: float) -> None:
-    asyncio.run(_serve(pipe, assets, signal_every_s))
+def _far_end(pipe: Connection, assets: tuple[str, ...], signal_every_s: float, quotes_per_s: float) -> None:
+    asyncio.run(_serve(pipe, assets, signal_every_s, quotes_per_s))
 
 
-async def _serve(pipe: Connection, assets: tuple[str, ...], signal_every_s: float) -> None:
+async def _serve(pipe: Connection, assets: tuple[str, ...], signal_every_s: float, quotes_per_s: float) -> None:
+    numbers = itertools.count(1)
+
     async def prices(socket: ServerConnection) -> None:
-        with suppress(ConnectionClosed):  # whoever listened has ended
-            await quote(socket)
+        try:
+            async with asyncio.TaskGroup() as both:
+                both.create_task(signal(socket))
+                if quotes_per_s:
+                    both.create_task(flicker(socket))
+        except* ConnectionClosed:
+            pass  # whoever listened has ended
 
-    async def quote(socket: ServerConnection) -> None:
-        number, source = 0, random.Random(2)
+    async def quote(socket: ServerConnection, asset: str, price: float) -> None:
+        text = f"{price:.2f}"
+        data = {"u": next(numbers), "s": symbol(asset), "b": text, "B": "1.0", "a": text, "A": "1.0"}
+        await socket.send(json.dumps({"stream": f"{symbol(asset).lower()}@bookTicker", "data": data}))
+
+    async def signal(socket: ServerConnection) -> None:
+        source = random.Random(2)
         while True:
             for asset in assets:
                 # A signal, and soon the quiet price again, so that no poll finds what a price should have.
-                for price in (STRIKE * 1.02, STRIKE * (1 - 1e-6)):
-                    number += 1
-                    text = f"{price:.2f}"
-                    data = {"u": number, "s": symbol(asset), "b": text, "B": "1.0", "a": text, "A": "1.0"}
-                    await socket.send(json.dumps({"stream": f"{symbol(asset).lower()}@bookTicker", "data": data}))
+                for price in (SIGNAL_PRICE, STRIKE * (1 - 1e-6)):
+                    await quote(socket, asset, price)
                     await asyncio.sleep(0.012)
                 await asyncio.sleep(signal_every_s * source.uniform(0.5, 1.5))
+
+    async def flicker(socket: ServerConnection) -> None:
+        source = random.Random(3)
+        while True:
+            await asyncio.sleep(source.expovariate(quotes_per_s))
+            await quote(socket, source.choice(assets), STRIKE * (1 - 1e-6 * source.random()))
 
     async def orders(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:

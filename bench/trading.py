@@ -5,6 +5,8 @@ python -m bench.trading [--orders 300] [--parts ticks,polls,commits]
 Tick-to-send runs from the moment the event loop has read the price message from its socket to the moment the order's bytes
 were handed to theirs: parsing, coalescing, decision, risk, signature, intent, request. `without fsync` has the ledger's
 commits not wait for the disk; `commits` shows what the disk takes, paced, beside a bare fdatasync of the same machine.
+`quotes/s` are prices that signal nothing, of all assets together: BTCUSDT's bookTicker alone came 87 to 255 times a second
+where somebody counted (tarasko/picows, issue 41). An order must not wait for what they started.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import gc
+import itertools
 import logging as standard_logging
 import multiprocessing
 import os
@@ -25,7 +28,7 @@ from typing import Any
 
 from websockets.asyncio.connection import Connection as WebSocketConnection
 
-from bench.stage import FarEnd, make_venue, make_world, percentiles, show_books
+from bench.stage import SIGNAL_PRICE, FarEnd, make_venue, make_world, percentiles, show_books
 from bot.active import Active
 from bot.garbage import Garbage
 from bot.schema import SCHEMA
@@ -37,11 +40,12 @@ from bus import Ledger, Logging, SystemClock, open_bus, write_control
 
 CONTROL = {"strategy": {"confirmations": 1, "snipe_fraction": 1.0}, "risk": {"orders_per_minute": 1_000_000}}
 POLL_S = 0.25
+SIGNAL = f'"b": "{SIGNAL_PRICE:.2f}"'.encode()
 PACES = (1, 50)
 
 
 class Stopwatch:
-    """Notes when a price message was read, and when order bytes went out."""
+    """Notes when a price that is a signal was read, and when order bytes went out."""
 
     def __init__(self) -> None:
         self.read_ns = self.read_cpu_ns = 0
@@ -52,7 +56,7 @@ class Stopwatch:
         watch = self
 
         def data_received(connection: Any, data: bytes) -> None:
-            if b"bookTicker" in data:
+            if SIGNAL in data:
                 watch.read_ns, watch.read_cpu_ns, watch._fresh = time.perf_counter_ns(), time.thread_time_ns(), True
             received(connection, data)
 
@@ -68,9 +72,11 @@ class Stopwatch:
         selector_events._SelectorSocketTransport.write = write_and_note  # type: ignore[attr-defined]
 
 
-async def ticks(folder: Path, orders: int, *, durable: bool, watch: Stopwatch) -> list[float]:
+async def ticks(
+    folder: Path, orders: int, *, durable: bool, watch: Stopwatch, quotes_per_s: float = 0.0
+) -> list[float]:
     """The spans of so many orders, in ms."""
-    far = FarEnd(DEFAULT_ASSETS, 0.03)
+    far = FarEnd(DEFAULT_ASSETS, 0.03, quotes_per_s)
     logs = quiet()
     bus = open_bus(folder)
     clock = SystemClock()
@@ -246,6 +252,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.trading", description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--orders", type=int, default=300, help="orders of each tick-to-send (%(default)s)")
     parser.add_argument("--rounds", type=int, default=60, help="polls of each size (%(default)s)")
+    parser.add_argument(
+        "--quotes", default="0,100", metavar="N,...", help="prices a second that signal nothing, beside (%(default)s)"
+    )
     parser.add_argument("--parts", default="ticks,polls,commits", help="(%(default)s)")
     parser.add_argument(
         "--folder", type=Path, help="where the buses are made (a temporary folder; its disk is measured)"
@@ -263,10 +272,10 @@ def main() -> int:
         root = Path(name)
         if "ticks" in parts:
             watch = Stopwatch()
-            for durable in (False, True):
-                (folder := root / f"ticks-{durable}").mkdir()
-                spans = asyncio.run(ticks(folder, chosen.orders, durable=durable, watch=watch))
-                say(f"tick-to-send, {'with' if durable else 'without'} fsync", spans)
+            for quotes, durable in itertools.product(map(float, chosen.quotes.split(",")), (False, True)):
+                (folder := root / f"ticks-{quotes:g}-{durable}").mkdir()
+                spans = asyncio.run(ticks(folder, chosen.orders, durable=durable, watch=watch, quotes_per_s=quotes))
+                say(f"tick-to-send, {quotes:g} quotes/s, {'with' if durable else 'without'} fsync", spans)
                 say("  of that on the processor", watch.cpu_ms)
                 found = sorted(spans)
                 missed |= not durable and (found[len(found) // 2] > 0.5 or found[int(len(found) * 0.99)] > 2.0)

@@ -1,8 +1,9 @@
-"""Between polls: which assets there is news of, told soon, together, and not too often.
+"""Between polls: which assets there is news of, told at once, together, and never for more than half of the time.
 
-The first news of an asset is told with the `flush` after the read of the socket that brought it, or in the loop's next turn,
-so that what one read brought is one evaluation; later ones at most every SPACING_S. What is kept is a set of assets: it cannot
-grow.
+News is told with the `flush` after the read of the socket that brought it, or in the loop's next turn, so that what one read
+brought is one evaluation. After a telling nothing is told for as long as that one took: prices that come faster than they can be
+evaluated wait together, and half of the processor stays for polls, answers and heartbeats. What is kept is a set of assets: it
+cannot grow.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable
 
-SPACING_S = 0.01
 LONG_AGO = float("-inf")
 
 
@@ -20,7 +20,7 @@ class News:
     def __init__(self) -> None:
         self._tell: Callable[[Iterable[str]], None] | None = None
         self._waiting: set[str] = set()
-        self._told_at: dict[str, float] = {}
+        self._rests_until = LONG_AGO
         self._timer: asyncio.Handle | None = None
         self._soon = False
 
@@ -28,41 +28,42 @@ class News:
         """Tell this one from now on; None tells nobody, at once."""
         self._tell = tell
         self._waiting.clear()
-        self._soon = False
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._set(None)
 
     def note(self, asset: str) -> None:
         """There is news of an asset."""
-        if self._tell is None or asset in self._waiting:
+        if self._tell is None:
             return
         self._waiting.add(asset)
+        if self._soon:
+            return
         loop = asyncio.get_running_loop()
-        wait_s = self._told_at.get(asset, LONG_AGO) + SPACING_S - loop.time()
-        if wait_s <= 0:
-            if self._timer is not None:
-                self._timer.cancel()
-            self._timer, self._soon = loop.call_soon(self._due), True
+        if loop.time() >= self._rests_until:
+            self._set(loop.call_soon(self._due), soon=True)
         elif self._timer is None:
-            self._timer = loop.call_later(wait_s, self._due)
+            self._set(loop.call_at(self._rests_until, self._due))
 
     def flush(self) -> None:
         """Tell now what the loop's next turn would tell."""
-        if self._soon and self._timer is not None:
-            self._timer.cancel()
+        if self._soon:
+            self._set(None)
             self._due()
 
     def _due(self) -> None:
-        """Tell what has waited long enough; set the timer for the rest."""
+        """Tell all that waits."""
         self._timer, self._soon = None, False
+        if not self._waiting or self._tell is None:
+            return
+        told, self._waiting = self._waiting, set()
         loop = asyncio.get_running_loop()
-        now = loop.time()
-        ripe = {asset for asset in self._waiting if self._told_at.get(asset, LONG_AGO) + SPACING_S <= now + 1e-4}
-        self._waiting -= ripe
-        self._told_at.update(dict.fromkeys(ripe, now))
-        if self._waiting:
-            first = min(self._told_at.get(asset, LONG_AGO) for asset in self._waiting) + SPACING_S
-            self._timer = loop.call_later(max(0.0, first - now), self._due)
-        if ripe and self._tell is not None:
-            self._tell(ripe)
+        began = loop.time()
+        try:
+            self._tell(told)
+        finally:
+            ended = loop.time()
+            self._rests_until = ended + (ended - began)
+
+    def _set(self, timer: asyncio.Handle | None, *, soon: bool = False) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer, self._soon = timer, soon

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Iterable
 from dataclasses import replace
 from decimal import Decimal
 
@@ -11,9 +12,9 @@ import pytest
 
 from bot.books import ASKED_MS, QUIET_MS, STREAMED_MS, Books
 from bot.feeds.book_messages import Change, Resolved, TickChange, parse_books
-from bot.news import SPACING_S, News
+from bot.news import News
 from bot.venue.types import Book, Level
-from tests.unit.bot.making import SHARE, run
+from tests.unit.bot.making import SHARE, VirtualLoop, run
 
 BOOK = Book("1", (Level(Decimal("0.58"), 4 * SHARE),), (Level(Decimal("0.60"), 3 * SHARE),), 1_000)
 
@@ -133,33 +134,60 @@ def test_a_malformed_message_is_an_error_in_words(bad: str) -> None:
 
 
 @pytest.mark.parametrize("flushed", [True, False])
-def test_news_is_told_at_once_then_together_and_never_lost(flushed: bool) -> None:
-    """The first news is told by a flush or in the next turn; a burst is one more telling, spaced; the last is told."""
+def test_each_news_is_told_at_once_where_telling_takes_no_time(flushed: bool) -> None:
+    """News is told by a flush or in the next turn, what one read brought together, and no telling makes the next one wait."""
     told: list[tuple[float, set[str]]] = []
 
     async def work() -> None:
         loop = asyncio.get_running_loop()
         news = News()
         news.note("BTC")
-        news.follow(lambda assets: told.append((round(loop.time(), 4), set(assets))))
-        for _ in range(50):
-            news.note("BTC")
-        if flushed:
-            news.flush()
-        else:
-            await asyncio.sleep(0)
-        assert told == [(0.0, {"BTC"})]
+        news.follow(lambda assets: told.append((loop.time(), set(assets))))
+        for number in range(3):
+            for asset in ("BTC", "ETH", "BTC"):
+                news.note(asset)
+            assert len(told) == number
+            if flushed:
+                news.flush()
+            else:
+                await asyncio.sleep(0)
+            assert told[number:] == [(0.0, {"BTC", "ETH"})]
         news.flush()
-        for _ in range(50):
-            news.note("BTC")
-        news.note("ETH")
-        await asyncio.sleep(SPACING_S / 2)
-        assert told[1:] == [(0.0, {"ETH"})], "what was not told of lately does not wait for what was"
-        await asyncio.sleep(SPACING_S)
-        assert told[2:] == [(SPACING_S, {"BTC"})]
         news.note("BTC")
         news.follow(None)
         await asyncio.sleep(1)
         assert len(told) == 3
+
+    run(work())
+
+
+def test_a_slow_telling_rests_as_long_as_it_took_and_loses_no_news() -> None:
+    """Prices that come faster than they are evaluated wait together, for as long as the last evaluation took."""
+    told: list[tuple[float, set[str]]] = []
+
+    async def work() -> None:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, VirtualLoop)
+        news = News()
+
+        def tell(assets: Iterable[str]) -> None:
+            told.append((round(loop.time(), 4), set(assets)))
+            loop.advance(0.02)
+
+        news.follow(tell)
+        news.note("BTC")
+        news.flush()
+        for asset in ("BTC", "ETH", "BTC"):
+            news.note(asset)
+            news.flush()
+            await asyncio.sleep(0.003)
+        assert told == [(0.0, {"BTC"})]
+        await asyncio.sleep(0.02)
+        assert told[1:] == [(0.04, {"BTC", "ETH"})]
+        news.note("ETH")
+        await asyncio.sleep(1)
+        news.note("BTC")
+        news.flush()
+        assert [assets for _, assets in told[2:]] == [{"ETH"}, {"BTC"}]
 
     run(work())
