@@ -124,9 +124,9 @@ class Runner:
             anchor = done.anchor if done.anchor is not None and done.anchor.boot_id == clock.boot_id else own_grid
             self._seen.note_shadow(done, anchor.tick_at(clock.boot_ms()))
             self._note_epoch(done.newest)
-            self._seen.publish(self._standby_role())
             if self._seen.healthy:
-                self._after_poll()
+                self._after_poll()  # before it says so: the first time takes longest, and a lease may be passed to it right after
+            self._seen.publish(self._standby_role())
             next_ms = anchor.due_ms(anchor.next_tick(clock.boot_ms())) - clock.boot_ms()
             wait_s = next_ms / 1000 if self._seen.healthy else min(next_ms / 1000, UNHEALTHY_RETRY_S)
             await asyncio.sleep(wait_s)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -47,8 +47,8 @@ class Running:
         write_control(self.bus, 0, lambda found: found.changed(generation=1, **control), by="test", clock=self.clock)
 
     @asynccontextmanager
-    async def instance(self, color: str = "blue") -> AsyncIterator[str]:
-        """Run an instance; gives its id. Ends it at the end."""
+    async def instance(self, color: str = "blue", after_poll: Callable[[], None] = lambda: None) -> AsyncIterator[str]:
+        """Run an instance; gives its id. Ends it at the end. after_poll: as the Runner's."""
         logging = Logging(color=color, git_sha="a", deploy_id="")
         file = InstanceFile(
             self.bus,
@@ -58,7 +58,7 @@ class Running:
         file.write(file.document)
         world = self._world(logging)
         guard = Guard(world.log, on_failure=self.failures.append)
-        runner = Runner(world, file, Metrics("0", "a"), guard, random.Random(1).getrandbits)
+        runner = Runner(world, file, Metrics("0", "a"), guard, random.Random(1).getrandbits, after_poll)
         guard.start(world.account.run(), "account")
         guard.start(world.markets.run(), "markets")
         task = asyncio.create_task(runner.run())

@@ -22,6 +22,7 @@ from bus import (
     LedgerFullError,
     Role,
     read_handover,
+    read_instances,
     read_status,
     write_control,
     write_handover,
@@ -83,6 +84,22 @@ def test_an_instance_enters_resolves_and_gives_the_lease_back(tmp_path: Path) ->
     assert running.count("SELECT count(*) FROM releases") == 1
     assert running.count("SELECT count(*) FROM polls_missed") == 0
     assert running.failures == []
+
+
+def test_an_instance_collects_its_garbage_before_it_says_that_it_is_healthy(tmp_path: Path) -> None:
+    """The first collection takes longest; the lease may be passed to an instance as soon as it says that it is healthy."""
+    running = Running(tmp_path)
+    said: list[bool] = []
+
+    async def life() -> None:
+        async with running.instance(after_poll=lambda: said.append(all(s.document.healthy for s in known()))) as me:
+            await until("a healthy poll", lambda: running.document(me).healthy)
+            assert said[:1] == [False]
+
+    def known() -> list[Any]:
+        return [seen for seen in read_instances(running.bus) if seen.document is not None]
+
+    run(life())
 
 
 def test_a_disk_without_room_for_the_ledger_ends_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
