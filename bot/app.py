@@ -40,7 +40,20 @@ from bot.venue.types import VenueError
 from bot.version import VERSION
 from bot.watchdog import Watchdog
 from bot.world import World
-from bus import Bus, Clock, Identity, Instance, InstanceFile, Ledger, Log, Logging, Role, SettingsError, new_id
+from bus import (
+    Bus,
+    Clock,
+    Identity,
+    Instance,
+    InstanceFile,
+    Ledger,
+    Log,
+    Logging,
+    Role,
+    SettingsError,
+    new_id,
+    write_atomically,
+)
 from bus.scrape import serve_metrics
 
 VENUE_RETRY_S = 1.0
@@ -87,7 +100,11 @@ async def run(settings: BotSettings, bus: Bus, clock: Clock, logging: Logging) -
     )
     file.write(file.document)
     log.info("started", version=VERSION, pid=os.getpid(), wallet=wallet, metrics=address)
-    watchdog = Watchdog(max(10.0, 2 * settings.poll_interval), lambda: _exit_stuck(log, logging))
+    watchdog = Watchdog(
+        max(10.0, 2 * settings.poll_interval),
+        lambda: _exit_stuck(log, logging),
+        lambda: write_atomically(bus.directory / ".bot-probe", b"", durable=True),
+    )
     watchdog.start()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

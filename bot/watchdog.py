@@ -1,23 +1,30 @@
 """A thread that ends the process when the event loop stands still.
 
-It counts its own wake-ups and not the clock, so that a process that was paused as a whole is not killed for having slept.
+It counts its own wake-ups and not the clock, so that a process that was paused as a whole is not killed for having slept. And it
+looks whether the disk stands, fsync included: then the loop waits for it, and a new process would wait just so.
 """
 
 from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable
+from contextlib import suppress
 
 WAKE_EVERY_S = 0.5
 
 
 class Watchdog:
-    """`on_stuck` is called from the thread after the loop has not run for `limit_s` seconds of wake-ups."""
+    """`on_stuck` is called from the thread after the loop has not run for `limit_s` seconds of wake-ups.
 
-    def __init__(self, limit_s: float, on_stuck: Callable[[], None]) -> None:
+    Args:
+        write: writes something to the disk that the loop writes to, and returns when it is there; an OSError counts as done.
+    """
+
+    def __init__(self, limit_s: float, on_stuck: Callable[[], None], write: Callable[[], None] = lambda: None) -> None:
         self._wakes_allowed = max(2, round(limit_s / WAKE_EVERY_S))
-        self._on_stuck = on_stuck
+        self._on_stuck, self._write = on_stuck, write
         self._beats = 0
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._run, name="watchdog", daemon=True)
@@ -41,6 +48,16 @@ class Watchdog:
         while not self._end.wait(WAKE_EVERY_S):
             silent = silent + 1 if self._beats == seen else 0
             seen = self._beats
-            if silent >= self._wakes_allowed:
+            if silent < self._wakes_allowed:
+                continue
+            if not self._disk_stood() and self._beats == seen:
                 self._on_stuck()
                 return
+            seen, silent = self._beats, 0
+
+    def _disk_stood(self) -> bool:
+        """Whether the disk let a write wait, for as long as it did."""
+        began = time.monotonic()
+        with suppress(OSError):
+            self._write()
+        return time.monotonic() - began > WAKE_EVERY_S

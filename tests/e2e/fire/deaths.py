@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import random
 import signal
+import subprocess
 import time
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Literal
 
 from bus import Seen
@@ -117,6 +120,30 @@ def nap(rig: FireRig, how: How, count: int, moments: random.Random) -> Outcome:
     return measure(rig, f"{called} for {NAP_S:g} s, then woken", work, allowed=None)
 
 
+def freeze_disk(rig: FireRig, disk: Path, seconds: Sequence[float]) -> Outcome:
+    """The bus's disk hangs, fsync included, for so many seconds each time: the same bots go on, and nobody is killed for it.
+
+    disk: where it is mounted, and nothing but the bus on it.
+    """
+
+    def work(tried: Tried) -> None:
+        for hangs_s in seconds:
+            holder, spare = rig.settle(), rig.spare()
+            epoch = rig.epoch()
+            subprocess.run(["fsfreeze", "--freeze", str(disk)], check=True, timeout=30)
+            try:
+                time.sleep(hangs_s)  # the disk stands; nothing is awaited here
+            finally:
+                subprocess.run(["fsfreeze", "--unfreeze", str(disk)], check=True, timeout=30)
+            rig.until_polls(2)
+            rig.settle()
+            assert rig.epoch() == epoch, "the same bot was to trade on"
+            assert {seen.id for seen in rig.living()} == {holder.id, spare.id}, "nobody was to be replaced"
+            tried.times += 1
+
+    return measure(rig, "the disk hangs, fsync included", work, allowed=None)
+
+
 def kill_everything(rig: FireRig, count: int, *, with_paper: bool) -> Outcome:
     """SIGKILL of the deployer and all bots at once, and of the exchange as well: started again, they carry on."""
 
@@ -150,4 +177,4 @@ def _wake(rig: FireRig, seen: Seen, how: How) -> None:
         rig.wake(seen)
 
 
-__all__ = ["How", "Who", "kill_active", "kill_everything", "kill_lone", "nap", "pause"]
+__all__ = ["How", "Who", "freeze_disk", "kill_active", "kill_everything", "kill_lone", "nap", "pause"]
