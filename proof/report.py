@@ -2,6 +2,7 @@
 
 A part whose newest run is of this very commit is not run again, so a proof that was ended is resumed; within the budget those
 that are missing come first, then the oldest. A part that is still running when the budget is spent is ended and stays as it was.
+Of a part that was never run in this checkout the table keeps what it says already.
 """
 
 from __future__ import annotations
@@ -33,25 +34,35 @@ PARTS: dict[str, tuple[str, ...]] = {
 }
 PAGE = ROOT / "docs" / "proof.md"
 BEGIN, END = "<!-- proof: begin -->", "<!-- proof: end -->"
+STALE = "; stale: the commit is another now"
 END_LIMIT_S = 120.0  # a week of windows settles what it holds, and audits it
 
 
-def table(found: dict[str, Found | None], at: str) -> str:
-    """The results as Markdown; at: the commit that is proved, by which a run is stale or not."""
+def table(found: dict[str, Found | None], at: str, before: str = "") -> str:
+    """The results as Markdown; at: the commit that is proved, by which a run is stale or not; before: the table until now."""
     lines = ["| part | tried | how often | held | note |", "|---|---|---|---|---|"]
+    ends = []
     for part, run in found.items():
         if run is None:
-            lines.append(f"| {part} | never run | | | |")
+            kept = [line for line in before.splitlines() if line.startswith(f"| {part} |")]
+            lines += kept or [f"| {part} | never run | | | |"]
+            ends += [_stale(line, at) for line in before.splitlines() if line.startswith(f"- {part}: on ")]
             continue
         for row in run.rows:
             held = "yes" if not row.violations else f"**no**: {_cell('; '.join(row.violations[:NAMED]))}"
             lines.append(f"| {part} | {_cell(row.tried)} | {row.times:,} {row.unit} | {held} | {_cell(row.note)} |")
-    lines.append("")
-    for part, run in found.items():
-        if run is not None:
-            stale = "" if run.commit == at else "; stale: the commit is another now"
-            lines.append(f"- {part}: on {run.commit}, {run.ended} UTC, {run.took_s:,.0f} s{stale}")
-    return "\n".join(lines)
+        ends.append(_stale(f"- {part}: on {run.commit}, {run.ended} UTC, {run.took_s:,.0f} s", at))
+    return "\n".join([*lines, "", *ends])
+
+
+def _stale(end: str, at: str) -> str:
+    end = end.removesuffix(STALE)
+    return end if f": on {at}, " in end else f"{end}{STALE}"
+
+
+def read_page(page: Path = PAGE) -> str:
+    """The table that stands there; empty where there is none."""
+    return page.read_text().partition(BEGIN)[2].partition(END)[0]
 
 
 def write_page(text: str, page: Path = PAGE) -> None:
@@ -109,7 +120,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"proof: the budget is spent; `make proof` goes on with {part}", flush=True)  # noqa: T201
             break
     found = {part: load(part) for part in PARTS}
-    text = table(found, at)
+    text = table(found, at, read_page())
     write_page(text)
     print(text)  # noqa: T201
     return 0 if all(run is not None and run.holds for run in found.values()) else 1
