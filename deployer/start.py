@@ -40,6 +40,8 @@ async def run(settings: DeployerSettings, bus: Bus, clock: Clock, logging: Loggi
         raise StartError(
             "--worktree is for development and runs processes; leave it out, or set DEPLOYER_RUNTIME=process"
         )
+    if worktree:  # its start tries a file that was saved just as well, and a second sooner
+        settings = settings.model_copy(update={"check": "-c pass"})
     read_build_inputs(settings.build_args, settings.build_secrets)  # said now rather than by the first build
     repository = Repository(settings.repository)
     git_directory = await repository.git_directory()

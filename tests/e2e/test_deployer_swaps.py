@@ -125,8 +125,8 @@ def test_a_rewound_branch_is_deployed_like_any_commit(rig: DeployerRig) -> None:
 
 
 def test_a_saved_file_is_swapped_in_and_nothing_is_committed(tmp_path: Path) -> None:
-    """Under `run --worktree` saving a file is a deploy, also after a restart of the deployer; the branch, the checkout's index
-    and ignored files are left alone; no tick is missed."""
+    """Under `run --worktree` saving a file is a deploy, also after a restart of the deployer; one that cannot run says why; the
+    branch, the checkout's index and ignored files are left alone; no tick is missed."""
     rig = DeployerRig(tmp_path, DEPLOYER_SPARES="0")
     try:
         (rig.repository / ".gitignore").write_text("*.log\n")
@@ -142,10 +142,16 @@ def test_a_saved_file_is_swapped_in_and_nothing_is_committed(tmp_path: Path) -> 
         assert not (tmp_path / "run" / "trees" / saved / "noise.log").exists()
         assert rig.git("rev-parse", "HEAD") == head
         assert rig.git("status", "--porcelain") == "?? bot/fresh.py"
+        (rig.repository / "bot" / "__init__.py").write_text("raise RuntimeError('saved too early')\n")
+        broken = until("it failed", lambda: rig.history().deploys[-1].first("failed"))
+        assert "died before its first healthy poll" in broken.text
+        assert any("saved too early" in line for line in broken.data["last_words"]), broken
+        (rig.repository / "bot" / "__init__.py").write_text("")
+        rig.assert_steady(saved, spares=0)
         rig.kill()
         rig.start("--worktree")
         rig.assert_steady(saved, spares=0)
-        assert len(rig.history().deploys) == 2
+        assert len(rig.history().deploys) == 3
         assert rig.missed() == 0
     finally:
         rig.stop()
