@@ -6,12 +6,14 @@ to fill before its first healthy poll.
 python -m bench.push                              ten pushes at 1 s polls, then a burst of 50; as processes
 python -m bench.push --runtime docker             the same in containers
 python -m bench.push --worker bot --part pushes   the project's own bot
+python -m bench.push --part saves                 from saving a file under `deployer run --worktree` to trading; as processes
 python -m bench.push --part build                 poll lag and commits during builds without a cache, held back and not
 """
 
 from __future__ import annotations
 
 import argparse
+import random
 import secrets
 import statistics
 import sys
@@ -80,6 +82,7 @@ def pushes(rig: DeployerRig, pusher: Pusher, count: int) -> None:
     trading, confirmed = [], []
     steps: dict[str, list[float]] = {}
     for _ in range(count):
+        time.sleep(random.uniform(0, interval_s_of(rig)))  # anywhere between two polls
         sha = pusher.commit()
         began_ms = time.time() * 1000
         shown = pusher.push()
@@ -93,6 +96,29 @@ def pushes(rig: DeployerRig, pusher: Pusher, count: int) -> None:
     say(f"push returned     median {statistics.median(confirmed):.2f} s")
     for name, seconds in steps.items():
         say(f"  {name:<12} {statistics.median(seconds):6.2f} s after the push began (median)")
+
+
+def saves(rig: DeployerRig, count: int) -> None:
+    """Save one file after the other, and say when what was saved traded."""
+    rig.start("--worktree")
+    until("the first one is all that runs", lambda: rig.history().confirmed and len(rig.units()) == 2, 60)
+    trading: list[float] = []
+    for number in range(count):
+        time.sleep(random.uniform(0, interval_s_of(rig)))  # anywhere between two polls
+        deploys, began_ms = len(rig.history().deploys), time.time() * 1000
+        (rig.repository / "bot" / "saved.py").write_text(f"SAVED = {number}\n")
+        until("it is noticed", lambda: len(rig.history().deploys) > deploys)  # noqa: B023  # at once
+        deploy = rig.until_step(rig.history().deploys[-1].sha, "retired")
+        trading.append((deploy.first("taken").time_ms - began_ms) / 1000)  # type: ignore[union-attr]
+    say(
+        f"saved to trading  median {statistics.median(trading):.2f} s, most {max(trading):.2f} s, of {count}; "
+        f"{rig.missed()} polls missed"
+    )
+
+
+def interval_s_of(rig: DeployerRig) -> float:
+    """Between two polls of what a rig deploys."""
+    return float(rig.environment["BOT_POLL_INTERVAL"])
 
 
 def burst(rig: DeployerRig, pusher: Pusher, count: int) -> None:
@@ -238,6 +264,9 @@ def measure_pushes(runtime: str, folder: Path, chosen: argparse.Namespace) -> No
     rig = make_rig(runtime, folder, chosen.interval, chosen.worker)
     try:
         first = rig.commit()
+        if chosen.part == "saves":
+            saves(rig, chosen.pushes)
+            return
         assert DeployerRig.command(rig, "init").returncode == 0
         rig.start()
         rig.until_step(first, "confirmed")
@@ -268,7 +297,9 @@ def main() -> None:
         prog="bench.push", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--runtime", choices=("process", "docker"), default="process")
-    parser.add_argument("--part", choices=("pushes", "burst", "build"), help="pushes and burst where none is named")
+    parser.add_argument(
+        "--part", choices=("pushes", "burst", "saves", "build"), help="pushes and burst where none is named"
+    )
     parser.add_argument("--worker", choices=("tiny", "bot"), default="tiny", help="who is deployed (%(default)s)")
     parser.add_argument("--pushes", type=int, default=10)
     parser.add_argument("--burst", type=int, default=50)
