@@ -2,8 +2,8 @@
 
 News is told with the `flush` after the read of the socket that brought it, or in the loop's next turn, so that what one read
 brought is one evaluation. After a telling nothing is told for as long as that one took: prices that come faster than they can be
-evaluated wait together, and half of the processor stays for polls, answers and heartbeats. What is kept is a set of assets: it
-cannot grow.
+evaluated wait together, and half of the processor stays for polls, answers and heartbeats. One that waited for a disk is followed
+by a short rest all the same. What is kept is a set of assets: it cannot grow.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import asyncio
 from collections.abc import Callable, Iterable
 
 LONG_AGO = float("-inf")
+MOST_REST_S = 0.05
 
 
 class News:
@@ -61,7 +62,7 @@ class News:
             self._tell(told)
         finally:
             ended = loop.time()
-            self._rests_until = ended + (ended - began)
+            self._rests_until = ended + min(ended - began, MOST_REST_S)
 
     def _set(self, timer: asyncio.Handle | None, *, soon: bool = False) -> None:
         if self._timer is not None:

@@ -12,7 +12,7 @@ import pytest
 
 from bot.books import ASKED_MS, QUIET_MS, STREAMED_MS, Books
 from bot.feeds.book_messages import Change, Resolved, TickChange, parse_books
-from bot.news import News
+from bot.news import MOST_REST_S, News
 from bot.venue.types import Book, Level
 from tests.unit.bot.making import SHARE, VirtualLoop, run
 
@@ -162,17 +162,19 @@ def test_each_news_is_told_at_once_where_telling_takes_no_time(flushed: bool) ->
 
 
 def test_a_slow_telling_rests_as_long_as_it_took_and_loses_no_news() -> None:
-    """Prices that come faster than they are evaluated wait together, for as long as the last evaluation took."""
+    """Prices that come faster than they are evaluated wait together, as long as the last evaluation took, and never for long."""
     told: list[tuple[float, set[str]]] = []
+    takes_s = 0.02
 
     async def work() -> None:
+        nonlocal takes_s
         loop = asyncio.get_running_loop()
         assert isinstance(loop, VirtualLoop)
         news = News()
 
         def tell(assets: Iterable[str]) -> None:
             told.append((round(loop.time(), 4), set(assets)))
-            loop.advance(0.02)
+            loop.advance(takes_s)
 
         news.follow(tell)
         news.note("BTC")
@@ -189,5 +191,13 @@ def test_a_slow_telling_rests_as_long_as_it_took_and_loses_no_news() -> None:
         news.note("BTC")
         news.flush()
         assert [assets for _, assets in told[2:]] == [{"ETH"}, {"BTC"}]
+        takes_s = 4.0  # the disk hung
+        await asyncio.sleep(1)
+        began = loop.time()
+        for _ in range(2):
+            news.note("BTC")
+            news.flush()
+        await asyncio.sleep(1)
+        assert [at for at, _ in told[4:]] == [round(began, 4), round(began + takes_s + MOST_REST_S, 4)]
 
     run(work())
