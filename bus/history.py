@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+from contextlib import suppress
 from typing import Any
 
 from pydantic import Field
@@ -37,11 +39,21 @@ class Step(Part):
 
 
 def append_step(bus: Bus, step: Step) -> None:
-    """Append a line and wait until it is on the disk. Raises OSError."""
+    """Append a line and wait until it is on the disk. Raises OSError: then it is not there, as far as the disk lets it be undone.
+
+    Only whoever holds the deployer's lock may append. A step that others read and its writer takes for never written would be two
+    histories: what a person asked for, having read it, was answered from the other one.
+    """
     line = json.dumps({"schema": SCHEMA, **step.model_dump(mode="json", exclude_defaults=True)}, ensure_ascii=False)
     # A line torn by a power cut has no newline at its end: start on a new line, so that it spoils nothing but itself.
     prefix = "\n" if _torn(bus) else ""
-    append_durably(bus.deploys, f"{prefix}{line}\n".encode("utf-8", "replace"))
+    before = bus.deploys.stat().st_size if bus.deploys.exists() else 0
+    try:
+        append_durably(bus.deploys, f"{prefix}{line}\n".encode("utf-8", "replace"))
+    except OSError:
+        with suppress(OSError):
+            os.truncate(bus.deploys, before)
+        raise
 
 
 def read_steps(bus: Bus, max_bytes: int = MAX_TAIL) -> list[Step]:

@@ -40,7 +40,7 @@ def _answer_one(asked: Asked, seen: Observed, now: Now) -> Actions:
     if sha is None:
         return _say(asked, deploy, "refused: there is no earlier confirmed commit to go back to")
     if deploy is not None and deploy.sha == sha:
-        return _say(asked, deploy, f"{sha[:7]} is being deployed already", now=request.now)
+        return _say(asked, deploy, f"{sha[:7]} is being deployed already", now=request.now, follows=True)
     if deploy is not None:
         # Past the handover it is a matter of a few polls: the request waits for the verdict.
         return cancel(deploy, f"superseded: {request.by} asked for {sha[:7]}") if _can_cancel(deploy, seen) else ()
@@ -123,6 +123,7 @@ def _queue(sha: str, now: Now, *, by: str, text: str, request: str = "", data: d
     return Record(f"{now.wall_ms}-{sha[:7]}", "queued", text, sha, by, request, data=data)
 
 
-def _say(asked: Asked, deploy: Deploy | None, text: str, *, now: bool = False) -> Actions:
-    """Answer a request. now: it also hurries the deploy that it is about."""
-    return (Record(deploy.id if deploy else "", "answered", text, request=asked.id, data={"now": True} if now else {}),)
+def _say(asked: Asked, deploy: Deploy | None, text: str, *, now: bool = False, follows: bool = False) -> Actions:
+    """Answer a request. now: it also hurries the deploy that it is about; follows: what becomes of that is what was asked for."""
+    data = {name: True for name, so in (("now", now), ("follows", follows)) if so}
+    return (Record(deploy.id if deploy else "", "answered", text, request=asked.id, data=data),)

@@ -127,7 +127,7 @@ def follow(bus: Bus, request: str, say: Callable[[str], None], every_s: float = 
 
 def _asked_for(history: History, request: str, answer: Step | None) -> Deploy | None:
     made = next((d for d in history.deploys if d.steps[0].request == request), None)
-    if made is None and answer is not None and answer.step != "answered":
+    if made is None and answer is not None and (answer.step != "answered" or answer.data.get("follows")):
         return history.find(answer.deploy)
     return made
 

@@ -1,5 +1,7 @@
 """The history of deploys: only appended; a torn line spoils nothing but itself."""
 
+import os
+
 import pytest
 
 from bus import Bus, DocumentCorruptError, Step, append_step, read_steps
@@ -30,6 +32,25 @@ def test_a_torn_last_line_is_left_out_and_the_next_step_is_whole(bus: Bus, cut: 
     assert read_steps(bus) == expected
     append_step(bus, step(3))
     assert read_steps(bus) == [*expected, step(3)]
+
+
+@pytest.mark.parametrize("call", ["fdatasync", "fsync"])
+def test_a_step_that_could_not_be_made_durable_is_not_there(
+    bus: Bus, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    """Whoever reads the history sees what its writer knows; a later step is whole."""
+    append_step(bus, step(1))
+    with monkeypatch.context() as patched:
+
+        def fails(_descriptor: int) -> None:
+            raise OSError(28, "No space left on device")
+
+        patched.setattr(os, call, fails)
+        with pytest.raises(OSError, match="No space"):
+            append_step(bus, step(2))
+        assert read_steps(bus) == [step(1)]
+    append_step(bus, step(3))
+    assert read_steps(bus) == [step(1), step(3)]
 
 
 def test_only_the_newest_part_is_read(bus: Bus) -> None:
