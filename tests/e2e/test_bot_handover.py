@@ -87,6 +87,8 @@ def test_a_lone_bot_that_was_killed_carries_on_where_it_stopped(rig: Rig) -> Non
     rig.until_role(bot, Role.ACTIVE)
     until("a fill", lambda: rig.count("SELECT count(*) FROM fills"))
     bot.kill()
+    back_ms = rig.clock.boot_ms() + round(2_000 * rig.interval)
+    until("two ticks pass with nobody there", lambda: rig.clock.boot_ms() > back_ms)
     again = rig.start_bot(BLUE)
     rig.until_role(again, Role.ACTIVE)
     until("positions resolve", lambda: rig.count("SELECT count(*) FROM outcomes"))
