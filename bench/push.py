@@ -77,12 +77,12 @@ def make_rig(runtime: str, folder: Path, interval_s: float, worker: str = "tiny"
 # --- pushes
 
 
-def pushes(rig: DeployerRig, pusher: Pusher, count: int) -> None:
+def pushes(rig: DeployerRig, pusher: Pusher, count: int, interval_s: float) -> None:
     """Push one after the other, and say when each step came."""
     trading, confirmed = [], []
     steps: dict[str, list[float]] = {}
     for _ in range(count):
-        time.sleep(random.uniform(0, interval_s_of(rig)))  # anywhere between two polls
+        time.sleep(random.uniform(0, interval_s))  # anywhere between two polls
         sha = pusher.commit()
         began_ms = time.time() * 1000
         shown = pusher.push()
@@ -98,13 +98,13 @@ def pushes(rig: DeployerRig, pusher: Pusher, count: int) -> None:
         say(f"  {name:<12} {statistics.median(seconds):6.2f} s after the push began (median)")
 
 
-def saves(rig: DeployerRig, count: int) -> None:
+def saves(rig: DeployerRig, count: int, interval_s: float) -> None:
     """Save one file after the other, and say when what was saved traded."""
     rig.start("--worktree")
     until("the first one is all that runs", lambda: rig.history().confirmed and len(rig.units()) == 2, 60)
     trading: list[float] = []
     for number in range(count):
-        time.sleep(random.uniform(0, interval_s_of(rig)))  # anywhere between two polls
+        time.sleep(random.uniform(0, interval_s))  # anywhere between two polls
         deploys, began_ms = len(rig.history().deploys), time.time() * 1000
         (rig.repository / "bot" / "saved.py").write_text(f"SAVED = {number}\n")
         until("it is noticed", lambda: len(rig.history().deploys) > deploys)  # noqa: B023  # at once
@@ -114,11 +114,6 @@ def saves(rig: DeployerRig, count: int) -> None:
         f"saved to trading  median {statistics.median(trading):.2f} s, most {max(trading):.2f} s, of {count}; "
         f"{rig.missed()} polls missed"
     )
-
-
-def interval_s_of(rig: DeployerRig) -> float:
-    """Between two polls of what a rig deploys."""
-    return float(rig.environment["BOT_POLL_INTERVAL"])
 
 
 def burst(rig: DeployerRig, pusher: Pusher, count: int) -> None:
@@ -265,14 +260,14 @@ def measure_pushes(runtime: str, folder: Path, chosen: argparse.Namespace) -> No
     try:
         first = rig.commit()
         if chosen.part == "saves":
-            saves(rig, chosen.pushes)
+            saves(rig, chosen.pushes, chosen.interval)
             return
         assert DeployerRig.command(rig, "init").returncode == 0
         rig.start()
         rig.until_step(first, "confirmed")
         pusher = Pusher(folder, rig)
         parts: dict[str, Callable[[], None]] = {
-            "pushes": lambda: pushes(rig, pusher, chosen.pushes),
+            "pushes": lambda: pushes(rig, pusher, chosen.pushes, chosen.interval),
             "burst": lambda: burst(rig, pusher, chosen.burst),
         }
         for part in [chosen.part] if chosen.part else parts:
@@ -306,6 +301,8 @@ def main() -> None:
     parser.add_argument("--builds", type=int, default=3, help="of each kind, in part build")
     parser.add_argument("--interval", type=float, default=1.0, help="seconds between polls, of pushes and burst")
     chosen = parser.parse_args()
+    if chosen.part == "saves" and chosen.runtime != "process":
+        parser.error("what is saved is deployed as processes: leave out --runtime docker")
     with tempfile.TemporaryDirectory(prefix="never-sleeps-push-") as name:
         folder = Path(name)
         folder.chmod(0o755)  # containers run as another user

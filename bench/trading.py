@@ -253,7 +253,12 @@ def main() -> int:
     parser.add_argument("--orders", type=int, default=300, help="orders of each tick-to-send (%(default)s)")
     parser.add_argument("--rounds", type=int, default=60, help="polls of each size (%(default)s)")
     parser.add_argument(
-        "--quotes", default="0,100", metavar="N,...", help="prices a second that signal nothing, beside (%(default)s)"
+        "--quotes",
+        type=float,
+        nargs="+",
+        default=[0.0, 100.0],
+        metavar="N",
+        help="prices a second that signal nothing, beside (%(default)s)",
     )
     parser.add_argument("--parts", default="ticks,polls,commits", help="(%(default)s)")
     parser.add_argument(
@@ -272,7 +277,7 @@ def main() -> int:
         root = Path(name)
         if "ticks" in parts:
             watch = Stopwatch()
-            for quotes, durable in itertools.product(map(float, chosen.quotes.split(",")), (False, True)):
+            for quotes, durable in itertools.product(chosen.quotes, (False, True)):
                 (folder := root / f"ticks-{quotes:g}-{durable}").mkdir()
                 spans = asyncio.run(ticks(folder, chosen.orders, durable=durable, watch=watch, quotes_per_s=quotes))
                 say(f"tick-to-send, {quotes:g} quotes/s, {'with' if durable else 'without'} fsync", spans)

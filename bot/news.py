@@ -53,7 +53,7 @@ class News:
     def _due(self) -> None:
         """Tell all that waits."""
         self._timer, self._soon = None, False
-        if not self._waiting or self._tell is None:
+        if self._tell is None:
             return
         told, self._waiting = self._waiting, set()
         loop = asyncio.get_running_loop()

@@ -51,7 +51,7 @@ def append_step(bus: Bus, step: Step) -> None:
     try:
         append_durably(bus.deploys, f"{prefix}{line}\n".encode("utf-8", "replace"))
     except OSError:
-        with suppress(OSError):
+        with suppress(OSError):  # the failure that matters is raised below, and the line may stay
             os.truncate(bus.deploys, before)
         raise
 
