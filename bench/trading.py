@@ -68,7 +68,7 @@ class Stopwatch:
                 watch.cpu_ms.append((time.thread_time_ns() - watch.read_cpu_ns) / 1e6)
                 watch._fresh = False
 
-        WebSocketConnection.data_received = data_received  # type: ignore[method-assign]
+        WebSocketConnection.data_received = data_received  # type: ignore[method-assign,assignment]
         selector_events._SelectorSocketTransport.write = write_and_note  # type: ignore[attr-defined]
 
 
