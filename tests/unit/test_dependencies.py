@@ -1,0 +1,82 @@
+"""What is imported is declared, what is declared is imported, and the lock files keep to it."""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+import tomllib
+from collections.abc import Iterator
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).parents[2]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+OWN = {path.parent.name for path in ROOT.glob("*/__init__.py")}
+# Run as programs, or loaded by pytest; nothing imports them.
+NOT_IMPORTED = {"import-linter", "mypy", "pytest-timeout", "pytest-xdist", "ruff", "uv"}
+
+
+def declared(*groups: str) -> dict[str, Requirement]:
+    """The requirements of what runs and of these dependency groups, by the distribution's name."""
+    rows = [
+        *PROJECT["project"]["dependencies"],
+        *(row for group in groups for row in PROJECT["dependency-groups"][group]),
+    ]
+    return {canonicalize_name(found.name): found for found in map(Requirement, rows)}
+
+
+def imported(package: str) -> dict[str, set[str]]:
+    """The distributions that a package of ours imports, each with the files that do."""
+    by_module, found = packages_distributions(), dict[str, set[str]]()
+    for path in (ROOT / package).rglob("*.py"):
+        for module in _modules(path):
+            if module in OWN or module in sys.stdlib_module_names:
+                continue
+            assert module in by_module, (
+                f"{path.relative_to(ROOT)} imports {module}, which no installed distribution has"
+            )
+            # A name that several share counts for the first one: the others only add to it.
+            found.setdefault(canonicalize_name(by_module[module][0]), set()).add(str(path.relative_to(ROOT)))
+    return found
+
+
+def _modules(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        if isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            names.append(node.module)
+        yield from (name.partition(".")[0] for name in names)
+
+
+@pytest.mark.parametrize("package", sorted(OWN))
+def test_every_imported_distribution_is_declared(package: str) -> None:
+    """A dependency of a dependency may go away with any release of that one."""
+    known = declared("dev") if package == "tests" else declared()
+    missing = {name: sorted(files)[:3] for name, files in imported(package).items() if name not in known}
+    assert not missing, f"{package} imports what pyproject.toml does not declare: {missing}"
+
+
+def test_every_declared_distribution_is_used() -> None:
+    """What nothing imports any more is not installed any more."""
+    used = {name for package in OWN for name in imported(package)}
+    assert set(declared("dev")) - used == NOT_IMPORTED
+
+
+@pytest.mark.parametrize(("lock", "groups"), [("requirements.lock", ()), ("requirements-dev.lock", ("dev",))])
+def test_a_lock_pins_every_declared_distribution_within_its_range(lock: str, groups: tuple[str, ...]) -> None:
+    """`make lock` was run after the last change of a range; no lock says where packages come from."""
+    text = (ROOT / lock).read_text()
+    pins = dict(re.findall(r"^([a-z0-9-]+)==([^ ;\\]+)", text, re.MULTILINE))
+    wrong = [
+        f"{requirement} is pinned to {pins.get(name)}"
+        for name, requirement in declared(*groups).items()
+        if pins.get(name) is None or not requirement.specifier.contains(pins[name])
+    ]
+    assert wrong == []
+    assert "://" not in text
+    assert all("--hash=sha256:" in block for block in re.split(r"^(?=[a-z])", text, flags=re.MULTILINE) if block)
