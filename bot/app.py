@@ -37,10 +37,10 @@ from bot.venue.polymarket import (
     trading_wallet,
 )
 from bot.venue.types import VenueError
-from bot.version import VERSION
 from bot.watchdog import Watchdog
 from bot.world import World
 from bus import (
+    VERSION,
     Bus,
     Clock,
     Identity,

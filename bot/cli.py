@@ -9,8 +9,18 @@ import sys
 from decimal import Decimal
 from pathlib import Path
 
-from bot.version import VERSION
-from bus import Bus, BusError, BusSettings, Logging, SettingsError, SystemClock, load_settings, open_bus, read_inputs
+from bus import (
+    VERSION,
+    Bus,
+    BusError,
+    BusSettings,
+    Logging,
+    SettingsError,
+    SystemClock,
+    load_settings,
+    open_bus,
+    read_inputs,
+)
 
 EXIT_OK, EXIT_FAILED, EXIT_BAD_INPUT = 0, 1, 2
 _UNITS_MS = {"s": 1_000, "m": 60_000, "h": 3_600_000}

@@ -68,10 +68,12 @@ from bus.status import (
     read_status,
     write_status,
 )
+from bus.version import VERSION
 from bus.watch import Watch
 
 __all__ = [
     "IN_FORCE",
+    "VERSION",
     "Anchor",
     "AppliedControl",
     "Bus",

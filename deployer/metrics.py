@@ -19,13 +19,12 @@ from prometheus_client import (
     generate_latest,
 )
 
-from bus import Bus, Ledger, LedgerError, Log, Role, Step
+from bus import VERSION, Bus, Ledger, LedgerError, Log, Role, Step
 from deployer.deploys import VERDICTS, Deploy, History
 from deployer.disk import Space
 from deployer.gaps import KINDS, read_gaps
 from deployer.observed import Now, Observed, Policy
 
-VERSION = "0.1.0"
 COLORS = ("blue", "green")
 DISKS = ("bus", "builds")
 UNIT_STATES = ("running", "stopping", "ended")

@@ -17,7 +17,8 @@ from prometheus_client import (
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-VERSION = "0.1.0"
+from bus import VERSION
+
 PATH = "/metrics"
 EVENTS = "/api/events"
 KINDS = ("read", "write", "events", "page")

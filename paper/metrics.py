@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import runpy
 import time
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 from aiohttp import web
 from aiohttp.typedefs import Middleware
@@ -27,7 +29,8 @@ from paper.windows import ASSETS
 
 __all__ = ["AREAS", "Metrics", "area"]
 
-VERSION = "0.1.0"
+# Paper imports none of the other packages; one of them holds the number of the release, in a file that stands beside paper.
+VERSION = str(runpy.run_path(str(Path(__file__).parents[1] / "bus" / "version.py"))["VERSION"])
 _PATH = "/metrics"
 _BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5)
 _STATUS = ("2xx", "4xx", "5xx")

@@ -4,17 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-import tomllib
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-import bot.version
-import deployer.metrics
-import panel.metrics
-import paper.metrics
 from monitoring.alerts import ALERTS
 from monitoring.dashboards import DASHBOARDS
 from monitoring.files import METRICS, RULES, made, registries
@@ -101,12 +96,6 @@ def test_every_alert_has_its_line_in_the_runbook() -> None:
     headings = {line.removeprefix("## ").lower() for line in text.splitlines() if line.startswith("## ")}
     links = re.findall(r"runbook: \"docs/runbook.md#(\w+)\"", (ROOT / RULES).read_text())
     assert sorted(links) == sorted(headings) == sorted(alert.name.lower() for alert in ALERTS)
-
-
-def test_all_processes_say_the_same_version() -> None:
-    """What build info shows is the version of the project, in every process."""
-    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
-    assert {bot.version.VERSION, deployer.metrics.VERSION, panel.metrics.VERSION, paper.metrics.VERSION} == {version}
 
 
 def test_the_json_is_read_back_as_it_was_made() -> None:
