@@ -42,7 +42,7 @@ from deployer.new import new
 from deployer.plan import plan, plan_text
 from deployer.settings import DeployerSettings
 from deployer.start import run
-from deployer.up import follow, up
+from deployer.up import up
 
 EXIT_OK, EXIT_FAILED, EXIT_BAD_INPUT = 0, 1, 2
 
@@ -137,7 +137,6 @@ def _parser() -> argparse.ArgumentParser:
     trial.add_argument("--json", action="store_true", help="print JSON")
     status = commands.add_parser("status", help="what runs and who trades")
     status.add_argument("--watch", action="store_true", help="again every second, and the open deploy's steps")
-    status.add_argument("--follow", action="store_true", help="who trades, again and again until Ctrl-C")
     commands.add_parser("history", help="the newest deploys and their steps")
     for name, command in commands.choices.items():
         if name in ("status", "history", "plan", "logs", "deploy", "rollback", "approve", "cancel", "pause", "resume"):
@@ -159,11 +158,8 @@ def _command(chosen: argparse.Namespace, settings: DeployerSettings, bus: Bus) -
             code = down(settings, bus, SystemClock(), print)
             print("nothing runs any more" if code == EXIT_OK else "not everything ended")
             return code
-        case "status" if chosen.follow:
-            follow(bus, SystemClock())
-            return EXIT_OK
         case "status" if chosen.watch:
-            watch(bus, settings.dir, as_json=chosen.json, console=Console())
+            watch(bus, settings.dir, SystemClock(), as_json=chosen.json, console=Console())
             return EXIT_OK
         case "backup":
             backup(bus, _from_caller(chosen.file), SystemClock(), print)

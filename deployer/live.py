@@ -1,4 +1,8 @@
-"""`deployer status --watch`: the status again every second, with the steps of the open deploy, until interrupted."""
+"""`deployer status --watch`: the status again every second, until interrupted.
+
+A terminal gets a live page with the steps of the open deploy. What is no terminal gets one line when somebody else trades, and
+one every 10 s. `--json` gives one document a second.
+"""
 
 from __future__ import annotations
 
@@ -11,19 +15,24 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from bus import Bus
+from bus import Bus, Clock
 from deployer import report
+from deployer.up import Screen, trading_line
 
 EVERY_S = 1.0
 
 
-def watch(bus: Bus, folder: Path, *, as_json: bool, console: Console) -> None:
-    """One status a second: a live page on a terminal, else one after the other. Raises BusError, OSError."""
-    if as_json or not console.is_terminal:
+def watch(bus: Bus, folder: Path, clock: Clock, *, as_json: bool, console: Console) -> None:
+    """Look every second and show it. Raises BusError, OSError."""
+    if as_json:
         while True:
-            found = report.status(bus, folder)
-            console.file.write(f"{json.dumps(found) if as_json else watch_text(found)}\n")
+            console.file.write(f"{json.dumps(report.status(bus, folder))}\n")
             console.file.flush()
+            time.sleep(EVERY_S)
+    if not console.is_terminal:
+        screen = Screen(is_terminal=False)
+        while True:
+            screen.show(trading_line(bus, clock.wall_ms()))
             time.sleep(EVERY_S)
     with Live(console=console, auto_refresh=False) as live:
         while True:

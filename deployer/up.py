@@ -52,14 +52,6 @@ def up(settings: DeployerSettings, bus: Bus, clock: Clock, *, fast: bool) -> int
     return code
 
 
-def follow(bus: Bus, clock: Clock) -> None:
-    """Show who trades until interrupted."""
-    screen = Screen(is_terminal=sys.stdout.isatty())
-    while True:
-        screen.show(trading_line(bus, clock.wall_ms()))
-        time.sleep(LOOK_EVERY_S)
-
-
 def _start(
     services: Services, bus: Bus, say: Callable[[str], None], stopped: Callable[[], bool], *, fast: bool
 ) -> None:
