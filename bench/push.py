@@ -7,7 +7,7 @@ python -m bench.push                              ten pushes at 1 s polls, then 
 python -m bench.push --runtime docker             the same in containers
 python -m bench.push --worker bot --part pushes   the project's own bot
 python -m bench.push --part saves                 from saving a file under `deployer run --worktree` to trading; as processes
-python -m bench.push --part build                 poll lag and commits during builds without a cache, held back and not
+python -m bench.push --part build                 poll lag and commits during builds without a cache
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ import secrets
 import statistics
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -32,8 +31,8 @@ from tests.e2e.test_push import Pusher
 
 __all__ = ["main"]
 
-# Seconds for which a snipe window is open and closed while a build is watched, and for how long without one.
-OPEN_S, CLOSED_S, QUIET_S = 8.0, 6.0, 20.0
+# Seconds for which the trader is watched without a build.
+QUIET_S = 20.0
 BUILD_INTERVAL_S = 0.1
 # The project's own dependencies, fetched, unpacked and compiled: what a commit that changes the lock file brings.
 DEPENDENCIES = """FROM python:3.13-slim AS dependencies
@@ -150,62 +149,24 @@ def _size(folder: Path) -> int:
 # --- builds
 
 
-class Windows:
-    """Opens and closes the trader's snipe window until stopped; remembers when it was open (UTC ms)."""
-
-    def __init__(self, flag: Path, open_s: float = OPEN_S, closed_s: float = CLOSED_S) -> None:
-        self._flag, self._open_s, self._closed_s = flag, open_s, closed_s
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="windows", daemon=True)
-        self.open: list[tuple[int, int]] = []
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Close it for good."""
-        self._stop.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        while not self._stop.is_set():
-            self._flag.touch()
-            began = _now_ms()
-            self._stop.wait(self._open_s)
-            # What is told with a poll and looked at by the deployer: a hold begins up to half a second later.
-            self.open.append((began + 500, _now_ms()))
-            self._flag.unlink()
-            self._stop.wait(self._closed_s)
-
-
 def builds(rig: DeployerRig, rounds: int) -> None:
-    """The trader's lag and commits in open snipe windows: without a build, beside one, beside one that is held back."""
+    """The trader's lag and commits: without a build, and beside builds."""
     _new_dependencies(rig)
     first = rig.commit()
     rig.start()
     rig.until_step(first, "confirmed", limit_s=300)
     rig.assert_steady(first)
-    flag = rig.bus.directory / "snipes"
-    quiet = Windows(flag, open_s=QUIET_S, closed_s=0)
-    until("it was quiet for long enough", lambda: len(quiet.open) > 0, 60)
-    quiet.stop()
-    _say_figures(rig, "no build", quiet.open[:1], [])
-    assert rig.command("pause").returncode == 0
-    for name, options in (("not held (--now)", ["--now"]), ("held back", [])):
-        opened, took = [], []
-        for _ in range(rounds):
-            _new_dependencies(rig)
-            sha, windows = rig.commit(), Windows(flag)
-            began = time.monotonic()
-            rig.command("deploy", sha, *options, "--no-wait")
-            try:
-                rig.until_step(sha, "built", limit_s=400)
-                took.append(time.monotonic() - began)
-            finally:
-                # What is open still counts until now: a build that ends in a window disturbed that one, too.
-                built_ms = _now_ms()
-                windows.stop()
-            opened += [(began_ms, min(ended_ms, built_ms)) for began_ms, ended_ms in windows.open]
-            rig.until_step(sha, "retired", limit_s=120)
-        _say_figures(rig, name, opened, took)
+    began_ms = _now_ms()
+    time.sleep(QUIET_S)
+    _say_figures(rig, "no build", [(began_ms, _now_ms())], [])
+    during: list[tuple[int, int]] = []
+    for _ in range(rounds):
+        _new_dependencies(rig)
+        began_ms, sha = _now_ms(), rig.commit()
+        rig.until_step(sha, "built", limit_s=400)
+        during.append((began_ms, _now_ms()))
+        rig.until_step(sha, "retired", limit_s=120)
+    _say_figures(rig, "beside builds", during, [(ended_ms - began_ms) / 1000 for began_ms, ended_ms in during])
 
 
 def _new_dependencies(rig: DeployerRig) -> None:
@@ -221,10 +182,10 @@ def _new_dependencies(rig: DeployerRig) -> None:
         dockerfile.write_text(DEPENDENCIES + own)
 
 
-def _say_figures(rig: DeployerRig, name: str, windows: list[tuple[int, int]], took_s: list[float]) -> None:
+def _say_figures(rig: DeployerRig, name: str, spans: list[tuple[int, int]], took_s: list[float]) -> None:
     rows: list[tuple[int, int]] = []
     with until("a ledger", lambda: Ledger.reader(rig.bus.ledger)) as ledger:
-        for began, ended in windows:
+        for began, ended in spans:
             found = ledger.execute(
                 "SELECT lag_ms, state FROM polls_completed WHERE tick >= ? AND tick < ?", (began, ended)
             )
@@ -298,7 +259,7 @@ def main() -> None:
     parser.add_argument("--worker", choices=("tiny", "bot"), default="tiny", help="who is deployed (%(default)s)")
     parser.add_argument("--pushes", type=int, default=10)
     parser.add_argument("--burst", type=int, default=50)
-    parser.add_argument("--builds", type=int, default=3, help="of each kind, in part build")
+    parser.add_argument("--builds", type=int, default=3, help="in part build")
     parser.add_argument("--interval", type=float, default=1.0, help="seconds between polls, of pushes and burst")
     chosen = parser.parse_args()
     if chosen.part == "saves" and chosen.runtime != "process":

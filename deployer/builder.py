@@ -1,7 +1,7 @@
 """Makes a commit ready to run as a process: its tree, the environment of its lock file, and a try whether it can start.
 
-A build never disturbs the trader: lowest priority for CPU and disk, stopped while a snipe window is open (`hold`), a time limit,
-and everything is ended with it. What a deployer that was killed left over is ended by the next one.
+A build never disturbs the trader: it has the lowest priority for CPU and disk, and a time limit that ends all that it started.
+What a deployer that was killed left over is ended by the next one.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from pathlib import Path
 from bus import is_locked, sync_directory
 from deployer.build_inputs import FOLDER, BuildInputs
 from deployer.errors import BuildError, RepositoryError, StartError
-from deployer.hold import Held
 from deployer.one_off import gently
 from deployer.repository import Repository
 
@@ -44,7 +43,7 @@ class Builder:
     Args:
         python: run everything with this interpreter and make no environments; None to make them.
         command, check: arguments for Python that run a bot, and that only try it.
-        limit_s: for one build, without the time for which it is held.
+        limit_s: for one build.
         inputs: reads what builds are given (build_inputs); every command has the arguments as its environment.
     """
 
@@ -64,22 +63,8 @@ class Builder:
         self._python = python
         self._command, self._check = shlex.split(command), shlex.split(check)
         self._limit_s, self._inputs = limit_s, inputs
-        self._held = Held()
-        self._groups: set[int] = set()  # process groups of what runs for a build
         self._locks = folder / "builds"
         _end_left_over(self._locks)
-
-    def hold(self, held: bool) -> None:
-        """Stop all that runs for builds, and begin nothing, until it is let go."""
-        if held == self._held.held:
-            return
-        self._held.set(held)
-        for group in self._groups:
-            self._signal(group)
-
-    def _signal(self, group: int) -> None:
-        with suppress(ProcessLookupError):  # it ended, and its own waiter has not noticed yet
-            os.killpg(group, signal.SIGSTOP if self._held.held else signal.SIGCONT)
 
     def tree(self, sha: str) -> Path:
         """Where a commit's files are."""
@@ -106,8 +91,7 @@ class Builder:
         if sha in self.built():
             return
         try:
-            async with self._held.limit(self._limit_s):
-                await self._held.passed()
+            async with asyncio.timeout(self._limit_s):
                 await self._extract(sha)
                 if self._python is None and not self._is_own(sha):
                     await self._make_environment(self.tree(sha))
@@ -190,7 +174,6 @@ class Builder:
         await self._run([python, *self._check], tree, "the bot cannot be imported", CHECK_LIMIT_S)
 
     async def _run(self, command: Sequence[str], directory: Path, failed: str, limit_s: float | None = None) -> None:
-        await self._held.passed()
         try:
             inputs = self._inputs()
         except StartError as error:
@@ -207,16 +190,12 @@ class Builder:
                 pass_fds=(lock,),
             )
             pid_file.write_text(str(process.pid))
-            self._groups.add(process.pid)
-            if self._held.held:
-                self._signal(process.pid)  # it was held while this one began
             try:
-                async with self._held.limit(limit_s):
+                async with asyncio.timeout(limit_s):
                     out, _ = await process.communicate()
             except TimeoutError as error:
                 raise BuildError(f"{failed}: `{_short(command)}` did not end within {limit_s:g} s") from error
             finally:
-                self._groups.discard(process.pid)
                 if process.returncode is None:
                     os.killpg(process.pid, signal.SIGKILL)
                     await process.wait()
@@ -257,7 +236,7 @@ class Builder:
 def _life_lock(folder: Path) -> Iterator[tuple[int, Path]]:
     """A locked descriptor for a process group to hold for its whole life, and the file for its leader's pid beside the lock.
 
-    So the next deployer can tell what a killed one left over, stopped maybe, and never takes a reused pid for it.
+    So the next deployer can tell what a killed one left over, and never takes a reused pid for it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     file, name = tempfile.mkstemp(suffix=".lock", dir=folder)

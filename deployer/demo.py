@@ -68,8 +68,6 @@ class Demo:
             "BOT_POLL_INTERVAL": "1",
             "BOT_TIMEFRAMES": "10s,30s",
             "PAPER_TIMEFRAMES": "10s,30s",
-            # With windows of 10 s one is open half of the time; the demo shall take a minute.
-            "DEPLOYER_BUILD_HOLD": "0",
         }
         self._audit = ""
 

@@ -30,7 +30,6 @@ from deployer.docker_body import (
     faults_of_body,
     faults_of_container,
 )
-from deployer.docker_brake import BuildBrake
 from deployer.docker_compare import Comparisons
 from deployer.docker_engine import Engine
 from deployer.docker_events import Events
@@ -86,17 +85,13 @@ class DockerRuntime:
         return Path("/")
 
     async def watch(self, changed: Callable[[], None]) -> None:
-        """Follow the Engine's events, through its restarts. As long as that, builds can be held."""
+        """Follow the Engine's events, through its restarts."""
 
         def noted() -> None:
             self._listed_ms = None
             changed()
 
-        await self._images.brake.begin()
-        try:
-            await self._events.follow(noted)
-        finally:
-            await self._images.brake.end()
+        await self._events.follow(noted)
 
     async def built(self) -> frozenset[str]:
         """The commits that can be started."""
@@ -113,10 +108,6 @@ class DockerRuntime:
     async def compare(self, sha: str, by: str) -> OneOff:
         """In a container of its own. Raises RuntimeFailedError."""
         return await self._comparisons.run(sha, by)
-
-    async def hold(self, held: bool) -> None:
-        """Freeze what builds run, or let it go on. Raises RuntimeFailedError."""
-        await self._images.hold(held)
 
     async def start(self, what: Start) -> str:
         """Make a container, see that it is what was asked for, and start it. Raises RuntimeFailedError."""
@@ -359,9 +350,5 @@ def make_docker_runtime(
     place = find_place(engine, bus)
     if not environment.get("BOT_KEY_FILE"):
         place = replace(place, keys=None)
-    brake = BuildBrake(engine, place.bus_id, place.image, warn)
-    engine.call_now("a former brake could not be removed", brake.sweep)  # also before everything is ended for good
-    images = Images(
-        engine, repository, folder / "builds", place.bus_id, brake, limit_s=build_limit_s, inputs=build_inputs
-    )
+    images = Images(engine, repository, folder / "builds", place.bus_id, limit_s=build_limit_s, inputs=build_inputs)
     return DockerRuntime(engine, images, place, folder, clock, warn, keep=keep, environment=environment)

@@ -32,8 +32,9 @@ COMPARES = "never-sleeps.compares-on"
 COMPARISON_LABELS = frozenset({COMPARES, SHA, IMAGE})
 
 PIDS = 256
-# Four times the weight of everything else: builds run in groups of their own with the default of 1024.
-CPU_SHARES = 4096
+# Sixteen times the weight of everything else. BuildKit's steps run in a group beside it with the default of 1024, which cannot
+# be chosen, so it is the bot that weighs more.
+CPU_SHARES = 16384
 # A comparison has a small weight, and never more than half of a processor.
 COMPARISON_SHARES, COMPARISON_NANO_CPUS = 64, 500_000_000
 # The deployer kills what does not end in time, after 15 s; the Engine's own limit must not come first.
@@ -56,15 +57,13 @@ class Mount:
 class Place:
     """Where bots run; the deployer finds it in its own container.
 
-    user: UID:GID, one for all that write to the bus. keys: the folder of secret keys, where there is one. image: the deployer's
-    own, for what holds builds back; empty for none.
+    user: UID:GID, one for all that write to the bus. keys: the folder of secret keys, where there is one.
     """
 
     bus: Mount
     network: str
     user: str
     keys: Mount | None = None
-    image: str = ""
 
     @property
     def bus_id(self) -> str:

@@ -19,10 +19,8 @@ from typing import Any
 
 from deployer.build_inputs import BuildInputs
 from deployer.docker_body import BUS, COMPARE_LABEL, SHA
-from deployer.docker_brake import BuildBrake
 from deployer.docker_engine import Engine
 from deployer.errors import BuildError, EngineRefusedError, RepositoryError, StartError
-from deployer.hold import Held
 from deployer.repository import Repository
 
 NAME = "never-sleeps-bot"
@@ -34,7 +32,7 @@ PLUGIN_LIMIT_S = 10.0
 class Images:
     """The images of one bus. folder: for archives on their way to the Engine; emptied here, so only one deployer may use it.
 
-    limit_s: for one build, without the time for which it is held. inputs: reads what builds are given (build_inputs).
+    limit_s: for one build. inputs: reads what builds are given (build_inputs).
     """
 
     def __init__(
@@ -43,13 +41,11 @@ class Images:
         repository: Repository,
         folder: Path,
         bus_id: str,
-        brake: BuildBrake,
         *,
         limit_s: float,
         inputs: Callable[[], BuildInputs] = BuildInputs,
     ) -> None:
-        self._engine, self._repository, self.brake, self._held = engine, repository, brake, Held()
-        self._inputs = inputs
+        self._engine, self._repository, self._inputs = engine, repository, inputs
         self._folder, self._bus_id, self._limit_s = folder, bus_id, limit_s
         self._has_buildx: bool | None = None
         self._comparable: frozenset[str] = frozenset()
@@ -73,8 +69,7 @@ class Images:
             return
         tar = self._folder / f"{sha}.tar"
         try:
-            async with self._held.limit(self._limit_s):
-                await self._held.passed()
+            async with asyncio.timeout(self._limit_s):
                 self._folder.mkdir(parents=True, exist_ok=True)
                 await self._repository.tar(sha, tar)
                 _check(tar, sha)
@@ -102,15 +97,8 @@ class Images:
             raise BuildError(f"the build could not write or run something: {error}") from error
         finally:
             tar.unlink(missing_ok=True)
-            if self._held.held:
-                await self.hold(False)  # what was cancelled ends only when it is not frozen
         if sha not in await self.by_sha():
             raise BuildError(f"the build ended well, but the Engine shows no image {NAME}:{sha} with its labels")
-
-    async def hold(self, held: bool) -> None:
-        """Freeze what builds run, and begin nothing, until it is let go. Raises RuntimeFailedError."""
-        await self.brake.hold(held)
-        self._held.set(held)
 
     async def prune(self, keep: frozenset[str], newest: int) -> None:
         """Remove all images of this bus but those of `keep`, the newest few, and what a container uses."""
@@ -152,7 +140,6 @@ class Images:
             process = await asyncio.create_subprocess_exec(
                 *("docker", "buildx", "build", "--progress=plain", "--load", f"--target={TARGET}", f"--tag={tag}"),
                 *(f"--label={name}={value}" for name, value in labels.items()),
-                *((f"--cgroup-parent={self.brake.cgroup}",) if self.brake.cgroup else ()),
                 # Values from the environment and paths alone: everybody may read a process's command line.
                 *(f"--build-arg={name}" for name in inputs.arguments),
                 *(f"--secret=id={name},src={path}" for name, path in inputs.secrets.items()),
@@ -170,11 +157,7 @@ class Images:
                     os.killpg(process.pid, signal.SIGKILL)
                     await process.wait()
         if process.returncode != 0:
-            error = build_error(inputs.redact(said.decode("utf-8", "replace")).splitlines())
-            if self.brake.cgroup is None or "cgroup" not in str(error):
-                raise error
-            self.brake.give_up(str(error))  # an Engine that cannot place builds: better not held back than not built
-            await self._build_with_buildx(tar, tag, labels, inputs)
+            raise build_error(inputs.redact(said.decode("utf-8", "replace")).splitlines())
 
     async def _build_with_sdk(self, tar: Path, tag: str, labels: Mapping[str, str], inputs: BuildInputs) -> None:
         if inputs.secrets:

@@ -57,7 +57,6 @@ def place_of(inspected: Mapping[str, Any]) -> Place:
         network=network,
         user=user,
         keys=mounts.get(KEYS_TARGET),
-        image=str(inspected.get("Image") or ""),
     )
 
 

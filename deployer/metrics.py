@@ -88,7 +88,6 @@ class Metrics:
         self._low = gauge(
             "deployer_disk_low", "1 while a disk has less than DEPLOYER_MIN_FREE left: nothing is built.", "disk"
         )
-        self.held = Counter("deployer_build_held_seconds", "Builds stood still in snipe windows.", registry=registry)
         self.kills = Counter("deployer_unit_kills", "Units that were killed for being stuck.", registry=registry)
         self.bus_write = histogram("deployer_bus_write_seconds", "A durable write to the bus, fsync included.", _WRITE)
         self._epoch = gauge("deployer_epoch", "The newest epoch in the ledger.", unknown=True)

@@ -21,7 +21,6 @@ class Policy:
     spares: int = 1
     healthy_timeout_ms: int = 120_000
     stuck_after_ms: int = 6_000
-    build_hold_ms: int = 120_000
     hold: bool = False
 
 

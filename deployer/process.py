@@ -75,10 +75,6 @@ class ProcessRuntime:
         except OSError as error:
             raise RuntimeFailedError(f"no folder could be made for it: {error}") from error
 
-    async def hold(self, held: bool) -> None:
-        """Stop what runs for builds, or let it go on."""
-        self._builder.hold(held)
-
     async def start(self, what: Start) -> str:
         """Start a bot in a session of its own; it survives the deployer. Raises RuntimeFailedError."""
         name = f"bot-{what.color}-{what.sha[:7]}-{secrets.token_hex(3)}"

@@ -93,9 +93,6 @@ class Runtime(Protocol):
         At most COMPARE_LIMIT_S, gently; nothing of it is left when this ends or is cancelled. Raises RuntimeFailedError.
         """
 
-    async def hold(self, held: bool) -> None:
-        """Make all builds stand still, those that begin meanwhile too, or let them go on. Raises RuntimeFailedError."""
-
     async def start(self, what: Start) -> str:
         """Start a unit of a built commit and return its name; it is also the bot's BOT_UNIT."""
 

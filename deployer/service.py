@@ -25,7 +25,6 @@ from deployer.deploys import Deploy, History, fold
 from deployer.differences import NOTHING, Compared, not_compared, read_comparison
 from deployer.disk import Disks
 from deployer.errors import BuildError, DeployerError, RuntimeFailedError
-from deployer.hold import Hold, next_hold
 from deployer.hooks import Hooks
 from deployer.look import Look
 from deployer.metrics import Metrics
@@ -100,7 +99,6 @@ class Deployer:
         self._stopping = False
         self._state: State | None = None
         self._died: set[str] = set()
-        self._hold = Hold()
         self._disks, self._pruned_ms = disks, -ROOM_EVERY_MS
         self._metrics, self._targets, self._targets_problem = metrics, targets, ""
         metrics.begin(self._history)
@@ -153,7 +151,6 @@ class Deployer:
             )
             self._cancel_builds(seen)
             self._cancel_comparisons()
-            await self._hold_builds(seen, now)
             self._note_deaths(seen)
             self._watch_disks(now)
             self._publish(seen, problem=None)
@@ -354,28 +351,6 @@ class Deployer:
             if key.startswith("compare:") and key not in wanted:
                 task.cancel()
 
-    async def _hold_builds(self, seen: Observed, now: Now) -> None:
-        """Builds stand still while the trader may want to snipe. Raises RuntimeFailedError, TimeoutError."""
-        deploy = seen.history.open
-        builds = {key.removeprefix("build:") for key in self._tasks if key.startswith("build:")}
-        hurried = deploy is not None and deploy.is_hurried and deploy.sha in builds
-        before = self._hold
-        hold = next_hold(
-            before,
-            now.boot_ms,
-            builds=bool(builds) and not hurried,
-            in_snipe=seen.in_snipe,
-            most_ms=self._policy.build_hold_ms,
-        )
-        if hold.held or before.held:
-            self._metrics.held.inc(max(0, hold.total_ms - before.total_ms) / 1000)
-        # Said again each time, as what the runtime was told last is the runtime's to know.
-        async with asyncio.timeout(ACTION_LIMIT_S):
-            await self._runtime.hold(hold.held)
-        self._hold = hold
-        if hold.held != before.held:
-            self._log.info("builds_held" if hold.held else "builds_go_on", held_ms=hold.total_ms)
-
     # --- what people see
 
     def _note_deaths(self, seen: Observed) -> None:
@@ -396,7 +371,6 @@ class Deployer:
             waits_for=waits_for(
                 self._history.open,
                 in_snipe=seen.in_snipe,
-                build_held=self._hold.held,
                 compares=self._policy.hold and any(key.startswith("compare:") for key in self._tasks),
             ),
         )

@@ -21,7 +21,6 @@ class DeployerSettings(BaseSettings):
     healthy_timeout: from start to the first healthy poll. stuck_after: a bot that shows no sign of life for so long is
     killed; with the kill it must stay under the venue's 10 s. keep: builds kept besides those in use.
     on_difference: a commit that would have decided otherwise is reported, or held until somebody approves (deployer.comparing).
-    build_hold: for how long one build may stand still in snipe windows, altogether (deployer.hold); 0 for never.
     build_args: a file of lines NAME=VALUE for builds. build_secrets: a folder of one file a secret (deployer.build_inputs).
     min_free: MB that shall be free on the disks of bus and builds; with less, old builds are removed and none is begun. 0: any.
     verify: "signed", or a command that a commit must pass before it is built (deployer.verify). hooks: a folder of programs that
@@ -51,7 +50,6 @@ class DeployerSettings(BaseSettings):
     build_args: Path | None = None
     build_secrets: Path | None = None
     min_free: int = Field(default=1024, ge=0, le=1 << 20)
-    build_hold: float = Field(default=120.0, ge=0, le=3600)
     build_limit: float = Field(default=600.0, gt=0, le=7200)
     metrics_host: str = "127.0.0.1"
     metrics_port: int = Field(default=0, ge=0, le=65535)

@@ -178,7 +178,6 @@ def policy_of(settings: DeployerSettings) -> Policy:
         spares=settings.spares,
         healthy_timeout_ms=round(settings.healthy_timeout * 1000),
         stuck_after_ms=round(settings.stuck_after * 1000),
-        build_hold_ms=round(settings.build_hold * 1000),
         hold=settings.on_difference == "hold",
     )
 

@@ -126,9 +126,6 @@ class Units:
         """Never asked."""
         raise RuntimeFailedError("no commit here knows the command compare")
 
-    async def hold(self, held: bool) -> None:
-        """A build here is a wait, and goes on."""
-
     async def start(self, what: Start) -> str:
         """Findable before it runs."""
         await asyncio.sleep(self._random.uniform(0.0, 0.1))

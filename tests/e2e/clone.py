@@ -41,7 +41,6 @@ class Clone:
             "COMPOSE_PROJECT_NAME": self.project,
             "PANEL_PORT": str(self.port),
             "FAST": "1",
-            "DEPLOYER_BUILD_HOLD": "0",
         }
         # A wallet of its own, as a user gives it: a key file of who writes to the bus, in a folder that is mounted.
         self.key, keys = secrets.token_hex(32), folder / "keys"

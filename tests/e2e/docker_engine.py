@@ -57,7 +57,6 @@ def place_for(bus: Path) -> Iterator[Place]:
         yield Place(Mount("bind", str(bus)), network, f"{USER[0]}:{USER[1]}")
     finally:
         remove_all(f"label=never-sleeps.bus={bus}")
-        remove_all(f"label=never-sleeps.builds={bus}")  # a deployer that was killed
         remove_all(f"network={network}")
         docker("network", "rm", network)
         for image in docker("images", "--quiet", "--filter", f"label=never-sleeps.bus={bus}").split():

@@ -17,7 +17,6 @@ from bus import SystemClock, open_bus
 from deployer import BuildError
 from deployer.docker import DockerRuntime
 from deployer.docker_body import Mount, Place
-from deployer.docker_brake import BuildBrake
 from deployer.docker_engine import Engine
 from deployer.docker_images import Images
 from deployer.repository import Repository
@@ -94,8 +93,7 @@ async def test_a_full_disk_inside_the_engine_fails_the_build_with_its_reason(tmp
     git("init", "--quiet", "--initial-branch=main")
     with small_engine() as url:
         engine = Engine(url)
-        brake = BuildBrake(engine, str(bus.directory), "", pytest.fail)
-        images = Images(engine, Repository(source), tmp_path / "builds", str(bus.directory), brake, limit_s=120)
+        images = Images(engine, Repository(source), tmp_path / "builds", str(bus.directory), limit_s=120)
         if not with_buildx:
             images._has_buildx = False
         runtime = DockerRuntime(

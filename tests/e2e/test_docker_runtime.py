@@ -9,7 +9,6 @@ import secrets
 import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,6 @@ from deployer import BuildError, RuntimeFailedError, Start, Unit
 from deployer.build_inputs import BuildInputs, read_build_inputs
 from deployer.docker import DockerRuntime
 from deployer.docker_body import BUS, IMAGE, LABELS, Place
-from deployer.docker_brake import BUILDS, BuildBrake
 from deployer.docker_engine import Engine
 from deployer.docker_images import NAME, Images
 from deployer.repository import Repository
@@ -56,13 +54,11 @@ class Rig:
     def new_runtime(self, *, with_buildx: bool = True) -> DockerRuntime:
         """A runtime as a deployer that starts anew makes it."""
         engine, run = Engine("unix:///var/run/docker.sock"), self.folder / "run"
-        brake = BuildBrake(engine, self.place.bus_id, self.place.image, self.warnings.append)
         images = Images(
             engine,
             Repository(self.repository),
             run / "builds",
             self.place.bus_id,
-            brake,
             limit_s=60,
             inputs=self.inputs,
         )
@@ -138,41 +134,6 @@ def inspect(name: str) -> dict[str, Any]:
     """What the Engine shows of a container."""
     found: dict[str, Any] = json.loads(docker("inspect", name))[0]
     return found
-
-
-SLOW = f"""FROM {BASE} AS bot
-COPY worker.py /
-RUN for i in 1 2 3 4 5 6; do cat /proc/uptime >> /steps; sleep 0.2; done
-ENTRYPOINT ["python3", "-u", "/worker.py"]
-"""
-
-
-async def test_a_build_that_is_held_stands_still(rig: Rig) -> None:
-    """A step that runs is frozen as long as the build is held and goes on from there; afterwards the brake is gone."""
-    rig.place = replace(rig.place, image=docker("inspect", "--format={{.Id}}", BASE))
-    rig.runtime = rig.new_runtime()
-    watching = asyncio.create_task(rig.runtime.watch(lambda: None))
-    brake = rig.runtime._images.brake
-    await until_async(lambda: brake.cgroup is not None)
-    sha = rig.commit(SLOW, WORKER + f"# {secrets.token_hex(8)}")  # nothing of it is in the cache
-    building = asyncio.create_task(rig.runtime.build(sha))
-    groups = Path("/sys/fs/cgroup/pids" if Path("/sys/fs/cgroup/pids").exists() else "/sys/fs/cgroup")
-    below = groups / f"{brake.cgroup}/buildkit".lstrip("/")
-    await until_async(lambda: any(below.glob("*/cgroup.procs")))
-    await rig.runtime.hold(True)
-    held_s = SystemClock().boot_ms() / 1000
-    done, _ = await asyncio.wait([building], timeout=2)
-    assert not done, "it ended while it was held"
-    await rig.runtime.hold(False)
-    async with asyncio.timeout(LIMIT_S):
-        await building
-    steps = docker("run", "--rm", "--entrypoint=cat", f"{NAME}:{sha}", "/steps").splitlines()
-    assert len(steps) == 6
-    assert float(steps[-1].split()[0]) > held_s + 1.9
-    watching.cancel()
-    await asyncio.wait([watching])
-    assert not docker("ps", "--all", "--quiet", "--filter", f"label={BUILDS}={rig.place.bus_id}")
-    assert not rig.warnings
 
 
 SECRET = "s3cr3t-w0rd-of-the-test"

@@ -5,13 +5,11 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from deployer.hold import WINDOW_MS
 from tests.e2e.deployer_rig import GIT, DeployerRig
 from tests.e2e.rig import until
 
@@ -165,32 +163,6 @@ def test_a_burst_of_pushes_ends_with_the_newest_and_leaves_nothing_behind(rig: D
     assert {path.suffix for path in pushes.iterdir()} == {".log"}
     assert rig.git("worktree", "list").count("\n") == 0
     assert rig.missed() == 0
-
-
-def test_a_build_stands_still_in_a_snipe_window_but_not_for_now(rig: DeployerRig, tmp_path: Path) -> None:
-    """While the trader may snipe a pushed commit is not built and its pusher is told; `--now` has it built and traded at once."""
-    pusher, window = Pusher(tmp_path, rig), rig.bus.directory / "snipes"
-    window.touch()
-    until("the window is seen", lambda: (holder := rig.holder()) and holder.document and holder.document.in_snipe)
-    sha = pusher.commit()
-    going = pusher.begin()
-    assert going.stderr is not None
-    lines = [going.stderr.readline()]
-    while "waiting: the build stands still" not in lines[-1]:
-        lines.append(going.stderr.readline())
-        assert lines[-1], lines
-    deploy = rig.deploy_of(sha)
-    assert deploy is not None
-    assert deploy.phase == "building"
-    began = time.monotonic()
-    assert rig.command("deploy", sha, "--now").returncode == 0
-    taken = rig.until_step(sha, "taken")
-    assert time.monotonic() - began < WINDOW_MS / 1000 / 2
-    assert taken.is_hurried
-    window.unlink()
-    _, rest = going.communicate(timeout=PUSH_LIMIT_S)
-    assert f"{sha[:7]} trades; 0 polls missed" in rest
-    rig.until_step(sha, "retired")
 
 
 def test_paused_deploys_wait_for_resume_and_without_a_deployer_the_push_says_so(

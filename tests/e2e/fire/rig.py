@@ -31,7 +31,6 @@ SETTINGS = {
     "DEPLOYER_STUCK_AFTER": "6",
     "DEPLOYER_HEALTHY_TIMEOUT": "60",
     "DEPLOYER_BUILD_LIMIT": "120",
-    "DEPLOYER_BUILD_HOLD": "0",  # a snipe window is open half of the time
 }
 
 

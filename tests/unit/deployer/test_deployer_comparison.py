@@ -144,13 +144,13 @@ def test_what_is_held_gives_way_to_a_newer_commit_and_is_told_to_those_who_wait(
     assert isinstance(deploy, Deploy)
     step = read_comparison(report(differ=SHOWN + 2, differences=[DIFFERENCE] * (SHOWN + 2), notes={"odd": 2}))
     seen = fold([*steps("2", GREEN, "queued"), compared(step)])
-    at = Situation(seen, "main", GREEN, BLUE, waits_for=waits_for(deploy, in_snipe=False, build_held=False))
+    at = Situation(seen, "main", GREEN, BLUE, waits_for=waits_for(deploy, in_snipe=False))
     lines = tell(replace(PUSH, new=GREEN), at).lines
     assert lines[1].endswith(f"720 polls replayed, {SHOWN + 2} decisions differ")
     assert lines.count("           | BTC-5m 7: was, now") == SHOWN
     assert lines[-3:-1] == ("           | and 2 more: `bot compare REF`", "           | 2 times: odd")
     assert "`deployer approve 2` lets it go on" in lines[-1]
-    assert "being compared" in waits_for(healthy().history.open, in_snipe=False, build_held=False, compares=True)
+    assert "being compared" in waits_for(healthy().history.open, in_snipe=False, compares=True)
 
 
 @pytest.mark.parametrize(
