@@ -10,15 +10,13 @@ import subprocess
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from monitoring.dashboards import DASHBOARDS
 from tests.e2e.docker_engine import BASE, docker
-from tests.e2e.rig import ROOT, end, until
+from tests.e2e.rig import end, until
+from tests.unit.monitoring.files import PROMETHEUS, queries
 
-PROMETHEUS = ROOT / "volumes" / "prometheus"
 Result = list[dict[str, Any]]
 
 JOBS = {"bot", "deployer", "panel", "paper", "prometheus"}
@@ -90,17 +88,17 @@ class Prometheus:
 
     def assert_queries_answer(self, rate_interval: str) -> None:
         """Each query of each dashboard: no error, series where something must be, the labels that its legend names."""
-        for where, expr, legend in queries():
-            optional = any(part in expr for part in MAY_BE_EMPTY)
-            asked = expr.replace("$__rate_interval", rate_interval)
+        for query in queries():
+            optional = any(part in query.expr for part in MAY_BE_EMPTY)
+            asked = query.expr.replace("$__rate_interval", rate_interval)
 
             def answered(asked: str = asked, optional: bool = optional) -> bool:
                 return bool(self.query(asked)) or optional
 
-            until(f"an answer to {where}: {asked}", answered, every_s=0.3)
+            until(f"an answer to {query.where}: {asked}", answered, every_s=0.3)
             found = self.query(asked)
-            for label in re.findall(r"{{(\w+)}}", legend):
-                assert all(label in series["metric"] for series in found), (where, expr, label)
+            for label in re.findall(r"{{(\w+)}}", query.legend):
+                assert all(label in series["metric"] for series in found), (query.where, query.expr, label)
 
     def _rules(self) -> list[dict[str, Any]]:
         return [rule for group in self.get("rules")["groups"] for rule in group["rules"]]
@@ -169,14 +167,3 @@ class PrometheusContainer(Prometheus):
     def stop(self) -> None:
         """Remove it."""
         docker("rm", "--force", "--volumes", self.name, check=False)
-
-
-def queries() -> Iterator[tuple[str, str, str]]:
-    """(where, expression, legend) of every panel and annotation."""
-    for name, make in DASHBOARDS.items():
-        found: dict[str, Any] = make()
-        for panel in found["panels"]:
-            for target in panel.get("targets", ()):
-                yield f"{name}: {panel['title']}", target["expr"], target["legendFormat"]
-        for annotation in found["annotations"]["list"]:
-            yield f"{name}: {annotation['name']}", annotation["expr"], annotation["titleFormat"]

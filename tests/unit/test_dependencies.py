@@ -17,8 +17,8 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 OWN = {path.parent.name for path in ROOT.glob("*/__init__.py")}
-# Run as programs, or loaded by pytest; nothing imports them.
-NOT_IMPORTED = {"import-linter", "mypy", "pytest-timeout", "pytest-xdist", "ruff", "uv"}
+# Run as programs, loaded by pytest, or read by mypy; nothing imports them.
+NOT_IMPORTED = {"import-linter", "mypy", "pytest-timeout", "pytest-xdist", "ruff", "types-pyyaml", "uv"}
 
 
 def declared(*groups: str) -> dict[str, Requirement]:

@@ -1,114 +1,191 @@
-"""Dashboards, rules and tables are what the code makes, and the dashboards are clean."""
+"""Rules, dashboards and documents name what the processes export: no other name, no other label, no value that never is."""
 
 from __future__ import annotations
 
-import json
 import re
-from itertools import combinations
-from pathlib import Path
-from typing import Any
 
 import pytest
 
-from monitoring.alerts import ALERTS
-from monitoring.dashboards import DASHBOARDS
-from monitoring.files import METRICS, RULES, made, registries
-from monitoring.recording import RECORDINGS
+from bot.slots import DEFAULT_ASSETS, DEFAULT_TIMEFRAMES
+from tests.unit.monitoring.exports import Family, bot_target_labels, families
+from tests.unit.monitoring.files import (
+    ROOT,
+    alerts,
+    metrics_table,
+    queries,
+    recorded_table,
+    recordings,
+    runbook,
+    scrape_jobs,
+)
+from tests.unit.monitoring.promql import Catalog, QueryError
 
-ROOT = Path(__file__).resolve().parents[3]
-_WORD = re.compile(r"\b(?:bot|deployer|panel|paper|never_sleeps)[_:][a-z0-9_:]+")
-_ENDINGS = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count"), "info": ("_info",)}
+# A name that looks like a metric, and the star behind one that stands for all that begin so; modules (bench.paper_load) do not.
+_WORD = re.compile(r"(?<![\w./])((?:bot|deployer|panel|paper)_[a-z0-9_]+|never_sleeps:[a-z0-9_:]+)(\*?)")
+# What Prometheus itself adds to each target: its documentation, "Automatically generated labels and time series".
+_OF_EACH_TARGET = ("up", "scrape_samples_scraped", "scrape_duration_seconds")
+
+Values = dict[str, frozenset[str] | None]
 
 
-def test_the_committed_files_are_what_the_code_makes() -> None:
-    """Rules, dashboards, runbook and table of metrics on disk equal what `python -m monitoring` writes."""
-    differing = [path for path, text in made().items() if (ROOT / path).read_text() != text]
-    assert differing == [], "run `python -m monitoring` and commit"
-    folder = ROOT / "volumes" / "grafana" / "dashboards"
-    assert {path.name for path in folder.glob("*.json")} == set(DASHBOARDS)
+@pytest.fixture(scope="module")
+def exported() -> list[tuple[Family, Values]]:
+    """Every family with the values of its labels; None where the values depend on settings or on what runs."""
+    as_set = families(DEFAULT_ASSETS, DEFAULT_TIMEFRAMES)
+    otherwise = families(DEFAULT_ASSETS[:1], DEFAULT_TIMEFRAMES[:1])
+    return [(one, _closed(one, other)) for one, other in zip(as_set, otherwise, strict=True)]
 
 
-def test_the_table_of_metrics_has_all_and_nothing_else() -> None:
-    """Each metric that a process exports has one line in docs/metrics.md, with its labels, and no line is of something else."""
-    listed = set(re.findall(r"^\| `(\w+)` \|", (ROOT / METRICS).read_text(), re.MULTILINE))
-    exported = {
-        family.name + _ENDINGS.get(family.type, ("",))[0] * (family.type in ("counter", "info"))
-        for registry in registries().values()
-        for family in registry.collect()
+def _closed(one: Family, other: Family) -> Values:
+    assert (one.process, one.name) == (other.process, other.name)
+    return {
+        label: frozenset(values) if values and values == other.labels[label] and one.type != "info" else None
+        for label, values in one.labels.items()
     }
-    assert listed == exported
-    assert all(family.documentation for registry in registries().values() for family in registry.collect())
 
 
-def test_every_metric_that_is_asked_for_exists() -> None:
-    """No rule, panel or annotation names a metric that no process exports and no rule records."""
-    known = {rule.name for rule in RECORDINGS}
-    for registry in registries().values():
-        for family in registry.collect():
-            known |= {family.name + ending for ending in _ENDINGS.get(family.type, ("",))}
-    asked = [rule.expr for rule in RECORDINGS] + [alert.expr for alert in ALERTS]
-    for make in DASHBOARDS.values():
-        board = make()
-        asked += [target["expr"] for panel in board["panels"] for target in panel.get("targets", ())]
-        asked += [annotation["expr"] for annotation in board["annotations"]["list"]]
-    unknown = {name for expr in asked for name in _WORD.findall(expr)} - known
-    assert unknown == set()
+@pytest.fixture(scope="module")
+def catalog(exported: list[tuple[Family, Values]], tmp_path_factory: pytest.TempPathFactory) -> Catalog:
+    """All series that Prometheus has: those that are scraped, with the labels of their targets, and those that rules record."""
+    made = Catalog()
+    target_labels = {
+        name: {label for found in job.get("static_configs", ()) for label in found["labels"]}
+        | (bot_target_labels(tmp_path_factory.mktemp("targets")) if "file_sd_configs" in job else set())
+        for name, job in scrape_jobs().items()
+    }
+    of_target: dict[str, Values] = {
+        job: {**dict.fromkeys(labels), "job": frozenset({job})} for job, labels in target_labels.items()
+    }
+    for family, values in exported:
+        for name, labels in family.series():
+            les: Values = {"le": frozenset(labels["le"])} if "le" in labels else {}
+            made.add(name, family.process, {**values, **les, **of_target[family.process]})
+    for name in _OF_EACH_TARGET:
+        for job, labels_of_job in of_target.items():
+            made.add(name, job, labels_of_job)
+    for name, expr in recordings().items():
+        made.add(name, "", dict.fromkeys(made.labels(expr)))
+    return made
 
 
-@pytest.mark.parametrize("name", list(DASHBOARDS))
-def test_a_dashboard_is_clean(name: str) -> None:
-    """Data source by variable, title, description and unit everywhere, rates over $__rate_interval, unique ids, no overlap."""
-    board: dict[str, Any] = DASHBOARDS[name]()
-    panels = [panel for panel in board["panels"] if panel["type"] != "row"]
-    ids = [panel["id"] for panel in board["panels"]]
-    assert len(set(ids)) == len(ids)
-    assert board["uid"]
-    assert board["description"]
-    assert [variable["name"] for variable in board["templating"]["list"]] == ["datasource"]
-    for shown in panels:
-        assert shown["title"], shown
-        assert shown["description"].endswith("."), shown["title"]
-        assert shown["fieldConfig"]["defaults"]["unit"], shown["title"]
-        references = [target["refId"] for target in shown["targets"]]
-        assert references, shown["title"]
-        assert len(set(references)) == len(references), shown["title"]
-        for target in shown["targets"]:
-            assert target["datasource"]["uid"] == shown["datasource"]["uid"] == "${datasource}", shown["title"]
-            for window in re.findall(r"\brate\([^[]*\[([^]]+)\]", target["expr"]):
-                assert window == "$__rate_interval", shown["title"]
-    for one, other in combinations(board["panels"], 2):
-        assert not _overlap(one["gridPos"], other["gridPos"]), (one["title"], other["title"])
-    assert all(p["gridPos"]["x"] >= 0 and p["gridPos"]["x"] + p["gridPos"]["w"] <= 24 for p in board["panels"])
-    assert all(annotation["datasource"]["uid"] == "${datasource}" for annotation in board["annotations"]["list"])
+def test_every_process_is_scraped_under_its_name(exported: list[tuple[Family, Values]]) -> None:
+    """The job of each process bears the process's name, on which rules and dashboards rely."""
+    assert set(scrape_jobs()) == {family.process for family, _ in exported} | {"prometheus"}
 
 
-def test_dashboards_are_told_apart_and_the_first_thing_shown_is_who_trades() -> None:
-    """Each dashboard has a uid of its own; each of those about trading shows who trades before any chart."""
-    boards = {name: make() for name, make in DASHBOARDS.items()}
-    assert len({board["uid"] for board in boards.values()}) == len(boards)
-    first = [panel["title"] for panel in boards["continuity.json"]["panels"] if panel["type"] == "stat"]
-    assert first[:5] == ["Trades", "Trades since", "Polls missed", "Last handover's gap", "In doubt"]
+def test_every_query_asks_for_names_labels_and_values_that_exist(catalog: Catalog) -> None:
+    """Each name, and each label in a selector, by (), on () or a legend, is exported; each value of a closed list is in it."""
+    wrong = []
+    for query in queries():
+        try:
+            labels = catalog.labels(query.expr)
+        except QueryError as error:
+            wrong.append(f"{query.where}: {error}")
+            continue
+        if missing := set(re.findall(r"{{\s*(\w+)\s*}}", query.legend)) - labels:
+            wrong.append(f"{query.where}: the legend names {sorted(missing)}; the result has {sorted(labels)}")
+    assert wrong == []
 
 
-def test_every_alert_has_its_line_in_the_runbook() -> None:
-    """The link of each alert leads to a heading that is there."""
-    text = (ROOT / "docs" / "runbook.md").read_text()
-    headings = {line.removeprefix("## ").lower() for line in text.splitlines() if line.startswith("## ")}
-    links = re.findall(r"runbook: \"docs/runbook.md#(\w+)\"", (ROOT / RULES).read_text())
-    assert sorted(links) == sorted(headings) == sorted(alert.name.lower() for alert in ALERTS)
+def test_every_alert_asks_for_names_labels_and_values_that_exist(catalog: Catalog) -> None:
+    """The same for alerts, and for the labels in what they say."""
+    wrong = []
+    for name, rule in alerts().items():
+        try:
+            labels = catalog.labels(rule["expr"])
+        except QueryError as error:
+            wrong.append(f"{name}: {error}")
+            continue
+        said = " ".join(rule["annotations"].values())
+        if missing := set(re.findall(r"\$labels\.(\w+)", said)) - labels:
+            wrong.append(f"{name}: it says $labels.{', '.join(sorted(missing))}; the result has {sorted(labels)}")
+    assert wrong == []
 
 
-def test_the_json_is_read_back_as_it_was_made() -> None:
-    """What is committed is plain JSON without NaN."""
-    for name in DASHBOARDS:
-        path = ROOT / "volumes" / "grafana" / "dashboards" / name
-        json.loads(path.read_text(), parse_constant=pytest.fail)
+def test_every_recorded_series_is_in_the_table_with_its_labels(catalog: Catalog) -> None:
+    """docs/metrics.md has each recorded series with the labels that it has, and no other."""
+    assert recorded_table() == {name: catalog.labels(name) for name in recordings()}
 
 
-def _overlap(one: dict[str, int], other: dict[str, int]) -> bool:
-    return (
-        one["x"] < other["x"] + other["w"]
-        and other["x"] < one["x"] + one["w"]
-        and one["y"] < other["y"] + other["h"]
-        and other["y"] < one["y"] + one["h"]
-    )
+def test_the_table_of_metrics_has_what_the_processes_export_and_nothing_else(
+    exported: list[tuple[Family, Values]],
+) -> None:
+    """Each metric has one line in docs/metrics.md: type, labels, the values of closed lists, meaning. A failure shows them."""
+    listed = [_line(row.process, row.name, row.type, row.labels, row.meaning) for row in metrics_table()]
+    real = [
+        _line(
+            family.process,
+            family.listed_as,
+            family.type,
+            {label: None if values[label] is None else family.labels[label] for label in values},
+            family.meaning,
+        )
+        for family, values in exported
+    ]
+    assert [line for line in real if line not in listed] == [], "lines that docs/metrics.md lacks"
+    assert [line for line in listed if line not in real] == [], "lines of docs/metrics.md that no process exports"
+    assert len(listed) == len(set(listed)), "lines that docs/metrics.md has twice"
+    assert all(family.meaning for family, _ in exported)
+
+
+def _line(process: str, name: str, kind: str, labels: dict[str, tuple[str, ...] | None], meaning: str) -> str:
+    cell = "; ".join(label if values is None else f"{label}: {', '.join(values)}" for label, values in labels.items())
+    return f"{process}: | `{name}` | {kind} | {cell} | {meaning} |"
+
+
+def test_documents_name_only_metrics_that_exist(catalog: Catalog, exported: list[tuple[Family, Values]]) -> None:
+    """A name that looks like a metric in docs/ or the README is one, and a name with a star is the beginning of one."""
+    names = {family.name for family, _ in exported} | {family.listed_as for family, _ in exported}
+    wrong = []
+    for path in (*(ROOT / "docs").glob("*.md"), ROOT / "README.md"):
+        for name, star in _WORD.findall(path.read_text()):
+            is_there = any(one.startswith(name) for one in names) if star else name in names or name in catalog
+            if not is_there:
+                wrong.append(f"{path.name}: {name}{star}")
+    assert wrong == []
+
+
+def test_every_alert_has_its_section_in_the_runbook_and_every_section_its_alert() -> None:
+    """A section says what its rule says: severity, wait, expression; what it means, what to do first; the rule links to it."""
+    rules, sections = alerts(), runbook()
+    assert list(sections) == list(rules)
+    for name, rule in rules.items():
+        section = sections[name]
+        assert rule["annotations"]["runbook"] == f"docs/runbook.md#{name.lower()}"
+        assert rule["annotations"]["summary"].endswith(".") or "$value" in rule["annotations"]["summary"], name
+        said = (section.severity, section.wait, section.expr)
+        assert said == (rule["labels"]["severity"], rule["for"], rule["expr"]), name
+        assert re.search(r"^\*\*It means:\*\* \S", section.text, re.MULTILINE), name
+        assert re.search(r"^\*\*Do first:\*\* \S", section.text, re.MULTILINE), name
+
+
+def test_an_alert_is_of_a_severity_that_has_a_receiver() -> None:
+    """Each severity is one that Alertmanager routes."""
+    routed = (ROOT / "volumes" / "alertmanager" / "alertmanager.yml").read_text()
+    severities = {rule["labels"]["severity"] for rule in alerts().values()} - {"none"}
+    assert {severity for severity in severities if f'severity = "{severity}"' not in routed} == set()
+
+
+@pytest.mark.parametrize(
+    ("expr", "told"),
+    [
+        ("bot_nothing", "is exported by no process"),
+        ('bot_polls_total{sort="active"}', r"fits sort=.active.; its labels are color, instance, job, kind"),
+        ('bot_polls_total{kind="activ"}', "nothing that it exports fits"),
+        ('bot_entries_closed{reason!~"halted|pausd"}', "nothing that it exports fits"),
+        ('panel_streams{job="bot"}', "nothing that it exports fits"),
+        ('bot_loop_lag_seconds_bucket{le="0.7"}', "nothing that it exports fits"),
+        ("sum by (state) (bot_polls_total)", "no label state"),
+        ("max without (slot) (bot_active)", "no label slot"),
+        ("bot_active * on (git_sha) bot_healthy", "no label git_sha"),
+        ("bot_active * on (instance) group_left (git_sha) bot_healthy", "no label git_sha"),
+        ("bot_decisions_total / bot_active", "never match"),
+        ("histogram_quantile(0.9, sum by (color) (rate(bot_loop_lag_seconds_bucket[5m])))", "needs the label le"),
+        ("never_sleeps:trader * on (slot) bot_active", "no label slot"),
+        ('label_replace(bot_active, "a", "b", "c", "d")', "teach it"),
+    ],
+)
+def test_a_query_of_what_is_not_there_is_found(catalog: Catalog, expr: str, told: str) -> None:
+    """The check itself finds each kind of mistake."""
+    with pytest.raises(QueryError, match=told):
+        catalog.labels(expr)

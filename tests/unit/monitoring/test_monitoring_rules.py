@@ -10,11 +10,9 @@ from typing import Any
 
 import pytest
 
-from monitoring.alerts import ALERTS
-from monitoring.files import RULES
 from tests.unit.monitoring.calm import BLUE, SAMPLES, SPARE, Series, calm, handover
+from tests.unit.monitoring.files import RULES, alerts
 
-ROOT = Path(__file__).resolve().parents[3]
 FIRING = 'count by (alertname) (ALERTS{alertstate="firing",alertname!="Watchdog"})'
 DEPLOYER = 'instance="deployer",job="deployer"'
 HALF = SAMPLES // 2  # what breaks does so after 10 minutes
@@ -92,7 +90,7 @@ def _test(name: str, series: Series, expected: tuple[str, ...], *at: str) -> dic
 
 def _run(tests: list[dict[str, Any]], folder: Path, evaluated: str = "30s") -> None:
     file = folder / "rules_test.json"  # JSON is YAML
-    content = {"rule_files": [str(ROOT / RULES)], "evaluation_interval": evaluated, "tests": tests}
+    content = {"rule_files": [str(RULES)], "evaluation_interval": evaluated, "tests": tests}
     file.write_text(json.dumps(content))
     done = subprocess.run(
         ["promtool", "test", "rules", str(file)], capture_output=True, text=True, timeout=120, check=False
@@ -102,7 +100,7 @@ def _run(tests: list[dict[str, Any]], folder: Path, evaluated: str = "30s") -> N
 
 def test_each_alert_fires_in_its_case_alone(tmp_path: Path) -> None:
     """For every alert there is a case in which it fires, and nothing else but what must follow."""
-    assert set(CASES) == {alert.name for alert in ALERTS} - {"Watchdog"}
+    assert set(CASES) == alerts().keys() - {"Watchdog"}
     tests = [
         _test(name, {**calm(), **changed}, tuple(sorted((name, *also))), END) for name, (changed, also) in CASES.items()
     ]
