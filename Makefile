@@ -29,12 +29,15 @@ run-process: $(READY)
 demo: $(READY) ## a minute of everything on a copy: two deploys, a broken one, a rollback, a kill -9; then the audit
 	@$(BIN)/python -m deployer demo
 
-stop: ## end everything that `make run` started, the bots first
+# On a terminal it asks (YES=1: it does not). Without one nobody can be asked, and whoever wrote `make stop` into a script means it.
+AGREED = $$([ -n "$(YES)" ] || [ ! -t 0 ] && echo --yes)
+
+stop: ## end everything that `make run` started, the bots that trade first; asks on a terminal (YES=1: does not)
 	@$(AS_CHOSEN)
 stop-docker:
-	@bin/compose stop
+	@bin/compose stop $(AGREED)
 stop-process: $(READY)
-	@$(BIN)/python -m deployer down
+	@$(BIN)/python -m deployer down $(AGREED)
 
 status: ## say what runs and who trades
 	@$(AS_CHOSEN)

@@ -15,14 +15,14 @@ from rich.table import Table
 from bot.checks import Check, audit
 from bot.schema import OPEN
 from bot.venue_record import read_record
-from bus import Bus, BusError, Ledger, open_bus
+from bus import Bus, BusError, Ledger, bus_to_read
 
 SHOWN = 3
 
 
 def run_audit(bus_directory: Path, source: str | None, max_missed: int | None, *, as_json: bool) -> int:
     """Print the audit; 0 when everything holds, 1 when not. Raises BusError (nothing to audit, unreadable source)."""
-    bus = open_bus(bus_directory)
+    bus = bus_to_read(bus_directory)
     ledger = Ledger.reader(bus.ledger)
     if ledger is None:
         raise BusError(f"there is no ledger in {bus_directory}; start the bot first, or set BUS_DIR")

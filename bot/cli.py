@@ -11,12 +11,12 @@ from pathlib import Path
 
 from bus import (
     VERSION,
-    Bus,
     BusError,
     BusSettings,
     Logging,
     SettingsError,
     SystemClock,
+    bus_to_read,
     load_settings,
     open_bus,
     read_inputs,
@@ -147,9 +147,7 @@ def _compare(last_ms: int, by: str, ref: str | None, *, as_json: bool) -> int:
     from bot.plugin import load_strategy
     from bot.settings import BotSettings
 
-    bus = Bus(
-        load_settings(BusSettings).dir.absolute()
-    )  # only read: a deploy compares upon a bus that it cannot write to
+    bus = bus_to_read(load_settings(BusSettings).dir)  # a deploy compares upon a bus that it cannot write to
     if ref is not None:
         return compare_commit(bus, ref, last_ms, by, as_json=as_json, say=print)
     strategy = load_strategy(load_settings(BotSettings).strategy)

@@ -19,7 +19,7 @@ import apsw
 
 from bot.venue.types import BASE_UNITS
 from bot.venue_record import VenueRecord, read_record
-from bus import Bus, BusError, Ledger, open_bus
+from bus import Bus, BusError, Ledger, bus_to_read
 
 NEWEST = 5
 LINES_A_FILE = 1_000_000
@@ -39,7 +39,7 @@ class Event:
 
 def run_explain(bus_directory: Path, what: str, venue: str | None, logs: Sequence[Path], *, as_json: bool) -> str:
     """The text to print. Raises BusError: nothing of that name is known, or a source cannot be read."""
-    bus = open_bus(bus_directory)
+    bus = bus_to_read(bus_directory)
     ledger = Ledger.reader(bus.ledger)
     if ledger is None:
         raise BusError(f"there is no ledger in {bus_directory}; start the bot first, or set BUS_DIR")

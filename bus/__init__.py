@@ -47,7 +47,7 @@ from bus.instances import (
     read_instance,
     read_instances,
 )
-from bus.layout import Bus, open_bus
+from bus.layout import Bus, bus_to_read, open_bus
 from bus.lease import FileLock, Lease, is_locked
 from bus.ledger import AppliedControl, Epoch, Identity, Ledger
 from bus.logs import Log, Logging
@@ -138,6 +138,7 @@ __all__ = [
     "append_durably",
     "append_only",
     "append_step",
+    "bus_to_read",
     "clear_halt",
     "decode",
     "encode",

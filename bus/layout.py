@@ -108,3 +108,8 @@ def open_bus(directory: Path) -> Bus:
         ) from error
     check_locking(bus.directory)
     return bus
+
+
+def bus_to_read(directory: Path) -> Bus:
+    """The bus of a command that only reads: nothing is made, also where there is no bus yet."""
+    return Bus(directory.absolute())

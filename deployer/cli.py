@@ -21,6 +21,7 @@ from bus import (
     Logging,
     SettingsError,
     SystemClock,
+    bus_to_read,
     is_locked,
     load_settings,
     make_request,
@@ -33,7 +34,7 @@ from deployer.check import Kept, check, own_folder
 from deployer.check_bodies import prepare_for_container, starter
 from deployer.demo import demo
 from deployer.deploy_logs import deploy_logs, deploy_logs_text
-from deployer.down import down
+from deployer.down import down, what_ends
 from deployer.errors import DeployerError, StartError
 from deployer.home import move_home
 from deployer.init import init
@@ -45,6 +46,8 @@ from deployer.start import run
 from deployer.up import up
 
 EXIT_OK, EXIT_FAILED, EXIT_BAD_INPUT = 0, 1, 2
+# What only reads makes nothing, no bus either.
+READING = ("status", "history", "plan", "logs", "test-alert")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -62,7 +65,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return EXIT_OK
         if chosen.command == "check":
             return _check(chosen)
-        bus = open_bus(load_settings(BusSettings).dir)
+        directory = load_settings(BusSettings).dir
+        bus = bus_to_read(directory) if chosen.command in READING else open_bus(directory)
         return _command(chosen, settings, bus)
     except (SettingsError, BusError, DeployerError) as error:
         print(f"deployer: {error}", file=sys.stderr)
@@ -93,7 +97,8 @@ def _parser() -> argparse.ArgumentParser:
     begin = commands.add_parser("up", help="run everything: paper, panel, deployer, bots, until Ctrl-C")
     begin.add_argument("--fast", action="store_true", help="polls every second, windows of 30 s and 90 s")
     commands.add_parser("demo", help="all of it in about a minute, on a copy of this repository; ends with the audit")
-    commands.add_parser("down", help="end everything: bots first, then services")
+    ending = commands.add_parser("down", help="end everything: the bots that trade first, then services; asks")
+    ending.add_argument("--yes", action="store_true", help="end the bots without asking; needed without a terminal")
     deploy = commands.add_parser("deploy", help="deploy a commit, also one that failed before")
     deploy.add_argument("ref", metavar="REF", help="a branch, tag or sha of the watched repository")
     deploy.add_argument("--now", action="store_true", help="wait neither for open snipe windows nor for an approval")
@@ -155,6 +160,9 @@ def _command(chosen: argparse.Namespace, settings: DeployerSettings, bus: Bus) -
         case "up":
             return up(settings, bus, SystemClock(), fast=chosen.fast)
         case "down":
+            if not _may_end(bus, agreed=chosen.yes):
+                print("nothing was ended")
+                return EXIT_FAILED
             code = down(settings, bus, SystemClock(), print)
             print("nothing runs any more" if code == EXIT_OK else "not everything ended")
             return code
@@ -192,6 +200,22 @@ def _command(chosen: argparse.Namespace, settings: DeployerSettings, bus: Bus) -
             return EXIT_OK
         case _:
             return _ask(chosen, bus)
+
+
+def _may_end(bus: Bus, *, agreed: bool) -> bool:
+    """Say what of the trader ends, and ask. Raises StartError where nobody can be asked and nobody agreed."""
+    ends = what_ends(bus)
+    if ends is None:
+        return True
+    print(ends)
+    if agreed:
+        return True
+    if not sys.stdin.isatty():
+        raise StartError("nothing was ended: there is no terminal to ask on; say `--yes` where that is meant")
+    try:
+        return input("End all of it? [y/N] ").strip().lower() in ("y", "yes")
+    except EOFError:
+        return False
 
 
 def _check(chosen: argparse.Namespace) -> int:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from bus import Bus, Clock, FileLock, is_locked, read_instances
+from bus import Bus, Clock, DocumentError, FileLock, Role, Seen, is_locked, read_instances, read_status
 from deployer.errors import StartError
 from deployer.repository import Repository
 from deployer.runtime import Runtime
@@ -31,6 +31,27 @@ Say = Callable[[str], None]
 def up_lock(settings: DeployerSettings) -> Path:
     """Held by the one `up` of this folder; its pid is in the file `up.pid` beside."""
     return settings.dir / "up.lock"
+
+
+def what_ends(bus: Bus) -> str | None:
+    """What of the trader `down` ends, in a sentence for whoever asks for it; None where no bot lives. Raises OSError."""
+    living = [seen for seen in read_instances(bus) if seen.alive]
+    if not living:
+        return None
+    bots = ", ".join(sorted(_called(seen) for seen in living))
+    try:
+        positions = len(read_status(bus).body.positions)
+    except DocumentError:
+        positions = 0
+    kept = f"; {positions} open positions are left to themselves until the next `make run`" if positions else ""
+    return f"this ends all trading on the bus {bus.directory}: the bots ({bots}), the deployer and the services{kept}"
+
+
+def _called(seen: Seen) -> str:
+    document = seen.document
+    if document is None:
+        return seen.id
+    return f"{document.color} {document.sha[:7]}{', which trades' if document.role is Role.ACTIVE else ''}"
 
 
 def down(settings: DeployerSettings, bus: Bus, clock: Clock, say: Say) -> int:

@@ -21,7 +21,8 @@ FOLLOWED_BYTES = 256 << 10
 def status(bus: Bus, folder: Path) -> dict[str, Any]:
     """Everything that `deployer status --json` prints. Raises BusError, OSError."""
     history = fold(read_steps(bus))
-    living = [seen for seen in read_instances(bus) if seen.alive]
+    # Where there is no bus yet, nobody lives on it.
+    living = [seen for seen in read_instances(bus) if seen.alive] if bus.instances.exists() else []
     state = read_state(folder)
     deploy, confirmed = history.open, history.confirmed
     return {

@@ -25,6 +25,7 @@ from deployer.repository import Repository
 from deployer.runtime import Runtime
 from deployer.service import Deployer
 from deployer.settings import DeployerSettings
+from deployer.state import read_state
 from deployer.targets import TargetsFile
 from deployer.verify import Verify
 from deployer.watch import BranchWatch
@@ -60,9 +61,7 @@ async def run(settings: DeployerSettings, bus: Bus, clock: Clock, logging: Loggi
     await branch.start()
     lock = FileLock(bus.deployer_lock)
     if not lock.try_lock():
-        raise StartError(
-            f"a deployer runs on the bus {bus.directory} already; stop it first (`python -m deployer down`)"
-        )
+        raise already_runs(settings, bus)
     try:
         runtime = make_runtime(
             settings, repository, bus, clock, lambda line: logging.log.error("runtime_warning", reason=line)
@@ -110,6 +109,18 @@ async def run(settings: DeployerSettings, bus: Bus, clock: Clock, logging: Loggi
         return 0
     finally:
         lock.unlock()
+
+
+def already_runs(settings: DeployerSettings, bus: Bus) -> StartError:
+    """The error for a second deployer. Ending the first one alone ends no bot; `down` would."""
+    state = read_state(settings.dir)
+    how = "in containers `bin/compose stop deployer`"
+    if settings.runtime == "process":
+        how = f"`kill {state.pid}`" if state is not None else "SIGTERM to it"
+    return StartError(
+        f"a deployer runs on the bus {bus.directory} already, and there is one a bus; "
+        f"{how} ends it alone, and the bots trade on"
+    )
 
 
 def make_runtime(
@@ -206,4 +217,4 @@ def _try_again(bus: Bus, clock: Clock, tip: str | None, branch: str) -> None:
     make_request(bus, "deploy", ref=branch, by="deployer start", clock=clock)
 
 
-__all__ = ["RepositoryError", "claim_runtime", "make_runtime", "policy_of", "run"]
+__all__ = ["RepositoryError", "already_runs", "claim_runtime", "make_runtime", "policy_of", "run"]

@@ -15,6 +15,7 @@ from deployer.down import end_everything, up_lock
 from deployer.errors import StartError
 from deployer.services import DEPLOYER, PANEL, PAPER, Services, service_environment
 from deployer.settings import DeployerSettings
+from deployer.start import already_runs
 
 LOOK_EVERY_S = 1.0
 PLAIN_LINE_EVERY_S = 10.0
@@ -26,7 +27,9 @@ def up(settings: DeployerSettings, bus: Bus, clock: Clock, *, fast: bool) -> int
     settings.dir.mkdir(parents=True, exist_ok=True)
     lock = FileLock(up_lock(settings))
     if not lock.try_lock():
-        raise StartError(f"`up` runs in {settings.dir} already; stop it with `make stop`, or look at its page")
+        raise StartError(
+            f"`up` runs in {settings.dir} already; `make status` shows it, and its page (`make stop` would end the bots, too)"
+        )
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: stop.set())
@@ -35,9 +38,7 @@ def up(settings: DeployerSettings, bus: Bus, clock: Clock, *, fast: bool) -> int
         services = Services(settings.dir, screen.say)
         services.end(DEPLOYER)  # left behind by an `up` that was killed; it may have had other settings
         if is_locked(bus.deployer_lock):
-            raise StartError(
-                f"a deployer runs on the bus {bus.directory} already; end everything with `make stop` first"
-            )
+            raise already_runs(settings, bus)
         try:
             _start(services, bus, screen.say, stop.is_set, fast=fast)
             while not stop.wait(LOOK_EVERY_S):

@@ -83,6 +83,13 @@ class Clone:
             capture_output=True, text=True, timeout=limit_s, check=False,
         )  # fmt: skip
 
+    def compose(self, *arguments: str, limit_s: float = 120) -> subprocess.CompletedProcess[str]:
+        """Run `bin/compose`, without a terminal."""
+        return subprocess.run(
+            ["bin/compose", *arguments], cwd=self.folder, env=self.environment, stdin=subprocess.DEVNULL,
+            capture_output=True, text=True, timeout=limit_s, check=False,
+        )  # fmt: skip
+
     def run(self) -> subprocess.Popen[bytes]:
         """Begin `make run`, as in a terminal of its own."""
         with self.log.open("ab") as out:

@@ -84,7 +84,7 @@ def test_down_ends_the_up_of_another_terminal_and_can_be_repeated(rig: UpRig) ->
     process = rig.up()
     rig.until_step(rig.git("rev-parse", "HEAD"), "confirmed")
     for _ in range(2):
-        done = rig.command("down")
+        done = rig.command("down", "--yes")
         assert done.returncode == 0, done.stdout + done.stderr
         assert "nothing runs any more" in done.stdout
         rig.assert_nothing_runs()
@@ -99,7 +99,7 @@ def test_a_first_deploy_that_was_ended_before_its_confirmation_is_tried_again(ri
     """Nothing was confirmed yet when everything was ended: the next `up` does not take the commit for a broken one."""
     rig.environment["DEPLOYER_CONFIRM_POLLS"] = "1000"
     rig.up()
-    assert rig.command("down").returncode == 0
+    assert rig.command("down", "--yes").returncode == 0
     del rig.environment["DEPLOYER_CONFIRM_POLLS"]
     rig.up()
     rig.until_step(rig.git("rev-parse", "HEAD"), "confirmed")

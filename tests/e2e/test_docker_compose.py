@@ -83,6 +83,19 @@ def test_make_run_trades_in_containers_and_swaps_them_and_ends_everything(clone:
     audit = clone.make("audit", "ARGS=--venue http://paper:8700 --max-missed 0")
     assert audit.returncode == 0, audit.stdout + audit.stderr
 
+    # What reads, and what is meant for one service, ends nobody and writes nothing.
+    settings = (clone.folder / ".run" / "settings.env").read_text()
+    slot = next(iter(until("status", lambda: _status(clone))["slots"]))
+    explained = clone.compose("run", "--rm", "--no-deps", "audit", "explain", slot)
+    assert explained.returncode == 0, explained.stdout + explained.stderr
+    assert (clone.folder / ".run" / "settings.env").read_text() == settings
+    for words in (("stop", "deployer"), ("start", "deployer")):
+        assert clone.compose(*words).returncode == 0
+        assert clone.trader() is not None, words
+    refused = clone.compose("stop")
+    assert (refused.returncode, "--yes" in refused.stderr) == (2, True), refused.stdout + refused.stderr
+    assert clone.trader() is not None
+
     stopped = clone.make("stop")
     assert stopped.returncode == 0, stopped.stdout + stopped.stderr
     assert f"ended {trader.document.unit}" in stopped.stdout

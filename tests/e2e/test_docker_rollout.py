@@ -79,7 +79,7 @@ def test_sigterm_to_the_deployer_leaves_the_bots_alone_and_down_ends_them(rig: D
     assert rig.units() == before
     assert rig.missed() == 0
     rig.terminate()
-    done = rig.command("down")
+    done = rig.command("down", "--yes")
     assert done.returncode == 0, done.stdout + done.stderr
     assert all(f"ended {unit}" in done.stdout for unit in before)
     assert not rig.units()

@@ -1,0 +1,148 @@
+"""What `bin/compose` asks of Docker for each of its words. The command docker is a stand-in that writes down what it is asked."""
+
+from __future__ import annotations
+
+import os
+import pty
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.rig import ROOT
+
+DOCKER = """#!/bin/sh
+echo "$*" >>"$ASKED"
+case "$1 $2" in
+  "context inspect") echo "unix://$SOCKET" ;;
+  "ps --filter") [ -z "$BOTS" ] || echo "$BOTS" ;;
+  "ps --all") [ -z "$BOTS" ] || echo 0123 ;;
+esac
+case "$*" in "compose ps"*) [ -z "$RUNS" ] || echo 4567 ;; esac
+"""
+
+
+class Checkout:
+    """A checkout that ran in containers once."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.asked = folder / "checkout", folder / "asked"
+        (self.folder / "bin").mkdir(parents=True)
+        for name in ("compose", "deployer", "runtime"):
+            shutil.copy(ROOT / "bin" / name, self.folder / "bin")
+        (self.folder / ".git").mkdir()
+        (self.folder / "volumes" / "bus").mkdir(parents=True)
+        (self.folder / "volumes" / "bus" / "runtime").write_text("docker\n")
+        (self.folder / ".run").mkdir()
+        self.settings.write_text("BOT_POLL_INTERVAL=5\n")
+        tools = folder / "tools"
+        tools.mkdir()
+        (tools / "docker").write_text(DOCKER)
+        (tools / "docker").chmod(0o755)
+        (folder / "socket").touch()
+        self.environment = {
+            "PATH": f"{tools}:{os.environ['PATH']}",
+            "ASKED": str(self.asked),
+            "SOCKET": str(folder / "socket"),
+            "BOTS": "bot-blue-1234567-abcdef",
+            "RUNS": "1",
+            "BOT_POLL_INTERVAL": "1",
+        }
+
+    @property
+    def settings(self) -> Path:
+        """What the services are given."""
+        return self.folder / ".run" / "settings.env"
+
+    def compose(self, *arguments: str, answer: str | None = None) -> tuple[int, str]:
+        """Run `bin/compose`, on a terminal where there is an answer; its exit code and words."""
+        self.asked.write_text("")
+        ours, theirs = pty.openpty()
+        try:
+            if answer is not None:
+                os.write(ours, f"{answer}\n".encode())
+            done = subprocess.run(
+                ["bin/compose", *arguments],
+                cwd=self.folder,
+                env=self.environment,
+                stdin=theirs if answer is not None else subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                timeout=30,
+                check=False,
+            )
+        finally:
+            os.close(ours)
+            os.close(theirs)
+        return done.returncode, done.stdout + done.stderr
+
+    def ended(self) -> bool:
+        """Whether it asked Docker to end the bots."""
+        return "deployer down" in self.asked.read_text()
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Checkout:
+    """One whose bots trade."""
+    return Checkout(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["stop deployer", "start deployer", "restart panel", "logs deployer", "run --rm --no-deps audit explain BTC-5m"],
+)
+def test_a_word_of_composes_is_composes_alone(checkout: Checkout, words: str) -> None:
+    """With a service's name after it Compose does it to that service; no bot is ended, no setting written, nothing begun."""
+    code, said = checkout.compose(*words.split())
+    assert code == 0, said
+    asked = checkout.asked.read_text().splitlines()
+    assert asked[-1] == f"compose {words}"
+    assert not any(line.startswith(("compose up", "compose --profile")) for line in asked)
+    assert not checkout.ended()
+    assert checkout.settings.read_text() == "BOT_POLL_INTERVAL=5\n"
+
+
+@pytest.mark.parametrize("words", ["status", "audit", "deployer status", "deployer history", "deployer plan"])
+def test_a_command_that_reads_changes_nothing(checkout: Checkout, words: str) -> None:
+    """Neither what runs nor the settings."""
+    code, said = checkout.compose(*words.split())
+    assert code == 0, said
+    asked = checkout.asked.read_text()
+    assert not any(word in asked for word in ("compose up", "compose stop", "compose down", "compose rm", " down"))
+    assert checkout.settings.read_text() == "BOT_POLL_INTERVAL=5\n"
+
+
+@pytest.mark.parametrize("words", ["stop", "deployer down"])
+def test_ending_the_bots_is_said_and_asked_for(checkout: Checkout, words: str) -> None:
+    """On a terminal a no ends nothing; without one it takes --yes; where no bot runs nobody is asked."""
+    code, said = checkout.compose(*words.split(), answer="n")
+    assert (code, checkout.ended()) == (1, False), said
+    assert "ends all trading: the bots ( bot-blue-1234567-abcdef )" in said
+    code, said = checkout.compose(*words.split())
+    assert (code, checkout.ended()) == (2, False), said
+    assert "say --yes" in said
+    code, said = checkout.compose(*words.split(), answer="y")
+    assert (code, checkout.ended()) == (0, True), said
+    code, said = checkout.compose(*words.split(), "--yes")
+    assert (code, checkout.ended()) == (0, True), said
+    checkout.environment["BOTS"] = ""
+    code, said = checkout.compose(*words.split())
+    assert (code, checkout.ended()) == (0, True), said
+
+
+def test_composes_down_is_refused_while_bots_trade(checkout: Checkout) -> None:
+    """It would leave them without their exchange and their deployer, and say that all went well."""
+    for words in ("down", "--profile monitoring down"):
+        code, said = checkout.compose(*words.split())
+        assert code == 2
+        assert "make stop" in said
+        assert " down" not in checkout.asked.read_text()
+
+
+def test_the_deployer_runs_no_processes_beside_containers(checkout: Checkout) -> None:
+    """`bin/deployer up` and `demo` are of the other runtime, and the end of `up` would end the bots."""
+    for word in ("up", "demo"):
+        code, said = checkout.compose("deployer", word)
+        assert code == 2
+        assert "make run" in said
