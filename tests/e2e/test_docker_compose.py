@@ -85,7 +85,8 @@ def test_make_run_trades_in_containers_and_swaps_them_and_ends_everything(clone:
 
     # What reads, and what is meant for one service, ends nobody and writes nothing.
     settings = (clone.folder / ".run" / "settings.env").read_text()
-    slot = next(iter(until("status", lambda: _status(clone))["slots"]))
+    shown_status = until("status", lambda: _status(clone))
+    slot = shown_status["slots"][0]["slot"]
     explained = clone.compose("run", "--rm", "--no-deps", "audit", "explain", slot)
     assert explained.returncode == 0, explained.stdout + explained.stderr
     assert (clone.folder / ".run" / "settings.env").read_text() == settings
