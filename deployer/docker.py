@@ -33,7 +33,7 @@ from deployer.docker_body import (
 from deployer.docker_compare import Comparisons
 from deployer.docker_engine import Engine
 from deployer.docker_events import Events
-from deployer.docker_images import NAME, Images
+from deployer.docker_images import Images
 from deployer.docker_place import find_place
 from deployer.errors import EngineRefusedError, RuntimeFailedError
 from deployer.repository import Repository
@@ -119,7 +119,7 @@ class DockerRuntime:
         body = bot_body(
             what,
             name,
-            f"{NAME}:{what.sha}",
+            self._images.tag(what.sha),
             image_id,
             self._place,
             self._environment,
@@ -350,5 +350,13 @@ def make_docker_runtime(
     place = find_place(engine, bus)
     if not environment.get("BOT_KEY_FILE"):
         place = replace(place, keys=None)
-    images = Images(engine, repository, folder / "builds", place.bus_id, limit_s=build_limit_s, inputs=build_inputs)
+    images = Images(
+        engine,
+        repository,
+        folder / "builds",
+        place.bus_id,
+        limit_s=build_limit_s,
+        inputs=build_inputs,
+        project=place.project,
+    )
     return DockerRuntime(engine, images, place, folder, clock, warn, keep=keep, environment=environment)

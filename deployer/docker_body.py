@@ -15,6 +15,8 @@ from deployer.runtime import COMPARE, MEMORY_BYTES, Start
 
 BUS_TARGET = "/bus"
 KEYS_TARGET = "/keys"
+# Compose's name of a checkout that was given no other (compose.yaml).
+PROJECT = "never-sleeps"
 
 # Labels: the truth for a deployer that starts anew. They cannot change after the container is made.
 BUS = "never-sleeps.bus"
@@ -57,13 +59,15 @@ class Mount:
 class Place:
     """Where bots run; the deployer finds it in its own container.
 
-    user: UID:GID, one for all that write to the bus. keys: the folder of secret keys, where there is one.
+    user: UID:GID, one for all that write to the bus. keys: the folder of secret keys, where there is one. project: Compose's name
+    of this checkout.
     """
 
     bus: Mount
     network: str
     user: str
     keys: Mount | None = None
+    project: str = PROJECT
 
     @property
     def bus_id(self) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 from deployer.docker_body import COMPARES, Place, comparison_body, faults_of_comparison
 from deployer.docker_engine import Engine
-from deployer.docker_images import NAME, Images
+from deployer.docker_images import Images
 from deployer.errors import EngineRefusedError, RuntimeFailedError
 from deployer.runtime import COMPARE_LIMIT_S, OneOff
 
@@ -33,7 +33,7 @@ class Comparisons:
         if image_id is None:
             raise RuntimeFailedError("its image is gone")
         name = f"compare-{sha[:7]}-{secrets.token_hex(3)}"
-        body = comparison_body(sha, by, f"{NAME}:{sha}", image_id, self._place, self._environment)
+        body = comparison_body(sha, by, self._images.tag(sha), image_id, self._place, self._environment)
         self._running.add(name)
         try:
             await self._engine.call(failed, lambda client: client.create_container_from_config(body, name))

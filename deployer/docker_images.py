@@ -18,21 +18,24 @@ from pathlib import Path
 from typing import Any
 
 from deployer.build_inputs import BuildInputs
-from deployer.docker_body import BUS, COMPARE_LABEL, SHA
+from deployer.docker_body import BUS, COMPARE_LABEL, PROJECT, SHA
 from deployer.docker_engine import Engine
 from deployer.errors import BuildError, EngineRefusedError, RepositoryError, StartError
 from deployer.repository import Repository
 
-NAME = "never-sleeps-bot"
+# What the Dockerfile of a repository of one's own is built on (deployer/own). Another project's is its own, though.
+BASE = "never-sleeps-bot:base"
 TARGET = "bot"
 OUTPUT_LINES = 20
+MAX_DOCKERFILE = 1 << 20
 PLUGIN_LIMIT_S = 10.0
 
 
 class Images:
     """The images of one bus. folder: for archives on their way to the Engine; emptied here, so only one deployer may use it.
 
-    limit_s: for one build. inputs: reads what builds are given (build_inputs).
+    limit_s: for one build. inputs: reads what builds are given (build_inputs). project: Compose's name of this checkout: every
+    tag begins with it, so two checkouts on one Engine never move each other's.
     """
 
     def __init__(
@@ -44,7 +47,9 @@ class Images:
         *,
         limit_s: float,
         inputs: Callable[[], BuildInputs] = BuildInputs,
+        project: str = PROJECT,
     ) -> None:
+        self._name = f"{project}-bot"
         self._engine, self._repository, self._inputs = engine, repository, inputs
         self._folder, self._bus_id, self._limit_s = folder, bus_id, limit_s
         self._has_buildx: bool | None = None
@@ -54,9 +59,22 @@ class Images:
 
     async def by_sha(self) -> dict[str, str]:
         """The image ids of the commits that can be started. Raises RuntimeFailedError."""
-        found = {sha: image for image in await self._list() if (sha := _sha_of(image)) is not None}
+        found = {sha: image for image in await self._list() if (sha := self._sha_of(image)) is not None}
         self._comparable = frozenset(sha for sha, image in found.items() if _label(image, COMPARE_LABEL))
         return {sha: image["Id"] for sha, image in found.items()}
+
+    def tag(self, sha: str) -> str:
+        """What a commit's image is called."""
+        return f"{self._name}:{sha}"
+
+    def _sha_of(self, image: Mapping[str, Any]) -> str | None:
+        """The commit of an image that still has its tag."""
+        sha = _label(image, SHA)
+        return sha if sha and self.tag(sha) in (image.get("RepoTags") or []) else None
+
+    @property
+    def _base(self) -> str:
+        return f"{self._name}:base"
 
     @property
     def comparable(self) -> frozenset[str]:
@@ -77,7 +95,7 @@ class Images:
                 inputs = self._inputs()
                 build = self._build_with_buildx if await self._buildx_answers() else self._build_with_sdk
                 try:
-                    await build(tar, f"{NAME}:{sha}", labels, inputs)
+                    await build(tar, self.tag(sha), labels, inputs)
                 except BuildError as error:
                     if _NO_ROOM not in str(error).lower():
                         raise
@@ -98,14 +116,14 @@ class Images:
         finally:
             tar.unlink(missing_ok=True)
         if sha not in await self.by_sha():
-            raise BuildError(f"the build ended well, but the Engine shows no image {NAME}:{sha} with its labels")
+            raise BuildError(f"the build ended well, but the Engine shows no image {self.tag(sha)} with its labels")
 
     async def prune(self, keep: frozenset[str], newest: int) -> None:
         """Remove all images of this bus but those of `keep`, the newest few, and what a container uses."""
         others = [image for image in await self._list() if _label(image, SHA) not in keep]
         kept: set[str] = set()
         for image in others:
-            sha = _sha_of(image)  # None: its tag was moved, nothing finds it any more
+            sha = self._sha_of(image)  # None: its tag was moved, nothing finds it any more
             if sha is not None and len(kept) < newest:
                 kept.add(sha)
                 continue
@@ -142,6 +160,7 @@ class Images:
                 *(f"--label={name}={value}" for name, value in labels.items()),
                 # Values from the environment and paths alone: everybody may read a process's command line.
                 *(f"--build-arg={name}" for name in inputs.arguments),
+                *((f"--build-context={BASE}=docker-image://{self._base}",) if self._base != BASE else ()),
                 *(f"--secret=id={name},src={path}" for name, path in inputs.secrets.items()),
                 "-",
                 env={**inputs.arguments, **self._environment()},
@@ -164,6 +183,11 @@ class Images:
             raise BuildError(
                 f"DEPLOYER_BUILD_SECRETS has {', '.join(inputs.secrets)}, and the classic builder would keep them in the image; "
                 "install Docker's plugin buildx where the deployer runs, or unset DEPLOYER_BUILD_SECRETS"
+            )
+        if self._base != BASE and _names_base(tar):
+            raise BuildError(
+                f"its Dockerfile is built on {BASE}, which is another checkout's here, and the classic builder cannot put "
+                f"{self._base} in its place; install Docker's plugin buildx where the deployer runs"
             )
         cancelled = threading.Event()
 
@@ -242,10 +266,10 @@ def _check(tar: Path, sha: str) -> None:
             )
 
 
-def _sha_of(image: Mapping[str, Any]) -> str | None:
-    """The commit of an image that still has its tag."""
-    sha = _label(image, SHA)
-    return sha if sha and f"{NAME}:{sha}" in (image.get("RepoTags") or []) else None
+def _names_base(tar: Path) -> bool:
+    with tarfile.open(tar) as archive:
+        dockerfile = archive.extractfile("Dockerfile")
+        return dockerfile is not None and BASE.encode() in dockerfile.read(MAX_DOCKERFILE)
 
 
 def _label(image: Mapping[str, Any], name: str) -> str:

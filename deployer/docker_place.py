@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from bus import Bus
-from deployer.docker_body import BUS_TARGET, KEYS_TARGET, Mount, Place
+from deployer.docker_body import BUS_TARGET, KEYS_TARGET, PROJECT, Mount, Place
 from deployer.docker_engine import Engine
 from deployer.errors import StartError
 
+# Compose writes it on everything that it makes.
+PROJECT_LABEL = "com.docker.compose.project"
 # The Engine binds three files out of the container's own folder; under cgroup v2 nothing else names it.
 _OWN = re.compile(r"/containers/([0-9a-f]{64})/(?:hostname|hosts|resolv\.conf) ")
 
@@ -57,6 +59,7 @@ def place_of(inspected: Mapping[str, Any]) -> Place:
         network=network,
         user=user,
         keys=mounts.get(KEYS_TARGET),
+        project=str((inspected["Config"].get("Labels") or {}).get(PROJECT_LABEL) or PROJECT),
     )
 
 

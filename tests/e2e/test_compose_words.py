@@ -17,7 +17,7 @@ echo "$*" >>"$ASKED"
 case "$1 $2" in
   "context inspect") echo "unix://$SOCKET" ;;
   "ps --filter") [ -z "$BOTS" ] || echo "$BOTS" ;;
-  "ps --all") [ -z "$BOTS" ] || echo 0123 ;;
+  "ps --all") case "$*" in *working_dir*) echo "$OTHER"; exit ;; esac; [ -z "$BOTS" ] || echo 0123 ;;
 esac
 case "$*" in "compose ps"*) [ -z "$RUNS" ] || echo 4567 ;; esac
 """
@@ -47,6 +47,7 @@ class Checkout:
             "SOCKET": str(folder / "socket"),
             "BOTS": "bot-blue-1234567-abcdef",
             "RUNS": "1",
+            "OTHER": str(self.folder),
             "BOT_POLL_INTERVAL": "1",
         }
 
@@ -146,3 +147,19 @@ def test_the_deployer_runs_no_processes_beside_containers(checkout: Checkout) ->
         code, said = checkout.compose("deployer", word)
         assert code == 2
         assert "make run" in said
+
+
+@pytest.mark.parametrize(
+    "words", ["stop --yes", "status", "deployer down --yes", "deployer history", "restart panel", "run"]
+)
+def test_another_checkout_of_the_same_name_is_left_alone(checkout: Checkout, words: str) -> None:
+    """Compose finds services by the project's name alone: nothing is asked of it until the names differ."""
+    other = checkout.folder.parent / "other"
+    checkout.environment["OTHER"] = str(other)
+    assert checkout.compose("status")[0] == 0, "one that was removed counts for nothing"
+    other.mkdir()
+    code, said = checkout.compose(*words.split())
+    assert code == 2
+    assert f"the checkout {other} runs" in said
+    assert "COMPOSE_PROJECT_NAME" in said
+    assert "compose" not in checkout.asked.read_text().replace("com.docker.compose", "")

@@ -9,6 +9,7 @@ import secrets
 import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,11 +22,11 @@ from deployer.build_inputs import BuildInputs, read_build_inputs
 from deployer.docker import DockerRuntime
 from deployer.docker_body import BUS, IMAGE, LABELS, Place
 from deployer.docker_engine import Engine
-from deployer.docker_images import NAME, Images
+from deployer.docker_images import Images
 from deployer.repository import Repository
 from tests.e2e.deployer_rig import GIT
 from tests.e2e.docker_engine import BASE, USER, docker, need_engine, own, place_for
-from tests.e2e.rig import until
+from tests.e2e.rig import ROOT, until
 
 need_engine()
 
@@ -61,6 +62,7 @@ class Rig:
             self.place.bus_id,
             limit_s=60,
             inputs=self.inputs,
+            project=self.place.project,
         )
         if not with_buildx:
             images._has_buildx = False
@@ -164,7 +166,7 @@ async def test_build_arguments_and_secrets_reach_the_build_and_a_secret_nothing_
     await building
     assert any(b"--secret=id=token,src=" in line for line in lines)
     assert not any(SECRET.encode() in line or b"index.test" in line for line in lines)
-    image = f"{NAME}:{sha}"
+    image = f"never-sleeps-bot:{sha}"
     assert docker("run", "--rm", "--entrypoint=cat", image, "/used") == f"https://index.test {len(SECRET)}"
     assert SECRET not in docker("history", "--no-trunc", image) + docker("inspect", image)
     saved = rig.folder / "image.tar"
@@ -239,6 +241,53 @@ async def test_a_tag_that_was_moved_to_another_image_starts_nothing(rig: Rig) ->
         await rig.runtime.start(Start(sha, "blue", "deploy-1"))
     await rig.runtime.build(sha)
     assert await rig.runtime.built() == {sha, other}
+
+
+async def test_two_checkouts_on_one_engine_share_no_image(rig: Rig, tmp_path: Path) -> None:
+    """Both built the same commit, each on its own base, by the names of their projects; neither moves the other's tag."""
+    projects = {f"ns-test-{secrets.token_hex(4)}": word for word in ("mine", "other")}
+    sha = rig.commit("FROM never-sleeps-bot:base AS bot\nRUN cp /whose /built-on\n")
+    runtimes = {}
+    try:
+        for project, word in projects.items():
+            (tmp_path / "base").mkdir(exist_ok=True)
+            (tmp_path / "base" / "Dockerfile").write_text(f"FROM {BASE}\nRUN echo {word} >/whose\n")
+            docker("build", "--quiet", f"--tag={project}-bot:base", str(tmp_path / "base"))
+            rig.place = replace(rig.place, bus=replace(rig.place.bus, source=f"/{project}"), project=project)
+            runtimes[project] = rig.new_runtime()
+            await runtimes[project].build(sha)
+            with pytest.raises(BuildError, match="another checkout's here, and the classic builder"):
+                await rig.new_runtime(with_buildx=False)._images._build_with_sdk(
+                    _archive(rig, sha, tmp_path), "x", {}, BuildInputs()
+                )
+        for project, word in projects.items():
+            assert await runtimes[project].built() == {sha}
+            assert docker("run", "--rm", f"{project}-bot:{sha}", "cat", "/built-on") == word
+    finally:
+        for project in projects:
+            docker("rmi", "--force", f"{project}-bot:{sha}", f"{project}-bot:base", check=False)
+
+
+def _archive(rig: Rig, sha: str, folder: Path) -> Path:
+    """A commit's files as a build is given them."""
+    rig.git("archive", f"--output={folder / 'commit.tar'}", sha)
+    return folder / "commit.tar"
+
+
+def test_everything_that_compose_makes_has_the_projects_name() -> None:
+    """Images of its own, networks and volumes: two checkouts with two names have nothing in common on the Engine."""
+    for files in ("compose.yaml", "compose.yaml:compose.desktop.yaml"):
+        environment = {**os.environ, "COMPOSE_PROJECT_NAME": "ns-other", "COMPOSE_FILE": files}
+        shown = subprocess.run(
+            ["docker", "compose", "--profile", "*", "config", "--format=json"],
+            cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=True,
+        )  # fmt: skip
+        found = json.loads(shown.stdout)
+        made = [service["image"] for service in found["services"].values() if "build" in service and "image" in service]
+        made += [kind["name"] for kind in (*found["networks"].values(), *found["volumes"].values())]
+        assert len(made) >= 4
+        assert [name for name in made if not name.startswith("ns-other")] == []
+        assert not any("container_name" in service for service in found["services"].values())
 
 
 async def test_an_image_and_a_container_removed_by_hand(rig: Rig) -> None:

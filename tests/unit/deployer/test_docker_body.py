@@ -200,6 +200,8 @@ def deployer(**changes: Any) -> dict[str, Any]:
 def test_the_place_for_bots_is_found_in_the_deployers_own_container() -> None:
     """Bus, network, user and keys come out of what inspect shows, volumes by name and folders by path."""
     assert place_of(deployer()) == Place(PLACE.bus, "net", "1000:1000", Mount("volume", "keys"))
+    named = deployer(Config={"User": "1000:1000", "Labels": {"com.docker.compose.project": "other"}})
+    assert place_of(named).project == "other", "Compose's name of the checkout, for the tags of its images"
 
 
 @pytest.mark.parametrize(
