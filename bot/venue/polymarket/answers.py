@@ -25,13 +25,12 @@ or what the venue shows settles it: a restart or an empty balance may refuse the
 
 from __future__ import annotations
 
-import json
 import re
-from decimal import Decimal
 from typing import Any
 
+from bot.venue.decoding import OddError, as_name, as_units, clean, decode, describe
 from bot.venue.polymarket.words import account_trouble
-from bot.venue.types import BASE_UNITS, Accepted, Answer, InDoubt, Refused, Side, VenueMode
+from bot.venue.types import Accepted, Answer, InDoubt, Refused, Side, VenueMode
 
 DUPLICATE = "duplicate"
 """Status of an accepted answer: these bytes are at the venue from an earlier sending."""
@@ -59,6 +58,7 @@ _REFUSAL_CODES = (  # Part of the text, code. The docs' error list (create order
     ("resolved", "market_closed"),
     ("post-only mode", "post_only_mode"),
 )
+_MOST_BYTES = 1 << 20
 _AMBIGUOUS = ("could not run", "could not insert", "delayed", "delaying")
 _ORDER_ID = re.compile(r"0x[0-9a-fA-F]{64}")
 
@@ -88,14 +88,15 @@ def classify(status: int, body: str, side: Side) -> Answer:
 
 
 def _classify_success(payload: dict[str, Any], text: str, side: Side) -> Answer:
-    order_id, status, success = payload.get("orderID"), payload.get("status"), payload.get("success")
-    if success is True and not text and isinstance(order_id, str) and order_id and status in _TAKEN:
-        return Accepted(order_id, str(status), _matched(payload, side))
+    order_id, status, success = _named(payload, "orderID"), _named(payload, "status"), payload.get("success")
+    if success is True and not text and order_id and status in _TAKEN:
+        return Accepted(order_id, status, _matched(payload, side))
     if text and not _is_ambiguous(text):
         code = _code(payload, text)
         if success is False or code:
             return Refused(text, code, _mode(payload, text))
-    found = f"success {success!r}, status {status!r}, error {text!r}" if payload else "no readable JSON object"
+    said = f"success {describe(success)}, status {describe(payload.get('status'))}, error {text!r}"
+    found = said if payload else "no readable JSON object"
     return InDoubt(f"expected an accepted or a refused order, found {found}")
 
 
@@ -105,8 +106,8 @@ def _matched(payload: dict[str, Any], side: Side) -> int | None:
     if not amount and payload.get("status") == "live":
         return 0
     try:
-        return int(Decimal(amount) * BASE_UNITS) if isinstance(amount, str) and amount else None
-    except ArithmeticError:
+        return as_units(amount, "amount") if isinstance(amount, str) and amount else None
+    except OddError:  # the order is there all the same; how much of it was matched is asked for
         return None
 
 
@@ -117,8 +118,8 @@ def _is_ambiguous(text: str) -> bool:
 def _object(body: str) -> dict[str, Any]:
     """The body as a JSON object; empty where it is none."""
     try:
-        payload = json.loads(body)
-    except ValueError:
+        payload = decode(body, _MOST_BYTES)
+    except OddError:  # no word of the venue: the outcome is in doubt, and says so
         return {}
     return payload if isinstance(payload, dict) else {}
 
@@ -127,17 +128,25 @@ def _error_text(payload: dict[str, Any]) -> str:
     for key in ("error", "errorMsg", "error_msg"):
         value = payload.get(key)
         if isinstance(value, str) and value:
-            return value
+            return clean(value)
     return ""
 
 
 def _order_id(payload: dict[str, Any], text: str) -> str:
     """The id that the answer names, or '' where it names none."""
-    named = payload.get("orderID")
-    if isinstance(named, str) and named:
+    named = _named(payload, "orderID")
+    if named:
         return named
     found = _ORDER_ID.search(text)
     return found.group() if found else ""
+
+
+def _named(payload: dict[str, Any], key: str) -> str:
+    """A word of the answer; '' where it is none."""
+    try:
+        return as_name(payload.get(key), key)
+    except OddError:
+        return ""
 
 
 def _code(payload: dict[str, Any], text: str) -> str:
@@ -145,8 +154,7 @@ def _code(payload: dict[str, Any], text: str) -> str:
     for part, code in _REFUSAL_CODES:
         if part in text.lower():
             return code
-    named = payload.get("code")
-    return named if isinstance(named, str) else ""
+    return _named(payload, "code")
 
 
 def _mode(payload: dict[str, Any], text: str) -> VenueMode:

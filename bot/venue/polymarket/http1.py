@@ -7,6 +7,7 @@ price to an order is what this bot lives on. No redirects, no compression, no re
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 import ssl
 from collections.abc import Iterable, Mapping
@@ -15,6 +16,8 @@ from urllib.parse import urlsplit
 
 _MOST_BYTES = 1 << 20
 _MOST_HEAD = 64 << 10
+_MOST_INTERIM = 16  # 1xx answers before the answer proper; RFC 9110 sets no limit
+_MOST_CHUNKS = 65_536  # of a body: also those of one byte each must come to an end
 
 SocketOption = tuple[int, int, int] | tuple[int, int, bytes]
 
@@ -36,7 +39,7 @@ class Connection(asyncio.Protocol):
 
     def __init__(self) -> None:
         self._transport: asyncio.Transport | None = None
-        self._received = bytearray()
+        self._reader = AnswerReader()
         self._waiting: asyncio.Future[Answer] | None = None
         self._ended = False
         self.idle_since = 0.0
@@ -91,9 +94,8 @@ class Connection(asyncio.Protocol):
         if self._waiting is None or self._waiting.done():
             self.abort()  # nobody asked
             return
-        self._received += data
         try:
-            found = read_answer(self._received, ended=False)
+            found = self._reader.feed(data)
         except ValueError as error:
             self._fail(BrokenError(f"no HTTP answer: {error}"))
             return
@@ -104,10 +106,7 @@ class Connection(asyncio.Protocol):
         self._ended = True
         if self._waiting is None or self._waiting.done():
             return
-        try:
-            found = read_answer(self._received, ended=exc is None)
-        except ValueError:
-            found = None
+        found = self._reader.end() if exc is None else None
         if found is None:
             self._waiting.set_exception(
                 BrokenError(f"the connection ended before an answer: {exc or 'closed by the other side'}")
@@ -117,7 +116,7 @@ class Connection(asyncio.Protocol):
 
     def _give(self, answer: Answer, keep: bool) -> None:
         assert self._waiting is not None, "an answer to a request"
-        self._received.clear()
+        self._reader = AnswerReader()
         self._waiting.set_result(answer)
         if not keep:
             self.abort()
@@ -126,6 +125,149 @@ class Connection(asyncio.Protocol):
         assert self._waiting is not None, "an answer to a request"
         self._waiting.set_exception(error)
         self.abort()
+
+
+class AnswerReader:
+    """Reads one answer, piece by piece: each byte is looked at a bounded number of times, however small the pieces are. Pure.
+
+    Both methods give the answer, and whether the connection may be used on; None while the answer is not whole.
+    """
+
+    def __init__(self) -> None:
+        self._head = bytearray()
+        self._body = bytearray()
+        self._status = 0
+        self._keep = True
+        self._interim = 0
+        self._length: int | None = None  # of the body; None: until the connection ends
+        self._chunks: _Chunks | None = None
+        self._in_body = False
+
+    def feed(self, data: bytes) -> tuple[Answer, bool] | None:
+        """With what came next.
+
+        Raises ValueError: it is no HTTP/1.1 answer, or too long.
+        """
+        while not self._in_body:
+            seen = max(0, len(self._head) - 3)
+            self._head += data
+            at = self._head.find(b"\r\n\r\n", seen)
+            if at < 0:
+                _check_head(self._head)
+                return None
+            head, data = bytes(self._head[:at]), bytes(self._head[at + 4 :])
+            self._head.clear()
+            self._begin(head)
+        if self._chunks is not None:
+            if not self._chunks.feed(data, self._body):
+                return None
+            return Answer(self._status, bytes(self._body)), self._keep and not self._chunks.more
+        self._body += data
+        if self._length is None:
+            if len(self._body) > _MOST_BYTES:
+                raise ValueError(f"longer than {_MOST_BYTES} bytes")
+            return None
+        if len(self._body) < self._length:
+            return None
+        return Answer(self._status, bytes(self._body[: self._length])), self._keep and len(self._body) == self._length
+
+    def end(self) -> tuple[Answer, bool] | None:
+        """The other side has closed: a body without a length ends there, and anything else is not whole."""
+        if self._in_body and self._chunks is None and self._length is None:
+            return Answer(self._status, bytes(self._body)), False
+        return None
+
+    def _begin(self, head: bytes) -> None:
+        """Take a whole head: an interim answer's is dropped, since the answer proper follows."""
+        _check_head(head)
+        line, *rows = head.decode("latin-1").split("\r\n")
+        status = _number(line[9:12], 10, "a status")
+        if status < 100:
+            raise ValueError(f"status {status}")
+        if 100 <= status < 200:
+            self._interim += 1
+            if self._interim > _MOST_INTERIM:
+                raise ValueError(f"more than {_MOST_INTERIM} interim answers")
+            return
+        headers = {name.strip().lower(): value.strip() for name, _, value in (row.partition(":") for row in rows)}
+        self._status, self._in_body = status, True
+        self._keep = headers.get("connection", "").lower() != "close"
+        if status in (204, 304):
+            self._length = 0
+        elif "chunked" in headers.get("transfer-encoding", "").lower():
+            self._chunks = _Chunks()
+        elif "content-length" in headers:
+            self._length = _number(headers["content-length"], 10, "a length")
+            if self._length > _MOST_BYTES:
+                raise ValueError(f"a body of {self._length} bytes")
+
+
+class _Chunks:
+    """Takes a body in chunks apart. Trailers are read over."""
+
+    def __init__(self) -> None:
+        self._line = bytearray()
+        self._left = 0  # of this chunk and the line end after it
+        self._count = 0
+        self._trailers = False
+        self.more = False  # something follows the body
+
+    def feed(self, data: bytes, body: bytearray) -> bool:
+        """Append what is of the body; whether it is whole. Raises ValueError."""
+        at = 0
+        while at < len(data):
+            if self._left:
+                piece = data[at : at + self._left]
+                body += piece[: max(0, self._left - 2)]
+                self._left -= len(piece)
+                at += len(piece)
+                continue
+            end = data.find(b"\n", at)
+            self._line += data[at : end + 1 if end >= 0 else len(data)]
+            if len(self._line) > _MOST_HEAD:
+                raise ValueError(f"a line of more than {_MOST_HEAD} bytes")
+            if end < 0:
+                return False
+            at = end + 1
+            line = bytes(self._line)
+            self._line.clear()
+            if not line.endswith(b"\r\n"):
+                raise ValueError("a line that ends without a carriage return")
+            if self._trailers:
+                if line == b"\r\n":
+                    self.more = at < len(data)
+                    return True
+                self._count += 1
+            else:
+                self._begin(line, len(body))
+            if self._count > _MOST_CHUNKS:
+                raise ValueError(f"more than {_MOST_CHUNKS} chunks")
+        return False
+
+    def _begin(self, line: bytes, so_far: int) -> None:
+        size = _number(line.split(b";")[0].strip().decode("latin-1"), 16, "the size of a chunk")
+        if so_far + size > _MOST_BYTES:
+            raise ValueError(f"a body of {so_far + size} bytes or more")
+        self._count += 1
+        if size == 0:
+            self._trailers = True
+        else:
+            self._left = size + 2
+
+
+def _check_head(head: bytes | bytearray) -> None:
+    """Raises ValueError: this is no beginning of an HTTP/1.1 answer, or too long."""
+    if len(head) > _MOST_HEAD:
+        raise ValueError(f"a head of more than {_MOST_HEAD} bytes")
+    if not head.startswith(b"HTTP/1.1 "[: len(head)]):
+        raise ValueError(f"expected HTTP/1.1, found {bytes(head[:20])!r}")
+
+
+def _number(text: str, base: int, what: str) -> int:
+    """A number of digits alone: int() would take signs, blanks, underscores and thousands of digits, too."""
+    if not re.fullmatch(r"[0-9]{1,16}" if base == 10 else r"[0-9a-fA-F]{1,8}", text):
+        raise ValueError(f"expected {what}, found {text[:20]!r}")
+    return int(text, base)
 
 
 def read_answer(received: bytes | bytearray, *, ended: bool) -> tuple[Answer, bool] | None:
@@ -137,49 +279,9 @@ def read_answer(received: bytes | bytearray, *, ended: bool) -> tuple[Answer, bo
     Raises:
         ValueError: it is no HTTP/1.1 answer, or too long.
     """
-    head, found, rest = bytes(received).partition(b"\r\n\r\n")
-    if len(received) > _MOST_BYTES + _MOST_HEAD or (not found and len(head) > _MOST_HEAD):
-        raise ValueError(f"longer than {_MOST_BYTES} bytes")
-    if not head.startswith(b"HTTP/1.1 "[: len(head)]):
-        raise ValueError(f"expected HTTP/1.1, found {head[:20]!r}")
-    if not found:
-        return None
-    line, *rows = head.decode("latin-1").split("\r\n")
-    status = int(line[9:12])
-    if 100 <= status < 200:  # interim: the answer proper follows
-        return read_answer(rest, ended=ended) if rest else None
-    headers = {name.strip().lower(): value.strip() for name, _, value in (row.partition(":") for row in rows)}
-    keep = headers.get("connection", "").lower() != "close"
-    if status in (204, 304):
-        return Answer(status, b""), keep and not rest
-    if "chunked" in headers.get("transfer-encoding", "").lower():
-        chunks = _read_chunks(rest)
-        return None if chunks is None else (Answer(status, chunks), keep)
-    if "content-length" in headers:
-        length = int(headers["content-length"])
-        if not 0 <= length <= _MOST_BYTES:
-            raise ValueError(f"a body of {length} bytes")
-        if len(rest) < length:
-            return None
-        return Answer(status, rest[:length]), keep and len(rest) == length
-    return (Answer(status, rest), False) if ended else None
-
-
-def _read_chunks(rest: bytes) -> bytes | None:
-    """The body in chunks; None while it is not whole. Trailers are read over."""
-    body = b""
-    while True:
-        line, found, rest = rest.partition(b"\r\n")
-        if not found:
-            return None
-        size = int(line.split(b";")[0], 16)
-        if size == 0:
-            return body if rest == b"\r\n" or rest.endswith(b"\r\n\r\n") else None
-        if not 0 < size <= _MOST_BYTES:
-            raise ValueError(f"a chunk of {size} bytes")
-        if len(rest) < size + 2:
-            return None
-        body, rest = body + rest[:size], rest[size + 2 :]
+    reader = AnswerReader()
+    found = reader.feed(bytes(received))
+    return reader.end() if found is None and ended else found
 
 
 @dataclass(frozen=True, slots=True)
