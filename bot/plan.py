@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from bot.ledger import Intent
-from bot.venue.types import Market, OrderRequest, OrderType, Outcome, Side, SignedOrder
+from bot.venue.types import ORDER_TYPE, Market, OrderRequest, Outcome, Side, SignedOrder
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class Plan:
     @property
     def request(self) -> OrderRequest:
         """What is to be signed."""
-        return OrderRequest(self.market.token(self.outcome), self.side, self.price, self.size, OrderType.FAK)
+        return OrderRequest(self.market.token(self.outcome), self.side, self.price, self.size)
 
     def intent(self, signed: SignedOrder, epoch: int, seq: int) -> Intent:
         """What is to be made durable."""
@@ -48,7 +48,7 @@ class Plan:
             price=self.price,
             size=self.size,
             cost=worst_cost(self.price, self.size, self.market) if self.side is Side.BUY else 0,
-            order_type=self.request.order_type,
+            order_type=ORDER_TYPE,
             body=signed.body,
             reason=self.reason,
         )

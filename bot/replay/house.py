@@ -10,7 +10,7 @@ from functools import lru_cache
 
 from bot.plan import Plan
 from bot.slots import Window
-from bot.venue.types import BASE_UNITS, Book, Level, Market, Outcome, Side
+from bot.venue.types import BASE_UNITS, ORDER_TYPE, Book, Level, Market, Outcome, Side
 from paper.book import Book as EngineBook
 from paper.book import Order
 from paper.candles import average
@@ -203,7 +203,7 @@ class House:
             owner=WALLET,
             outcome=outcome,
             side="BUY" if plan.side is Side.BUY else "SELL",
-            order_type="FAK",
+            order_type=ORDER_TYPE,
             price=int(plan.price * BASE_UNITS),
             size=plan.size,
             received_ms=self.now_ms,

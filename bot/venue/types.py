@@ -10,10 +10,12 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
-from typing import Protocol
+from typing import Final, Protocol
 
 BASE_UNITS = 1_000_000
 FINAL_STATUSES = ("MATCHED", "CANCELED", "INVALID")  # and CANCELED_..., with a reason (venue.md 1.6)
+ORDER_TYPE: Final = "FAK"
+"""Of every order that is sent: it takes what is there, and the rest is killed (venue.md 1.6, 2.3). No order of ours rests."""
 
 
 class Side(StrEnum):
@@ -28,14 +30,6 @@ class Outcome(StrEnum):
 
     UP = "Up"
     DOWN = "Down"
-
-
-class OrderType(StrEnum):
-    """How long an order lives: fill what is there and kill the rest, all or nothing, or until cancelled."""
-
-    FAK = "FAK"
-    FOK = "FOK"
-    GTC = "GTC"
 
 
 class VenueMode(StrEnum):
@@ -117,7 +111,7 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class OrderRequest:
-    """An order to be built: a limit price (on the market's tick) and a size in base units of shares.
+    """An order to be built, of ORDER_TYPE: a limit price (on the market's tick) and a size in base units of shares.
 
     A BUY never spends more than price * size; at a better price the venue may give more shares than size.
     """
@@ -126,7 +120,6 @@ class OrderRequest:
     side: Side
     price: Decimal
     size: int
-    order_type: OrderType
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,9 +274,6 @@ class Venue(Protocol):
 
         None: no connection is ready, and nothing was sent; `send` makes one.
         """
-
-    async def cancel(self, order_ids: list[str]) -> dict[str, str]:
-        """Cancel our own orders by id; returns the ids that were not cancelled with the venue's reason."""
 
     async def order(self, order_id: str) -> VenueOrder | None:
         """One order; None proves nothing (venue.md 1.6)."""

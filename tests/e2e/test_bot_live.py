@@ -21,10 +21,11 @@ from bot.slots import parse_slug
 from bot.venue.polymarket import PolymarketVenue, paper_hosts, signer_address
 from bot.venue.polymarket.account import Credentials
 from bot.venue.polymarket.client import CONFIG
-from bot.venue.types import BASE_UNITS, Accepted, OrderRequest, OrderType, Side
+from bot.venue.types import BASE_UNITS, Accepted, OrderRequest, Side
 from bus import Role, read_status
 from tests.e2e.rig import Rig, until
 from tests.forked import run
+from tests.resting import resting
 
 KEY = "0x" + "5e" * 32
 WALLET = derive_beacon_deposit_wallet_address(signer_address(KEY), CONFIG.wallet_derivation)
@@ -97,9 +98,9 @@ async def rest_an_order(rig: Rig) -> str:
         start_s = (rig.clock.wall_ms() // 900_000 + 2) * 900
         market = await venue.market(parse_slug(f"eth-updown-15m-{start_s}").slug)
         assert market is not None
-        request = OrderRequest(market.up_token, Side.BUY, Decimal("0.02"), 50 * BASE_UNITS, OrderType.GTC)
+        request = OrderRequest(market.up_token, Side.BUY, Decimal("0.02"), 50 * BASE_UNITS)
         signed = venue.sign(request, market, 1, rig.clock.wall_ms())
-        assert isinstance(await venue.send(signed.body), Accepted)
+        assert isinstance(await venue.send(resting(signed.body)), Accepted)
         return signed.order_id
     finally:
         await venue.close()

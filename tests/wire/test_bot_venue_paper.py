@@ -32,7 +32,6 @@ from bot.venue.types import (
     InDoubt,
     Market,
     OrderRequest,
-    OrderType,
     Outcome,
     Refused,
     Side,
@@ -41,6 +40,7 @@ from bot.venue.types import (
     VenueError,
     VenueMode,
 )
+from tests.resting import resting
 from tests.wire.conftest import StartPaper
 
 START_LIMIT_S = 60
@@ -112,11 +112,10 @@ def sign(
     price: Decimal,
     *,
     side: Side = Side.BUY,
-    order_type: OrderType = OrderType.FAK,
     size: int = SIZE,
 ) -> SignedOrder:
     """An order for Up."""
-    return venue.sign(OrderRequest(market.up_token, side, price, size, order_type), market, next(_salts), now_ms())
+    return venue.sign(OrderRequest(market.up_token, side, price, size), market, next(_salts), now_ms())
 
 
 async def arm(url: str, **fault: Any) -> None:
@@ -226,18 +225,17 @@ async def test_an_order_that_meets_nothing_is_a_clean_no(paper: str) -> None:
         assert (await venue.trades(), await venue.open_orders()) == ([], [])
 
 
-async def test_a_resting_order_is_seen_and_cancelled_by_its_id(paper: str) -> None:
-    """A resting order shows with its size and price; cancelling names what was not there; a finished order shows as None."""
+async def test_a_resting_order_is_seen_by_its_id_and_not_once_it_is_gone(paper: str) -> None:
+    """An order that rests, as an owner's may, shows with its size and price; a finished one shows as None."""
     async with trading(paper) as venue:
         market, _ = await quoted_market(venue)
-        order = sign(venue, market, market.tick, order_type=OrderType.GTC)
-        assert await venue.send(order.body) == Accepted(order.order_id, "live", 0)
+        order = sign(venue, market, market.tick)
+        assert await venue.send(resting(order.body)) == Accepted(order.order_id, "live", 0)
         shown = await venue.order(order.order_id)
         assert shown is not None
         assert (shown.price, shown.size, shown.matched, shown.open) == (market.tick, SIZE, 0, True)
         assert await venue.open_orders() == [shown]
-        unknown = "0x" + "ab" * 32
-        assert list(await venue.cancel([order.order_id, unknown])) == [unknown]
+        await venue._client.library.cancel_order(order_id=order.order_id)
         assert await venue.open_orders() == []
         gone = await venue.order(order.order_id)
         assert gone is None or not gone.open

@@ -1,7 +1,7 @@
 """From a price and a size to the two amounts that an order signs. Pure, in integers of base units.
 
 Rules (venue.md 2.3, and the client's own tables): a price is a multiple of the market's tick and lies in
-[tick, 1 - tick]; a size has 2 decimals; a BUY that is killed when it rests (FAK, FOK) gives an amount with 2 decimals
+[tick, 1 - tick]; a size has 2 decimals; a BUY that is killed where it would rest (FAK) gives an amount with 2 decimals
 and asks for one with at most 4, whatever the tick. The client allows 5 and 6 on fine ticks, and the venue has refused
 those (py-clob-client-v2 issue 99); so the clamp is ours.
 """
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from bot.venue.types import BASE_UNITS, OrderRequest, OrderType, Side
+from bot.venue.types import BASE_UNITS, OrderRequest, Side
 
 TICKS = frozenset(Decimal(text) for text in ("0.1", "0.01", "0.005", "0.0025", "0.001", "0.0001"))
 
@@ -23,9 +23,9 @@ def order_amounts(request: OrderRequest, tick: Decimal) -> tuple[int, int]:
     """The maker amount (given) and the taker amount (asked for) of an order, both in base units.
 
     Sizes are rounded down to what the rules allow, so that a BUY never gives more than price * size and never asks for
-    more than size. A FAK or FOK BUY is the one case where maker / taker is not exactly the price: it may lie above it
-    by less than the finest tick, since rounding the other way would put it below an ask that rests exactly at the
-    price, and never match (py-sdk issue 291).
+    more than size. A SELL's taker / maker is exactly the price. A BUY's maker / taker may lie above it by less than the
+    finest tick, since rounding the other way would put it below an ask that rests exactly at the price, and never
+    match (py-sdk issue 291).
 
     Raises:
         ValueError: the tick is unknown, the price breaks it, or the size rounds to nothing.
@@ -36,8 +36,6 @@ def order_amounts(request: OrderRequest, tick: Decimal) -> tuple[int, int]:
         raise ValueError(f"size {request.size} base units is less than 0.01 shares; ask for at least {_CENT}")
     if request.side is Side.SELL:
         return size, price * size // BASE_UNITS
-    if request.order_type is OrderType.GTC:
-        return price * size // BASE_UNITS, size
     maker = price * size // BASE_UNITS // _CENT * _CENT
     taker = maker * BASE_UNITS // price // _FOUR_DECIMALS * _FOUR_DECIMALS
     if taker == 0 or maker * BASE_UNITS >= taker * (price + _FINEST_TICK):

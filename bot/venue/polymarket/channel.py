@@ -1,4 +1,4 @@
-"""The orders channel: connections for everything that changes something at the venue (orders, cancels, heartbeats).
+"""The orders channel: connections for everything that changes something at the venue (orders, heartbeats).
 
 Closing it is part of yielding, and dying is a way of closing: afterwards nothing of ours may arrive that had not left.
 A plain TCP close keeps delivering what the kernel holds, for minutes where the network stalls. So its sockets have
@@ -111,7 +111,7 @@ class OrdersChannel:
         )
         headers = _make_l2_header_resolver(identity.signer, identity.credentials)
         self.transport = AsyncTransport(base_url=clob_url, client=self._client, header_resolver=headers)
-        """The library's transport over these connections, for cancels and heartbeats."""
+        """The library's transport over these connections, for heartbeats."""
 
         self._orders, self._target = orders, orders.target
         self._options, self._limits = socket_options(limits.send_s), limits

@@ -50,7 +50,7 @@ CONFIG = PRODUCTION_CONFIG
 
 @dataclass(frozen=True, slots=True)
 class TimeLimits:
-    """Seconds after which a call ends: of reading, of one order, cancel or heartbeat, of making a connection."""
+    """Seconds after which a call ends: of reading, of one order or heartbeat, of making a connection."""
 
     read_s: float = 5.0
     send_s: float = 5.0

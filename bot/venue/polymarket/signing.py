@@ -18,7 +18,7 @@ from polymarket._internal.wallet import SignerType, wrap_deposit_wallet_signatur
 from polymarket.types import HexString
 
 from bot.venue.polymarket.amounts import order_amounts
-from bot.venue.types import Market, OrderRequest, Side, SignedOrder
+from bot.venue.types import ORDER_TYPE, Market, OrderRequest, Side, SignedOrder
 
 EOA = 0
 DEPOSIT_WALLET = 3
@@ -135,7 +135,7 @@ class OrderSigner:
                 "timestamp": str(timestamp_ms),
                 "tokenId": request.token_id,
             },
-            "orderType": request.order_type.value,
+            "orderType": ORDER_TYPE,
             "owner": self._owner,
             "postOnly": False,
         }

@@ -11,7 +11,6 @@ from typing import TypeVar
 import httpx
 from polymarket._internal.actions.account import parse_open_order
 from polymarket._internal.actions.order_heartbeats import build_send_order_heartbeat_request, parse_order_heartbeat
-from polymarket._internal.actions.orders.cancel import build_cancel_orders_request, parse_cancel_orders_response
 from polymarket.errors import OrderHeartbeatMismatchError, PolymarketError, RequestRejectedError
 from polymarket.pagination import AsyncPaginator
 
@@ -49,7 +48,6 @@ from bus.logs import Log
 Item = TypeVar("Item")
 
 _NEVER_LEFT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
-_CANCEL_BATCH = 500  # The venue takes 1000 or 3000, by who is asked (venue.md 1.4).
 _MAX_ITEMS = 20_000
 _FEE_SCHEDULES = 1_000
 _FEES_AT_ONCE = 8
@@ -246,17 +244,6 @@ class PolymarketVenue:
         if isinstance(error, TimeoutError):
             return InDoubt(f"no answer within {self._limits.send_s} s", VenueMode.UNREACHABLE)
         return InDoubt(f"the connection failed: {error!r}", VenueMode.UNREACHABLE)
-
-    async def cancel(self, order_ids: list[str]) -> dict[str, str]:
-        """Cancel orders by id over the orders channel; returns those not cancelled with the venue's reason."""
-        not_cancelled: dict[str, str] = {}
-        for start in range(0, len(order_ids), _CANCEL_BATCH):
-            path, body = build_cancel_orders_request(order_ids=order_ids[start : start + _CANCEL_BATCH])
-            async with self._asking("cancel", self._limits.send_s):
-                payload = await self._orders_channel.transport.delete_json(path, json=body)
-                for order_id, reason in parse_cancel_orders_response(payload).not_canceled.items():
-                    not_cancelled[order_id] = reason
-        return not_cancelled
 
     async def order(self, order_id: str) -> VenueOrder | None:
         """One order; None proves nothing: the venue forgets finished ones, by 404, null or an empty answer."""

@@ -20,7 +20,6 @@ from bot.venue.types import (
     Level,
     Market,
     OrderRequest,
-    OrderType,
     Refused,
     Side,
     SignedOrder,
@@ -202,9 +201,6 @@ class FakeVenue:
             key: Book(key, () if key == down else self.bids, () if key == down else self.asks, 0) for key in token_ids
         }
 
-    async def cancel(self, order_ids: list[str]) -> dict[str, str]:
-        return {}
-
     async def open_orders(self) -> list[VenueOrder]:
         return []
 
@@ -233,4 +229,4 @@ class FakeVenue:
 
 def request(side: Side) -> OrderRequest:
     """A request for ten shares of Up."""
-    return OrderRequest(MARKET.up_token, side, Decimal("0.50"), 10 * SHARE, OrderType.FAK)
+    return OrderRequest(MARKET.up_token, side, Decimal("0.50"), 10 * SHARE)

@@ -26,7 +26,6 @@ from bot.venue.types import (
     InDoubt,
     Market,
     OrderRequest,
-    OrderType,
     Refused,
     Side,
     SignedOrder,
@@ -141,7 +140,7 @@ def make_venue(url: str, limits: TimeLimits | None = None) -> PolymarketVenue:
 
 def signed(venue: PolymarketVenue) -> SignedOrder:
     """Some order."""
-    request = OrderRequest(MARKET.up_token, Side.BUY, Decimal("0.5"), 10 * BASE_UNITS, OrderType.FAK)
+    request = OrderRequest(MARKET.up_token, Side.BUY, Decimal("0.5"), 10 * BASE_UNITS)
     return venue.sign(request, MARKET, 1, 1_795_465_796_000)
 
 
@@ -303,11 +302,9 @@ async def test_what_never_left_is_no_doubt() -> None:
 
 
 async def test_changes_need_the_orders_channel() -> None:
-    """Cancels and heartbeats travel on the orders channel alone, so that none leaves after a yield."""
+    """Heartbeats, as orders, travel on the orders channel alone, so that none leaves after a yield."""
     async with serving(accept) as (venue, server):
         await venue.close_orders_channel()
-        with pytest.raises(VenueError, match="channel is closed"):
-            await venue.cancel(["0x01"])
         with pytest.raises(VenueError, match="channel is closed"):
             await venue.heartbeat("")
         assert server.requests.empty()

@@ -28,7 +28,7 @@ from py_clob_client_v2.order_utils.model.signature_type_v2 import SignatureTypeV
 from bot.venue.polymarket import Credentials, Hosts, PolymarketVenue
 from bot.venue.polymarket.amounts import TICKS, order_amounts
 from bot.venue.polymarket.client import CONFIG, identify
-from bot.venue.types import BASE_UNITS, Market, OrderRequest, OrderType, Side
+from bot.venue.types import BASE_UNITS, Market, OrderRequest, Side
 
 KEY = "0x" + "42" * 32
 SIGNER = EthAccount.from_key(KEY).address
@@ -86,7 +86,7 @@ def test_signature_equals_the_clients_own(wallet: str | None, signature_type: in
     """For the same fields our hand-encoded signature is the client's, byte for byte, for each type of wallet."""
     venue = make_venue(wallet, signature_type)
     market = dataclasses.replace(MARKET, neg_risk=neg_risk)
-    request = OrderRequest(UP, Side.SELL, Decimal("0.53"), 12_340_000, OrderType.GTC)
+    request = OrderRequest(UP, Side.SELL, Decimal("0.53"), 12_340_000)
     signed = venue.sign(request, market, salt=2**53 - 1, timestamp_ms=1_792_638_123_456)
     order = json.loads(signed.body)["order"]
 
@@ -96,7 +96,7 @@ def test_signature_equals_the_clients_own(wallet: str | None, signature_type: in
         expiration=0,
         funder_address=EvmAddress(venue.wallet),
         offered_amount=int(order["makerAmount"]),
-        order_type="GTC",
+        order_type="FAK",
         side="SELL",
         signer=EvmAddress(SIGNER),
         requested_amount=int(order["takerAmount"]),
@@ -110,7 +110,7 @@ def test_signature_equals_the_clients_own(wallet: str | None, signature_type: in
 def test_order_id_is_the_plain_digest_of_the_order(wallet: str | None, signature_type: int) -> None:
     """The order id is the EIP-712 digest of the 11 fields under the exchange's domain, also for a deposit wallet."""
     venue = make_venue(wallet, signature_type)
-    signed = venue.sign(OrderRequest(DOWN, Side.BUY, Decimal("0.4"), 10_000_000, OrderType.FAK), MARKET, 7, 1_000)
+    signed = venue.sign(OrderRequest(DOWN, Side.BUY, Decimal("0.4"), 10_000_000), MARKET, 7, 1_000)
     order = json.loads(signed.body)["order"]
     builder = ExchangeOrderBuilderV2(CONFIG.standard_exchange, 137, None)
     fields = OrderV2(
@@ -127,7 +127,7 @@ def test_order_id_is_the_plain_digest_of_the_order(wallet: str | None, signature
 
 def test_equal_arguments_give_equal_bytes() -> None:
     """Signing is a function of its arguments: what is built again after a crash is what was made durable."""
-    request = OrderRequest(UP, Side.BUY, Decimal("0.61"), 25_000_000, OrderType.FAK)
+    request = OrderRequest(UP, Side.BUY, Decimal("0.61"), 25_000_000)
     first, second = (make_venue().sign(request, MARKET, 99, 1_792_638_000_000) for _ in range(2))
     assert first == second
     assert make_venue().sign(request, MARKET, 100, 1_792_638_000_000).order_id != first.order_id
@@ -135,13 +135,13 @@ def test_equal_arguments_give_equal_bytes() -> None:
 
 def test_body_carries_what_the_venue_asks_for() -> None:
     """The body is compact JSON with owner, order type, postOnly, deferExec, and the salt as a number."""
-    request = OrderRequest(UP, Side.BUY, Decimal("0.61"), 25_000_000, OrderType.FOK)
+    request = OrderRequest(UP, Side.BUY, Decimal("0.61"), 25_000_000)
     signed = make_venue().sign(request, MARKET, 5, 1_000)
     body = json.loads(signed.body)
     assert json.dumps(body, separators=(",", ":")) == signed.body
     assert {key: body[key] for key in ("owner", "orderType", "postOnly", "deferExec")} == {
         "owner": "owner-key",
-        "orderType": "FOK",
+        "orderType": "FAK",
         "postOnly": False,
         "deferExec": False,
     }
@@ -154,15 +154,15 @@ sizes = st.integers(min_value=5 * BASE_UNITS, max_value=100_000 * BASE_UNITS)
 
 
 @st.composite
-def orders(draw: st.DrawFn, side: Side, order_type: OrderType) -> tuple[OrderRequest, Decimal]:
+def orders(draw: st.DrawFn, side: Side) -> tuple[OrderRequest, Decimal]:
     tick = draw(ticks)
     price = tick * draw(st.integers(1, int(1 / tick) - 1))
-    return OrderRequest(UP, side, price, draw(sizes), order_type), tick
+    return OrderRequest(UP, side, price, draw(sizes)), tick
 
 
-@given(orders(Side.BUY, OrderType.FAK))
+@given(orders(Side.BUY))
 def test_killed_buys_keep_the_venues_precision_and_their_bounds(case: tuple[OrderRequest, Decimal]) -> None:
-    """A FAK buy gives at most price * size with 2 decimals, asks for at most size with 4, at the price or a hair above."""
+    """A buy gives at most price * size with 2 decimals, asks for at most size with 4, at the price or a hair above."""
     request, tick = case
     assume(request.price * request.size >= BASE_UNITS)  # The venue takes no such order below 1 pUSD (venue.md 2.3).
     maker, taker = order_amounts(request, tick)
@@ -173,9 +173,9 @@ def test_killed_buys_keep_the_venues_precision_and_their_bounds(case: tuple[Orde
     assert request.price <= Decimal(maker) / taker < request.price + Decimal("0.0001")
 
 
-@given(st.one_of(orders(Side.SELL, OrderType.FAK), orders(Side.BUY, OrderType.GTC), orders(Side.SELL, OrderType.GTC)))
-def test_other_orders_are_exact_and_equal_the_clients(case: tuple[OrderRequest, Decimal]) -> None:
-    """Sells and resting buys are signed at exactly the price, with the amounts that the client computes."""
+@given(orders(Side.SELL))
+def test_sells_are_exact_and_equal_the_clients(case: tuple[OrderRequest, Decimal]) -> None:
+    """Sells are signed at exactly the price, with the amounts that the client computes."""
     request, tick = case
     maker, taker = order_amounts(request, tick)
     size = Decimal(request.size) / BASE_UNITS
@@ -183,7 +183,7 @@ def test_other_orders_are_exact_and_equal_the_clients(case: tuple[OrderRequest, 
     assert (maker, taker) == expected
 
 
-@given(orders(Side.BUY, OrderType.FOK).filter(lambda case: case[1] in (Decimal("0.01"), Decimal("0.1"))))
+@given(orders(Side.BUY).filter(lambda case: case[1] in (Decimal("0.01"), Decimal("0.1"))))
 def test_killed_buys_on_coarse_ticks_equal_the_clients(case: tuple[OrderRequest, Decimal]) -> None:
     """Where the client's precision is the venue's (ticks of 0.01 and more), the amounts are the client's."""
     request, tick = case
@@ -206,14 +206,14 @@ def test_killed_buys_on_coarse_ticks_equal_the_clients(case: tuple[OrderRequest,
 )
 def test_what_breaks_a_rule_is_not_signed(change: dict[str, object], message: str) -> None:
     """A price off the tick, an outside price, a size of nothing or a foreign token raises with a sentence."""
-    request = OrderRequest(UP, Side.BUY, Decimal("0.61"), 25_000_000, OrderType.FAK)
+    request = OrderRequest(UP, Side.BUY, Decimal("0.61"), 25_000_000)
     with pytest.raises(ValueError, match=message):
         make_venue().sign(dataclasses.replace(request, **change), MARKET, 1, 1)  # type: ignore[arg-type]  # Parametrised.
 
 
 def test_salt_must_fit_a_json_number() -> None:
     """A salt of more than 53 bits is refused, since JSON readers would round it."""
-    request = OrderRequest(UP, Side.BUY, Decimal("0.61"), 25_000_000, OrderType.FAK)
+    request = OrderRequest(UP, Side.BUY, Decimal("0.61"), 25_000_000)
     with pytest.raises(ValueError, match="53 bits"):
         make_venue().sign(request, MARKET, 2**53, 1)
 
