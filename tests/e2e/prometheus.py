@@ -120,7 +120,7 @@ class PrometheusProcess(Prometheus):
         self.url = f"http://127.0.0.1:{port}"
         text = text.replace("localhost:9090", f"127.0.0.1:{port}")
         text = re.sub(r"(scrape_interval|evaluation_interval|scrape_timeout): \S+", r"\1: 1s", text)
-        text = text.replace("targets/bots.json", str(folder / "run" / "targets" / "bots.json"))
+        text = text.replace("/targets/bots.json", str(folder / "run" / "targets" / "bots.json"))
         (home / "prometheus.yml").write_text(text)
         self.log = folder / "prometheus.log"
         with self.log.open("ab") as out:
@@ -146,14 +146,18 @@ class PrometheusContainer(Prometheus):
     Its image is a stand-in: this machine's binary in the base image.
     """
 
-    def __init__(self, name: str, network: str, configuration: Path) -> None:
+    def __init__(self, name: str, network: str, checkout: Path) -> None:
         self.name = name
         binary = shutil.which("prometheus")
         assert binary is not None, "prometheus is missing (Debian: prometheus)"
         docker(
             *("run", "--detach", f"--name={name}", f"--network={network}", "--network-alias=prometheus"),
             *("--user=65534:65534", "--read-only", "--tmpfs=/prometheus:mode=1777", "--cap-drop=ALL"),
-            *(f"--volume={configuration}:/etc/prometheus:ro", f"--volume={binary}:/bin/prometheus:ro"),
+            *(
+                f"--volume={checkout / 'volumes' / 'prometheus'}:/etc/prometheus:ro",
+                f"--volume={binary}:/bin/prometheus:ro",
+            ),
+            f"--volume={checkout / '.run' / 'deployer' / 'targets'}:/targets:ro",
             *("--publish=127.0.0.1:0:9090", "--entrypoint=/bin/prometheus", BASE),
             *("--config.file=/etc/prometheus/prometheus.yml", "--storage.tsdb.path=/prometheus"),
         )
