@@ -39,7 +39,7 @@ def send_test_alert(url: str, severity: str, now: datetime, say: Callable[[str],
             f"expected Alertmanager at {url}, found {reason}; start it (docs/monitoring.md) or set DEPLOYER_ALERTMANAGER"
         ) from error
     say(
-        f"TestAlert with severity {severity} was taken by {url}; who gets it says volumes/alertmanager/alertmanager.yml"
+        f"TestAlert with severity {severity} was taken by {url}; who gets it says monitoring/alertmanager/alertmanager.yml"
     )
 
 

@@ -154,7 +154,7 @@ class PrometheusContainer(Prometheus):
             *("run", "--detach", f"--name={name}", f"--network={network}", "--network-alias=prometheus"),
             *("--user=65534:65534", "--read-only", "--tmpfs=/prometheus:mode=1777", "--cap-drop=ALL"),
             *(
-                f"--volume={checkout / 'volumes' / 'prometheus'}:/etc/prometheus:ro",
+                f"--volume={checkout / 'monitoring' / 'prometheus'}:/etc/prometheus:ro",
                 f"--volume={binary}:/bin/prometheus:ro",
             ),
             f"--volume={checkout / '.run' / 'deployer' / 'targets'}:/targets:ro",

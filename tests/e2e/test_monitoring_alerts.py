@@ -65,7 +65,7 @@ def receiver() -> Iterator[Receiver]:
 @pytest.fixture
 def alertmanager(tmp_path: Path, receiver: Receiver) -> Iterator[str]:
     """Alertmanager as configured, the receivers page and look at the webhook and nothing waited for; its URL."""
-    text = (ROOT / "volumes" / "alertmanager" / "alertmanager.yml").read_text()
+    text = (ROOT / "monitoring" / "alertmanager" / "alertmanager.yml").read_text()
     for name in ("page", "look"):
         line = f"  - name: {name}\n"
         assert line in text

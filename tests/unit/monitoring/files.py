@@ -12,9 +12,9 @@ from typing import Any
 import yaml
 
 ROOT = Path(__file__).resolve().parents[3]
-PROMETHEUS = ROOT / "volumes" / "prometheus"
+PROMETHEUS = ROOT / "monitoring" / "prometheus"
 RULES = PROMETHEUS / "rules" / "never-sleeps.yml"
-DASHBOARDS = ROOT / "volumes" / "grafana" / "dashboards"
+DASHBOARDS = ROOT / "monitoring" / "grafana" / "dashboards"
 METRICS = ROOT / "docs" / "metrics.md"
 RUNBOOK = ROOT / "docs" / "runbook.md"
 _RECORDED = "recorded by Prometheus"

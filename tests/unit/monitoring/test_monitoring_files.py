@@ -161,7 +161,7 @@ def test_every_alert_has_its_section_in_the_runbook_and_every_section_its_alert(
 
 def test_an_alert_is_of_a_severity_that_has_a_receiver() -> None:
     """Each severity is one that Alertmanager routes."""
-    routed = (ROOT / "volumes" / "alertmanager" / "alertmanager.yml").read_text()
+    routed = (ROOT / "monitoring" / "alertmanager" / "alertmanager.yml").read_text()
     severities = {rule["labels"]["severity"] for rule in alerts().values()} - {"none"}
     assert {severity for severity in severities if f'severity = "{severity}"' not in routed} == set()
 
