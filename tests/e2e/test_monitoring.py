@@ -11,6 +11,7 @@ import pytest
 
 from tests.e2e.prometheus_rig import MonitoredRig
 from tests.e2e.rig import until
+from tests.unit.monitoring.files import metrics_table
 
 pytestmark = [
     pytest.mark.skipif(shutil.which("prometheus") is None, reason="prometheus is missing (Debian: prometheus)"),
@@ -56,6 +57,22 @@ def test_everything_is_scraped_and_every_rule_evaluates(rig: MonitoredRig) -> No
         return "Watchdog" in firing and not firing & wrong
 
     until("nothing fires that has no cause", settled, every_s=0.3)
+
+
+def test_what_is_scraped_is_what_the_documents_say(rig: MonitoredRig) -> None:
+    """Each process that runs exports the series of its table in docs/metrics.md, with those labels, and no other."""
+    added = {"__name__", "job", "instance", "color"}
+    for process in ("bot", "deployer", "panel", "paper"):
+        listed = {
+            name: labels
+            for line in metrics_table()
+            if line.process == process
+            for name, labels in line.series().items()
+        }
+        scraped: dict[str, set[str]] = {}
+        for series in rig.prometheus.query(f'{{job="{process}",__name__!~"up|scrape_.*|ALERTS.*|never_sleeps:.*"}}'):
+            scraped.setdefault(series["metric"]["__name__"], set()).update(series["metric"].keys() - added)
+        assert scraped == listed, process
 
 
 def test_every_query_of_every_dashboard_has_its_answer(rig: MonitoredRig) -> None:

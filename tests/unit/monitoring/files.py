@@ -50,6 +50,14 @@ class Line:
     labels: dict[str, tuple[str, ...] | None]
     meaning: str
 
+    def series(self) -> dict[str, frozenset[str]]:
+        """The labels of each of its series, by name."""
+        endings = ("_bucket", "_sum", "_count") if self.type == "histogram" else ("",)
+        return {
+            self.name + ending: frozenset(self.labels) | ({"le"} if ending == "_bucket" else set())
+            for ending in endings
+        }
+
 
 def rules() -> list[dict[str, Any]]:
     """Every rule, in the order of the file."""
