@@ -12,10 +12,13 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import Final, Protocol
 
+from bot.venue.statuses import Fate, fate_of
+
 BASE_UNITS = 1_000_000
-FINAL_STATUSES = ("MATCHED", "CANCELED", "INVALID")  # and CANCELED_..., with a reason (venue.md 1.6)
 ORDER_TYPE: Final = "FAK"
 """Of every order that is sent: it takes what is there, and the rest is killed (venue.md 1.6, 2.3). No order of ours rests."""
+LONGEST_DELAY_MS = 250
+"""The longest that these markets were recorded to hold a taker's order (June 2026; 50 and 150 ms since)."""
 
 
 class Side(StrEnum):
@@ -56,7 +59,8 @@ class Market:
     """One window at the venue, as the venue describes it now.
 
     strike: the opening reference, None until the venue shows it. winner: None until resolved.
-    fee_rate, fee_exponent: taker fee = size * rate * (price * (1 - price)) ** exponent.
+    fee_rate, fee_exponent: taker fee = size * rate * (price * (1 - price)) ** exponent. delay_ms: how long a taker's order is
+    held before it is matched.
     """
 
     slug: str
@@ -72,6 +76,7 @@ class Market:
     closed: bool
     strike: Decimal | None
     winner: Outcome | None
+    delay_ms: int = LONGEST_DELAY_MS
 
     def token(self, outcome: Outcome) -> str:
         """The token id of one outcome."""
@@ -139,7 +144,8 @@ class SignedOrder:
 class Accepted:
     """The venue took the order. status is its word (live, matched, delayed, duplicate ...).
 
-    matched: shares matched so far in base units, as the answer says; None where it does not say.
+    matched: shares matched so far in base units, as the answer says; None where it does not say. An amount of zero says
+    nothing: the fill may come after the market's delay (py-sdk 228, clob-client 317).
     """
 
     order_id: str
@@ -187,12 +193,15 @@ class VenueOrder:
     @property
     def open(self) -> bool:
         """Whether it may still be filled. A status that is not known to be final (such as delayed) is open."""
-        return not self.status.upper().startswith(FINAL_STATUSES)
+        return fate_of(self.status) is not Fate.FINAL
 
 
 @dataclass(frozen=True, slots=True)
 class VenueTrade:
-    """A fill of one of our orders, as the venue shows it. fee: base units of pUSD. status: MATCHED .. CONFIRMED, FAILED."""
+    """A fill of one of our orders, as the venue shows it. fee, value: base units of pUSD. status: MATCHED .. CONFIRMED, FAILED.
+
+    value: what was paid or got for the shares, by the amounts of the other side; None where only a price is known.
+    """
 
     trade_id: str
     order_id: str
@@ -204,6 +213,12 @@ class VenueTrade:
     fee: int
     status: str
     at_ms: int
+    value: int | None = None
+
+    @property
+    def worth(self) -> int:
+        """What was paid or got, in base units of pUSD."""
+        return int(self.price * self.size) if self.value is None else self.value
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,9 +1,9 @@
 """From a price and a size to the two amounts that an order signs. Pure, in integers of base units.
 
 Rules (venue.md 2.3, and the client's own tables): a price is a multiple of the market's tick and lies in
-[tick, 1 - tick]; a size has 2 decimals; a BUY that is killed where it would rest (FAK) gives an amount with 2 decimals
-and asks for one with at most 4, whatever the tick. The client allows 5 and 6 on fine ticks, and the venue has refused
-those (py-clob-client-v2 issue 99); so the clamp is ours.
+[tick, 1 - tick]; an order that is killed where it would rest (FAK) gives an amount with 2 decimals and asks for one with
+at most 4, whatever its side and the tick. The client allows 5 and 6 on fine ticks, and the venue has refused those
+(py-clob-client-v2 issue 99; "sell orders maker amount max 2 decimals, taker amount max 4", 2026); so the clamp is ours.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ def order_amounts(request: OrderRequest, tick: Decimal) -> tuple[int, int]:
     """The maker amount (given) and the taker amount (asked for) of an order, both in base units.
 
     Sizes are rounded down to what the rules allow, so that a BUY never gives more than price * size and never asks for
-    more than size. A SELL's taker / maker is exactly the price. A BUY's maker / taker may lie above it by less than the
-    finest tick, since rounding the other way would put it below an ask that rests exactly at the price, and never
-    match (py-sdk issue 291).
+    more than size. What is rounded off lets a BUY's price lie above the limit by less than the finest tick, and a SELL's
+    below it by less than 0.0001 pUSD in all: the other way round neither would match what rests exactly at the price
+    (py-sdk issue 291).
 
     Raises:
         ValueError: the tick is unknown, the price breaks it, or the size rounds to nothing.
@@ -35,7 +35,10 @@ def order_amounts(request: OrderRequest, tick: Decimal) -> tuple[int, int]:
     if size <= 0:
         raise ValueError(f"size {request.size} base units is less than 0.01 shares; ask for at least {_CENT}")
     if request.side is Side.SELL:
-        return size, price * size // BASE_UNITS
+        asked = price * size // BASE_UNITS // _FOUR_DECIMALS * _FOUR_DECIMALS
+        if asked == 0:
+            raise ValueError(f"size {request.size} base units at {request.price} is worth less than 0.0001 pUSD")
+        return size, asked
     maker = price * size // BASE_UNITS // _CENT * _CENT
     taker = maker * BASE_UNITS // price // _FOUR_DECIMALS * _FOUR_DECIMALS
     if taker == 0 or maker * BASE_UNITS >= taker * (price + _FINEST_TICK):

@@ -9,12 +9,13 @@ there can get; everything else is in doubt.
 | "Duplicated", whatever the status | accepted, `duplicate`: it arrived before | docs error list, venue.md 1.6 |
 | 2xx, success false, errorMsg | refused | docs; client `RejectedOrder` |
 | 2xx, success true *and* errorMsg | refused where the text is a known refusal, else in doubt | docs: "a failure" |
-| 2xx, status unmatched | in doubt: docs say "placement successful", the client says rejected | docs create-order |
+| 2xx, status unmatched | accepted: it was there; what became of it is asked | docs create-order |
 | 2xx, unreadable or another form | in doubt | |
 | 400, JSON error | refused; FAK or FOK that met nothing: code `no_match` | venue.md 4.2 |
-| 400, "could not run / insert", "delay" | in doubt: the engine had it already | docs error list |
+| 400, "could not run / insert", "delay", "context canceled", "timed out" | in doubt: the engine may have it | docs error list |
 | 400, not the venue's JSON | in doubt: not the venue's word | |
-| 401, 403, 404, 429 | refused: it never reached the engine | docs; venue.md 4.1 |
+| 401, 403, 429 | refused: it never reached the engine | docs; venue.md 4.1 |
+| 404 | in doubt: any text with "not found" turns the real status into 404, "context canceled" into 400 | docs error codes |
 | 425 | refused, restarting | venue.md 4.2; client `_detect_trading_restriction` |
 | 503 post-only, cancel-only, disabled | refused with that mode | venue.md 4.2 |
 | every other status | in doubt | |
@@ -30,6 +31,7 @@ from typing import Any
 
 from bot.venue.decoding import OddError, as_name, as_units, clean, decode, describe
 from bot.venue.polymarket.words import account_trouble
+from bot.venue.statuses import order_word
 from bot.venue.types import Accepted, Answer, InDoubt, Refused, Side, VenueMode
 
 DUPLICATE = "duplicate"
@@ -39,8 +41,8 @@ NO_MATCH = "no_match"
 NOT_SENT = "not_sent"
 """Code of a refusal: this request never left (no connection, or the channel is closed)."""
 
-_TAKEN = frozenset({"live", "matched", "delayed"})
-_TURNED_AWAY = {401: "unauthorized", 403: "forbidden", 404: "not_found", 429: "rate_limited"}
+_TAKEN = frozenset({"live", "matched", "delayed", "unmatched", "canceled", "cancelled"})
+_TURNED_AWAY = {401: "unauthorized", 403: "forbidden", 429: "rate_limited"}
 _REFUSAL_CODES = (  # Part of the text, code. The docs' error list (create order) and the client's table.
     ("no orders found to match", NO_MATCH),
     ("couldn't be fully filled", NO_MATCH),
@@ -59,7 +61,7 @@ _REFUSAL_CODES = (  # Part of the text, code. The docs' error list (create order
     ("post-only mode", "post_only_mode"),
 )
 _MOST_BYTES = 1 << 20
-_AMBIGUOUS = ("could not run", "could not insert", "delayed", "delaying")
+_AMBIGUOUS = ("could not run", "could not insert", "delayed", "delaying", "context canceled", "timed out", "timeout")
 _ORDER_ID = re.compile(r"0x[0-9a-fA-F]{64}")
 
 
@@ -89,8 +91,9 @@ def classify(status: int, body: str, side: Side) -> Answer:
 
 def _classify_success(payload: dict[str, Any], text: str, side: Side) -> Answer:
     order_id, status, success = _named(payload, "orderID"), _named(payload, "status"), payload.get("success")
-    if success is True and not text and order_id and status in _TAKEN:
-        return Accepted(order_id, status, _matched(payload, side))
+    word = order_word(status).lower()
+    if success is True and not text and order_id and word in _TAKEN:
+        return Accepted(order_id, word, _matched(payload, side))
     if text and not _is_ambiguous(text):
         code = _code(payload, text)
         if success is False or code:
@@ -101,14 +104,16 @@ def _classify_success(payload: dict[str, Any], text: str, side: Side) -> Answer:
 
 
 def _matched(payload: dict[str, Any], side: Side) -> int | None:
-    """Shares matched so far in base units: what a buyer takes and a seller makes. None where the answer does not say."""
+    """Shares matched so far in base units: what a buyer takes and a seller makes. None where the answer does not say.
+
+    Zero says nothing: an order that is held is answered before it is matched.
+    """
     amount = payload.get("takingAmount" if side is Side.BUY else "makingAmount")
-    if not amount and payload.get("status") == "live":
-        return 0
     try:
-        return as_units(amount, "amount") if isinstance(amount, str) and amount else None
+        matched = as_units(amount, "amount") if isinstance(amount, str) and amount else 0
     except OddError:  # the order is there all the same; how much of it was matched is asked for
         return None
+    return matched if matched > 0 else None
 
 
 def _is_ambiguous(text: str) -> bool:

@@ -15,6 +15,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import WebSocketException
 
 from bot.venue.polymarket.account import Credentials
+from bot.venue.statuses import trade_word
 from bot.venue.types import UserEvent, VenueError
 
 PING_EVERY_S = 10.0
@@ -42,7 +43,10 @@ def _event(part: dict[str, Any]) -> UserEvent | None:
         ids = [part.get("taker_order_id")]
         ids += [one.get("order_id") for one in makers if isinstance(one, dict)] if isinstance(makers, list) else []
         return UserEvent(
-            tuple(one for one in ids if isinstance(one, str)), condition, part["id"], str(part.get("status") or "")
+            tuple(one for one in ids if isinstance(one, str)),
+            condition,
+            part["id"],
+            trade_word(str(part.get("status") or "")),
         )
     return None
 

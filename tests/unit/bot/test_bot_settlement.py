@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from bot.schema import OrderState
 from bot.settlement import Evidence, conclude
-from bot.venue.types import FINAL_STATUSES, Side, VenueOrder
+from bot.venue.statuses import FINAL_STATUSES
+from bot.venue.types import Side, VenueOrder
 
 SIZE = 10_000_000
 STATUSES = ("LIVE", "DELAYED", "UNMATCHED", "", "CANCELED_EXPIRED_ORDER", *FINAL_STATUSES)

@@ -34,10 +34,15 @@ def error(text: str, **fields: object) -> str:
     return json.dumps({"error": text, **fields})
 
 
-@pytest.mark.parametrize(("status", "matched"), [("live", 0), ("matched", None), ("delayed", None)])
-def test_a_taken_order_is_accepted(status: str, matched: int | None) -> None:
-    """A success with an id, no error and a known status is accepted with the venue's own word."""
-    assert classify(200, reply(status=status)) == Accepted(ID, status, matched)
+@pytest.mark.parametrize(
+    "status", ["live", "matched", "delayed", "unmatched", "LIVE", "ORDER_STATUS_DELAYED", "CANCELLED"]
+)
+@pytest.mark.parametrize("amount", ["", "0", "0.000000", "-1", None])
+def test_a_taken_order_is_accepted_and_no_amount_says_that_nothing_was_matched(status: str, amount: str | None) -> None:
+    """A known status in any spelling is accepted; a zero or missing amount says nothing: the fill comes after the delay."""
+    word = status.lower().removeprefix("order_status_")
+    body = reply(status=status, takingAmount=amount, makingAmount=amount)
+    assert classify(200, body) == Accepted(ID, word, None)
 
 
 @pytest.mark.parametrize(("side", "matched"), [(Side.BUY, 5_120_000), (Side.SELL, 4_915_200)])
@@ -107,13 +112,21 @@ def test_a_closed_venue_refuses_with_its_mode(http: int, body: str, mode: VenueM
         (200, "<html>ok</html>"),
         (200, "[]"),
         (200, reply(orderID="")),
-        (200, reply(status="unmatched")),
+        (200, reply(status="parked")),
         (200, reply(success="yes")),
         (200, reply(errorMsg="something new")),
         (200, reply(success=False, errorMsg="")),
         (200, reply(success=False, errorMsg="could not run the execution")),
         (400, error("order match delayed due to market conditions")),
         (400, error("could not insert order")),
+        (400, error("context canceled")),
+        (400, error("rpc error: code = Canceled desc = context canceled")),
+        (400, error('Post "http://engine/order": context canceled')),
+        (400, error("order timed out")),
+        (404, error("order not found")),
+        (404, error("market not found")),
+        (404, "<html>not found</html>"),
+        (500, error("order timed out")),
         (400, "Bad Request"),
         (408, ""),
         (409, error("conflict")),

@@ -177,7 +177,7 @@ async def test_exactly_the_signed_bytes_are_posted_and_authenticated(way: Way) -
     """What arrives is the body that was made durable, byte for byte, under an HMAC of these bytes."""
     async with serving(accept) as (venue, server):
         order = signed(venue)
-        assert await way(venue, order.body) == Accepted("0x01", "live", 0)
+        assert await way(venue, order.body) == Accepted("0x01", "live", None)
         request = server.requests.get_nowait()
         assert request.line == "POST /order HTTP/1.1"
         assert request.body == order.body.encode()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from dataclasses import replace
 from decimal import Decimal
 
 import pytest
@@ -173,14 +174,33 @@ def test_killed_buys_keep_the_venues_precision_and_their_bounds(case: tuple[Orde
     assert request.price <= Decimal(maker) / taker < request.price + Decimal("0.0001")
 
 
-@given(orders(Side.SELL))
-def test_sells_are_exact_and_equal_the_clients(case: tuple[OrderRequest, Decimal]) -> None:
-    """Sells are signed at exactly the price, with the amounts that the client computes."""
+@given(orders(Side.SELL), st.sampled_from([1, 500]))
+def test_sells_keep_the_venues_precision_and_their_bounds(case: tuple[OrderRequest, Decimal], part: int) -> None:
+    """A sell gives at most its size with 2 decimals and asks with at most 4, at the price or by less than 0.0001 in all below."""
+    request, tick = case
+    request = replace(request, size=request.size // part)
+    assume(request.price * (request.size // 10_000 * 10_000) >= 100)
+    maker, taker = order_amounts(request, tick)
+    assert maker % 10_000 == 0
+    assert taker % 100 == 0
+    assert request.size - 10_000 < maker <= request.size
+    assert 0 <= request.price * maker - taker < 100
+
+
+@given(orders(Side.SELL).filter(lambda case: case[1] in (Decimal("0.01"), Decimal("0.1"))))
+def test_sells_on_coarse_ticks_are_exact_and_equal_the_clients(case: tuple[OrderRequest, Decimal]) -> None:
+    """Where the client's precision is the venue's (ticks of 0.01 and more), the amounts are the client's."""
     request, tick = case
     maker, taker = order_amounts(request, tick)
     size = Decimal(request.size) / BASE_UNITS
     expected = _compute_limit_order_amounts(price=request.price, size=size, side=request.side.value, tick_size=tick)
     assert (maker, taker) == expected
+
+
+def test_a_sell_that_is_worth_nothing_is_not_signed() -> None:
+    """Less than 0.0001 pUSD cannot be asked for: said, and never signed as a gift."""
+    with pytest.raises(ValueError, match="worth less than"):
+        order_amounts(OrderRequest(UP, Side.SELL, Decimal("0.0001"), 10_000), Decimal("0.0001"))
 
 
 @given(orders(Side.BUY).filter(lambda case: case[1] in (Decimal("0.01"), Decimal("0.1"))))

@@ -31,6 +31,10 @@ TRADE = {
             [ORDER, TRADE | {"maker_orders": None}],
             [UserEvent(("0x01",), "0xc"), UserEvent(("0x02",), "0xc", "t1", "MATCHED")],
         ),
+        (
+            TRADE | {"status": "TRADE_STATUS_FAILED", "maker_orders": []},
+            [UserEvent(("0x02",), "0xc", "t1", "FAILED")],
+        ),
         ({"event_type": "book"}, []),
         ({"event_type": "order", "id": 7}, []),
         ([], []),
