@@ -139,11 +139,12 @@ async def _live(
     if venue is None:
         file.write(file.document.model_copy(update={"role": Role.STOPPED}))
         return 0
+    skips = venue.skips
     slots = make_slots(settings.assets, settings.timeframes)
     account = AccountWatch(venue, clock, log)
     prices = Prices(settings.assets)
     markets = Markets(venue, slots, account.now_ms, log)
-    routes = Routes(prices, markets, Books(clock.boot_ms), News())
+    routes = Routes(prices, markets, Books(clock.boot_ms, skips=skips), News())
     random = secrets.SystemRandom().random
     feed = BinanceFeed(
         ws_url=endpoints(settings).binance_ws_url,
@@ -153,6 +154,7 @@ async def _live(
         random=random,
         log=log,
         after_updates=routes.news.flush,
+        skips=skips,
     )
     settlement = SettlementFeed(
         url=endpoints(settings).venue.prices_ws,
@@ -162,6 +164,7 @@ async def _live(
         boot_ms=clock.boot_ms,
         random=random,
         log=log,
+        skips=skips,
     )
     world = World(
         settings,
@@ -179,6 +182,7 @@ async def _live(
         routes.books,
         routes.news,
         settlement,
+        skips,
     )
     channel = MarketChannel(
         url=endpoints(settings).venue.market_ws,
@@ -188,6 +192,7 @@ async def _live(
         boot_ms=clock.boot_ms,
         random=random,
         log=log,
+        skips=skips,
     )
     world.use_channel(channel)
     failed: list[Exception] = []
@@ -204,6 +209,7 @@ async def _live(
     guard.start(settlement.run(), "settlement")
     guard.start(world.markets.run(), "markets")
     guard.start(channel.run(), "market-channel")
+    guard.start(world.reread_forever(), "books-in-doubt")
     seeding = asyncio.create_task(_seed(settings, world), name="history")
     stopping = asyncio.create_task(_stop_when(stop, runner), name="stop")
     try:
@@ -261,7 +267,7 @@ async def _connect(
 
 async def _seed(settings: BotSettings, world: World) -> None:
     """Volatility from history, so that it is there with the first poll; the stream fills in where it does not come."""
-    history = await fetch_history(endpoints(settings).binance_url, settings.assets, log=world.log)
+    history = await fetch_history(endpoints(settings).binance_url, settings.assets, log=world.log, skips=world.skips)
     world.prices.seed(history, world.clock.boot_ms() - world.now_ms())
 
 

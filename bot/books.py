@@ -3,15 +3,20 @@
 A quiet book is not a stale one, and a stream that answers PING is not a live one. So silence alone condemns nothing: a book
 that the stream has not spoken of for a while is read by REST at the next poll. The same again: it was quiet. Another one twice
 in a row: the stream lost something, and `renew` is called for a new connection.
+
+A book may also be *in doubt*: it crosses itself, it is not what a frame says of its best prices, or something about it could not
+be read. Then it is not there until REST told of it anew, which is asked at once (`doubted`).
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 
-from bot.feeds.book_messages import Change
+from bot.feeds.book_messages import Best, Change
+from bot.venue.decoding import Code, OddError, Origin, Skips
 from bot.venue.types import Book, Level
 
 QUIET_MS = 10_000  # after so long a silence REST is asked
@@ -19,11 +24,17 @@ STREAMED_MS = 20_000  # the oldest that a streamed book may be, counted from whe
 ASKED_MS = 2_500  # the same of one that only REST told of
 DOUBTS = 2
 TOP = 5  # as many as a decision is given
+DOUBTED_ANSWERS = 3  # so many answers of REST may be older than what the stream told last
+MOST_ALARMS = 5  # a frame's best prices that so many new books in a row did not agree with mean something else
 
 
 @dataclass(slots=True)
 class _Kept:
-    """One token. heard_ms: when stream or REST last spoke of it; changed_ms: when that was news (CLOCK_BOOTTIME)."""
+    """One token. heard_ms: when stream or REST last spoke of it; changed_ms: when that was news (CLOCK_BOOTTIME).
+
+    doubted: how many answers of REST were taken for too old since it is in doubt; None while it is not. alarms: how often a frame
+    disagreed since one agreed.
+    """
 
     bids: dict[Decimal, Level]
     asks: dict[Decimal, Level]
@@ -32,6 +43,8 @@ class _Kept:
     changed_ms: int
     streamed: bool
     doubts: int = 0
+    doubted: int | None = None
+    alarms: int = 0
     shown: Book | None = field(default=None)
 
 
@@ -41,15 +54,25 @@ class Books(Mapping[str, Book]):
     Args:
         boot_ms: CLOCK_BOOTTIME in ms.
         renew: asks for a new connection of the stream.
+        skips: counts and logs why books were in doubt.
+
+    Attributes:
+        doubted: set when a book came to be in doubt; whoever asks REST clears it.
     """
 
-    def __init__(self, boot_ms: Callable[[], int], renew: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self, boot_ms: Callable[[], int], renew: Callable[[], None] = lambda: None, skips: Skips | None = None
+    ) -> None:
         self._boot_ms, self.renew = boot_ms, renew
+        self._skips = skips or Skips()
+        self.doubted = asyncio.Event()
         self._kept: dict[str, _Kept] = {}
         self.gaps = 0
 
     def __getitem__(self, token_id: str) -> Book:
         kept = self._kept[token_id]
+        if kept.doubted is not None:
+            raise KeyError(token_id)
         if self._boot_ms() - kept.heard_ms > (STREAMED_MS if kept.streamed else ASKED_MS):
             raise KeyError(token_id)
         if kept.shown is None:
@@ -81,6 +104,9 @@ class Books(Mapping[str, Book]):
         kept = self._kept.get(change.token_id)
         if kept is None or not kept.streamed or change.at_ms < kept.at_ms:
             return False
+        if kept.doubted is not None:
+            kept.at_ms = change.at_ms  # an answer that is older does not have it
+            return False
         side = kept.bids if change.is_bid else kept.asks
         if change.size:
             side[change.price] = Level(change.price, change.size)
@@ -89,6 +115,35 @@ class Books(Mapping[str, Book]):
         kept.at_ms, kept.shown, kept.doubts = change.at_ms, None, 0
         kept.heard_ms = kept.changed_ms = self._boot_ms()
         return True
+
+    def check(self, best: Best) -> bool:
+        """Hold a streamed book against what the frame that changed it says of its best prices; False where it is in doubt now."""
+        kept = self._kept.get(best.token_id)
+        if kept is None or not kept.streamed or kept.doubted is not None:
+            return True
+        ours = max(kept.bids, default=None), min(kept.asks, default=None)
+        if ours in best.pairs:
+            kept.alarms = 0
+        elif not self._crossed(best.token_id, kept):
+            kept.alarms += 1
+            if kept.alarms > MOST_ALARMS:  # new books did not help: then the book is right, and these fields are not
+                return True
+            said = " or ".join(f"{bid} / {ask}" for bid, ask in best.pairs)
+            self._doubt(
+                best.token_id, Code.DISAGREES, f"best prices of {said}, as the frame says", f"{ours[0]} / {ours[1]}"
+            )
+        return kept.doubted is None
+
+    def doubt(self, token_id: str) -> None:
+        """Something about this token could not be read."""
+        kept = self._kept.get(token_id)
+        if kept is not None and kept.doubted is None:
+            kept.doubted = 0
+            self.doubted.set()
+
+    def in_doubt(self) -> list[str]:
+        """The tokens whose books REST is to be asked for at once."""
+        return [token_id for token_id, kept in self._kept.items() if kept.doubted is not None]
 
     def lost(self) -> None:
         """The stream broke: nothing is replayed after it, so what it told is worth no more than an answer of REST."""
@@ -102,7 +157,10 @@ class Books(Mapping[str, Book]):
         return [
             key
             for key in token_ids
-            if (one := kept.get(key)) is None or not one.streamed or now - one.heard_ms > QUIET_MS
+            if (one := kept.get(key)) is None
+            or not one.streamed
+            or one.doubted is not None
+            or now - one.heard_ms > QUIET_MS
         ]
 
     def answer(self, books: Mapping[str, Book]) -> None:
@@ -111,8 +169,12 @@ class Books(Mapping[str, Book]):
             kept = self._kept.get(token_id)
             if kept is None or not kept.streamed:
                 self._put(book, streamed=False)
+            elif kept.doubted is not None:
+                self._resolve(kept, book)
             elif book.at_ms >= kept.at_ms:
                 self._compare(kept, book)
+            elif self._boot_ms() - kept.heard_ms > STREAMED_MS:  # its time was an odd one, far ahead
+                self._put(book, streamed=False)
 
     def keep(self, token_ids: Iterable[str]) -> None:
         """Forget all others."""
@@ -120,9 +182,33 @@ class Books(Mapping[str, Book]):
         for token_id in [key for key in self._kept if key not in wanted]:
             del self._kept[token_id]
 
+    def _resolve(self, kept: _Kept, book: Book) -> None:
+        """Take an answer about a book in doubt, unless the stream told of something newer since; that not for ever."""
+        if book.at_ms >= kept.at_ms:
+            self._put(book, streamed=True)
+        elif kept.doubted is not None and kept.doubted + 1 < DOUBTED_ANSWERS:
+            kept.doubted += 1
+        else:
+            self._put(book, streamed=False)
+            self.gaps += 1
+            self.renew()
+
+    def _crossed(self, token_id: str, kept: _Kept) -> bool:
+        """Whether a book crosses itself: no market looks like that, so something of it was lost. It is in doubt then."""
+        bid, ask = max(kept.bids, default=None), min(kept.asks, default=None)
+        if bid is None or ask is None or bid < ask:
+            return False
+        self._doubt(token_id, Code.CROSSED, "a bid below the ask", f"{bid} / {ask}")
+        return True
+
+    def _doubt(self, token_id: str, code: Code, expected: str, found: str) -> None:
+        self._skips.note(Origin.MARKET, OddError(code, f"book {token_id[:12]}", expected, found))
+        self.doubt(token_id)
+
     def _put(self, book: Book, *, streamed: bool) -> None:
         now = self._boot_ms()
-        self._kept[book.token_id] = _Kept(
+        before = self._kept.get(book.token_id)
+        self._kept[book.token_id] = kept = _Kept(
             bids={level.price: level for level in book.bids},
             asks={level.price: level for level in book.asks},
             at_ms=book.at_ms,
@@ -131,7 +217,9 @@ class Books(Mapping[str, Book]):
             streamed=streamed,
             # A whole book has its best levels first already; what a change does to it is sorted when it is asked for.
             shown=Book(book.token_id, book.bids[:TOP], book.asks[:TOP], book.at_ms),
+            alarms=before.alarms if before is not None else 0,
         )
+        self._crossed(book.token_id, kept)
 
     def _compare(self, kept: _Kept, book: Book) -> None:
         kept.heard_ms = self._boot_ms()

@@ -23,6 +23,7 @@ from prometheus_client import (
 from bot.active import Poll
 from bot.reasons import REASONS, reason_name
 from bot.sendings import Outcome
+from bot.venue.decoding import Code, Origin
 from bot.venue.types import VenueMode
 from bus import Role, Status
 from bus.status import SlotStatus
@@ -129,6 +130,12 @@ class Metrics:
         self.reconnects = counter("bot_feed_reconnects", "Connections of the price stream after the first.")
         self.gaps = counter("bot_feed_gaps", "Times that the price stream was interrupted.")
         self.parse_errors = counter("bot_feed_parse_errors", "Messages of the price stream that could not be read.")
+        self.skipped = counter(
+            "bot_venue_data_skipped",
+            "What a venue sent and could not be read, or contradicted itself.",
+            "source",
+            "code",
+        )
         self.clock_offset = gauge(
             "bot_clock_offset_seconds", "How far this machine's clock is off the venue's.", unknown=True
         )
@@ -160,6 +167,9 @@ class Metrics:
         ):
             for value in values:
                 family.labels(str(value))
+        for origin in Origin:
+            for code in Code:
+                self.skipped.labels(origin, code)
 
     def prepare(self, slots: Iterable[tuple[str, str]], feeds: Iterable[str]) -> None:
         """Begin the series of these slots (id, asset) and feeds."""

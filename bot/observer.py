@@ -20,6 +20,7 @@ class Observer:
     def __init__(self, world: World, metrics: Metrics, is_active: Callable[[], bool]) -> None:
         self._world, self._metrics, self._is_active = world, metrics, is_active
         self._counted = {"connects": 1, "gaps": 0, "parse_errors": 0}
+        self._skipped: dict[tuple[str, str], int] = {}
         metrics.interval.set(world.settings.interval_ms / 1000)
         metrics.prepare(((slot.id, slot.asset) for slot in world.slots), (feed.name for feed in world.feed_status()))
         metrics.before_scrape(self.look)
@@ -52,6 +53,10 @@ class Observer:
             found = getattr(state, name)
             counter.inc(max(0, found - self._counted[name]))
             self._counted[name] = max(found, self._counted[name])
+
+        for (origin, code), count in self._world.skips.counts.items():
+            metrics.skipped.labels(origin, code).inc(count - self._skipped.get((origin, code), 0))
+            self._skipped[origin, code] = count
 
     def _look_at_disk(self) -> None:
         metrics, bus = self._metrics, self._world.bus

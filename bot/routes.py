@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from bot.books import Books
 from bot.feeds import PriceUpdate, Source
-from bot.feeds.book_messages import BookEvent, Change, Resolved, TickChange
+from bot.feeds.book_messages import Best, BookEvent, Change, Doubt, Resolved, TickChange
 from bot.markets import Markets
 from bot.news import News
 from bot.prices import Prices
@@ -37,6 +37,10 @@ class Routes:
             case Change(token_id=token_id):
                 if self.books.change(event):
                     self._note(token_id)
+            case Best():
+                self.books.check(event)
+            case Doubt(token_id=token_id):
+                self.books.doubt(token_id)
             case TickChange(token_id=token_id, tick=tick):
                 self.markets.set_tick(token_id, tick)
             case Resolved(condition_id=condition_id):

@@ -18,12 +18,14 @@ from bot.news import News
 from bot.prices import Prices
 from bot.settings import BotSettings
 from bot.slots import Slot
+from bot.venue.decoding import Skips
 from bot.venue.types import Venue, VenueError
 from bus import Bus, Clock, FeedStatus, Identity, Log
 
 FRESH_MS = 5_000
 BOOKS_LIMIT_S = 2.0
 SUBSCRIBE_AHEAD_MS = 15_000
+REREAD_SPACING_S = 0.5  # between two requests for books in doubt: the venue's answers are counted (venue.md 4.1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,7 @@ class World:
     books: Books
     news: News
     settlement: SettlementFeed | None = None
+    skips: Skips = field(default_factory=Skips)
     _channels: list[MarketChannel] = field(default_factory=list)
     _failed: dict[str, str] = field(default_factory=dict)
 
@@ -96,7 +99,25 @@ class World:
 
     async def read_books(self) -> str | None:
         """Read by REST what the stream did not bring; why that could not be had, or None. Ends within half an interval."""
-        missing = self.books.missing(self.tokens())
+        return await self._ask_books(self.books.missing(self.tokens()))
+
+    async def reread_forever(self) -> None:
+        """Ask for the books in doubt at once, and again until they are out of it. What they say then is news."""
+        while True:
+            await self.books.doubted.wait()
+            self.books.doubted.clear()
+            doubted = self.books.in_doubt()
+            if (problem := await self._ask_books(doubted)) is not None:
+                self.log.warning("books_still_in_doubt", reason=problem, books=len(doubted))
+            for token_id in doubted:
+                asset = self.markets.asset_of(token_id)
+                if token_id in self.books and asset is not None:
+                    self.news.note(asset)
+            await asyncio.sleep(REREAD_SPACING_S)
+            if self.books.in_doubt():
+                self.books.doubted.set()
+
+    async def _ask_books(self, missing: list[str]) -> str | None:
         if not missing:
             return None
         limit_s = min(BOOKS_LIMIT_S, self.settings.poll_interval / 2)

@@ -16,11 +16,11 @@ from functools import partial
 from websockets.asyncio.client import connect
 from websockets.exceptions import WebSocketException
 
-from bot.feeds.messages import PriceUpdate, Shutdown, Source, parse, stream_path, symbol
+from bot.feeds.messages import MESSAGE_BYTES, PriceUpdate, Shutdown, Source, parse, stream_path, symbol
 from bot.feeds.straight import StraightConnection
+from bot.venue.decoding import OddError, Origin, Skips
 from bus.logs import Log
 
-_MESSAGE_BYTES = 65_536
 _QUEUE_FRAMES = 1_024
 
 
@@ -78,6 +78,7 @@ class BinanceFeed:
         after_updates: called in the same turn of the loop, once all that one read of the socket brought was delivered.
         boot_ms: CLOCK_BOOTTIME in ms.
         random: uniform in [0, 1), for the jitter of waits.
+        skips: counts the messages that could not be read.
     """
 
     def __init__(
@@ -91,7 +92,9 @@ class BinanceFeed:
         log: Log,
         timing: Timing | None = None,
         after_updates: Callable[[], None] = lambda: None,
+        skips: Skips | None = None,
     ) -> None:
+        self._skips = skips or Skips()
         self._after_updates = after_updates
         self._url = ws_url.rstrip("/") + stream_path(assets)
         self._assets = {symbol(asset): asset for asset in assets}
@@ -101,7 +104,7 @@ class BinanceFeed:
         self._log = log
         self._timing = timing or Timing()
         self._lines: list[_Line] = []
-        self._last_number: dict[tuple[str, Source], int] = {}
+        self._last_number: dict[tuple[str, Source], tuple[int, int]] = {}  # and when it came
         self._last_boot_ms: dict[str, int] = {}
         self._failures = 0
         self._connects = 0
@@ -178,7 +181,7 @@ class BinanceFeed:
                 ping_interval=None,
                 close_timeout=1,
                 compression=None,
-                max_size=_MESSAGE_BYTES,
+                max_size=MESSAGE_BYTES,
                 max_queue=_QUEUE_FRAMES,
             )
         except (OSError, TimeoutError, WebSocketException) as error:
@@ -199,7 +202,7 @@ class BinanceFeed:
             while line.failure is None:
                 try:
                     async with asyncio.timeout_at(line.fresh_until):
-                        self._deliver(line, await line.socket.recv())  # only what came in fragments
+                        self._deliver(line, await line.socket.recv(decode=False))  # only what came in fragments
                 except TimeoutError:
                     if asyncio.get_running_loop().time() >= line.fresh_until:
                         return f"no data for {self._timing.stale_after_s} s"
@@ -240,7 +243,8 @@ class BinanceFeed:
         """Take one message; whether it was data."""
         try:
             found = parse(message, self._assets, self._boot_ms())
-        except (ValueError, RecursionError) as error:
+        except OddError as error:
+            self._skips.count(Origin.BINANCE_STREAM, error.code)
             self._parse_errors += 1
             if (
                 self._parse_errors & (self._parse_errors - 1) == 0
@@ -253,10 +257,13 @@ class BinanceFeed:
             return False
         if found is None:
             return False
-        key = (found.update.asset, found.update.source)
-        if found.number > self._last_number.get(key, -1):
-            self._last_number[key] = found.number
-            self._last_boot_ms[found.update.asset] = found.update.boot_ms
+        key, now = (found.update.asset, found.update.source), found.update.boot_ms
+        last, at = self._last_number.get(key, (-1, now))
+        # What two connections bring twice comes twice within moments. Later than that the last number was an odd one: one that
+        # is far too high would otherwise hold back every price after it.
+        if found.number > last or now - at > self._timing.stale_after_s * 1000:
+            self._last_number[key] = (found.number, now)
+            self._last_boot_ms[found.update.asset] = now
             self._on_update(found.update)
         return True
 

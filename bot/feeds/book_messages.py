@@ -1,14 +1,35 @@
-"""The venue's market channel: messages to events. Pure. Forms: docs/venue.md 3."""
+"""The venue's market channel: messages to events. Pure. Forms: docs/venue.md 3, and recordings of October 2026.
+
+A frame is one event or a list of events: the first frame of the live channel is one list of all books. An event that cannot be
+read costs itself. Where it names its token, that token's book is in `Doubt`: what the channel says next builds on what was lost.
+"""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
-from typing import Any
+from decimal import Decimal
 
-from bot.venue.types import BASE_UNITS, Book, Level
+from bot.venue.decoding import (
+    Code,
+    OddError,
+    Origin,
+    Skips,
+    as_decimal,
+    as_list,
+    as_ms,
+    as_name,
+    as_object,
+    as_price,
+    as_units,
+    decode,
+    each,
+)
+from bot.venue.types import Book, Level
+
+MESSAGE_BYTES = 4 << 20
+_MOST_LEVELS = 20_000  # a side of a book with the finest step has 9,999
+_TEXTS = (b"PONG", b"")
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +41,24 @@ class Change:
     price: Decimal
     size: int
     at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Best:
+    """What a frame says of a token's best prices once all of it was applied: (bid, ask), None for a side without offers.
+
+    A frame with several changes may say so after each of them: one of these pairs is right.
+    """
+
+    token_id: str
+    pairs: tuple[tuple[Decimal | None, Decimal | None], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """Something about one token could not be read: its book may be another one by now."""
+
+    token_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,57 +76,117 @@ class Resolved:
     condition_id: str
 
 
-BookEvent = Book | Change | TickChange | Resolved
+BookEvent = Book | Change | Best | Doubt | TickChange | Resolved
 
 
-def parse_books(message: str | bytes) -> list[BookEvent]:
+def parse_books(message: str | bytes, skips: Skips | None = None) -> list[BookEvent]:
     """What a message says; nothing where it is of no interest (PONG, trades, new markets).
 
-    Raises ValueError: it is not JSON, or has another form.
+    Args:
+        skips: counts and logs the events that could not be read.
+
+    Raises:
+        OddError: nothing of it can be read: it is no JSON, or neither an event nor a list of events.
     """
-    if message in ("PONG", b"PONG"):
+    raw = message.encode("utf-8", "replace") if isinstance(message, str) else message
+    if raw in _TEXTS:
         return []
-    payload = json.loads(message)
-    events = payload if isinstance(payload, list) else [payload]
+    counted = skips or Skips()
+    payload = decode(raw, MESSAGE_BYTES)
     found: list[BookEvent] = []
-    try:
-        for event in events:
-            found.extend(_read(event))
-    except (KeyError, TypeError, InvalidOperation, AttributeError) as error:
-        raise ValueError(f"expected a market event, found {str(payload)[:120]} ({type(error).__name__})") from error
+    for index, event in enumerate(as_list(payload, "frame") if isinstance(payload, list) else [payload]):
+        try:
+            found.extend(_read(event, lambda error: counted.note(Origin.MARKET, error)))
+        except OddError as error:
+            doubtful = _doubt(event)
+            if not isinstance(payload, list) and not doubtful:
+                raise
+            counted.note(Origin.MARKET, OddError(error.code, f"[{index}]", "a market event", str(error)))
+            found.extend(doubtful)
     return found
 
 
-def _read(event: dict[str, Any]) -> Iterable[BookEvent]:
+def _read(value: object, odd: Callable[[OddError], None]) -> list[BookEvent]:
+    event = as_object(value, "event")
     kind = event.get("event_type")
     if kind == "book":
-        bids = tuple(sorted(_levels(event["bids"]), key=lambda level: -level.price))
-        asks = tuple(sorted(_levels(event["asks"]), key=lambda level: level.price))
-        yield Book(str(event["asset_id"]), bids, asks, int(event["timestamp"]))
-    elif kind == "price_change":
-        at_ms = int(event["timestamp"])
-        for change in event["price_changes"]:
-            is_bid = {"BUY": True, "SELL": False}[change["side"]]
-            yield Change(str(change["asset_id"]), is_bid, _price(change["price"]), _size(change["size"]), at_ms)
-    elif kind == "tick_size_change":
-        yield TickChange(str(event["asset_id"]), _price(event["new_tick_size"]))
-    elif kind == "market_resolved":
-        yield Resolved(str(event["market"]))
+        return [_book(event, odd)]
+    if kind == "price_change":
+        return _changes(event, odd)
+    if kind == "tick_size_change":
+        tick = as_price(event.get("new_tick_size"), "new_tick_size")
+        return [TickChange(as_name(event.get("asset_id"), "asset_id"), tick)]
+    if kind == "market_resolved":
+        return [Resolved(as_name(event.get("market"), "market"))]
+    return []
 
 
-def _levels(rows: list[dict[str, Any]]) -> Iterable[Level]:
-    return (Level(_price(row["price"]), _size(row["size"])) for row in rows)
+def _book(event: dict[str, object], odd: Callable[[OddError], None]) -> Book:
+    bids = sorted(read_levels(event.get("bids"), "bids", odd), key=lambda level: -level.price)
+    asks = sorted(read_levels(event.get("asks"), "asks", odd), key=lambda level: level.price)
+    token_id = as_name(event.get("asset_id"), "asset_id")
+    return Book(token_id, tuple(bids), tuple(asks), as_ms(event.get("timestamp"), "timestamp"))
 
 
-def _price(text: object) -> Decimal:
-    price = Decimal(str(text))
-    if not 0 < price < 1:
-        raise ValueError(f"expected a price between 0 and 1, found {text!r:.40}")
-    return price
+def read_levels(value: object, where: str, odd: Callable[[OddError], None]) -> list[Level]:
+    """One side of a book. A level at 0 or 1 is left out: nobody can trade there. Raises OddError: any other odd level."""
+    found = []
+    for index, row in enumerate(as_list(value, where, _MOST_LEVELS)):
+        level = as_object(row, f"{where}[{index}]")
+        price = as_decimal(level.get("price"), f"{where}[{index}].price", 0, 1)
+        size = as_units(level.get("size"), f"{where}[{index}].size")
+        if 0 < price < 1:
+            found += [Level(price, size)] if size else []
+        else:
+            odd(OddError(Code.RANGE, f"{where}[{index}].price", "a price between 0 and 1", price))
+    return found
 
 
-def _size(text: object) -> int:
-    size = Decimal(str(text))
-    if not size >= 0 or not size.is_finite():
-        raise ValueError(f"expected a size of at least 0, found {text!r:.40}")
-    return int(size * BASE_UNITS)
+def _changes(event: dict[str, object], odd: Callable[[OddError], None]) -> list[BookEvent]:
+    """The changes of a frame, then for each token what the frame says of its best prices."""
+    at_ms = as_ms(event.get("timestamp"), "timestamp")
+    found: list[BookEvent] = []
+    pairs: dict[str, list[tuple[Decimal | None, Decimal | None]]] = {}
+
+    def read(value: object, where: str) -> None:
+        row = as_object(value, where)
+        token_id = as_name(row.get("asset_id"), f"{where}.asset_id")
+        try:
+            found.append(_change(row, token_id, at_ms, where))
+            if (pair := _best(row, where)) is not None:
+                pairs.setdefault(token_id, []).append(pair)
+        except OddError:
+            found.append(Doubt(token_id))
+            raise
+
+    for _ in each(as_list(event.get("price_changes"), "price_changes"), "price_changes", read, odd):
+        pass
+    found.extend(Best(token_id, tuple(said)) for token_id, said in pairs.items())
+    return found
+
+
+def _change(row: dict[str, object], token_id: str, at_ms: int, where: str) -> Change:
+    side = row.get("side")
+    if side not in ("BUY", "SELL"):
+        raise OddError(Code.TEXT, f"{where}.side", "BUY or SELL", side)
+    price, size = as_price(row.get("price"), f"{where}.price"), as_units(row.get("size"), f"{where}.size")
+    return Change(token_id, side == "BUY", price, size, at_ms)
+
+
+def _best(row: dict[str, object], where: str) -> tuple[Decimal | None, Decimal | None] | None:
+    """The best bid and ask that are named beside; None where they are not. 0 and 1 stand for a side without offers."""
+    if row.get("best_bid") in (None, "") or row.get("best_ask") in (None, ""):
+        return None
+    bid = as_decimal(row.get("best_bid"), f"{where}.best_bid", 0, 1)
+    ask = as_decimal(row.get("best_ask"), f"{where}.best_ask", 0, 1)
+    return bid if 0 < bid < 1 else None, ask if 0 < ask < 1 else None
+
+
+def _doubt(value: object) -> Iterable[Doubt]:
+    """The token whose book an event that cannot be read may have changed."""
+    if not isinstance(value, dict) or value.get("event_type") not in ("book", "price_change"):
+        return ()
+    try:
+        return (Doubt(as_name(value.get("asset_id"), "asset_id")),)
+    except OddError:
+        return ()

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import WebSocketException
 
-from bot.feeds.book_messages import BookEvent, parse_books
+from bot.feeds.book_messages import MESSAGE_BYTES, BookEvent, parse_books
+from bot.venue.decoding import OddError, Origin, Skips
 from bus.logs import Log
 
-_MESSAGE_BYTES = 4 << 20
 _QUEUE_FRAMES = 1_024
 _MOST_TOKENS = 450  # beyond 500 a connection loses books (venue.md 3)
 
@@ -44,6 +44,7 @@ class MarketChannel:
         on_event: called in the loop for each event; must not block.
         on_lost: called when the connection is lost.
         random: uniform in [0, 1), for the jitter of waits.
+        skips: counts what could not be read.
     """
 
     def __init__(
@@ -57,7 +58,9 @@ class MarketChannel:
         random: Callable[[], float],
         log: Log,
         timing: ChannelTiming | None = None,
+        skips: Skips | None = None,
     ) -> None:
+        self._skips = skips or Skips()
         self._url, self._wanted, self._on_event, self._on_lost = url, wanted, on_event, on_lost
         self._boot_ms, self._random, self._log = boot_ms, random, log
         self._timing = timing or ChannelTiming()
@@ -94,7 +97,7 @@ class MarketChannel:
                 ping_interval=None,
                 close_timeout=1,
                 compression=None,
-                max_size=_MESSAGE_BYTES,
+                max_size=MESSAGE_BYTES,
                 max_queue=_QUEUE_FRAMES,
             ) as socket:
                 self.connected, self.connects = True, self.connects + 1
@@ -123,10 +126,11 @@ class MarketChannel:
     async def _read(self, socket: ClientConnection) -> None:
         while True:
             async with asyncio.timeout(self._timing.silent_s):
-                message = await socket.recv()
+                message = await socket.recv(decode=False)
             try:
-                events = parse_books(message)
-            except (ValueError, RecursionError) as error:
+                events = parse_books(message, self._skips)
+            except OddError as error:
+                self._skips.count(Origin.MARKET, error.code)
                 self._parse_errors += 1
                 if (
                     self._parse_errors & (self._parse_errors - 1) == 0

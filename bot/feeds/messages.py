@@ -7,11 +7,13 @@ ahead of a restart the server sends {"e": "serverShutdown"}.
 
 from __future__ import annotations
 
-import json
-import math
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+
+from bot.venue.decoding import HIGH_PRICE, LOW_PRICE, Code, OddError, as_float, as_ms, as_object, as_whole, decode
+
+MESSAGE_BYTES = 65_536
+_LAST_NUMBER = 10**18
 
 
 class Source(StrEnum):
@@ -62,19 +64,16 @@ def parse(message: str | bytes, assets: dict[str, str], boot_ms: int) -> Numbere
         assets: symbol (BTCUSDT) to asset (BTC).
 
     Raises:
-        ValueError: the message is not JSON, or has another form.
+        OddError: the message is not JSON, or has another form.
     """
-    payload = json.loads(message)
-    if not isinstance(payload, dict):
-        raise ValueError(f"expected an object, found {type(payload).__name__}")
-    data = payload.get("data", payload)
-    if not isinstance(data, dict):
-        raise ValueError(f"expected data to be an object, found {type(data).__name__}")
+    payload = as_object(decode(message, MESSAGE_BYTES), "message")
+    data = as_object(payload.get("data", payload), "data")
     kind = data.get("e")
     if kind == "serverShutdown":
         return Shutdown()
     if kind == "trade":
-        price, number, venue_ms, source = _price(data, "p"), _whole(data, "t"), _whole(data, "T"), Source.TRADE
+        price, number, source = _price(data, "p"), _whole(data, "t"), Source.TRADE
+        venue_ms: int | None = as_ms(data.get("T"), "T")
     elif "u" in data and "b" in data and "a" in data:
         price, number, venue_ms, source = (
             (_price(data, "b") + _price(data, "a")) / 2,
@@ -86,22 +85,19 @@ def parse(message: str | bytes, assets: dict[str, str], boot_ms: int) -> Numbere
         return None
     asset = assets.get(str(data.get("s")))
     if asset is None:
-        raise ValueError(f"expected a symbol of {sorted(assets)}, found {data.get('s')!r}")
+        raise OddError(Code.TEXT, "s", f"a symbol of {sorted(assets)}", data.get("s"))
     return Numbered(number, PriceUpdate(asset, price, source, venue_ms, boot_ms))
 
 
-def _price(data: dict[str, Any], key: str) -> float:
+def _price(data: dict[str, object], key: str) -> float:
     value = data.get(key)
-    if not isinstance(value, str):
-        raise ValueError(f"expected {key} to be a decimal string, found {value!r}")
-    price = float(value)
-    if not math.isfinite(price) or price <= 0:
-        raise ValueError(f"expected {key} to be above 0, found {value!r}")
-    return price
+    if not isinstance(value, str):  # Binance writes all prices as texts; a number would have lost digits
+        raise OddError(Code.SHAPE, key, "a decimal string", value)
+    return as_float(value, key, LOW_PRICE, HIGH_PRICE)
 
 
-def _whole(data: dict[str, Any], key: str) -> int:
+def _whole(data: dict[str, object], key: str) -> int:
     value = data.get(key)
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise ValueError(f"expected {key} to be a whole number, found {value!r}")
-    return value
+    if isinstance(value, str):
+        raise OddError(Code.SHAPE, key, "a whole number", value)
+    return as_whole(value, key, 0, _LAST_NUMBER)

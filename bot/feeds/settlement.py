@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import WebSocketException
 
-from bot.feeds.settlement_messages import SUBSCRIBE, SettlementPrice, parse_settlement
+from bot.feeds.settlement_messages import MESSAGE_BYTES, SUBSCRIBE, SettlementPrice, parse_settlement
+from bot.venue.decoding import Code, OddError, Origin, Skips
 from bus.logs import Log
 
-_MESSAGE_BYTES = 65_536
 _QUEUE_FRAMES = 256
 _MOST_OFF_MS = 60_000  # a price from further away than this is no price of now
 
@@ -42,6 +42,7 @@ class SettlementFeed:
         now_ms: the venue's time in UTC ms.
         boot_ms: CLOCK_BOOTTIME in ms.
         random: uniform in [0, 1), for the jitter of waits.
+        skips: counts the messages that could not be read.
     """
 
     def __init__(
@@ -55,7 +56,9 @@ class SettlementFeed:
         random: Callable[[], float],
         log: Log,
         timing: SettlementTiming | None = None,
+        skips: Skips | None = None,
     ) -> None:
+        self._skips = skips or Skips()
         self._url, self._on_price = url, on_price
         self._now_ms, self._boot_ms, self._random, self._log = now_ms, boot_ms, random, log
         self._timing = timing or SettlementTiming()
@@ -90,7 +93,7 @@ class SettlementFeed:
                 ping_interval=None,
                 close_timeout=1,
                 compression=None,
-                max_size=_MESSAGE_BYTES,
+                max_size=MESSAGE_BYTES,
                 max_queue=_QUEUE_FRAMES,
             ) as socket:
                 self.connects += 1
@@ -123,7 +126,7 @@ class SettlementFeed:
         loop = asyncio.get_running_loop()
         async with asyncio.timeout(self._timing.stale_after_s) as silence:
             while True:
-                if self._take(await socket.recv()):
+                if self._take(await socket.recv(decode=False)):
                     silence.reschedule(loop.time() + self._timing.stale_after_s)
 
     def _take(self, message: str | bytes) -> bool:
@@ -133,8 +136,9 @@ class SettlementFeed:
             if price is None or price.asset not in self._heard:
                 return False
             if abs(price.time_ms - self._now_ms()) > _MOST_OFF_MS:
-                raise ValueError(f"expected a price of now, found one of {price.time_ms} (UTC ms)")
-        except (ValueError, RecursionError) as error:
+                raise OddError(Code.RANGE, "timestamp", "a price of now in UTC ms", price.time_ms)
+        except OddError as error:
+            self._skips.count(Origin.RTDS, error.code)
             self.parse_errors += 1
             if self.parse_errors & (self.parse_errors - 1) == 0:  # 1, 2, 4 ...: a flood is not logged line by line
                 self._log.warning("settlement_stream_parse_error", reason=str(error), count=self.parse_errors)

@@ -7,8 +7,22 @@ for a window, and spot prices say both, for every length.
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import dataclass
+
+from bot.venue.decoding import (
+    HIGH_PRICE,
+    LAST_MS,
+    LOW_PRICE,
+    Code,
+    OddError,
+    as_float,
+    as_name,
+    as_object,
+    as_whole,
+    decode,
+)
+
+MESSAGE_BYTES = 65_536
 
 TOPIC = "crypto_prices_chainlink"
 SUBSCRIBE = json.dumps({"action": "subscribe", "subscriptions": [{"topic": TOPIC, "type": "update"}]})
@@ -26,32 +40,23 @@ class SettlementPrice:
 def parse_settlement(message: str | bytes) -> SettlementPrice | None:
     """The price that a message brings; None where it is of no interest (PONG, empty, other topics).
 
-    Raises ValueError: it is not JSON, or has another form.
+    Raises OddError: it is not JSON, or has another form.
     """
     if message in ("PONG", b"PONG", "", b""):
         return None
-    event = json.loads(message)
-    if not isinstance(event, dict):
-        raise ValueError(f"expected an event of the price stream, found {str(event)[:120]}")
+    event = as_object(decode(message, MESSAGE_BYTES), "message")
     if event.get("topic") != TOPIC or event.get("type") != "update":
         return None
-    payload = event.get("payload")
-    found = payload if isinstance(payload, dict) else {}
-    symbol, value, time_ms = found.get("symbol"), found.get("value"), found.get("timestamp")
-    if (
-        not isinstance(symbol, str)
-        or type(time_ms) is not int
-        or isinstance(value, bool)
-        or not isinstance(value, int | float | str)
-    ):
-        raise ValueError(f"expected a price with symbol, value and timestamp, found {str(payload)[:120]}")
+    payload = as_object(event.get("payload"), "payload")
+    symbol = as_name(payload.get("symbol"), "symbol")
     asset, _, currency = symbol.upper().partition("/")
     if currency != "USD":
-        raise ValueError(f"expected a symbol such as btc/usd, found {symbol[:40]!r}")
-    try:
-        price = float(value)
-    except OverflowError as error:
-        raise ValueError("expected a price, found an integer of more than 300 digits") from error
-    if not (math.isfinite(price) and price > 0 and time_ms > 0):
-        raise ValueError(f"expected a price and a time above 0, found {price} at {str(time_ms)[:40]}")
-    return SettlementPrice(asset, price, time_ms)
+        raise OddError(Code.TEXT, "symbol", "a symbol such as btc/usd", symbol)
+    time_ms = payload.get("timestamp")
+    if isinstance(time_ms, str):
+        raise OddError(Code.SHAPE, "timestamp", "a whole number", time_ms)
+    return SettlementPrice(
+        asset,
+        as_float(payload.get("value"), "value", LOW_PRICE, HIGH_PRICE),
+        as_whole(time_ms, "timestamp", 1, LAST_MS),
+    )

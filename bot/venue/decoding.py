@@ -89,9 +89,14 @@ class Skips:
         self._log = log
         self.counts: dict[tuple[Origin, Code], int] = {}
 
+    def count(self, origin: Origin, code: Code) -> int:
+        """One thing was skipped, and is logged elsewhere; how many of its kind there were."""
+        count = self.counts[origin, code] = self.counts.get((origin, code), 0) + 1
+        return count
+
     def note(self, origin: Origin, error: OddError) -> None:
         """One thing was skipped."""
-        count = self.counts[origin, error.code] = self.counts.get((origin, error.code), 0) + 1
+        count = self.count(origin, error.code)
         if self._log is not None and count & (count - 1) == 0:
             self._log.warning("venue_data_skipped", source=origin, code=error.code, reason=str(error), count=count)
 

@@ -14,6 +14,7 @@ from polymarket._internal.actions.order_heartbeats import build_send_order_heart
 from polymarket.errors import OrderHeartbeatMismatchError, PolymarketError, RequestRejectedError
 from polymarket.pagination import AsyncPaginator
 
+from bot.venue.decoding import Skips
 from bot.venue.polymarket import reading
 from bot.venue.polymarket.account import Credentials
 from bot.venue.polymarket.answers import NOT_SENT, classify
@@ -88,6 +89,9 @@ class PolymarketVenue:
         self._relayer_key = relayer_key
         self._closed_only, self._closed_only_until_s = False, 0.0
         self._log = log
+        self.skips = Skips(log)
+        """What the venue sent and could not be read."""
+
         self._limits = limits or TimeLimits()
         self._identity = identify(private_key, credentials, wallet, signature_type)
         self._signer = OrderSigner(
@@ -183,7 +187,7 @@ class PolymarketVenue:
 
     async def follow_user(self, on_open: Callable[[], None], on_event: Callable[[UserEvent], None]) -> None:
         """Listen on the user channel until it ends (see `user_stream`)."""
-        await follow_user(self._hosts.user_ws, self._credentials, on_open, on_event)
+        await follow_user(self._hosts.user_ws, self._credentials, on_open, on_event, self.skips)
 
     async def market(self, slug: str) -> Market | None:
         """The market of a window; None where Gamma or the exchange does not know it (yet)."""

@@ -143,7 +143,7 @@ def test_a_reserve_that_cannot_be_restored_stops_entries_and_not_exits(
         raise FULL
 
     async def work(running: Running, me: str) -> None:
-        running.venue.asks = (Level(Decimal("0.50"), 400 * SHARE),)
+        running.venue.bids, running.venue.asks = (), (Level(Decimal("0.50"), 400 * SHARE),)
         await until("positions", lambda: running.count("SELECT count(*) FROM fills") == 2)
         with monkeypatch.context() as patched:
             patched.setattr(Ledger, "has_reserve", lambda _: False)
