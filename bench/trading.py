@@ -1,12 +1,13 @@
 """How long the bot takes: from a price to an order, and for a poll of many slots, with a standby running beside it.
 
-python -m bench.trading [--orders 300] [--parts ticks,polls,commits]
+python -m bench.trading [--orders 300] [--parts ticks,library,polls,commits]
 
 Tick-to-send runs from the moment the event loop has read the price message from its socket to the moment the order's bytes
 were handed to theirs: parsing, coalescing, decision, risk, signature, intent, request. `without fsync` has the ledger's
 commits not wait for the disk; `commits` shows what the disk takes, paced, beside a bare fdatasync of the same machine.
 `quotes/s` are prices that signal nothing, of all assets together: BTCUSDT's bookTicker alone came 87 to 255 times a second
 where somebody counted (tarasko/picows, issue 41). An order must not wait for what they started.
+`library` is what to compare it with on any machine: a script over the client library, with no ledger, no risk and no standby.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import argparse
 import asyncio
 import gc
 import itertools
+import json
 import logging as standard_logging
 import multiprocessing
 import os
@@ -23,12 +25,17 @@ import sys
 import tempfile
 import time
 from asyncio import selector_events
+from contextlib import suppress
+from decimal import Decimal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+from polymarket.errors import RequestRejectedError
+from websockets.asyncio.client import connect
 from websockets.asyncio.connection import Connection as WebSocketConnection
 
-from bench.stage import SIGNAL_PRICE, FarEnd, make_venue, make_world, percentiles, show_books
+from bench.stage import SIGNAL_PRICE, STRIKE, FarEnd, make_market, make_venue, make_world, percentiles, show_books
 from bot.active import Active
 from bot.garbage import Garbage
 from bot.schema import SCHEMA
@@ -40,6 +47,7 @@ from bus import Ledger, Logging, SystemClock, open_bus, write_control
 
 CONTROL = {"strategy": {"confirmations": 1, "snipe_fraction": 1.0}, "risk": {"orders_per_minute": 1_000_000}}
 POLL_S = 0.25
+WARM_UP = 5
 SIGNAL = f'"b": "{SIGNAL_PRICE:.2f}"'.encode()
 PACES = (1, 50)
 
@@ -160,6 +168,47 @@ def run_standby(folder: Path, ws_url: str, http_url: str) -> None:
     asyncio.run(live())
 
 
+async def library(orders: int, watch: Stopwatch) -> list[float]:
+    """Spans in ms of so many orders that the client library alone places on the same signals, over the same wire."""
+    far, logs = FarEnd(DEFAULT_ASSETS, 0.03), quiet()
+    venue = make_venue(far.http_url, logs.log)
+    await venue.open()
+    client = venue._client.library
+    market = make_market("btc-updown-15m-1795465800")
+    tokens = frozenset((market.up_token, market.down_token))
+    known = SimpleNamespace(
+        fee_info=SimpleNamespace(rate=market.fee_rate, exponent=market.fee_exponent),
+        neg_risk=False,
+        tick_size=market.tick,
+        token_ids=tokens,
+        asset_ids=tokens,
+    )
+
+    async def resolve_market(_context: Any, *, token_id: str) -> Any:  # noqa: ARG001
+        """As the library's cache answers once it is filled."""
+        return known
+
+    client._ctx.order_metadata.resolve_market = resolve_market  # type: ignore[method-assign,assignment]
+    watch.spans_ms.clear()
+    watch.cpu_ms.clear()
+    try:
+        async with connect(f"{far.ws_url}/stream", compression=None) as socket:
+            async for message in socket:
+                if float(json.loads(message)["data"]["b"]) < STRIKE * 1.01:
+                    continue
+                with suppress(RequestRejectedError):  # the far end has nothing to match with
+                    await client.place_limit_order(
+                        token_id=market.up_token, price=Decimal("0.52"), size=Decimal(20), side="BUY"
+                    )
+                if len(watch.spans_ms) >= orders + WARM_UP:
+                    break
+    finally:
+        await venue.close()
+        far.close()
+        logs.close()
+    return watch.spans_ms[WARM_UP:]
+
+
 async def polls(folder: Path, count: int, rounds: int) -> list[float]:
     """Durations of active polls of so many slots, in ms, commits included."""
     logs = quiet()
@@ -260,7 +309,7 @@ def main() -> int:
         metavar="N",
         help="prices a second that signal nothing, beside (%(default)s)",
     )
-    parser.add_argument("--parts", default="ticks,polls,commits", help="(%(default)s)")
+    parser.add_argument("--parts", default="ticks,library,polls,commits", help="(%(default)s)")
     parser.add_argument(
         "--folder", type=Path, help="where the buses are made (a temporary folder; its disk is measured)"
     )
@@ -275,8 +324,8 @@ def main() -> int:
 
     with tempfile.TemporaryDirectory(dir=chosen.folder) as name:
         root = Path(name)
+        watch = Stopwatch()
         if "ticks" in parts:
-            watch = Stopwatch()
             for quotes, durable in itertools.product(chosen.quotes, (False, True)):
                 (folder := root / f"ticks-{quotes:g}-{durable}").mkdir()
                 spans = asyncio.run(ticks(folder, chosen.orders, durable=durable, watch=watch, quotes_per_s=quotes))
@@ -284,6 +333,8 @@ def main() -> int:
                 say("  of that on the processor", watch.cpu_ms)
                 found = sorted(spans)
                 missed |= not durable and (found[len(found) // 2] > 0.5 or found[int(len(found) * 0.99)] > 2.0)
+        if "library" in parts:
+            say("tick-to-send of the library alone", asyncio.run(library(min(chosen.orders, 100), watch)))
         if "polls" in parts:
             for count in (16, 1000):
                 (folder := root / f"polls-{count}").mkdir()
