@@ -9,8 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from bench.fault_mix import life, mixtures
-from bench.faults import FaultRun, doubled, record_of
+from bench.faults import FaultRun, doubled, life, mixtures, record_of
 from tests.e2e.rig import Rig
 
 SEED = 11

@@ -20,7 +20,7 @@ import pytest
 from coincurve import PrivateKey
 from rich.console import Console
 
-from bench.orders import Key, address_of, key_request, order_pair
+from bench.paper_load import Key, address_of, key_request, order_pair
 from deployer.board import Board
 from deployer.demo import STEPS, Demo
 from tests.e2e.deployer_rig import GIT
