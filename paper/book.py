@@ -25,8 +25,9 @@ class Order:
         order_id: its EIP-712 hash, or a name of the market maker's.
         owner: the API key's address; ``wallet`` is whose money moves.
         outcome: 0 for Up, 1 for Down; ``price`` (base units) is in terms of that token.
-        size, filled: shares in base units.
+        size, filled: shares in base units; a purchase with a budget may be filled with more than its size.
         expires_ms: UTC ms from which a GTD order is dead, or None.
+        budget: money that a market BUY spends in base units, whatever it brings; None for orders that count in shares.
     """
 
     order_id: str
@@ -43,6 +44,7 @@ class Order:
     expires_ms: int | None = None
     post_only: bool = False
     filled: int = 0
+    budget: int | None = None
 
     @property
     def remaining(self) -> int:
@@ -65,8 +67,8 @@ class Order:
 
     @property
     def value(self) -> int:
-        """Collateral for all its shares at its price."""
-        return self.worth(self.size)
+        """Collateral for all its shares at its price, or its budget."""
+        return self.worth(self.size) if self.budget is None else self.budget
 
     @property
     def reserve(self) -> int:

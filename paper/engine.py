@@ -7,8 +7,9 @@ at 1 - p: each market is one book in terms of Up, and four kinds of match come o
     BUY Up        Up changes hands       a set is minted
     SELL Down     a set is merged        Down changes hands
 
-Priority is price, then time. A fill happens at the resting order's price. Money is conserved to the base unit: all
-balances, plus the collateral locked in sets, only change by deposits.
+Priority is price, then time. A fill happens at the resting order's price. An order with a budget spends it: at a better
+price it gets more shares (on chain: 100 at a limit of 0.90 brought 112.359545 at 0.89). Money is conserved to the base
+unit: all balances, plus the collateral locked in sets, only change by deposits.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ __all__ = ["CASH", "FEES", "MIN_SIZE", "Engine", "Entry", "Fill", "Placement"]
 CASH = "pUSD"
 FEES = "fees"  # the wallet that collects the fees
 MIN_SIZE = 5 * ONE
+_DUST = 2  # base units of a budget that rounding leaves over
 
 _NOT_FILLED = {
     "FOK": "order couldn't be fully filled. FOK orders are fully filled or killed.",
@@ -72,9 +74,14 @@ class Placement:
 
 
 class Engine:
-    """All books and all balances."""
+    """All books and all balances.
 
-    def __init__(self) -> None:
+    Args:
+        small_takers: let FAK and FOK orders be smaller than the market's least size, which is that of resting orders.
+    """
+
+    def __init__(self, *, small_takers: bool = True) -> None:
+        self.small_takers = small_takers
         self.books: dict[str, Book] = {}
         self.orders: dict[str, Order] = {}  # resting ones
         self.balances: dict[str, dict[str, int]] = {}
@@ -139,13 +146,13 @@ class Engine:
         if needed > available:
             raise _no_funds(available, needed)
         if order.side == "BUY":
-            needed = min(available, needed + fee(order.size, min(order.price, ONE // 2)))
-        self._bind(order.wallet, asset, needed)
+            needed = min(available, needed + _dearest_fee(order))
+        self.bind(order.wallet, asset, needed)
         return asset, needed
 
     def release(self, wallet: str, asset: str, amount: int) -> None:
         """Give back what ``hold`` or ``freeze`` bound."""
-        self._bind(wallet, asset, -amount)
+        self.bind(wallet, asset, -amount)
 
     def freeze(self, entries: Iterable[Entry]) -> list[tuple[str, str, int]]:
         """Bind what a match brought, as long as it may still fail; return (wallet, asset, amount) for ``release``."""
@@ -154,7 +161,7 @@ class Engine:
             brought[entry.wallet, entry.asset] = brought.get((entry.wallet, entry.asset), 0) + entry.amount
         bound = [(wallet, asset, amount) for (wallet, asset), amount in brought.items() if amount > 0]
         for wallet, asset, amount in bound:
-            self._bind(wallet, asset, amount)
+            self.bind(wallet, asset, amount)
         return bound
 
     def reverse(self, entries: Iterable[Entry]) -> list[Entry]:
@@ -208,7 +215,8 @@ class Engine:
         if order.price % book.tick or not book.tick <= order.price <= ONE - book.tick:
             price, tick = format_units(order.price), format_units(book.tick)
             raise RefusedError(400, f"{name}. Price ({price}) breaks minimum tick size rule: {tick}")
-        if order.size < MIN_SIZE:
+        # The least of 5 shares is for orders that may rest; 1.37 shares were sold at once (clob-client users, 2026).
+        if order.size < MIN_SIZE and not (self.small_takers and order.order_type in ("FAK", "FOK")):
             size, least = format_units(order.size), format_units(MIN_SIZE)
             raise RefusedError(400, f"{name}. Size ({size}) lower than the minimum: {least}")
         if order.expires_ms is not None and order.expires_ms <= now_ms:
@@ -218,19 +226,24 @@ class Engine:
     def _match(self, book: Book, order: Order) -> list[Fill]:
         """Plan the fills; nothing changes yet."""
         fills: list[Fill] = []
-        left = order.size
+        left, money = order.size, order.budget
         for maker in book.opposite(order):
-            size = min(left, maker.remaining)
-            maker_value = maker.worth(maker.filled + size) - maker.worth(maker.filled)
             same = maker.outcome == order.outcome
-            value = maker_value if same else size - maker_value
             price = maker.price if same else ONE - maker.price
+            size = min(left, maker.remaining) if money is None else min(money * ONE // price, maker.remaining)
+            value, maker_value = _values(maker, size, same=same)
+            while money is not None and value > money:  # by the rounding of the maker's side
+                size -= 1
+                value, maker_value = _values(maker, size, same=same)
+            if not size:
+                break
             cost = fee(size, price)
             fills.append(
                 Fill(order, maker, size, price, value, maker_value, cost if order.side == "BUY" else min(cost, value))
             )
             left -= size
-            if not left:
+            money = None if money is None else money - value
+            if (money is None and not left) or (money is not None and money <= _DUST):
                 break
         return fills
 
@@ -242,7 +255,7 @@ class Engine:
             )
         if order.post_only and fills:
             raise RefusedError(400, "invalid post-only order: order crosses book")
-        if (order.order_type == "FOK" and done < order.size) or (order.order_type == "FAK" and not done):
+        if (order.order_type == "FOK" and not _is_whole(order, fills)) or (order.order_type == "FAK" and not done):
             raise RefusedError(400, _NOT_FILLED[order.order_type], orderID=order.order_id)
 
     def _check_funds(self, order: Order, fills: list[Fill], rests: bool) -> None:
@@ -283,13 +296,34 @@ class Engine:
         return Entry(wallet, asset, amount, reason, ref)
 
     def _reserve(self, order: Order, amount: int) -> None:
-        self._bind(order.wallet, CASH if order.side == "BUY" else order.token_id, amount)
+        self.bind(order.wallet, CASH if order.side == "BUY" else order.token_id, amount)
 
-    def _bind(self, wallet: str, asset: str, amount: int) -> None:
+    def bind(self, wallet: str, asset: str, amount: int) -> None:
+        """Keep ``amount`` base units more from being used; less, where it is negative."""
         reserved = self._reserved.setdefault(wallet, {})
         reserved[asset] = reserved.get(asset, 0) + amount
         if not reserved[asset]:
             del reserved[asset]
+
+
+def _values(maker: Order, size: int, *, same: bool) -> tuple[int, int]:
+    """The collateral that taker and maker pay or get for ``size`` shares of a resting order."""
+    maker_value = maker.worth(maker.filled + size) - maker.worth(maker.filled)
+    return (maker_value if same else size - maker_value), maker_value
+
+
+def _is_whole(order: Order, fills: list[Fill]) -> bool:
+    """Whether an order is filled whole: its shares, or its money but for what rounding leaves."""
+    if order.budget is None:
+        return sum(fill.size for fill in fills) >= order.size
+    return order.budget - sum(fill.taker_value for fill in fills) <= _DUST
+
+
+def _dearest_fee(order: Order) -> int:
+    """The most that an order's fee can be. A budget's shares grow as the price falls: its fee is budget * rate * (1 - p)."""
+    if order.budget is None:
+        return fee(order.size, min(order.price, ONE // 2))
+    return fee(4 * order.budget, ONE // 2)
 
 
 def _no_funds(available: int, needed: int) -> RefusedError:

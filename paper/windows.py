@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 
+from paper.chance import draw
 from paper.evm import keccak
 
 __all__ = ["ASSETS", "DAY_MS", "OUTCOMES", "Window", "parse_slug", "parse_timeframe", "windows_at"]
@@ -94,8 +95,7 @@ class Window:
 
     def draw(self, what: str, seed: int) -> float:
         """Return this window's own random number in [0, 1) for a purpose, the same for the same seed."""
-        digest = hashlib.sha256(f"{seed}:{what}:{self.slug}".encode()).digest()
-        return int.from_bytes(digest[:6], "big") / (1 << 48)
+        return draw(seed, what, self.slug)
 
     def _token(self, outcome: str) -> str:
         digest = int.from_bytes(keccak(f"token:{outcome}:{self.slug}".encode()), "big")

@@ -289,3 +289,63 @@ def test_order_entry_closes_at_the_windows_end() -> None:
 def test_decimals_are_exact_both_ways(units: int) -> None:
     """Base units survive being written as a decimal and read again."""
     assert parse_units(format_units(units)) == units
+
+
+def test_a_budget_is_spent_and_brings_more_shares_at_a_better_price() -> None:
+    """On chain: 100 pUSD at a limit of 0.90 met makers at 0.89 and brought 112.3595 shares (transaction 0x3de15f3d)."""
+    desk = Desk()
+    for size in (21_940_000, 5_000_000, 297_000_000):
+        desk.place("bob", 1, "BUY", 110_000, size)
+    bought = desk.place("ann", 0, "BUY", 900_000, 111_111_100, "FOK", budget=100 * ONE)
+    shares, paid = sum(one.size for one in bought.fills), sum(one.taker_value for one in bought.fills)
+    assert (shares // 100, paid) == (1_123_595, 99_999_999)
+    assert [one.size for one in bought.fills[:2]] == [21_940_000, 5_000_000]
+    assert desk.engine.balance("ann", TOKENS[0]) == shares
+
+
+def test_a_budget_that_finds_too_little_kills_a_fok_and_not_a_fak() -> None:
+    """Ten shares at a half are 5 pUSD; a FOK of 6 is refused, a FAK of 6 spends 5."""
+    desk = Desk()
+    desk.place("bob", 1, "BUY", 500_000, 10 * ONE)
+    with pytest.raises(RefusedError, match="FOK orders are fully filled or killed"):
+        desk.place("ann", 0, "BUY", 600_000, 10 * ONE, "FOK", budget=6 * ONE)
+    (fill,) = desk.place("ann", 0, "BUY", 600_000, 10 * ONE, "FAK", budget=6 * ONE).fills
+    assert (fill.size, fill.taker_value) == (10 * ONE, 5 * ONE)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    orders=ORDERS,
+    budgets=st.lists(st.integers(1_000_000, 60_000_000), max_size=20),
+    tick=st.sampled_from([10_000, 1_000]),
+)
+def test_no_budget_is_overspent_nor_money_made(orders: list[Any], budgets: list[int], tick: int) -> None:
+    """Whatever rests, a purchase pays at most its budget and its fee, and money is conserved to the base unit."""
+    desk = Desk(tick)
+    run(desk, orders, lambda _: None)
+    for number, budget in enumerate(budgets):
+        limit = (number % 98 + 1) * desk.tick
+        order = desk.order("ann", number % 2, "BUY", limit, 5 * ONE, "FAK", budget=budget)
+        try:
+            fills = desk.engine.place(order, now_ms=0).fills
+        except RefusedError:
+            continue
+        assert sum(fill.taker_value for fill in fills) <= budget
+        assert all(fill.taker_price <= limit for fill in fills)
+    sets = desk.total(TOKENS[0])
+    assert sets == desk.total(TOKENS[1])
+    assert desk.total(CASH) + sets == len(WALLETS) * START
+
+
+def test_a_small_rest_can_be_sold_at_once() -> None:
+    """The least of 5 shares is for orders that rest; 1.37 shares go as a FAK, unless the engine is told otherwise."""
+    desk = Desk()
+    desk.place("bob", 1, "BUY", 500_000, 10 * ONE)
+    desk.place("ann", 0, "BUY", 500_000, 10 * ONE)
+    desk.place("cid", 0, "BUY", 400_000, 10 * ONE)
+    with pytest.raises(RefusedError, match="lower than the minimum: 5"):
+        desk.place("ann", 0, "SELL", 400_000, 1_370_000)
+    assert desk.place("ann", 0, "SELL", 400_000, 1_370_000, "FAK").fills
+    desk.engine.small_takers = False
+    with pytest.raises(RefusedError, match="lower than the minimum: 5"):
+        desk.place("ann", 0, "SELL", 400_000, 1_370_000, "FAK")
