@@ -65,7 +65,7 @@ from paper.record import Record
 from paper.settings import Settings
 from paper.tape import Tape
 from paper.traders import Traders
-from paper.wire import open_order_json, trade_json
+from paper.wire import by_match, open_order_json, trade_json
 
 KEY = "42" * 32
 OWNER = "inside"
@@ -276,13 +276,14 @@ class InsideVenue(PolymarketVenue):
             where, values = f"{where} AND condition_id = ?", [*values, condition_id]
         if after_ms is not None:
             where, values = f"{where} AND time_ms >= CAST(? AS INTEGER) * 1000", [*values, str(after_ms // 1000)]
-        rows = self._paper.record.query_dicts(f"SELECT * FROM trades WHERE {where} ORDER BY seq", values)
+        sql = f"SELECT * FROM trades WHERE match_id IN (SELECT match_id FROM trades WHERE {where}) ORDER BY seq"
+        rows = self._paper.record.query_dicts(sql, values)
         now = self._paper.clock()
         found = [
             one
-            for row in rows
+            for trade in by_match(rows)
             for one in reading.trades(
-                ClobTrade.model_validate(trade_json(row, self.wallet, now)), self.wallet, OWNER, self._fee
+                ClobTrade.model_validate(trade_json(trade, self.wallet, now)), self.wallet, OWNER, self._fee
             )
         ]
         return sorted(found, key=lambda row: (row.at_ms, row.trade_id, row.order_id))

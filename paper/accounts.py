@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from paper.engine import Engine
+from paper.funds import Funds
 from paper.journal import Journal
 from paper.record import Record
 from paper.wallets import wallets
@@ -17,8 +18,9 @@ class Accounts:
         start_balance: collateral of a new one in base units.
     """
 
-    def __init__(self, engine: Engine, journal: Journal, start_balance: int) -> None:
+    def __init__(self, engine: Engine, journal: Journal, funds: Funds, start_balance: int) -> None:
         self._engine = engine
+        self._funds = funds
         self._journal = journal
         self._start_balance = start_balance
         self._known: set[str] = set()
@@ -38,6 +40,7 @@ class Accounts:
             self._known.add(wallet)
             deposit = self._engine.deposit(wallet, self._start_balance, "start balance")
             self._journal.entries([deposit], now_ms)
+            self._funds.opened(wallet)
 
     def wallet_of(self, address: str, signature_type: int, now_ms: int) -> str:
         """Return the wallet that an address trades with under a signature type (0 to 3); an older kind if it has one."""

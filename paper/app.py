@@ -34,7 +34,22 @@ _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _MAX_BODY = 1 << 20
 _MAKES_MARKETS = ("/events", "/markets")  # a look-up by slug can make a market
 _RECORDED = ("/order", "/cancel", "/auth", "/v1/", "/submit")
-_OF_REQUESTS: tuple[Kind, ...] = ("lost_before", "lost_after", "slow", "error", "restarting", "rate_limited")
+_OF_REQUESTS: tuple[Kind, ...] = (
+    *("lost_before", "lost_after", "slow", "error", "restarting", "rate_limited", "unavailable"),
+    *("context_canceled", "not_found", "timed_out", "origin_error"),
+)
+# Answers that say nothing of what became of the request. The documented error codes: texts with "context canceled" are
+# answered 400 and those with "not found" 404, whatever happened; users met 500 "order timed out" and Cloudflare's 520.
+_WRONG: dict[str, Callable[[], web.Response]] = {
+    "context_canceled": lambda: web.json_response({"error": "context canceled"}, status=400),
+    "not_found": lambda: web.json_response({"error": "order not found"}, status=404),
+    "timed_out": lambda: web.json_response({"error": "order timed out"}, status=500),
+    "origin_error": lambda: web.Response(
+        text="<html><head><title>520: Web server is returning an unknown error</title></head></html>",
+        content_type="text/html",
+        status=520,
+    ),
+}
 _LOG = logging.getLogger("paper")
 
 
@@ -49,6 +64,8 @@ def make_app(exchange: Exchange) -> tuple[web.Application, Sockets]:
         if fault is not None and fault.kind == "slow":
             await asyncio.sleep(fault.delay_s)
         response = _broken(fault, exchange.clock()) or await _respond(request, handler)
+        if fault is not None and fault.kind in _WRONG:
+            response = _WRONG[fault.kind]()
         if request.method in ("POST", "DELETE") and request.path.startswith(_RECORDED):
             await _record_request(exchange, request, response)
         if request.method != "GET" or request.path.startswith(_MAKES_MARKETS):
@@ -97,6 +114,10 @@ def _broken(fault: Fault | None, now_ms: int) -> web.Response | None:
         case "rate_limited":
             wait = str(max(1, -(-((fault.until_ms or now_ms) - now_ms) // 1000)))
             return web.json_response({"error": "Too Many Requests"}, status=429, headers={"Retry-After": wait})
+        case "unavailable":
+            return web.json_response({"error": "Service Unavailable"}, status=503, headers={"Retry-After": "1"})
+        case "context_canceled" | "not_found" | "timed_out" | "origin_error" if not fault.applied:
+            return web.json_response({"error": "not reached"}, status=500)  # nobody sees it
         case _:
             return None
 

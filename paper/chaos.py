@@ -40,9 +40,11 @@ def _order(kind: Kind, rng: random.Random) -> FaultOrder:
     match kind:
         case "lost_before" | "lost_after":
             return FaultOrder(kind=kind, count=1, **_ORDERS)
+        case "context_canceled" | "not_found" | "timed_out" | "origin_error":
+            return FaultOrder(kind=kind, count=1, applied=rng.random() < 0.5, **_ORDERS)
         case "slow":
             return FaultOrder(kind=kind, seconds=round(rng.uniform(0.5, 3), 1), count=count, **_ORDERS)
-        case "error" | "restarting" | "rate_limited":
+        case "error" | "restarting" | "rate_limited" | "unavailable":
             return FaultOrder(kind=kind, count=count, **_ORDERS)
         case "restart":
             return FaultOrder(kind=kind, seconds=seconds, post_only_seconds=seconds * 2)

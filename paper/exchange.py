@@ -16,6 +16,7 @@ from paper.book import Book
 from paper.engine import Engine
 from paper.faults import Faults
 from paper.feed import TICK_MS, Feed
+from paper.funds import Funds
 from paper.heartbeats import Heartbeats
 from paper.hub import Hub
 from paper.journal import Journal
@@ -57,7 +58,7 @@ class Exchange:
         self.clock = clock
         self.hub = Hub()
         self.faults = Faults()
-        self.engine = Engine()
+        self.engine = Engine(small_takers=settings.small_takers)
         self.limits = Limits(settings.rate_tier)
         self.keys = Keys(record, self.shown_ms)
         self.heartbeats = Heartbeats(record, settings.heartbeat_ms, clock())
@@ -66,21 +67,23 @@ class Exchange:
         self.market_streams = MarketStreams(self.hub)
         self.price_streams = PriceStreams(self.hub, self.feed)
         self._binance = BinanceStreams(self.hub, self.feed)
-        journal = Journal(record, UserStreams(self.hub), clock, settings.settle_ms)
+        journal = Journal(record, UserStreams(self.hub, settings.trade_form), clock, settings.settle_ms)
         self._journal = journal
-        self.accounts = Accounts(self.engine, journal, settings.start_balance_units)
+        self.funds = Funds(settings, record, self.engine)
+        self.accounts = Accounts(self.engine, journal, self.funds, settings.start_balance_units)
         self.orders = Orders(
             settings,
             record,
             self.engine,
             self.markets,
             self.accounts,
+            self.funds,
             journal,
             self.market_streams,
             self.faults,
             clock,
         )
-        self.relayer = Relayer(record, self.engine, self.markets, self.accounts, journal, clock)
+        self.relayer = Relayer(record, self.engine, self.markets, self.accounts, self.funds, journal, clock)
         self._prices = PriceLog(record)
         self._traders = Traders(random.Random(settings.seed))
         self._each_second_ms = 0
@@ -124,6 +127,7 @@ class Exchange:
         self._binance.publish(ticks)
         self.price_streams.publish(ticks)
         self.orders.fail_trades(now)
+        self.funds.mine(now)
         if now >= self._each_second_ms:
             self._each_second_ms = now + _EACH_SECOND_MS
             self._list_windows(now)
@@ -174,7 +178,10 @@ class Exchange:
         self.orders.fail_trades(now, book.condition_id)
         winner = self.markets.resolve(market, now)
         paid = None if self.settings.redeem == "auto" else HOUSE
-        self._journal.entries(self.engine.settle(book.condition_id, winner, paid), now)
+        self.funds.forget(book.token_ids)
+        entries = self.engine.settle(book.condition_id, winner, paid)
+        self._journal.entries(entries, now)
+        self.funds.arrived([one for one in entries if one.wallet not in HOUSE], now)
         self._traders.forget(book.condition_id)
         self.record.after(lambda: self.market_streams.publish_resolved(market, book, now))
 

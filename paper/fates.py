@@ -8,9 +8,21 @@ from __future__ import annotations
 
 from typing import Literal
 
-__all__ = ["Fate", "stages", "trade_status"]
+from paper.chance import draw
+
+__all__ = ["Fate", "fate_of", "stages", "trade_status"]
 
 Fate = Literal["confirmed", "retried", "failed"]
+
+
+def fate_of(match_id: str, seed: int, failed: float, retried: float) -> Fate:
+    """Draw a trade's fate. One user saw 12 of 34 buys fail (py-clob-client issue 338).
+
+    Args:
+        failed, retried: shares of all trades, 0 to 1 together.
+    """
+    drawn = draw(seed, "fate", match_id)
+    return "failed" if drawn < failed else "retried" if drawn < failed + retried else "confirmed"
 
 
 def stages(fate: str, settle_ms: int) -> tuple[tuple[int, str], ...]:

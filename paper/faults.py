@@ -29,6 +29,11 @@ Kind = Literal[
     "freeze_streams",
     "duplicate_events",
     "reorder_events",
+    "context_canceled",
+    "not_found",
+    "timed_out",
+    "origin_error",
+    "unavailable",
     "failing_trades",
     "retried_trades",
     "late_resolution",
@@ -50,6 +55,8 @@ class Fault:
         from_ms, until_ms: UTC ms between which it is on; ``until_ms`` None for no end.
         delay_s: how long ``slow`` and ``late_resolution`` wait, in seconds.
         offset_s: how far ``wrong_clock`` is ahead, in seconds.
+        applied: whether the request takes effect before it is answered wrongly (``context_canceled``, ``not_found``,
+            ``timed_out``, ``origin_error``).
     """
 
     kind: Kind
@@ -60,6 +67,7 @@ class Fault:
     until_ms: int | None = None
     delay_s: float = 0.0
     offset_s: float = 0.0
+    applied: bool = True
 
     @property
     def body(self) -> dict[str, object]:
@@ -87,6 +95,7 @@ class FaultOrder(BaseModel):
     method: Literal["", "GET", "POST", "DELETE"] = ""
     offset: float = Field(default=0.0, ge=-86_400, le=86_400)
     post_only_seconds: float = Field(default=_POST_ONLY_S, ge=0, le=3600)
+    applied: bool = True
 
     def faults(self, now_ms: int) -> list[Fault]:
         """Return the faults that it asks for, starting now."""
@@ -99,7 +108,8 @@ class FaultOrder(BaseModel):
         timed = self.seconds is not None and self.kind not in _AMOUNTS
         left = self.count if self.count is not None else None if timed else 1
         until = now_ms + round((self.seconds or 0) * 1000) if timed else None
-        return [Fault(self.kind, self.path, self.method, left, now_ms, until, self.seconds or 0.0, self.offset)]
+        delay_s = self.seconds or 0.0
+        return [Fault(self.kind, self.path, self.method, left, now_ms, until, delay_s, self.offset, self.applied)]
 
 
 class Faults:

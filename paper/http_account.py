@@ -13,10 +13,11 @@ from paper.body import END_CURSOR, read_cursor, read_json, write_cursor
 from paper.engine import CASH
 from paper.errors import RefusedError
 from paper.exchange import Exchange
+from paper.journal import order_row
 from paper.limits import TIERS
 from paper.offers import read_offer
 from paper.record import Value
-from paper.wire import open_order_json, trade_json
+from paper.wire import by_match, open_order_json, trade_json
 
 __all__ = ["routes"]
 
@@ -72,7 +73,10 @@ class Account:
         key = await self._key(request)
         payloads = await read_json(request)
         if not isinstance(payloads, list) or not 0 < len(payloads) <= _MAX_ORDERS:
-            raise RefusedError(400, f"Invalid payload: expected 1 to {_MAX_ORDERS} orders")
+            if isinstance(payloads, list) and payloads:
+                text = f"Too many orders in payload: {len(payloads)}, max allowed: {_MAX_ORDERS}"
+                raise RefusedError(400, text)
+            raise RefusedError(400, "Invalid order payload")
         headers = self._exchange.limits.take(key.address, "order", len(payloads), self._exchange.clock())
         answers = [await self._one_of_many(key, payload) for payload in payloads]
         return web.json_response(answers, headers=headers)
@@ -81,8 +85,9 @@ class Account:
         try:
             return await self._exchange.orders.post(key, read_offer(payload))
         except RefusedError as refusal:
+            # As recorded: a refused leg has success true, no id, and the text (nautilus_trader, http_batch_order_response).
             empty = {"orderID": "", "takingAmount": "", "makingAmount": "", "status": "", "transactionsHashes": []}
-            return empty | refusal.extra | {"errorMsg": refusal.text, "success": False}
+            return empty | {"errorMsg": refusal.text, "success": True}
 
     async def cancel_order(self, request: web.Request) -> web.Response:
         key = await self._key(request)
@@ -119,7 +124,8 @@ class Account:
         """Cancel within the rate limit, unless trading is disabled altogether."""
         exchange, now = self._exchange, self._exchange.clock()
         if exchange.faults.active("disabled", "/order", now):
-            raise RefusedError(503, "Trading is currently disabled. Please try again later.")
+            text = "Trading is currently disabled. Check polymarket.com for updates"
+            raise RefusedError(503, text, headers={"Retry-After": "5"})
         headers = exchange.limits.take(key.address, "cancel", count, now, may_owe=may_owe)
         return web.json_response(cancel(), headers=headers)
 
@@ -129,6 +135,9 @@ class Account:
         now = self._exchange.clock()
         if self._exchange.faults.strike(("empty_order",), "GET", request.path, now):
             return web.json_response(None)
+        held = self._exchange.orders.shows_delayed(request.match_info["order"])
+        if held is not None and held.owner == key.address:
+            return web.json_response(open_order_json(order_row(held, key.key, "DELAYED")))
         await self._exchange.record.durable()
         sql = "SELECT * FROM orders WHERE order_id = ? AND owner = ?"
         rows = self._exchange.record.query_dicts(sql, [request.match_info["order"], key.address])
@@ -154,12 +163,12 @@ class Account:
         ids = [row["order_id"] for row in rows]
         marks = ", ".join("?" * len(ids))
         sql = " UNION ALL ".join(
-            f"SELECT {role}_order_id, trade_id FROM trades WHERE {role}_order_id IN ({marks})"
+            f"SELECT DISTINCT {role}_order_id, match_id FROM trades WHERE {role}_order_id IN ({marks})"
             for role in ("taker", "maker")
         )
         trades: dict[Value, list[str]] = {}
-        for order_id, trade_id in self._exchange.record.query(sql, [*ids, *ids]):
-            trades.setdefault(order_id, []).append(str(trade_id))
+        for order_id, match_id in self._exchange.record.query(sql, [*ids, *ids]):
+            trades.setdefault(order_id, []).append(str(match_id))
         return [open_order_json(row, trades.get(row["order_id"], [])) for row in rows]
 
     async def trades(self, request: web.Request) -> web.Response:
@@ -167,7 +176,7 @@ class Account:
         key = await self._key(request)
         where, values = ["(taker_owner = ? OR maker_owner = ?)"], [key.address] * 2
         columns = {
-            "id": "trade_id = ?",
+            "id": "match_id = ?",
             "market": "condition_id = ?",
             "asset_id": "(taker_token = ? OR maker_token = ?)",
             "maker_address": "(maker_wallet = ? OR taker_wallet = ?)",
@@ -178,10 +187,13 @@ class Account:
             if name in request.query:
                 where.append(condition)
                 values.extend([request.query[name]] * condition.count("?"))
-        sql = f"SELECT * FROM trades WHERE {' AND '.join(where)} ORDER BY seq DESC"
-        page = await self._page(request, sql, values)
-        rows = [trade_json(row, key.address, self._exchange.clock()) for row in page["data"]]
-        return web.json_response(page | {"data": rows})
+        chosen = f"SELECT match_id FROM trades WHERE {' AND '.join(where)} GROUP BY match_id ORDER BY MAX(seq) DESC"
+        page = await self._page(request, chosen, values)
+        names: list[Value] = [row["match_id"] for row in page["data"]]
+        sql = f"SELECT * FROM trades WHERE match_id IN ({', '.join('?' * len(names))}) ORDER BY seq"
+        trades = {rows[0]["match_id"]: rows for rows in by_match(self._exchange.record.query_dicts(sql, names))}
+        now, form = self._exchange.clock(), self._exchange.settings.trade_form
+        return web.json_response(page | {"data": [trade_json(trades[one], key.address, now, form) for one in names]})
 
     async def _page(self, request: web.Request, sql: str, values: list[str]) -> dict[str, Any]:
         await self._exchange.record.durable()
@@ -192,22 +204,38 @@ class Account:
         return {"data": rows[:_PAGE], "next_cursor": following, "limit": _PAGE, "count": len(rows[:_PAGE])}
 
     async def balance(self, request: web.Request) -> web.Response:
-        """Balance in base units, resting orders not deducted, and allowances: always the maximum."""
+        """Balance in base units as the venue's cache has it, resting orders not deducted, and what is allowed."""
+        wallet, asset = await self._held_asset(request)
+        funds = self._exchange.funds
+        allowance = _ALLOWANCE if funds.is_approved(wallet, "collateral" if asset == CASH else "shares") else "0"
+        await self._exchange.record.durable()
+        body = {"balance": str(funds.seen(wallet, asset)), "allowances": dict.fromkeys(_SPENDERS, allowance)}
+        return web.json_response(body)
+
+    async def update_balance(self, request: web.Request) -> web.Response:
+        """Read a balance anew from the chain."""
+        self._exchange.funds.refresh(*await self._held_asset(request))
+        return web.json_response("")
+
+    async def _held_asset(self, request: web.Request) -> tuple[str, str]:
+        """The wallet and the asset that a request about a balance names.
+
+        Raises:
+            RefusedError: 400, it names none.
+        """
         key = await self._key(request)
         kind = request.query.get("signature_type", "0")
         if kind not in ("0", "1", "2", "3"):
-            raise RefusedError(400, "signature_type must be 0 to 3")
+            raise RefusedError(400, "Invalid signature_type")
         wallet = self._exchange.accounts.wallet_of(key.address, int(kind), self._exchange.clock())
-        collateral = request.query.get("asset_type") == "COLLATERAL"
-        if not collateral and not request.query.get("token_id"):
+        asset = request.query.get("asset_type")
+        if asset not in ("COLLATERAL", "CONDITIONAL"):
+            raise RefusedError(400, "Invalid asset type")
+        if asset == "COLLATERAL":
+            return wallet, CASH
+        if not request.query.get("token_id"):
             raise RefusedError(400, "assetAddress invalid params")
-        units = self._exchange.engine.balance(wallet, CASH if collateral else request.query["token_id"])
-        await self._exchange.record.durable()
-        return web.json_response({"balance": str(units), "allowances": dict.fromkeys(_SPENDERS, _ALLOWANCE)})
-
-    async def update_balance(self, request: web.Request) -> web.Response:
-        await self._key(request)
-        return web.json_response("")
+        return wallet, request.query["token_id"]
 
     async def heartbeat(self, request: web.Request) -> web.Response:
         key = await self._key(request)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.resources
 
 from aiohttp import web
-from pydantic import ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from paper.body import read_count
 from paper.errors import RefusedError
@@ -20,6 +20,16 @@ __all__ = ["routes"]
 
 _MAX_ROWS = 1000
 _MAX_AFTER = 10**15
+
+
+class _Approvals(BaseModel):
+    """The body of ``POST /paper/approvals``: what a wallet lets the exchange take from now on."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    wallet: str
+    collateral: bool = True
+    shares: bool = True
 
 
 def routes(exchange: Exchange, sockets: Sockets) -> list[web.RouteDef]:
@@ -61,6 +71,16 @@ def routes(exchange: Exchange, sockets: Sockets) -> list[web.RouteDef]:
             raise RefusedError(400, f"{where}: {first['msg']}; kinds are {', '.join(KINDS)}") from error
         return web.json_response(sockets.arm(order))
 
+    async def approve(request: web.Request) -> web.Response:
+        """What an address lets the exchange take; on the chain this is a transaction of its own."""
+        try:
+            order = _Approvals.model_validate_json(await request.read())
+        except ValidationError as error:
+            raise RefusedError(400, "expected wallet, collateral and shares (true or false)") from error
+        for kind, approved in (("collateral", order.collateral), ("shares", order.shares)):
+            exchange.funds.approve(order.wallet, kind, approved=approved)
+        return web.json_response(order.model_dump())
+
     async def clear(_request: web.Request) -> web.Response:
         exchange.faults.clear()
         return web.json_response({"cleared": True})
@@ -77,6 +97,7 @@ def routes(exchange: Exchange, sockets: Sockets) -> list[web.RouteDef]:
         web.get("/paper/view", show),
         web.get("/paper/state", state),
         web.get("/paper/record", record),
+        web.post("/paper/approvals", approve),
         web.post("/paper/faults", arm),
         web.delete("/paper/faults", clear),
     ]

@@ -10,9 +10,9 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Callable
 
-__all__ = ["Hub", "Listener", "text_frame"]
+__all__ = ["Hub", "Listener", "close_frame", "text_frame"]
 
-_FINAL_TEXT = 0x81
+_FINAL_TEXT, _FINAL_CLOSE = 0x81, 0x88
 _SHORT, _LONG = 125, 65_535
 
 
@@ -25,6 +25,12 @@ def text_frame(message: str) -> bytes:
     if size <= _LONG:
         return bytes((_FINAL_TEXT, 126)) + size.to_bytes(2, "big") + payload
     return bytes((_FINAL_TEXT, 127)) + size.to_bytes(8, "big") + payload
+
+
+def close_frame(code: int, reason: str) -> bytes:
+    """Return the frame that ends a WebSocket with a code and a short reason (RFC 6455, 5.5.1)."""
+    payload = code.to_bytes(2, "big") + reason.encode()
+    return bytes((_FINAL_CLOSE, len(payload))) + payload
 
 
 class Listener:

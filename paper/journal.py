@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from paper.book import Order
 from paper.engine import Entry, Fill
@@ -14,7 +14,7 @@ from paper.record import Record, Value
 from paper.streams_user import UserStreams
 from paper.traders import HOUSE
 
-__all__ = ["Journal"]
+__all__ = ["Journal", "order_row"]
 
 _RECENT = 20_000  # ids in memory; rows not yet durable are always among them
 
@@ -59,25 +59,56 @@ class Journal:
             self._recent.popitem(last=False)
         if resting:
             self._keys[order.order_id] = api_key
-        row = _row(order, api_key, "LIVE" if resting else "MATCHED")
+        row = order_row(order, api_key, "LIVE" if resting else "MATCHED")
         row["slug"], row["post_only"] = slug, int(order.post_only)
         self._record.insert("orders", row)
         self._publish(order, row, "PLACEMENT")
+
+    def order_ended(self, order: Order, slug: str, api_key: str, status: str) -> None:
+        """Record an order that was taken and came to nothing: it never rested."""
+        self._recent[order.order_id] = None
+        row = order_row(order, api_key, status)
+        row["slug"], row["post_only"] = slug, int(order.post_only)
+        self._record.insert("orders", row)
+        self._publish(order, row, "CANCELLATION")
+
+    def forget(self, order: Order) -> None:
+        """Leave no trace of an order but that its bytes cannot be sent again."""
+        self._recent[order.order_id] = None
+
+    def order_killed(self, order: Order, api_key: str, text: str) -> None:
+        """Tell the owner of a FAK or FOK that was refused for want of a match: it is no order of the record."""
+        if self._streams.listens(order.owner, order.condition_id):
+            row, now = order_row(order, api_key, f"CANCELED_{text}"), self._clock()
+            self._record.after(lambda: self._streams.publish_killed(row, order.budget, now))
 
     def order_changed(self, order: Order, status: str, event: str) -> None:
         """Record a fill (``UPDATE``) or the end (``CANCELLATION``) of a resting order."""
         self._record.add(
             "UPDATE orders SET size_matched = ?, status = ? WHERE order_id = ?", (order.filled, status, order.order_id)
         )
-        self._publish(order, _row(order, self.key_of(order.order_id), status), event)
+        self._publish(order, order_row(order, self.key_of(order.order_id), status), event)
         if status != "LIVE":
             self._keys.pop(order.order_id, None)
 
-    def trade(self, fill: Fill, slug: str, taker_key: str, fate: Fate, now_ms: int) -> str:
-        """Record a trade, and tell its owners at each of its stages; return its id."""
+    def trade(self, match_id: str, fills: Sequence[Fill], slug: str, taker_key: str, fate: Fate, now_ms: int) -> None:
+        """Record a trade, a row for each of its makers, and tell its owners at each of its stages.
+
+        The makers' orders are as they were before it ended any of them.
+        """
+        rows = [self._trade_row(match_id, fill, slug, taker_key, fate, now_ms) for fill in fills]
+        for row in rows:
+            self._record.insert("trades", row)
+        self._record.after(lambda: self._follow(rows, fate))
+
+    def _trade_row(
+        self, match_id: str, fill: Fill, slug: str, taker_key: str, fate: Fate, now_ms: int
+    ) -> dict[str, Value]:
         taker, maker = fill.taker, fill.maker
-        row: dict[str, Value] = {
+        return {
             "trade_id": str(uuid.uuid4()),
+            "match_id": match_id,
+            "limit_price": taker.price,
             "condition_id": taker.condition_id,
             "slug": slug,
             "time_ms": now_ms,
@@ -88,30 +119,28 @@ class Journal:
             **_party("taker", taker, taker_key, fill.taker_price),
             **_party("maker", maker, self.key_of(maker.order_id), maker.price),
         }
-        self._record.insert("trades", row)
-        self._record.after(lambda: self._follow(row, fate))
-        return str(row["trade_id"])
 
     def failing(self) -> list[tuple[str, int, list[Entry]]]:
         """Return the trades that are to fail and have not yet: id, when (UTC ms), and what they moved."""
         rows = self._record.query_dicts("SELECT * FROM trades WHERE fate = 'failed' AND reversed_ms IS NULL")
-        found = []
+        found: dict[str, tuple[str, int, list[Entry]]] = {}
         for row in rows:
             ref = f"{row['taker_order_id']!s}:{row['maker_order_id']!s}"
             moved = self._record.query("SELECT wallet, asset, amount, reason, ref FROM ledger WHERE ref = ?", [ref])
-            entries = [Entry(*entry) for entry in moved]  # type: ignore[arg-type]  # columns are typed by the schema
-            found.append((str(row["trade_id"]), _int(row["time_ms"]) + _int(row["settle_ms"]), entries))
-        return found
+            name, due_ms = str(row["match_id"]), _int(row["time_ms"]) + _int(row["settle_ms"])
+            _, _, entries = found.setdefault(name, (name, due_ms, []))
+            entries.extend(Entry(*entry) for entry in moved)  # type: ignore[arg-type]  # columns are typed by the schema
+        return [*found.values()]
 
-    def trade_failed(self, trade_id: str, entries: Iterable[Entry], now_ms: int) -> None:
+    def trade_failed(self, match_id: str, entries: Iterable[Entry], now_ms: int) -> None:
         """Record that a trade failed, and the movements that undid it."""
         self.entries(entries, now_ms)
-        self._record.add("UPDATE trades SET reversed_ms = ? WHERE trade_id = ?", (now_ms, trade_id))
+        self._record.add("UPDATE trades SET reversed_ms = ? WHERE match_id = ?", (now_ms, match_id))
 
-    def _follow(self, row: dict[str, Value], fate: Fate) -> None:
+    def _follow(self, rows: list[dict[str, Value]], fate: Fate) -> None:
         loop = asyncio.get_running_loop()
         for age_ms, _ in stages(fate, self._settle_ms):
-            loop.call_later(age_ms / 1000, self._streams.publish_trade, row, self._clock)
+            loop.call_later(age_ms / 1000, self._streams.publish_trade, rows, self._clock)
 
     def entries(self, entries: Iterable[Entry], now_ms: int) -> None:
         """Record movements of users' money and shares."""
@@ -128,7 +157,8 @@ class Journal:
             self._record.after(lambda: self._streams.publish_order(row, event, now))
 
 
-def _row(order: Order, api_key: str, status: str) -> dict[str, Value]:
+def order_row(order: Order, api_key: str, status: str) -> dict[str, Value]:
+    """Return an order as the record's columns have it."""
     return {
         "order_id": order.order_id,
         "condition_id": order.condition_id,

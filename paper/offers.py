@@ -79,11 +79,16 @@ def read_order(
     outcome: int,
     tick: int,
     now_ms: int,
+    spends_money: bool,
 ) -> Order:
     """Make the engine's order of a signed one: price and size from the two amounts.
 
     A BUY gives makerAmount collateral for takerAmount shares, a SELL the other way round. Market orders may carry two
     decimals of makerAmount and four of takerAmount, limit orders two of their size (venue.md 2.3).
+
+    Args:
+        spends_money: a market BUY gives its whole makerAmount and takes what that brings (nautilus_trader issue 3747: 5 pUSD
+            at a limit of 0.999 brought 25 shares at 0.20).
 
     Raises:
         RefusedError: 400, with the venue's text.
@@ -120,6 +125,7 @@ def read_order(
         received_ms=now_ms,
         expires_ms=_expiry(kind, payload["order"].get("expiration", "0"), now_ms),
         post_only=post_only,
+        budget=value if spends_money and kind in ("FAK", "FOK") and not signed.is_sell else None,
     )
 
 

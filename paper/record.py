@@ -30,9 +30,13 @@ _ADDED = (
     ("trades", "fate", "TEXT NOT NULL DEFAULT 'confirmed'"),
     ("trades", "settle_ms", "INTEGER NOT NULL DEFAULT 1000"),
     ("trades", "reversed_ms", "INTEGER"),
+    ("trades", "match_id", "TEXT NOT NULL DEFAULT ''"),
+    ("trades", "limit_price", "INTEGER NOT NULL DEFAULT 0"),
     ("markets", "tick", "INTEGER NOT NULL DEFAULT 10000"),
 )
-_VERSION = 3  # by which a release that counts changes knows that it has nothing to add
+# What the rows of older releases, which know no trades of several makers, say in the added columns.
+_FILL = "UPDATE trades SET match_id = trade_id, limit_price = taker_price WHERE match_id = ''"
+_VERSION = 4  # by which a release that counts changes knows that it has nothing to add
 
 
 class RecordError(PaperError):
@@ -90,6 +94,7 @@ class Record:
             if there and column not in there:
                 connection.execute(f"ALTER TABLE {table} ADD COLUMN {column} {kind}")
         connection.execute(importlib.resources.files("paper").joinpath("schema.sql").read_text(encoding="utf-8"))
+        connection.execute(_FILL)
         connection.pragma("user_version", _VERSION)
 
     def add(self, sql: str, values: Sequence[Value]) -> None:

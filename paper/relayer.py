@@ -1,7 +1,7 @@
 """The venue's relayer, as far as it runs without a chain: redemption from a wallet that is a contract (venue.md 2.2).
 
-A wallet's owner signs a batch of contract calls with a nonce (``paper.batches``); the relayer executes it. Here one kind
-of call has an effect: ``redeemPositions`` of the collateral adapter.
+A wallet's owner signs a batch of contract calls with a nonce (``paper.batches``); the relayer executes it. Here two kinds
+of call have an effect: ``redeemPositions`` of the collateral adapter, and what lets the exchange take pUSD and shares.
 """
 
 from __future__ import annotations
@@ -15,14 +15,20 @@ from paper.batches import Call, read_batch
 from paper.engine import Engine
 from paper.errors import RefusedError
 from paper.evm import keccak
+from paper.funds import Funds
 from paper.journal import Journal
 from paper.markets import Market, Markets
 from paper.record import Record, Value
+from paper.signing import EXCHANGE
 
 __all__ = ["Relayer"]
 
 _ADAPTER = "0xAdA100Db00Ca00073811820692005400218FcE1f"
 _COLLATERAL = bytes.fromhex("C011a7E12a19f7B1f670d46F03B03f3342E82DFB").rjust(32, b"\0")
+_TOKEN, _SHARES = "0xC011a7E12a19f7B1f670d46F03B03f3342E82DFB", "0x4D97DCd97eC945f40cF65F87097ACe5EA0476045"
+_APPROVE = keccak(b"approve(address,uint256)")[:4]
+_APPROVE_ALL = keccak(b"setApprovalForAll(address,bool)")[:4]
+_APPROVALS = {(_TOKEN, _APPROVE): "collateral", (_SHARES, _APPROVE_ALL): "shares"}
 _REDEEM = keccak(b"redeemPositions(address,bytes32,bytes32,uint256[])")[:4]
 
 
@@ -35,6 +41,7 @@ class Relayer:
         engine: Engine,
         markets: Markets,
         accounts: Accounts,
+        funds: Funds,
         journal: Journal,
         clock: Callable[[], int],
     ) -> None:
@@ -42,6 +49,7 @@ class Relayer:
         self._engine = engine
         self._markets = markets
         self._accounts = accounts
+        self._funds = funds
         self._journal = journal
         self._clock = clock
         rows = record.query("SELECT wallet, COUNT(*) FROM transactions GROUP BY wallet")
@@ -66,10 +74,8 @@ class Relayer:
         self._nonces[batch.wallet] = expected + 1
         state, error = "STATE_CONFIRMED", ""
         try:
-            for market in [self._redeemed(call) for call in batch.calls]:  # all of them, or none
-                window, winner = market.window, int(market.winner == 1)
-                paid = self._engine.redeem(batch.wallet, window.token_ids, winner, window.condition_id)
-                self._journal.entries(paid, self._clock())
+            for effect in [self._effect(batch.wallet, call) for call in batch.calls]:  # all of them, or none
+                effect()
         except RefusedError as refused:
             state, error = "STATE_FAILED", refused.text
         name = str(uuid.uuid4())
@@ -92,6 +98,27 @@ class Relayer:
             return None
         state, tx_hash, error = rows[0]
         return {"transaction_id": name, "state": state, "transaction_hash": tx_hash, "error_msg": error or None}
+
+    def _effect(self, wallet: str, call: Call) -> Callable[[], None]:
+        """What a call does.
+
+        Raises:
+            RefusedError: it would be reverted.
+        """
+        kind = _APPROVALS.get((call.target, call.data[:4]))
+        if kind is not None:
+            approved = any(call.data[36:68])
+            if call.data[4:36] != bytes.fromhex(EXCHANGE[2:]).rjust(32, b"\0"):
+                return lambda: None  # another contract's business
+            return lambda: self._funds.approve(wallet, kind, approved=approved)
+        market = self._redeemed(call)
+        return lambda: self._redeem(wallet, market)
+
+    def _redeem(self, wallet: str, market: Market) -> None:
+        window, winner = market.window, int(market.winner == 1)
+        paid = self._engine.redeem(wallet, window.token_ids, winner, window.condition_id)
+        self._journal.entries(paid, self._clock())
+        self._funds.arrived(paid, self._clock())
 
     def _redeemed(self, call: Call) -> Market:
         """Return the resolved market that a call redeems.

@@ -21,7 +21,9 @@ CREATE TABLE IF NOT EXISTS trades (
     taker_token TEXT NOT NULL, taker_outcome INTEGER NOT NULL, taker_side TEXT NOT NULL, taker_price INTEGER NOT NULL,
     maker_order_id TEXT NOT NULL, maker_wallet TEXT NOT NULL, maker_owner TEXT NOT NULL, maker_key TEXT NOT NULL,
     maker_token TEXT NOT NULL, maker_outcome INTEGER NOT NULL, maker_side TEXT NOT NULL, maker_price INTEGER NOT NULL,
-    fate TEXT NOT NULL DEFAULT 'confirmed', settle_ms INTEGER NOT NULL DEFAULT 1000, reversed_ms INTEGER);
+    fate TEXT NOT NULL DEFAULT 'confirmed', settle_ms INTEGER NOT NULL DEFAULT 1000, reversed_ms INTEGER,
+    match_id TEXT NOT NULL DEFAULT '', limit_price INTEGER NOT NULL DEFAULT 0);
+CREATE INDEX IF NOT EXISTS trades_match ON trades (match_id);
 CREATE INDEX IF NOT EXISTS trades_failing ON trades (seq) WHERE fate = 'failed' AND reversed_ms IS NULL;
 CREATE INDEX IF NOT EXISTS trades_taker ON trades (taker_owner, seq);
 CREATE INDEX IF NOT EXISTS trades_maker ON trades (maker_owner, seq);
@@ -31,6 +33,8 @@ CREATE TABLE IF NOT EXISTS ledger (
     seq INTEGER PRIMARY KEY, time_ms INTEGER NOT NULL, wallet TEXT NOT NULL, asset TEXT NOT NULL,
     amount INTEGER NOT NULL, reason TEXT NOT NULL, ref TEXT NOT NULL);
 CREATE INDEX IF NOT EXISTS ledger_ref ON ledger (ref);
+-- What a wallet does not let the exchange take: collateral, shares. No row: it lets it.
+CREATE TABLE IF NOT EXISTS unapproved (wallet TEXT NOT NULL, kind TEXT NOT NULL, PRIMARY KEY (wallet, kind)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS heartbeats (key TEXT PRIMARY KEY, expected TEXT NOT NULL, armed INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS transactions (
     id TEXT PRIMARY KEY, wallet TEXT NOT NULL, time_ms INTEGER NOT NULL, state TEXT NOT NULL, hash TEXT NOT NULL,

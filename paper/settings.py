@@ -14,6 +14,7 @@ from paper.faults import KINDS, Kind
 from paper.money import parse_units
 from paper.tape import Tape, load_tape
 from paper.windows import ASSETS, parse_timeframe
+from paper.wire import TradeForm
 
 __all__ = ["Settings", "load_tapes"]
 
@@ -43,6 +44,39 @@ class Settings(BaseSettings):
     )
     late_markets: float = Field(0.0, ge=0, le=1, description="share of windows whose market appears after its start")
     taker_delay: float = Field(0.25, ge=0, le=10, description="seconds that a taker's order is held")
+    delayed_answers: float = Field(
+        0.0, ge=0, le=1, description="share of held orders that are answered at once, delayed or live, without amounts"
+    )
+    unmatched_delays: float = Field(
+        0.0, ge=0, le=1, description="share of the orders answered so that end UNMATCHED after the delay"
+    )
+    vanished_delays: float = Field(
+        0.0, ge=0, le=1, description="share of the orders answered so of which nothing is ever seen again"
+    )
+    market_buys: Literal["money", "shares"] = Field(
+        "shares", description="what a market BUY fills: its money, or its shares"
+    )
+    small_takers: bool = Field(True, description="whether FAK and FOK orders may be smaller than 5 shares")
+    trades: Literal["joint", "single"] = Field(
+        "single", description="an order that meets several makers at once: one trade of all of them, or one of each"
+    )
+    trade_price: Literal["limit", "average"] = Field(
+        "average", description="price that a trade of several makers shows: the taker's limit, or what was paid"
+    )
+    prefixed_statuses: float = Field(
+        0.0, ge=0, le=1, description="share of trades whose statuses carry the prefix TRADE_STATUS_"
+    )
+    failed_trades: float = Field(0.0, ge=0, le=1, description="share of trades whose settlement fails")
+    retried_trades: float = Field(0.0, ge=0, le=1, description="share of trades whose settlement is tried again")
+    fresh_shares: Literal["at_once", "mined"] = Field(
+        "at_once", description="when bought shares can be sold: at once, or once the trade is MINED"
+    )
+    stale_balances: float = Field(
+        0.0, ge=0, le=1, description="share of fills that a balance shows only after /balance-allowance/update"
+    )
+    approvals: Literal["all", "collateral", "none"] = Field(
+        "all", description="what a new wallet lets the exchange take: pUSD and shares, pUSD alone, nothing"
+    )
     settle_time: float = Field(1.0, ge=0, le=600, description="seconds from a trade to its confirmation")
     heartbeat_timeout: float = Field(
         10.0, gt=0, le=600, description="seconds without a heartbeat until orders are cancelled"
@@ -104,6 +138,11 @@ class Settings(BaseSettings):
     def fault_kinds(self) -> tuple[Kind, ...]:
         """Kinds of faults that come by themselves."""
         return tuple(kind for kind in KINDS if kind in self.faults)
+
+    @property
+    def trade_form(self) -> TradeForm:
+        """How trades are shown."""
+        return TradeForm(self.trade_price == "limit", self.prefixed_statuses, self.seed)
 
     @property
     def settle_ms(self) -> int:

@@ -12,12 +12,14 @@ from aiohttp import WSMessage, WSMsgType, web
 
 from paper.errors import RefusedError
 from paper.faults import FaultOrder, Faults
-from paper.hub import Listener
+from paper.hub import Listener, close_frame
 
 __all__ = ["POLICY", "Connection", "Sockets", "strings"]
 
 POLICY = 1008
 _GOING_AWAY = 1001
+_TRY_LATER = 1013
+_FLUSH_S = 5.0  # for a slow reader to see why
 _MAX_MESSAGE = 1 << 20
 _MAX_UNSENT = 4 << 20  # bytes that a connection may be behind
 
@@ -54,7 +56,10 @@ class Connection:
             frames = self._distort(frames)
         transport.write(b"".join(frames))
         if transport.get_write_buffer_size() > _MAX_UNSENT:
-            self.abort()
+            # As the venue ends a slow reader. The code waits behind what is unsent: who reads no more never sees it.
+            transport.write(close_frame(_TRY_LATER, "slow consumer"))
+            transport.close()
+            asyncio.get_running_loop().call_later(_FLUSH_S, transport.abort)
 
     def _distort(self, frames: list[bytes]) -> list[bytes]:
         now = self._clock()

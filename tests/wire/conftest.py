@@ -61,6 +61,9 @@ class Paper:
     def fault(self, **order: object) -> None:
         httpx.post(self.url + "/paper/faults", json=order, timeout=LIMIT_S).raise_for_status()
 
+    def approve(self, wallet: str) -> None:
+        httpx.post(self.url + "/paper/approvals", json={"wallet": wallet}, timeout=LIMIT_S).raise_for_status()
+
     def clear_faults(self) -> None:
         httpx.delete(self.url + "/paper/faults", timeout=LIMIT_S).raise_for_status()
 

@@ -132,9 +132,8 @@ async def test_refusals_reach_the_client(quiet: Any, connect: Any) -> None:
     up, down = quiet.market("xrp")["tokens"]
     signed = await client.create_limit_order(asset_id=up, price="0.30", size=10, side="BUY")
     _accepted(await client.post_order(signed))
-    with pytest.raises(RequestRejectedError, match="Duplicated") as repeated:
+    with pytest.raises(RequestRejectedError, match=r"order 0x\w{64} is invalid. Duplicated.$"):
         await client.post_order(signed)
-    assert repeated.value.code == "INVALID_ORDER_DUPLICATED"
     with pytest.raises(RequestRejectedError, match="lower than the minimum: 5"):
         await client.place_limit_order(asset_id=up, price="0.30", size=4, side="BUY")
     with pytest.raises(RequestRejectedError, match="not enough balance / allowance"):
