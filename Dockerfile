@@ -21,7 +21,8 @@ WORKDIR /app
 FROM base AS application
 COPY --from=dependencies /venv /venv
 COPY bus bus
-RUN ["python", "-m", "compileall", "-q", "bus"]
+COPY ledger ledger
+RUN ["python", "-m", "compileall", "-q", "bus", "ledger"]
 
 FROM application AS bot
 COPY bot bot
@@ -55,8 +56,9 @@ FROM tools AS deployer
 ENV LOGNAME=somebody
 COPY --from=dependencies /venv /venv
 COPY bus bus
+COPY ledger ledger
 COPY deployer deployer
-RUN ["python", "-m", "compileall", "-q", "bus", "deployer"]
+RUN ["python", "-m", "compileall", "-q", "bus", "ledger", "deployer"]
 USER 10001:10001
 ENTRYPOINT ["python", "-m", "deployer"]
 CMD ["run"]

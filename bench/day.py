@@ -30,20 +30,21 @@ from typing import Any
 
 from bench.inside import InsideVenue, Paper, make_world
 from bench.virtual import VirtualClock, VirtualLoop, fix_hashes
-from bot.active import Active
-from bot.audit import summary
-from bot.checks import Check, audit
 from bot.feeds import PriceUpdate, Source
-from bot.guarded import Guarded
+from bot.lifecycle.active import Active
 from bot.plugin import DEFAULT_STRATEGY
-from bot.schema import COUNTED, SCHEMA
 from bot.settings import BotSettings
-from bot.snipe import Snipe
-from bot.tasks import Guard
-from bot.venue_record import VenueRecord, read_record
-from bus import Bus, Ledger, Log, open_bus, write_control
+from bot.strategy.guard import Guarded
+from bot.strategy.snipe import Snipe
+from bot.tools.audit import summary
+from bus import Bus, Log, open_bus, write_control
+from bus.tasks import Guard
+from ledger import Ledger
+from ledger.checks import Check, audit
+from ledger.schema import COUNTED, SCHEMA
+from ledger.venue_record import VenueRecord, read_record
 from paper import report
-from paper.engine import CASH
+from paper.engine.matching import CASH
 from paper.errors import UsageError
 from paper.settings import load_tapes
 

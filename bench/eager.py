@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from decimal import Decimal
 
-from bot.strategy import Decision, Inputs
-from bot.venue.types import BASE_UNITS, Outcome
+from bot.strategy.api import Decision, Inputs
+from bot.venue.types import BASE_UNITS
+from ledger.values import Outcome
 
 __all__ = ["Eager"]
 

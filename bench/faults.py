@@ -25,7 +25,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bus import Role, read_status, write_control
-from paper.faults import KINDS
+from paper.engine.faults import KINDS
 from tests.e2e.rig import Rig, until
 
 INTERVAL_S = 0.2

@@ -19,20 +19,21 @@ from typing import Any, TypeVar
 from polymarket._internal.actions.account import parse_open_order
 from polymarket.models import ClobTrade
 
-from bot.account import AccountWatch
-from bot.books import Books
+from bot.account.watch import AccountWatch
 from bot.feeds import BinanceFeed, Kline
 from bot.feeds.book_messages import TickChange
-from bot.guarded import Guarded
-from bot.markets import Markets
-from bot.news import News
-from bot.prices import Prices
+from bot.lifecycle.context import World
+from bot.market_data.books import Books
+from bot.market_data.debounce import News
+from bot.market_data.markets import Markets
+from bot.market_data.prices import Prices
 from bot.routes import Routes
 from bot.settings import BotSettings
 from bot.slots import make_slots
+from bot.strategy.guard import Guarded
 from bot.venue.polymarket import Credentials, Hosts, PolymarketVenue, reading
 from bot.venue.polymarket.answers import classify
-from bot.venue.polymarket.user_stream import user_events
+from bot.venue.polymarket.streams import user_events
 from bot.venue.types import (
     BASE_UNITS,
     Account,
@@ -43,29 +44,28 @@ from bot.venue.types import (
     Level,
     Market,
     Refused,
-    Side,
     UserEvent,
     VenueOrder,
-    VenueTrade,
 )
-from bot.world import World
-from bus import Bus, Clock, Identity, Log
-from paper.auth import ApiKey
-from paper.book import Book as EngineBook
-from paper.engine import CASH, Engine, Placement
+from bus import Bus, Clock, Log
+from ledger import Identity
+from ledger.values import Side, VenueTrade
+from paper.engine.book import Book as EngineBook
+from paper.engine.exchange import Exchange
+from paper.engine.feed import Feed
+from paper.engine.keys import ApiKey
+from paper.engine.market_maker import Traders
+from paper.engine.markets import Market as PaperMarket
+from paper.engine.matching import CASH, Engine, Placement
+from paper.engine.offers import read_offer
+from paper.engine.record import Record
 from paper.errors import RefusedError
-from paper.exchange import Exchange
-from paper.feed import Feed
-from paper.http_clob import _clob_market
-from paper.http_gamma import _event
 from paper.hub import Listener
-from paper.markets import Market as PaperMarket
-from paper.offers import read_offer
-from paper.record import Record
 from paper.settings import Settings
 from paper.tape import Tape
-from paper.traders import Traders
-from paper.wire import by_match, open_order_json, trade_json
+from paper.wire.clob import _clob_market
+from paper.wire.forms import by_match, open_order_json, trade_json
+from paper.wire.gamma import _event
 
 KEY = "42" * 32
 OWNER = "inside"
@@ -133,7 +133,7 @@ class Paper:
                 return fine(until_ms)
             return list(range(feed.time_ms + step_ms, until_ms + 1, step_ms))
 
-        feed._grid = grid  # type: ignore[method-assign]  # as bot.replay's CoarseFeed
+        feed._grid = grid  # type: ignore[method-assign]  # as bot.tools.replay's CoarseFeed
         self.house = self.exchange._traders = SparseTraders(random.Random(seed), quote_ms)
         self.exchange._list_windows = lambda now: None  # type: ignore[method-assign]  # noqa: ARG005  # nobody is told of them here
         self._ticks: dict[str, int] = {}
@@ -345,7 +345,7 @@ def make_world(
     strategy: Guarded,
     rng: random.Random,
 ) -> tuple[World, Routes]:
-    """An instance's parts as `bot.app` puts them together, with nothing started, and where its streams go."""
+    """An instance's parts as `bot.lifecycle.app` puts them together, with nothing started, and where its streams go."""
     slots = make_slots(settings.assets, settings.timeframes)
     account = AccountWatch(venue, clock, log)
     prices = Prices(settings.assets)

@@ -22,7 +22,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from bus import Ledger, write_control
+from bus import write_control
+from ledger import Ledger
 from tests.e2e.deployer_rig import DeployerRig
 from tests.e2e.docker_engine import docker, own
 from tests.e2e.fire.rig import FireRig

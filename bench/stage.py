@@ -20,21 +20,23 @@ from typing import Any
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
-from bot.account import AccountWatch
-from bot.books import Books
+from bot.account.watch import AccountWatch
 from bot.feeds import BinanceFeed, Kline
-from bot.feeds.messages import symbol
-from bot.markets import Markets
-from bot.news import News
+from bot.lifecycle.context import World
+from bot.market_data.binance_messages import symbol
+from bot.market_data.books import Books
+from bot.market_data.debounce import News
+from bot.market_data.markets import Markets
+from bot.market_data.prices import Prices
 from bot.plugin import DEFAULT_STRATEGY, load_strategy
-from bot.prices import Prices
 from bot.routes import Routes
 from bot.settings import BotSettings
 from bot.slots import Slot, parse_slug
 from bot.venue.polymarket import Credentials, Hosts, PolymarketVenue
-from bot.venue.types import BASE_UNITS, Account, Book, Holding, Level, Market, UserEvent, VenueOrder, VenueTrade
-from bot.world import World
-from bus import Bus, Identity, Logging, SystemClock
+from bot.venue.types import BASE_UNITS, Account, Book, Holding, Level, Market, UserEvent, VenueOrder
+from bus import Bus, Logging, SystemClock
+from ledger import Identity
+from ledger.values import VenueTrade
 
 STRIKE = 60_000.0
 SIGNAL_PRICE = STRIKE * 1.02

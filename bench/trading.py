@@ -36,14 +36,15 @@ from websockets.asyncio.client import connect
 from websockets.asyncio.connection import Connection as WebSocketConnection
 
 from bench.stage import SIGNAL_PRICE, STRIKE, FarEnd, make_market, make_venue, make_world, percentiles, show_books
-from bot.active import Active
 from bot.garbage import Garbage
-from bot.schema import SCHEMA
+from bot.lifecycle.active import Active
 from bot.settings import BotSettings
 from bot.shadow import shadow_poll
 from bot.slots import DEFAULT_ASSETS, Slot, make_slots
-from bot.tasks import Guard
-from bus import Ledger, Logging, SystemClock, open_bus, write_control
+from bus import Logging, SystemClock, open_bus, write_control
+from bus.tasks import Guard
+from ledger import Ledger
+from ledger.schema import SCHEMA
 
 CONTROL = {"strategy": {"confirmations": 1, "snipe_fraction": 1.0}, "risk": {"orders_per_minute": 1_000_000}}
 POLL_S = 0.25
@@ -265,7 +266,7 @@ def commits(folder: Path, per_second: int, seconds: float) -> tuple[list[float],
     """Spans in ms of one-row commits to a ledger, and of a bare write and fdatasync, paced, taking turns."""
     bus = open_bus(folder)
     clock = SystemClock()
-    from bus import Identity
+    from ledger import Identity
 
     ledger = Ledger.hold(bus.ledger, Identity("paper", "137", "0xbench"), SCHEMA)
     ledger.take(

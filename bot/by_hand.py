@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Literal
 
-from bot.ledger import OpenIntent
-from bot.schema import BY_HAND
-from bot.settlement import CLOSED_MARGIN_MS
-from bot.venue.types import BASE_UNITS, VenueTrade
-from bus import Ledger
+from bot.orders.resolution import CLOSED_MARGIN_MS
+from bot.venue.types import BASE_UNITS
+from ledger import Ledger
+from ledger.rows import OpenIntent
+from ledger.schema import BY_HAND
+from ledger.values import VenueTrade
 
 Verdict = Literal["filled", "refused"]
 

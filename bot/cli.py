@@ -90,17 +90,17 @@ def main(arguments: list[str] | None = None) -> int:
     if rest and chosen.command != "replay":
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     if chosen.version:
-        import bot.app  # noqa: F401  # the deployer asks for the version to learn whether a commit can be imported
+        import bot.lifecycle.app  # noqa: F401  # the deployer asks for the version to learn whether a commit can be imported
 
         print(f"bot {VERSION}")
         return EXIT_OK
     try:
         if chosen.command == "audit":
-            from bot.audit import run_audit
+            from bot.tools.audit import run_audit
 
             return run_audit(load_settings(BusSettings).dir, chosen.venue, chosen.max_missed, as_json=chosen.json)
         if chosen.command == "explain":
-            from bot.explain import run_explain
+            from bot.tools.explain import run_explain
 
             print(
                 run_explain(load_settings(BusSettings).dir, chosen.what, chosen.venue, chosen.logs, as_json=chosen.json)
@@ -143,9 +143,9 @@ def _duration_ms(text: str) -> int:
 
 def _compare(last_ms: int, by: str, ref: str | None, *, as_json: bool) -> int:
     from bot.compare_commit import compare_commit
-    from bot.comparison import compare
     from bot.plugin import load_strategy
     from bot.settings import BotSettings
+    from bot.tools.decision_diff import compare
 
     bus = bus_to_read(load_settings(BusSettings).dir)  # a deploy compares upon a bus that it cannot write to
     if ref is not None:
@@ -161,7 +161,7 @@ def _compare(last_ms: int, by: str, ref: str | None, *, as_json: bool) -> int:
 
 def _replay(arguments: list[str]) -> int:
     try:
-        from bot.replay import add_arguments, run_command
+        from bot.tools.replay import add_arguments, run_command
     except ModuleNotFoundError as error:
         if (error.name or "").split(".")[0] != "paper":
             raise
@@ -169,7 +169,7 @@ def _replay(arguments: list[str]) -> int:
             "replay needs the paper engine, which is not in this image; run it in a checkout"
         ) from error
     parser = argparse.ArgumentParser(
-        prog="bot replay", description=(sys.modules["bot.replay"].__doc__ or "").split("\n\n")[1]
+        prog="bot replay", description=(sys.modules["bot.tools.replay"].__doc__ or "").split("\n\n")[1]
     )
     add_arguments(parser)
     return run_command(parser.parse_args(arguments))
@@ -178,7 +178,7 @@ def _replay(arguments: list[str]) -> int:
 def _record(folder: Path, limit_s: float | None) -> int:
     from bot.endpoints import endpoints
     from bot.settings import BotSettings
-    from bot.tape import record_tapes
+    from bot.tools.tape_recorder import record_tapes
 
     settings, clock = load_settings(BotSettings), SystemClock()
     logging = Logging(color=settings.color, git_sha=settings.sha[:12], deploy_id=settings.deploy_id)
@@ -223,8 +223,8 @@ def _say(chosen: argparse.Namespace) -> int:
 
 
 def _credentials(*, may_create: bool) -> int:
-    from bot.credentials import store_credentials
     from bot.settings import BotSettings, read_key
+    from bot.venue.credentials import store_credentials
 
     settings = load_settings(BotSettings)
     if settings.key_file is None:
@@ -235,7 +235,7 @@ def _credentials(*, may_create: bool) -> int:
 
 def _run() -> int:
     # Imported here: the libraries of the venue take a second to load, which no other command needs.
-    from bot.app import run
+    from bot.lifecycle.app import run
     from bot.settings import BotSettings
 
     settings = load_settings(BotSettings)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import getpass
 from decimal import Decimal
 
-from bot.asks import ask_and_wait
+from bot.operator.requests import ask_and_wait
 from bus import Bus, BusError, Clock
 
 

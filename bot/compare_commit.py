@@ -18,7 +18,7 @@ from typing import Any
 from bus import Bus, SettingsError
 
 GIT_LIMIT_S, LIMIT_S = 120.0, 600.0
-COMPARES = Path("bot", "comparison.py")
+COMPARES = Path("bot", "tools", "decision_diff.py")
 # A repository of one's own (`deployer new`) has no bot in it: it is run on this one.
 OWN = "run.py"
 HOME = Path(__file__).absolute().parents[1]

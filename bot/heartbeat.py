@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 
 from bot.venue.types import HeartbeatMismatchError, Venue, VenueError
-from bus import FencedError, Ledger, Log
+from bus import FencedError, Log
+from ledger import Ledger
 
 EVERY_S = 5.0
 RETRY_S = 1.0

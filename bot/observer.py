@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
-from bot.metrics import Metrics
-from bot.world import World
+from bot.lifecycle.context import World
+from bot.lifecycle.metrics import Metrics
 from bus import DocumentError, read_status
 
 

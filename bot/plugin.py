@@ -8,11 +8,11 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
-from bot.guarded import Guarded
 from bot.parameters import why_no_schema
+from bot.strategy.guard import Guarded
 from bus import SettingsError
 
-DEFAULT_STRATEGY = "bot.snipe:Snipe"
+DEFAULT_STRATEGY = "bot.strategy.snipe:Snipe"
 _EXPECTED = "expected package.module:Class or path/to/file.py:Class"
 
 

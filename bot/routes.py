@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bot.books import Books
 from bot.feeds import PriceUpdate, Source
 from bot.feeds.book_messages import Best, BookEvent, Change, Doubt, Resolved, TickChange
-from bot.markets import Markets
-from bot.news import News
-from bot.prices import Prices
+from bot.market_data.books import Books
+from bot.market_data.debounce import News
+from bot.market_data.markets import Markets
+from bot.market_data.prices import Prices
 from bot.venue.types import Book
 
 

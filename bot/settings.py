@@ -69,7 +69,7 @@ class BotSettings(BaseSettings):
     timeframes: Annotated[tuple[str, ...], NoDecode] = DEFAULT_TIMEFRAMES
     request_limit: float = Field(default=5.0, gt=0, le=30)
     resend: Literal["exits", "entries"] = "exits"
-    strategy: str = "bot.snipe:Snipe"
+    strategy: str = "bot.strategy.snipe:Snipe"
     color: str = "blue"
     sha: str = "none"
     unit: str = ""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bot.control import judge
-from bot.evaluation import Evaluation, State, View, read_state
-from bot.ledger import Position, positions
+from bot.lifecycle.context import World
+from bot.operator.control import judge
 from bot.slots import Slot, Window
-from bot.world import World
-from bus import Anchor, BusError, Control, DocumentError, Epoch, Ledger, read_control
+from bot.strategy.evaluation import Evaluation, State, View, read_state
+from bus import Anchor, BusError, Control, DocumentError, read_control
+from ledger import Epoch, Ledger
+from ledger.rows import Position, positions
 
 
 @dataclass(frozen=True, slots=True)

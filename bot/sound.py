@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from bot.strategy import Decision, Inputs
-from bot.venue.types import BASE_UNITS, Outcome
+from bot.strategy.api import Decision, Inputs
+from bot.venue.types import BASE_UNITS
+from ledger.values import Outcome
 
 SIZE_STEP = BASE_UNITS // 100  # sizes have two decimals (venue.md 2.3)
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bus import Ledger, LedgerError, Value
+from bus import LedgerError
+from ledger import Ledger, Value
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from bot.asks import Ask, add_answer, is_answered, read_asks, remove_ask
-from bot.compare import Comparison
-from bot.desk import Desk
+from bot.account.unknown_activity import Comparison
+from bot.lifecycle.context import World
+from bot.operator.requests import Ask, add_answer, is_answered, read_asks, remove_ask
+from bot.orders.manager import Desk
 from bot.venue.types import BASE_UNITS
-from bot.world import World
-from bus import Ledger, Log
+from bus import Log
+from ledger import Ledger
 
 
 class Wishes:

@@ -1,7 +1,6 @@
 """The bus: the shared volume as a library. What must survive a process lives here (design section 4)."""
 
 from bus.clock import Anchor, Clock, SystemClock, new_anchor
-from bus.connection import Row, Value
 from bus.control import (
     Control,
     ManualAction,
@@ -49,10 +48,8 @@ from bus.instances import (
 )
 from bus.layout import Bus, bus_to_read, open_bus
 from bus.lease import FileLock, Lease, is_locked
-from bus.ledger import AppliedControl, Epoch, Identity, Ledger
 from bus.logs import Log, Logging
 from bus.requests import Request, make_request, read_requests, remove_request
-from bus.schema import IN_FORCE, append_only
 from bus.settings import BusSettings, SettingsError, load_settings
 from bus.status import (
     ControlStatus,
@@ -72,10 +69,8 @@ from bus.version import VERSION
 from bus.watch import Watch
 
 __all__ = [
-    "IN_FORCE",
     "VERSION",
     "Anchor",
-    "AppliedControl",
     "Bus",
     "BusDirectoryError",
     "BusError",
@@ -88,20 +83,17 @@ __all__ = [
     "DocumentError",
     "DocumentMissingError",
     "DocumentTooNewError",
-    "Epoch",
     "FeedStatus",
     "FencedError",
     "FileLock",
     "FsyncFailedError",
     "Handover",
-    "Identity",
     "InputRecord",
     "InputsRing",
     "Instance",
     "InstanceFile",
     "Lease",
     "LeaseReplacedError",
-    "Ledger",
     "LedgerCorruptError",
     "LedgerError",
     "LedgerFullError",
@@ -118,7 +110,6 @@ __all__ = [
     "Request",
     "RiskLimits",
     "Role",
-    "Row",
     "Seen",
     "SettingsError",
     "SlotControl",
@@ -132,11 +123,9 @@ __all__ = [
     "TickTakenError",
     "Totals",
     "UsageStatus",
-    "Value",
     "Watch",
     "WrongLedgerError",
     "append_durably",
-    "append_only",
     "append_step",
     "bus_to_read",
     "clear_halt",

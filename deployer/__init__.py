@@ -1,7 +1,7 @@
 """The deployer: watches a branch and replaces the bot by what is committed there, while it trades (design section 8)."""
 
 from deployer.errors import DeployerError, RepositoryError, RuntimeFailedError, StartError
-from deployer.runtime import BuildError, Runtime, Start, Unit
+from deployer.runtimes.api import BuildError, Runtime, Start, Unit
 
 __all__ = [
     "BuildError",

@@ -2,6 +2,6 @@
 
 import sys
 
-from deployer.cli import main
+from deployer.commands.cli import main
 
 sys.exit(main())

@@ -13,9 +13,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from bus import Bus
-from deployer.check import Body, worker_environment
-from deployer.docker_body import BUS_TARGET
+from deployer.commands.check import Body, worker_environment
 from deployer.errors import StartError
+from deployer.runtimes.docker.body import BUS_TARGET
 
 LIMIT_S = 60.0
 Start = Callable[[Bus, Path, str, str], Body]

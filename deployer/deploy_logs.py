@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from bus import Bus, read_steps
-from deployer.deploys import Deploy, fold
+from deployer.commands.status import deploy_json
 from deployer.errors import RuntimeFailedError, StartError
-from deployer.push import details
-from deployer.report import deploy_json
+from deployer.push.receive import details
+from deployer.rollout.deploys import Deploy, fold
+from deployer.runtimes.children import last_lines
 from deployer.settings import DeployerSettings
-from deployer.spawn import last_lines
 
 MIN_SHA = 4
 
@@ -50,7 +50,7 @@ def _words(settings: DeployerSettings, unit: str, lines: int) -> list[str]:
     kept = _log(settings.dir, unit)
     if kept.exists() or settings.runtime != "docker":
         return last_lines(kept, lines).splitlines()
-    from deployer.docker_engine import Engine  # as in `start`: it is slow to import
+    from deployer.runtimes.docker.engine import Engine  # as in `start`: it is slow to import
 
     engine = Engine(settings.engine)
     try:

@@ -12,8 +12,8 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, NonNegativeInt, ValidationError
 
-from deployer.push import plain
-from deployer.runtime import OneOff
+from deployer.push.receive import plain
+from deployer.runtimes.api import OneOff
 
 SHOWN = 10
 SHOWN_NOTES = 5

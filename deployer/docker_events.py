@@ -7,9 +7,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from deployer.docker_body import BUS
-from deployer.docker_engine import Engine
 from deployer.errors import RuntimeFailedError
+from deployer.runtimes.docker.body import BUS
+from deployer.runtimes.docker.engine import Engine
 
 RETRY_S = 1.0
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from bus import Bus
-from deployer.docker_body import BUS_TARGET, KEYS_TARGET, PROJECT, Mount, Place
-from deployer.docker_engine import Engine
 from deployer.errors import StartError
+from deployer.runtimes.docker.body import BUS_TARGET, KEYS_TARGET, PROJECT, Mount, Place
+from deployer.runtimes.docker.engine import Engine
 
 # Compose writes it on everything that it makes.
 PROJECT_LABEL = "com.docker.compose.project"

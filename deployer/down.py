@@ -12,8 +12,8 @@ from pathlib import Path
 
 from bus import Bus, Clock, DocumentError, FileLock, Role, Seen, is_locked, read_instances, read_status
 from deployer.errors import StartError
-from deployer.repository import Repository
-from deployer.runtime import Runtime
+from deployer.push.repository import Repository
+from deployer.runtimes.api import Runtime
 from deployer.services import ALL, DEPLOYER, Services
 from deployer.settings import DeployerSettings
 from deployer.start import make_runtime

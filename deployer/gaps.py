@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from bus import Ledger
+from ledger import Ledger
 
 Kind = Literal["handover", "stop", "death"]
 KINDS: tuple[Kind, ...] = ("handover", "stop", "death")

@@ -16,8 +16,8 @@ from rich.live import Live
 from rich.text import Text
 
 from bus import Bus, Clock
-from deployer import report
-from deployer.up import Screen, trading_line
+from deployer.commands import status as report
+from deployer.commands.up import Screen, trading_line
 
 EVERY_S = 1.0
 

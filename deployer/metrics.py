@@ -19,11 +19,12 @@ from prometheus_client import (
     generate_latest,
 )
 
-from bus import VERSION, Bus, Ledger, LedgerError, Log, Role, Step
-from deployer.deploys import VERDICTS, Deploy, History
+from bus import VERSION, Bus, LedgerError, Log, Role, Step
 from deployer.disk import Space
 from deployer.gaps import KINDS, read_gaps
-from deployer.observed import Now, Observed, Policy
+from deployer.rollout.deploys import VERDICTS, Deploy, History
+from deployer.rollout.observed import Now, Observed, Policy
+from ledger import Ledger
 
 COLORS = ("blue", "green")
 DISKS = ("bus", "builds")

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from deployer.errors import StartError
-from deployer.repository import git_environment
+from deployer.push.repository import git_environment
 
-TEMPLATE = Path(__file__).with_name("own")
+TEMPLATE = Path(__file__).with_name("template")
 FILES = ("README.md", "strategy.py", "settings.env", "Dockerfile", "run.py")
 # Its first commit needs an author; whoever goes on there is asked by their own git.
 AUTHOR = ("-c", "user.name=deployer new", "-c", "user.email=deployer@localhost", "-c", "commit.gpgsign=false")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO
 
 from deployer.errors import RuntimeFailedError
-from deployer.runtime import OneOff
+from deployer.runtimes.api import OneOff
 
 MAX_BYTES = 4 << 20
 KILL_AFTER_S = 5.0

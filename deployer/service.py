@@ -21,14 +21,19 @@ from bus import (
     remove_request,
     write_handover,
 )
-from deployer.deploys import Deploy, History, fold
 from deployer.differences import NOTHING, Compared, not_compared, read_comparison
 from deployer.disk import Disks
 from deployer.errors import BuildError, DeployerError, RuntimeFailedError
-from deployer.hooks import Hooks
-from deployer.look import Look
 from deployer.metrics import Metrics
-from deployer.observed import (
+from deployer.push.branch import BranchWatch
+from deployer.push.hooks import Hooks
+from deployer.push.log import PushLog
+from deployer.push.receive import Situation, waits_for
+from deployer.push.repository import Repository
+from deployer.push.verify import Verify
+from deployer.rollout.decide import decide
+from deployer.rollout.deploys import Deploy, History, fold
+from deployer.rollout.observed import (
     Action,
     Build,
     Compare,
@@ -44,16 +49,11 @@ from deployer.observed import (
     StopUnit,
     WriteHandover,
 )
-from deployer.push import Situation, waits_for
-from deployer.push_log import PushLog
-from deployer.repository import Repository
-from deployer.rollout import decide
-from deployer.runtime import Runtime, Start
+from deployer.rollout.observer import Look
+from deployer.runtimes.api import Runtime, Start
 from deployer.signs import Probe
 from deployer.state import State, write_state
 from deployer.targets import TargetsFile
-from deployer.verify import Verify
-from deployer.watch import BranchWatch
 
 LOOK_EVERY_S = 0.15
 ACTION_LIMIT_S = 5.0

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from deployer.errors import StartError
-from deployer.spawn import Children, last_lines
+from deployer.runtimes.children import Children, last_lines
 
 READY_LIMIT_S = 60.0
 END_LIMIT_S = 10.0

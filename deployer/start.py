@@ -11,24 +11,24 @@ from functools import partial
 from bus import Bus, Clock, FileLock, Logging, Step, append_step, make_request, read_steps
 from bus.scrape import serve_metrics
 from deployer.build_inputs import read_build_inputs
-from deployer.builder import Builder
-from deployer.deploys import fold
 from deployer.disk import Disks
 from deployer.errors import RepositoryError, StartError
 from deployer.home import claim_home
-from deployer.hooks import Hooks
 from deployer.metrics import Metrics
-from deployer.observed import Policy
-from deployer.process import ProcessRuntime
-from deployer.push_log import PushLog
-from deployer.repository import Repository
-from deployer.runtime import Runtime
+from deployer.push.branch import BranchWatch
+from deployer.push.hooks import Hooks
+from deployer.push.log import PushLog
+from deployer.push.repository import Repository
+from deployer.push.verify import Verify
+from deployer.rollout.deploys import fold
+from deployer.rollout.observed import Policy
+from deployer.runtimes.api import Runtime
+from deployer.runtimes.builder import Builder
+from deployer.runtimes.process import ProcessRuntime
 from deployer.service import Deployer
 from deployer.settings import DeployerSettings
 from deployer.state import read_state
 from deployer.targets import TargetsFile
-from deployer.verify import Verify
-from deployer.watch import BranchWatch
 from deployer.worktree import WorktreeWatch
 
 
@@ -134,8 +134,8 @@ def make_runtime(
     inputs = partial(read_build_inputs, settings.build_args, settings.build_secrets)
     if settings.runtime == "docker":
         # Here: the SDK takes half of a command's time to start, and processes do without it.
-        from deployer.docker import make_docker_runtime
-        from deployer.docker_engine import Engine
+        from deployer.runtimes.docker.engine import Engine
+        from deployer.runtimes.docker.runtime import make_docker_runtime
 
         return make_docker_runtime(
             engine=Engine(settings.engine),

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from bus import write_atomically
-from deployer.runtime import Unit
+from deployer.runtimes.api import Unit
 
 _NAME = "state.json"
 

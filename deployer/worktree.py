@@ -11,8 +11,8 @@ from pathlib import Path
 
 from bus import Log
 from deployer.errors import RepositoryError
-from deployer.repository import Repository
-from deployer.watch import BranchWatch
+from deployer.push.branch import BranchWatch
+from deployer.push.repository import Repository
 
 LOOK_EVERY_S = 0.2
 

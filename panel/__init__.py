@@ -8,7 +8,7 @@ from panel.api import create_app
 from panel.errors import ConfirmationNeededError, PanelError, StartError, TooManyPagesError, UnknownSlotError
 from panel.events import Events
 from panel.guard import Guard
-from panel.history import History
+from panel.ledger_queries import History
 from panel.settings import PanelSettings
 from panel.token import Scope, Token, load_tokens
 from panel.views import Views

@@ -28,10 +28,10 @@ from bus import (
     sync_directory,
     write_control,
 )
+from panel.audit_log import Write, append_write, difference
 from panel.errors import ConfirmationNeededError, NoWindowError, TooManyRequestsError, UnknownSlotError
 from panel.manual import add_entry, add_exits, forget_over
 from panel.progress import Progress
-from panel.record import Write, append_write, difference
 from panel.views import read_applied, read_base
 
 Change = Callable[[Control], Control]

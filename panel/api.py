@@ -24,10 +24,10 @@ from panel.errors import (
     UnknownSlotError,
 )
 from panel.events import Events
-from panel.history import History
+from panel.ledger_queries import History
 from panel.reading import reads
 from panel.views import Views
-from panel.writing import writes
+from panel.writes import writes
 
 _TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 _STATUS: Mapping[type[PanelError], int] = {

@@ -14,9 +14,9 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from bus import Bus, Watch
+from panel.audit_log import writes_file
 from panel.errors import TooManyPagesError
-from panel.history import History
-from panel.record import writes_file
+from panel.ledger_queries import History
 from panel.views import Views
 
 MAX_PAGES = 100

@@ -11,7 +11,7 @@ from fastapi.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from panel.events import Events
-from panel.history import Fills, History, Orders, Outcomes, Pnl, Summary
+from panel.ledger_queries import Fills, History, Orders, Outcomes, Pnl, Summary
 from panel.progress import Progress
 from panel.views import ControlView, DeploysView, InstancesView, RequestView, StatusView, Views, WritesView
 

@@ -19,7 +19,7 @@ from panel.api import create_app
 from panel.errors import StartError
 from panel.events import Events
 from panel.guard import Guard
-from panel.history import History
+from panel.ledger_queries import History
 from panel.metrics import Measured, Metrics
 from panel.settings import PanelSettings
 from panel.token import Token

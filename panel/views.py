@@ -14,7 +14,6 @@ from bus import (
     DocumentError,
     DocumentMissingError,
     Instance,
-    Ledger,
     LedgerError,
     Read,
     Stamp,
@@ -27,9 +26,10 @@ from bus import (
     read_status,
     read_steps,
 )
+from ledger import Ledger
+from panel.audit_log import Write, read_writes
 from panel.errors import NoSuchWriteError
 from panel.progress import Progress, follow
-from panel.record import Write, read_writes
 
 MAX_DEAD = 10
 MAX_DEPLOYS = 20

@@ -4,11 +4,11 @@
 and no I/O; ``Exchange`` joins them with the durable record, and ``make_app`` puts the wire in front.
 """
 
-from paper.app import make_app
-from paper.engine import Engine
+from paper.engine.exchange import Exchange
+from paper.engine.matching import Engine
+from paper.engine.record import Record
 from paper.errors import PaperError, RefusedError, UsageError
-from paper.exchange import Exchange
-from paper.record import Record
 from paper.settings import Settings
+from paper.wire.app import make_app
 
 __all__ = ["Engine", "Exchange", "PaperError", "Record", "RefusedError", "Settings", "UsageError", "make_app"]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from paper.engine import Engine
+from paper.engine.journal import Journal
+from paper.engine.matching import Engine
+from paper.engine.record import Record
 from paper.funds import Funds
-from paper.journal import Journal
-from paper.record import Record
 from paper.wallets import wallets
 
 __all__ = ["Accounts"]

@@ -12,9 +12,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from paper.engine.signing import CHAIN_ID, digest_signer
 from paper.errors import RefusedError
 from paper.evm import checksum, is_address, keccak, words
-from paper.signing import CHAIN_ID, digest_signer
 from paper.wallets import PROXY_FACTORY, wallets
 
 __all__ = ["Batch", "Call", "read_batch"]

@@ -11,7 +11,7 @@ import random
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from paper.faults import FaultOrder, Kind
+from paper.engine.faults import FaultOrder, Kind
 
 __all__ = ["haunt", "schedule"]
 

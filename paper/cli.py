@@ -19,14 +19,14 @@ from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
 from paper import remote
-from paper.app import make_app
 from paper.chaos import haunt, schedule
+from paper.engine.exchange import Exchange
+from paper.engine.record import Record
 from paper.errors import PaperError, UsageError
-from paper.exchange import Exchange
-from paper.record import Record
 from paper.report import read_record
 from paper.settings import Settings, load_tapes
-from paper.sockets import Sockets
+from paper.streams.sockets import Sockets
+from paper.wire.app import make_app
 
 __all__ = ["main"]
 

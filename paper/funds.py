@@ -10,13 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from paper.book import Order
 from paper.chance import draw
-from paper.engine import CASH, Engine, Entry
+from paper.engine.book import Order
+from paper.engine.matching import CASH, Engine, Entry
+from paper.engine.record import Record
+from paper.engine.signing import EXCHANGE
 from paper.errors import RefusedError
-from paper.record import Record
 from paper.settings import Settings
-from paper.signing import EXCHANGE
 
 __all__ = ["Funds"]
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 import uuid
 from dataclasses import dataclass
 
+from paper.engine.record import Record
 from paper.errors import RefusedError
-from paper.record import Record
 
 __all__ = ["Heartbeats"]
 

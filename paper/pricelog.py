@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 
-from paper.feed import Tick
-from paper.record import Record
+from paper.engine.feed import Tick
+from paper.engine.record import Record
 
 __all__ = ["PriceLog"]
 

@@ -11,8 +11,8 @@ import urllib.request
 from collections.abc import Sequence
 from typing import Any
 
+from paper.engine.faults import KINDS
 from paper.errors import PaperError, UsageError
-from paper.faults import KINDS
 from paper.text import as_text
 
 __all__ = ["COMMANDS", "run"]

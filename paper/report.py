@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
-from paper.engine import CASH
-from paper.record import Record, Value
-from paper.traders import HOUSE
+from paper.engine.market_maker import HOUSE
+from paper.engine.matching import CASH
+from paper.engine.record import Record, Value
 from paper.windows import OUTCOMES
-from paper.wire import by_match, mean_price, status_of
+from paper.wire.forms import by_match, mean_price, status_of
 
 __all__ = ["Page", "read_record"]
 

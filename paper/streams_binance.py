@@ -8,9 +8,9 @@ import json
 from collections.abc import Callable
 
 from paper.candles import Candle
-from paper.feed import Feed, Tick
+from paper.engine.feed import Feed, Tick
+from paper.engine.prices import DECIMALS
 from paper.hub import Hub
-from paper.prices import DECIMALS
 from paper.windows import ASSETS
 
 __all__ = ["BinanceStreams", "binance_topic", "kline_row"]

@@ -9,13 +9,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 
-from paper.book import Book
-from paper.engine import Fill
+from paper.engine.book import Book
+from paper.engine.markets import Market
+from paper.engine.matching import Fill
 from paper.hub import Hub
-from paper.markets import Market
 from paper.money import ONE, format_units
 from paper.windows import OUTCOMES, Window
-from paper.wire import book_json
+from paper.wire.forms import book_json
 
 __all__ = ["NEW_MARKETS", "MarketStreams"]
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from paper.candles import average
-from paper.feed import Feed, Tick
+from paper.engine.feed import Feed, Tick
 from paper.hub import Hub
 from paper.windows import ASSETS
 

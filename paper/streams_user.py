@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 
+from paper.engine.record import Value
 from paper.hub import Hub
 from paper.money import format_units
-from paper.record import Value
-from paper.wire import TradeForm, open_order_json, trade_json
+from paper.wire.forms import TradeForm, open_order_json, trade_json
 
 __all__ = ["UserStreams"]
 

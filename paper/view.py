@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from paper.exchange import Exchange
-from paper.markets import Market
+from paper.engine.exchange import Exchange
+from paper.engine.market_maker import HOUSE
+from paper.engine.markets import Market
+from paper.engine.prices import DECIMALS
 from paper.money import format_units
-from paper.prices import DECIMALS
-from paper.traders import HOUSE
 from paper.windows import ASSETS, OUTCOMES
 
 __all__ = ["view"]

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-import bot.app  # noqa: F401 - imported before the fork, so that no child has to
+import bot.lifecycle.app  # noqa: F401 - imported before the fork, so that no child has to
 from bot.cli import main as bot_main
 
 EVERY_S = 0.01

@@ -20,8 +20,6 @@ from bus import (
     BusError,
     Control,
     Handover,
-    Identity,
-    Ledger,
     Mode,
     Step,
     SystemClock,
@@ -36,8 +34,9 @@ from bus import (
     write_control,
     write_handover,
 )
+from ledger import Identity, Ledger
+from paper.engine.record import Record
 from paper.errors import PaperError
-from paper.record import Record
 
 IDENTITY = Identity("paper", "137", "0xwallet")
 CHECKPOINT_EVERY = 20

@@ -9,10 +9,10 @@ settlement, settlement_messages      the prices that windows settle by
 settled    the known part of a settlement average out of them (pure)
 """
 
-from bot.feeds.binance import BinanceFeed, FeedState, Timing
 from bot.feeds.candles import Candles, Volatility
 from bot.feeds.history import Kline, fetch_history
-from bot.feeds.messages import PriceUpdate, Source
+from bot.market_data.binance import BinanceFeed, FeedState, Timing
+from bot.market_data.binance_messages import PriceUpdate, Source
 
 __all__ = [
     "BinanceFeed",

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from bot.feeds.history import Kline
-from bot.feeds.messages import PriceUpdate, Source
+from bot.market_data.binance_messages import PriceUpdate, Source
 
 
 @dataclass(frozen=True, slots=True)

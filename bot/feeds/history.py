@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import aiohttp
 
-from bot.feeds.messages import symbol
+from bot.market_data.binance_messages import symbol
 from bot.venue.decoding import (
     HIGH_PRICE,
     LOW_PRICE,

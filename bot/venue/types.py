@@ -13,26 +13,13 @@ from enum import StrEnum
 from typing import Final, Protocol
 
 from bot.venue.statuses import Fate, fate_of
+from ledger.values import Outcome, Side, VenueTrade
 
 BASE_UNITS = 1_000_000
 ORDER_TYPE: Final = "FAK"
 """Of every order that is sent: it takes what is there, and the rest is killed (venue.md 1.6, 2.3). No order of ours rests."""
 LONGEST_DELAY_MS = 250
 """The longest that these markets were recorded to hold a taker's order (June 2026; 50 and 150 ms since)."""
-
-
-class Side(StrEnum):
-    """The side of an order."""
-
-    BUY = "BUY"
-    SELL = "SELL"
-
-
-class Outcome(StrEnum):
-    """How a window may resolve, and which of its two tokens is meant."""
-
-    UP = "Up"
-    DOWN = "Down"
 
 
 class VenueMode(StrEnum):
@@ -194,31 +181,6 @@ class VenueOrder:
     def open(self) -> bool:
         """Whether it may still be filled. A status that is not known to be final (such as delayed) is open."""
         return fate_of(self.status) is not Fate.FINAL
-
-
-@dataclass(frozen=True, slots=True)
-class VenueTrade:
-    """A fill of one of our orders, as the venue shows it. fee, value: base units of pUSD. status: MATCHED .. CONFIRMED, FAILED.
-
-    value: what was paid or got for the shares, by the amounts of the other side; None where only a price is known.
-    """
-
-    trade_id: str
-    order_id: str
-    token_id: str
-    condition_id: str
-    side: Side
-    price: Decimal
-    size: int
-    fee: int
-    status: str
-    at_ms: int
-    value: int | None = None
-
-    @property
-    def worth(self) -> int:
-        """What was paid or got, in base units of pUSD."""
-        return int(self.price * self.size) if self.value is None else self.value
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,11 +10,11 @@ from typing import Any
 
 from bench.inside import Paper, make_world
 from bot.feeds import PriceUpdate, Source
-from bot.guarded import Guarded
-from bot.instance import Runner
+from bot.lifecycle.instance import Runner
 from bot.settings import BotSettings
-from bot.tasks import Guard
+from bot.strategy.guard import Guarded
 from bus import Bus, Clock, Instance, InstanceFile, Log, Role
+from bus.tasks import Guard
 from proof.simulation.loop import Process, SimulatedLoop
 from proof.simulation.network import LIMIT_S, Network, SimulatedVenue
 from proof.simulation.strategy import Restless
@@ -160,7 +160,7 @@ class Bot:
             self.process.sleep(HANG_S)
 
     async def _run(self) -> None:
-        """As `bot.app` does. The process ends with it, whatever ends it."""
+        """As `bot.lifecycle.app` does. The process ends with it, whatever ends it."""
         how = "ends"
         try:
             self.file.write(self.file.document)

@@ -15,18 +15,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import bot.publisher
-import bus.connection
+import bot.lifecycle.publisher
 import bus.documents
 import bus.history
 import bus.watch
+import deployer.push.branch
 import deployer.signs
 import deployer.state
 import deployer.targets
-import deployer.watch
-import paper.feed
+import ledger.connection
+import paper.engine.feed
 from bus import LedgerFullError
-from bus.connection import Connection, Row, Value
+from ledger import Row, Value
+from ledger.connection import Connection
 from proof.simulation.loop import PROCESS
 from proof.simulation.seams import put_in, replace_in
 
@@ -138,12 +139,12 @@ def install(disk: Disk) -> None:
     replace_in(Connection, "transaction", transacts)
     replace_in(Connection, "restore_reserve", restores)
     replace_in(Connection, "open_holder", opens)
-    for module in (bus.watch, deployer.watch):
+    for module in (bus.watch, deployer.push.branch):
         put_in(module, "Observer", _NoHints)
-    put_in(bot.publisher, "STATUS_SPACING_S", STATUS_SPACING_S)
-    put_in(bus.connection, "RESERVE_BYTES", RESERVE_BYTES)
-    put_in(bus.connection, "ROOM_FOR_RESERVE_BYTES", 3 * RESERVE_BYTES)
+    put_in(bot.lifecycle.publisher, "STATUS_SPACING_S", STATUS_SPACING_S)
+    put_in(ledger.connection, "RESERVE_BYTES", RESERVE_BYTES)
+    put_in(ledger.connection, "ROOM_FOR_RESERVE_BYTES", 3 * RESERVE_BYTES)
     put_in(bus.documents, "json", _Terse)
-    put_in(paper.feed, "KEPT", PAST_MINUTES)
+    put_in(paper.engine.feed, "KEPT", PAST_MINUTES)
     # There is no wire, and so nobody whose certificate is looked at; reading them takes most of a venue's time.
     put_in(ssl.SSLContext, "load_verify_locations", lambda *_arguments, **_options: None)

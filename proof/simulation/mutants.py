@@ -8,22 +8,23 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-import bot.active
-import bot.desk
-import bot.instance
-import bus.schema
-import deployer.rollout
+import bot.lifecycle.active
+import bot.lifecycle.instance
+import bot.orders.manager
+import deployer.rollout.decide
 import deployer.service
-from bot.desk import Desk
-from bot.holdings import Holdings
-from bot.instance import Runner
-from bot.ledger import Intent
-from bot.schema import TERMINAL, OrderState
-from bot.settlement import Evidence, conclude
+import ledger.fencing
+from bot.account.portfolio import Holdings
+from bot.lifecycle.instance import Runner
+from bot.orders.manager import Desk
+from bot.orders.resolution import Evidence, conclude
 from bot.shadow import ShadowPoll, shadow_poll
 from bot.venue.polymarket import PolymarketVenue
-from bus import Handover, Lease, Ledger, Role, read_instances
-from deployer.observed import Actions, Now, Observed, Policy
+from bus import Handover, Lease, Role, read_instances
+from deployer.rollout.observed import Actions, Now, Observed, Policy
+from ledger import Ledger
+from ledger.rows import Intent
+from ledger.schema import TERMINAL, OrderState
 from proof.simulation.seams import put_in, replace_in
 
 _FENCE = re.compile(r"CREATE TRIGGER IF NOT EXISTS \w+_fence .*? END;", re.DOTALL)
@@ -44,7 +45,7 @@ class Mutant:
 
 
 def _no_fence() -> None:
-    for module in (bus.schema, bot.instance):
+    for module in (ledger.fencing, bot.lifecycle.instance):
         replace_in(module, "SCHEMA", lambda tables: _FENCE.sub("", tables))
 
 
@@ -55,7 +56,7 @@ def _intent_after_send() -> None:
 
         return add_intent
 
-    replace_in(bot.desk, "add_intent", adds)
+    replace_in(bot.orders.manager, "add_intent", adds)
 
 
 def _new_salt() -> None:
@@ -83,7 +84,7 @@ def _not_found_is_absent() -> None:
             return OrderState.REFUSED, "the venue does not show it"
         return conclude(evidence)
 
-    put_in(bot.desk, "conclude", conclude_so)
+    put_in(bot.orders.manager, "conclude", conclude_so)
 
 
 def _abandons_sent() -> None:
@@ -97,7 +98,7 @@ def _abandons_sent() -> None:
 
 
 def _taker_forgets_doubt() -> None:
-    put_in(bot.desk, "open_intents", lambda _ledger, _now_ms: [])
+    put_in(bot.orders.manager, "open_intents", lambda _ledger, _now_ms: [])
 
 
 def _no_expiry() -> None:
@@ -112,15 +113,15 @@ def _retired_takes() -> None:
     def delays(own: Callable[..., int | None]) -> Callable[..., int | None]:
         return lambda me, handover, clock: own(me, None if handover is None else handover.changed(retired=()), clock)
 
-    replace_in(bot.instance, "take_delay_ms", delays)
-    put_in(bot.instance, "is_retired", lambda _id, _handover: False)
+    replace_in(bot.lifecycle.instance, "take_delay_ms", delays)
+    put_in(bot.lifecycle.instance, "is_retired", lambda _id, _handover: False)
 
 
 def _needs_the_lease() -> None:
     async def poll(world: Any) -> ShadowPoll:
         return replace(await shadow_poll(world), why_not="it has no lease")
 
-    put_in(bot.instance, "shadow_poll", poll)
+    put_in(bot.lifecycle.instance, "shadow_poll", poll)
 
 
 def _risk_ignores_pending() -> None:
@@ -131,7 +132,7 @@ def _risk_ignores_pending() -> None:
 
 
 def _halt_ignored() -> None:
-    put_in(bot.active, "is_halted", lambda _bus: False)
+    put_in(bot.lifecycle.active, "is_halted", lambda _bus: False)
 
 
 def _yields_to_the_dead() -> None:
@@ -143,7 +144,7 @@ def _yields_to_the_dead() -> None:
 
         return yield_to
 
-    replace_in(bot.instance, "yield_to", yields)
+    replace_in(bot.lifecycle.instance, "yield_to", yields)
 
 
 def _lease_by_clock() -> None:
@@ -209,7 +210,7 @@ def _newest_ignored() -> None:
 
         return notice
 
-    replace_in(deployer.rollout, "notice_branch", notices)
+    replace_in(deployer.rollout.decide, "notice_branch", notices)
 
 
 MUTANTS: dict[str, Mutant] = {

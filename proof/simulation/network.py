@@ -8,20 +8,10 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Literal, TypeVar
 
 from bench.inside import InsideVenue, Paper, text_of
-from bot.venue.polymarket.user_stream import user_events
-from bot.venue.types import (
-    Account,
-    Answer,
-    Book,
-    InDoubt,
-    Market,
-    Refused,
-    UserEvent,
-    VenueError,
-    VenueOrder,
-    VenueTrade,
-)
+from bot.venue.polymarket.streams import user_events
+from bot.venue.types import Account, Answer, Book, InDoubt, Market, Refused, UserEvent, VenueError, VenueOrder
 from bus import Log
+from ledger.values import VenueTrade
 from paper.hub import Listener
 from proof.simulation.loop import KERNEL, Process
 

@@ -10,18 +10,18 @@ from pathlib import Path
 from typing import Any
 
 from bus import make_request, read_steps
-from deployer.deploys import History, fold
 from deployer.disk import Disks
 from deployer.errors import BuildError, RepositoryError, RuntimeFailedError
-from deployer.hooks import Hooks
-from deployer.observed import Policy
-from deployer.push_log import PushLog
-from deployer.repository import Repository
-from deployer.runtime import OneOff, Start, Unit
+from deployer.push.branch import BranchWatch
+from deployer.push.hooks import Hooks
+from deployer.push.log import PushLog
+from deployer.push.repository import Repository
+from deployer.push.verify import Verify
+from deployer.rollout.deploys import History, fold
+from deployer.rollout.observed import Policy
+from deployer.runtimes.api import OneOff, Start, Unit
 from deployer.service import Deployer
 from deployer.targets import TargetsFile
-from deployer.verify import Verify
-from deployer.watch import BranchWatch
 from proof.simulation.bots import KINDS, Bot, Commit, Nothing
 from proof.simulation.host import Host
 from proof.simulation.loop import Process

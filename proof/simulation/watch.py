@@ -12,9 +12,10 @@ import apsw
 import bus.handover
 import bus.history
 import deployer.service
-from bot.instance import Runner
-from bus import Bus, Handover, Ledger, Step, is_alive, is_halted
-from deployer.deploys import fold
+from bot.lifecycle.instance import Runner
+from bus import Bus, Handover, Step, is_alive, is_halted
+from deployer.rollout.deploys import fold
+from ledger import Ledger
 from proof.simulation.bots import Bot
 from proof.simulation.loop import SimulatedLoop
 from proof.simulation.seams import replace_in

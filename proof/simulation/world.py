@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from bench.day import Day, dump, money
-from bot.checks import Check, audit
-from bot.schema import OPEN
-from bot.venue_record import VenueRecord, read_record
-from bus import Ledger
+from ledger import Ledger
+from ledger.checks import Check, audit
+from ledger.schema import OPEN
+from ledger.venue_record import VenueRecord, read_record
 from proof.simulation.faults import Faults
 from proof.simulation.host import STEP_S, Host
 from proof.simulation.loop import SimulatedLoop

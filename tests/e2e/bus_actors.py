@@ -21,11 +21,9 @@ from bus import (
     Bus,
     BusError,
     Control,
-    Identity,
     Instance,
     InstanceFile,
     Lease,
-    Ledger,
     Role,
     StaleGenerationError,
     SystemClock,
@@ -35,6 +33,7 @@ from bus import (
     write_atomically,
     write_control,
 )
+from ledger import Identity, Ledger
 
 PR_SET_PTRACER = 0x59616D61
 

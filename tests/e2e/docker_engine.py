@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from deployer.docker_body import Mount, Place
+from deployer.runtimes.docker.body import Mount, Place
 
 SOCKET = Path("/var/run/docker.sock")
 BASE = "python:3.13-slim"

@@ -20,8 +20,9 @@ from tests.e2e.rig import ROOT, log_lines, until
 APPLICATION, DEPLOYER = "never-sleeps-test-application", "never-sleeps-test-deployer"
 DOCKERFILE = f"""FROM {APPLICATION} AS bot
 COPY bus bus
+COPY ledger ledger
 COPY bot bot
-RUN python -m compileall -q bus bot && python -m bot --version
+RUN python -m compileall -q bus ledger bot && python -m bot --version
 USER 10001:10001
 ENTRYPOINT ["python", "-m", "bot"]
 """

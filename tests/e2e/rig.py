@@ -16,8 +16,6 @@ from typing import Any, TypeVar
 from bus import (
     Bus,
     Handover,
-    Identity,
-    Ledger,
     Role,
     Seen,
     SystemClock,
@@ -27,6 +25,7 @@ from bus import (
     write_control,
     write_handover,
 )
+from ledger import Identity, Ledger
 from tests.forked import ROOT, Forked, run
 
 LIMIT_S = 60.0

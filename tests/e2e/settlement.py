@@ -13,13 +13,14 @@ import time
 from pathlib import Path
 
 import bus
+from ledger import Identity, Ledger, append_only
 
 if "--version" in sys.argv:  # the build's try: it can be imported
     sys.exit(0)
 EVERY_S = 0.05
 MOST = 10  # jobs a cycle: a queue that grows must not keep it from yielding
 SCHEMA = "".join(
-    f"CREATE TABLE IF NOT EXISTS {table} (job TEXT PRIMARY KEY, epoch INTEGER NOT NULL) STRICT;{bus.append_only(table)}"
+    f"CREATE TABLE IF NOT EXISTS {table} (job TEXT PRIMARY KEY, epoch INTEGER NOT NULL) STRICT;{append_only(table)}"
     for table in ("intended", "settled")
 )
 home, clock, stop = bus.open_bus(Path(os.environ["BUS_DIR"])), bus.SystemClock(), threading.Event()
@@ -30,7 +31,7 @@ me = bus.Instance(
 )  # fmt: skip
 
 
-def settle(ledger: bus.Ledger, epoch: int) -> None:
+def settle(ledger: Ledger, epoch: int) -> None:
     """One cycle: pay what is in the queue."""
     bank = home.directory / "payments.log"
     paid = set(bank.read_text().split()) if bank.exists() else set()
@@ -52,7 +53,7 @@ def may_take(free_since: float) -> bool:
     return me.id not in handover.retired and time.monotonic() - free_since >= delay
 
 
-def asked_to_yield(ledger: bus.Ledger) -> str:
+def asked_to_yield(ledger: Ledger) -> str:
     """The request of a new handover to another living, healthy instance; empty for none."""
     handover = bus.read_handover(home)
     if not handover.in_force(clock) or handover.wanted in (None, me.id) or ledger.is_spent(handover.request_id):
@@ -65,7 +66,7 @@ def main() -> None:
     """One instance until SIGTERM."""
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     file, said, free_since = bus.InstanceFile(home, clock, me), me, time.monotonic()
-    ledger: bus.Ledger | None = None
+    ledger: Ledger | None = None
     epoch = cycles = 0
     while ledger is not None or not stop.is_set():
         cycles += 1
@@ -80,7 +81,7 @@ def main() -> None:
         elif not lease.try_lock():
             free_since = max(free_since, time.monotonic())
         elif may_take(free_since):
-            ledger = bus.Ledger.hold(home.ledger, bus.Identity("settlement", "0", "queue"), SCHEMA)
+            ledger = Ledger.hold(home.ledger, Identity("settlement", "0", "queue"), SCHEMA)
             epoch = ledger.take(instance=me.id, sha=sha, color=color, request="", wall_ms=clock.wall_ms(),
                                 boot_ms=clock.boot_ms(), boot_id=clock.boot_id)  # fmt: skip
             said = me.changed(role=bus.Role.ACTIVE, epoch=epoch)

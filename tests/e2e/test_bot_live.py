@@ -21,8 +21,9 @@ from bot.slots import parse_slug
 from bot.venue.polymarket import PolymarketVenue, paper_hosts, signer_address
 from bot.venue.polymarket.account import Credentials
 from bot.venue.polymarket.client import CONFIG
-from bot.venue.types import BASE_UNITS, Accepted, OrderRequest, Side
+from bot.venue.types import BASE_UNITS, Accepted, OrderRequest
 from bus import Role, read_status
+from ledger.values import Side
 from tests.e2e.rig import Rig, until
 from tests.forked import run
 from tests.resting import resting

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from bus import Bus, Identity, Ledger, Step, append_step, open_bus, read_steps
+from bus import Bus, Step, append_step, open_bus, read_steps
+from ledger import Identity, Ledger
 from tests.e2e.bus_nursery import Actor, Nursery, injected
 
 IDENTITY = Identity("paper", "137", "0xwallet")

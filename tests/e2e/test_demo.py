@@ -22,13 +22,13 @@ from rich.console import Console
 
 from bench.paper_load import Key, address_of, key_request, order_pair
 from deployer.board import Board
-from deployer.demo import STEPS, Demo
+from deployer.commands.demo import STEPS, Demo
 from tests.e2e.deployer_rig import GIT
 from tests.e2e.rig import ROOT, log_lines
 
 pytestmark = pytest.mark.timeout(420)
 
-PACKAGES = ("bus", "bot", "paper", "panel", "deployer")
+PACKAGES = ("bus", "ledger", "bot", "paper", "panel", "deployer")
 
 
 @pytest.fixture

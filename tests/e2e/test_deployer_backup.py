@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bus import SystemClock, open_bus
-from deployer.backup import backup, restore
+from deployer.commands.backup import backup, restore
 from deployer.errors import StartError
 from deployer.home import claim_home, move_home
 from tests.e2e.deployer_rig import DeployerRig

@@ -19,7 +19,7 @@ from tests.e2e.rig import ROOT, Paper, until
 STRATEGY = """
 from dataclasses import dataclass
 from bot.parameters import number
-from bot.strategy import Decision
+from bot.strategy.api import Decision
 from bot.venue.types import BASE_UNITS, Outcome
 
 @dataclass(frozen=True)

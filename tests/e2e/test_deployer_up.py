@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from bus import is_locked
-from deployer.spawn import Children
+from deployer.runtimes.children import Children
 from tests.e2e.deployer_rig import DeployerRig
 from tests.e2e.rig import end, start, until
 from tests.forked import Forked

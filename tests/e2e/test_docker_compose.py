@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 from eth_account import Account
 
-from bus import DocumentError, Ledger, read_status
+from bus import DocumentError, read_status
+from ledger import Ledger
 from tests.e2e.clone import SETTLE_S, Clone
 from tests.e2e.docker_engine import docker, need_engine
 from tests.e2e.rig import until

@@ -15,11 +15,11 @@ import pytest
 
 from bus import SystemClock, open_bus
 from deployer import BuildError
-from deployer.docker import DockerRuntime
-from deployer.docker_body import Mount, Place
-from deployer.docker_engine import Engine
-from deployer.docker_images import Images
-from deployer.repository import Repository
+from deployer.push.repository import Repository
+from deployer.runtimes.docker.body import Mount, Place
+from deployer.runtimes.docker.engine import Engine
+from deployer.runtimes.docker.images import Images
+from deployer.runtimes.docker.runtime import DockerRuntime
 from tests.e2e.deployer_rig import GIT
 from tests.e2e.docker_engine import need_engine
 from tests.e2e.rig import until

@@ -19,11 +19,11 @@ import pytest
 from bus import SystemClock, open_bus
 from deployer import BuildError, RuntimeFailedError, Start, Unit
 from deployer.build_inputs import BuildInputs, read_build_inputs
-from deployer.docker import DockerRuntime
-from deployer.docker_body import BUS, IMAGE, LABELS, Place
-from deployer.docker_engine import Engine
-from deployer.docker_images import Images
-from deployer.repository import Repository
+from deployer.push.repository import Repository
+from deployer.runtimes.docker.body import BUS, IMAGE, LABELS, Place
+from deployer.runtimes.docker.engine import Engine
+from deployer.runtimes.docker.images import Images
+from deployer.runtimes.docker.runtime import DockerRuntime
 from tests.e2e.deployer_rig import GIT
 from tests.e2e.docker_engine import BASE, USER, docker, need_engine, own, place_for
 from tests.e2e.rig import ROOT, until

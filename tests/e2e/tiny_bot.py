@@ -11,11 +11,9 @@ from pathlib import Path
 
 from bus import (
     Handover,
-    Identity,
     Instance,
     InstanceFile,
     Lease,
-    Ledger,
     Role,
     SystemClock,
     new_anchor,
@@ -24,6 +22,7 @@ from bus import (
     read_handover,
     read_instance,
 )
+from ledger import Identity, Ledger
 
 MODE = Path(__file__).with_name("mode").read_text()
 INTERVAL_MS = round(float(os.environ.get("BOT_POLL_INTERVAL", "0.2")) * 1000)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bot.risk import Usage, refuse_entry, why_blocked
+from bot.orders.risk import Usage, refuse_entry, why_blocked
 from bot.venue.types import BASE_UNITS
 from bus import RiskLimits, SlotControl
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from bot.roles import NAMED_DELAY_MS, Self, take_delay_ms, yield_to
+from bot.lifecycle.roles import NAMED_DELAY_MS, Self, take_delay_ms, yield_to
 from bus import Handover, Instance, Role, Seen
 from tests.unit.bot.making import ManualClock
 

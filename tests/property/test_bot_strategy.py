@@ -12,13 +12,14 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from bot.evaluation import NO_STREAK, Streak, read_state, write_state
 from bot.parameters import read_parameters
 from bot.slots import make_slots
-from bot.snipe import MIN_STAKE, Parameters, decide, probability_up
 from bot.sound import SIZE_STEP
-from bot.strategy import Decision, Inputs
-from bot.venue.types import BASE_UNITS, Level, Outcome
+from bot.strategy.api import Decision, Inputs
+from bot.strategy.evaluation import NO_STREAK, Streak, read_state, write_state
+from bot.strategy.snipe import MIN_STAKE, Parameters, decide, probability_up
+from bot.venue.types import BASE_UNITS, Level
+from ledger.values import Outcome
 from tests.unit.bot.making import END_MS, INPUTS, SHARE, START_MS, inputs
 
 STRIKE = 60_000.0

@@ -8,7 +8,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from bus import FencedError, Ledger, LedgerError, TickTakenError
+from bus import FencedError, LedgerError, TickTakenError
+from ledger import Ledger
 from tests.unit.bus.frozen import IDENTITY, complete, release, take
 
 holders = st.integers(0, 2)

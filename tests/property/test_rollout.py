@@ -9,10 +9,11 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from bus import Epoch, Handover, Instance, Request, Role, Seen, Step
-from deployer.deploys import History
+from bus import Handover, Instance, Request, Role, Seen, Step
 from deployer.differences import Compared, not_compared
-from deployer.observed import (
+from deployer.rollout.decide import MAX_SPENT_REQUESTS, decide
+from deployer.rollout.deploys import History
+from deployer.rollout.observed import (
     Action,
     Asked,
     Build,
@@ -30,9 +31,9 @@ from deployer.observed import (
     WriteHandover,
     timers,
 )
-from deployer.rollout import MAX_SPENT_REQUESTS, decide
-from deployer.runtime import Unit
+from deployer.runtimes.api import Unit
 from deployer.signs import Since
+from ledger import Epoch
 
 INTERVAL_MS = 200
 BOOT = "boot"

@@ -11,9 +11,9 @@ from pathlib import Path
 import httpx
 import structlog
 
-from bot.books import TOP, Books
 from bot.feeds.book_messages import BookEvent, Change
-from bot.feeds.market_channel import ChannelTiming, MarketChannel
+from bot.market_data.books import TOP, Books
+from bot.market_data.market_channel import ChannelTiming, MarketChannel
 from bot.venue.types import BASE_UNITS, Book
 from paper.tape import load_tape
 from tests.forked import Forked

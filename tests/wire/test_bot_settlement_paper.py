@@ -9,8 +9,8 @@ import httpx
 import structlog
 
 from bot.feeds import PriceUpdate, Source
-from bot.feeds.settlement import SettlementFeed, SettlementTiming
-from bot.prices import Prices
+from bot.market_data.prices import Prices
+from bot.market_data.rtds import SettlementFeed, SettlementTiming
 from tests.wire.conftest import LIMIT_S, StartPaper, until
 
 LENGTH_MS = 2_000  # of the average of a window of 10 s

@@ -25,21 +25,20 @@ from bot.venue.polymarket import (
     paper_hosts,
 )
 from bot.venue.polymarket.client import CONFIG, identify
-from bot.venue.polymarket.user_stream import follow_user
+from bot.venue.polymarket.streams import follow_user
 from bot.venue.types import (
     BASE_UNITS,
     Accepted,
     InDoubt,
     Market,
     OrderRequest,
-    Outcome,
     Refused,
-    Side,
     SignedOrder,
     UserEvent,
     VenueError,
     VenueMode,
 )
+from ledger.values import Outcome, Side
 from tests.resting import resting
 from tests.wire.conftest import StartPaper
 

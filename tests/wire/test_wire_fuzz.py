@@ -25,7 +25,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 from paper import Exchange, Record, Settings
-from paper.app import make_app
+from paper.wire.app import make_app
 
 OWNER = Account.from_key("0x" + "77" * 32)
 LIMIT_S = 30

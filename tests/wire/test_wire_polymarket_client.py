@@ -15,8 +15,8 @@ from polymarket.errors import RequestRejectedError
 from polymarket.models.clob.order_response import AcceptedOrder
 from polymarket.streams import MarketSpec
 
-from paper.offers import read_signed
-from paper.signing import order_id
+from paper.engine.offers import read_signed
+from paper.engine.signing import order_id
 from paper.wallets import deposit_wallets
 
 LIMIT_S = 30

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from bot.venue.types import BASE_UNITS, OrderRequest, Side
+from bot.venue.types import BASE_UNITS, OrderRequest
+from ledger.values import Side
 
 TICKS = frozenset(Decimal(text) for text in ("0.1", "0.01", "0.005", "0.0025", "0.001", "0.0001"))
 

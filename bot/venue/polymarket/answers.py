@@ -32,7 +32,8 @@ from typing import Any
 from bot.venue.decoding import OddError, as_name, as_units, clean, decode, describe
 from bot.venue.polymarket.words import account_trouble
 from bot.venue.statuses import order_word
-from bot.venue.types import Accepted, Answer, InDoubt, Refused, Side, VenueMode
+from bot.venue.types import Accepted, Answer, InDoubt, Refused, VenueMode
+from ledger.values import Side
 
 DUPLICATE = "duplicate"
 """Status of an accepted answer: these bytes are at the venue from an earlier sending."""

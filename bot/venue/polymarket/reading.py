@@ -14,19 +14,8 @@ from typing import Annotated, Any, TypeVar
 from polymarket.models import BalanceAllowance, ClobTrade, OpenOrder, OrderBook
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from bot.venue.types import (
-    BASE_UNITS,
-    Account,
-    Book,
-    Holding,
-    Level,
-    Market,
-    Outcome,
-    Side,
-    VenueError,
-    VenueOrder,
-    VenueTrade,
-)
+from bot.venue.types import BASE_UNITS, Account, Book, Holding, Level, Market, VenueError, VenueOrder
+from ledger.values import Outcome, Side, VenueTrade
 
 _MAX_UNITS = 2**63 - 1  # An unlimited allowance is 2^256 - 1, which no database takes.
 _FEE_STEP = BASE_UNITS // 100_000

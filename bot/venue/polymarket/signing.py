@@ -18,7 +18,8 @@ from polymarket._internal.wallet import SignerType, wrap_deposit_wallet_signatur
 from polymarket.types import HexString
 
 from bot.venue.polymarket.amounts import order_amounts
-from bot.venue.types import ORDER_TYPE, Market, OrderRequest, Side, SignedOrder
+from bot.venue.types import ORDER_TYPE, Market, OrderRequest, SignedOrder
+from ledger.values import Side
 
 EOA = 0
 DEPOSIT_WALLET = 3

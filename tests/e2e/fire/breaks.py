@@ -33,52 +33,54 @@ Active.poll = _broken
 """
 
 BREAKS = {
-    "syntax-error": Break("bot/strategy.py", "\ndef (:\n", ("SyntaxError", "does not compile", "the build failed")),
-    "build-fails": Break("bot/world.py", "\nraise RuntimeError('broken on purpose')\n", ("the build failed",)),
+    "syntax-error": Break("bot/strategy/api.py", "\ndef (:\n", ("SyntaxError", "does not compile", "the build failed")),
+    "build-fails": Break(
+        "bot/lifecycle/context.py", "\nraise RuntimeError('broken on purpose')\n", ("the build failed",)
+    ),
     "import-hangs": Break(
-        "bot/world.py", "\nimport time\ntime.sleep(3600)\n", ("DEPLOYER_BUILD_LIMIT", "did not end within")
+        "bot/lifecycle/context.py", "\nimport time\ntime.sleep(3600)\n", ("DEPLOYER_BUILD_LIMIT", "did not end within")
     ),
     "start-hangs": Break(
-        "bot/app.py",
+        "bot/lifecycle/app.py",
         "\n\nasync def run(*_):\n    import time\n    time.sleep(3600)\n",
         ("it wrote no instance document",),
     ),
     "never-healthy": Break(
-        "bot/world.py", "\nWorld.why_unhealthy = lambda *_: 'sick on purpose'\n", ("sick on purpose",)
+        "bot/lifecycle/context.py", "\nWorld.why_unhealthy = lambda *_: 'sick on purpose'\n", ("sick on purpose",)
     ),
     "unhealthy-active": Break(
-        "bot/active.py",
+        "bot/lifecycle/active.py",
         "\n_poll = Active.poll\n"
         + _ACTIVE.format(body="return replace(await _poll(self, tick), why_not='sick on purpose')"),
         ("unhealthy polls in a row: sick on purpose",),
         missed=0,
     ),
     "raises-active": Break(
-        "bot/active.py",
+        "bot/lifecycle/active.py",
         _ACTIVE.format(body="raise RuntimeError('broken on purpose')"),
         ("died", "gave the lease back"),
         missed=1,
     ),
     "dies-active": Break(
-        "bot/active.py",
+        "bot/lifecycle/active.py",
         _ACTIVE.format(body="import os\n    os._exit(3)"),
         ("(exit code 3)",),
         missed=1,
     ),
     "hangs-active": Break(
-        "bot/active.py",
+        "bot/lifecycle/active.py",
         _ACTIVE.format(body="import time\n    time.sleep(3600)"),
         ("died", "no poll was completed"),
         missed=9,
     ),
     "waits-active": Break(
-        "bot/active.py",
+        "bot/lifecycle/active.py",
         _ACTIVE.format(body="import asyncio\n    await asyncio.sleep(3600)"),
         ("no poll was completed",),
         missed=9,
     ),
     "eats-memory": Break(
-        "bot/active.py",
+        "bot/lifecycle/active.py",
         _ACTIVE.format(body="hoard = []\n    while True:\n        hoard.append(b'x' * (64 << 20))"),
         ("died",),
         missed=9,

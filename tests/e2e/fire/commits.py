@@ -7,7 +7,8 @@ import random
 import signal
 import time
 
-from bus import Ledger, Role, Seen, read_instance
+from bus import Role, Seen, read_instance
+from ledger import Ledger
 from tests.e2e.fire.breaks import BREAKS
 from tests.e2e.fire.outcome import Outcome, Tried, measure
 from tests.e2e.fire.rig import SETTLE_S, FireRig

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from bus import Ledger
+from ledger import Ledger
 from tests.e2e.fire.rig import FireRig
 from tests.e2e.rig import Rig, until
 

@@ -13,8 +13,9 @@ import subprocess
 import time
 from pathlib import Path
 
-from bus import Ledger, Role, Seen, SystemClock, read_handover, read_instance, write_control
-from deployer.deploys import Deploy
+from bus import Role, Seen, SystemClock, read_handover, read_instance, write_control
+from deployer.rollout.deploys import Deploy
+from ledger import Ledger
 from tests.e2e.deployer_rig import DeployerRig
 from tests.e2e.fire.breaks import BREAKS
 from tests.e2e.rig import ROOT, Paper, until
@@ -62,7 +63,7 @@ class FireRig(DeployerRig):
     def _make_repository(self) -> None:
         self.repository.mkdir()
         self.git("init", "--quiet", "--initial-branch=main")
-        for name in ("bus", "bot"):
+        for name in ("bus", "ledger", "bot"):
             shutil.copytree(ROOT / name, self.repository / name, ignore=shutil.ignore_patterns("__pycache__"))
 
     def commit(self, mode: str = "good", broken: str = "") -> str:

@@ -21,14 +21,13 @@ from bot.venue.types import (
     Market,
     OrderRequest,
     Refused,
-    Side,
     SignedOrder,
     UserEvent,
     VenueError,
     VenueMode,
     VenueOrder,
-    VenueTrade,
 )
+from ledger.values import Side, VenueTrade
 from tests.unit.bot.making import MARKET, SHARE
 
 Fault = Literal["", "lost_before", "lost_after", "late", "refused", "error"]

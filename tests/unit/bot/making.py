@@ -10,11 +10,13 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, TypeVar
 
-from bot.ledger import Intent
-from bot.schema import SCHEMA
-from bot.strategy import Inputs
-from bot.venue.types import Level, Market, Outcome, Side
-from bus import Control, Identity, Ledger
+from bot.strategy.api import Inputs
+from bot.venue.types import Level, Market
+from bus import Control
+from ledger import Identity, Ledger
+from ledger.rows import Intent
+from ledger.schema import SCHEMA
+from ledger.values import Outcome, Side
 
 T = TypeVar("T")
 

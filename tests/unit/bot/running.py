@@ -10,21 +10,22 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
-from bot.account import AccountWatch
-from bot.books import Books
+from bot.account.watch import AccountWatch
 from bot.feeds import BinanceFeed, Kline, PriceUpdate, Source
-from bot.feeds.binance import FeedState
-from bot.instance import Runner
-from bot.markets import Markets
-from bot.metrics import Metrics
-from bot.news import News
+from bot.lifecycle.context import World
+from bot.lifecycle.instance import Runner
+from bot.lifecycle.metrics import Metrics
+from bot.market_data.binance import FeedState
+from bot.market_data.books import Books
+from bot.market_data.debounce import News
+from bot.market_data.markets import Markets
+from bot.market_data.prices import Prices
 from bot.plugin import DEFAULT_STRATEGY, load_strategy
-from bot.prices import Prices
 from bot.settings import BotSettings
 from bot.slots import make_slots
-from bot.tasks import Guard
-from bot.world import World
-from bus import Instance, InstanceFile, Ledger, Logging, Role, Seen, new_id, open_bus, read_instances, write_control
+from bus import Instance, InstanceFile, Logging, Role, Seen, new_id, open_bus, read_instances, write_control
+from bus.tasks import Guard
+from ledger import Ledger
 from tests.unit.bot.fake_venue import FakeVenue
 from tests.unit.bot.making import END_MS, IDENTITY, ManualClock
 

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from bot.cli import main
-from bus import Identity, Ledger, open_bus
+from bus import open_bus
+from ledger import Identity, Ledger
 
 ROOT = Path(__file__).resolve().parents[3]
 

@@ -8,10 +8,10 @@ import sqlite3
 from pathlib import Path
 
 from bot.feeds import PriceUpdate, Source
-from bot.guarded import Guarded
 from bot.plugin import load_strategy
-from bot.snipe import Parameters, Snipe
-from bot.strategy import Decision, Inputs
+from bot.strategy.api import Decision, Inputs
+from bot.strategy.guard import Guarded
+from bot.strategy.snipe import Parameters, Snipe
 from bot.venue.types import Refused
 from bus import Role, read_status
 from tests.unit.bot.making import run

@@ -14,20 +14,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bot.cli import main
-from bot.comparison import compare, read_decision
-from bot.evaluation import Evaluation
-from bot.guarded import Guarded
+from bot.lifecycle.inputs_recorder import record
 from bot.parameters import number
 from bot.plugin import load_strategy
-from bot.record import record
 from bot.slots import Slot
-from bot.snipe import Parameters, Snipe
-from bot.strategy import Decision, Inputs
-from bot.venue.types import Level, Outcome
+from bot.strategy.api import Decision, Inputs
+from bot.strategy.evaluation import Evaluation
+from bot.strategy.guard import Guarded
+from bot.strategy.snipe import Parameters, Snipe
+from bot.tools.decision_diff import compare, read_decision
+from bot.venue.types import Level
 from bus import InputRecord, InputsRing, open_bus
+from ledger.values import Outcome
 from tests.unit.bot.making import END_MS, SHARE, WINDOW, inputs
 
-SNIPE = "bot.snipe:Snipe"
+SNIPE = "bot.strategy.snipe:Snipe"
 SLOT = Slot("BTC", "5m")
 NAMES = st.sampled_from(["schema", "decisions", "parameters", "given", "strategy", "inputs", "action", "price", "size"])
 CENTS = st.integers(1, 99).map(lambda cents: Decimal(cents) / 100)
@@ -139,7 +140,7 @@ def test_a_strategy_that_raises_or_another_one_is_reported() -> None:
     """An evaluation that would fail is a difference even where nothing was ordered; another strategy's name is told."""
     result = compare([on_record(decided(inputs(strike=None)))], Guarded(Broken(), "mine.py:Broken"))
     assert (result.differ, result.differences[0].now.action) == (1, "fails")
-    assert "decided by bot.snipe:Snipe, compared with mine.py:Broken" in result.notes
+    assert "decided by bot.strategy.snipe:Snipe, compared with mine.py:Broken" in result.notes
 
 
 def test_what_an_older_release_recorded_is_compared_as_far_as_it_goes() -> None:

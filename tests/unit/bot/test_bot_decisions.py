@@ -11,17 +11,18 @@ import structlog
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bot.account import RETRY_S, UNKNOWN, VENUE_CLOCK_ERROR_MS, Offset
-from bot.control import judge, to_apply
+from bot.account.watch import RETRY_S, UNKNOWN, VENUE_CLOCK_ERROR_MS, Offset
 from bot.feeds import PriceUpdate, Source
-from bot.markets import AHEAD_MS, Markets, retry_after_ms, wanted_windows
-from bot.mode import HOLD_MS, Mode
-from bot.plan import worst_cost
-from bot.prices import Prices
+from bot.market_data.markets import AHEAD_MS, Markets, retry_after_ms, wanted_windows
+from bot.market_data.prices import Prices
+from bot.operator.control import judge, to_apply
+from bot.orders.limits import HOLD_MS, Mode
+from bot.orders.order_plan import worst_cost
 from bot.slots import DEFAULT_ASSETS, DEFAULT_TIMEFRAMES, Slot, make_slots, parse_slug, timeframe_seconds
-from bot.snipe import Parameters
-from bot.venue.types import Market, Outcome, VenueMode
+from bot.strategy.snipe import Parameters
+from bot.venue.types import Market, VenueMode
 from bus import Control, DocumentCorruptError, DocumentMissingError, DocumentTooNewError
+from ledger.values import Outcome
 from tests.unit.bot.fake_venue import FakeVenue
 from tests.unit.bot.making import END_MS, MARKET, SHARE, START_MS, WINDOW, run
 

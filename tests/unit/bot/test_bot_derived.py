@@ -10,8 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from bot.checks import audit
-from bot.ledger import (
+from bot.account.redeem import won_positions
+from bot.totals import lifetime, pnl_by_slot, recent_outcomes
+from ledger import Ledger
+from ledger.checks import audit
+from ledger.rows import (
     Intent,
     add_fill,
     add_intent,
@@ -23,11 +26,8 @@ from bot.ledger import (
     open_intents,
     positions,
 )
-from bot.redeem import won_positions
-from bot.schema import DERIVED, SCHEMA, OrderState
-from bot.totals import lifetime, pnl_by_slot, recent_outcomes
-from bot.venue.types import Outcome, Side, VenueTrade
-from bus import Ledger
+from ledger.schema import DERIVED, SCHEMA, OrderState
+from ledger.values import Outcome, Side, VenueTrade
 from tests.unit.bot.making import END_MS, IDENTITY, INTENT, SHARE, START_MS, ManualClock, make_ledger
 
 SLOTS = ("BTC-5m", "ETH-5m", "SOL-15m")

@@ -13,12 +13,14 @@ from typing import Literal
 
 import pytest
 
-from bot.desk import AT_ONCE_MS, Desk
-from bot.holdings import cost_ahead
-from bot.ledger import add_fill, add_intent, positions
-from bot.plan import Plan
-from bot.venue.types import Outcome, Refused, Side, VenueMode
-from bus import FencedError, FsyncFailedError, Ledger, LedgerFullError, Logging
+from bot.account.portfolio import cost_ahead
+from bot.orders.manager import AT_ONCE_MS, Desk
+from bot.orders.order_plan import Plan
+from bot.venue.types import Refused, VenueMode
+from bus import FencedError, FsyncFailedError, LedgerFullError, Logging
+from ledger import Ledger
+from ledger.rows import add_fill, add_intent, positions
+from ledger.values import Outcome, Side
 from tests.unit.bot.fake_venue import FakeVenue, Fault, request
 from tests.unit.bot.making import (
     END_MS,
@@ -480,7 +482,7 @@ def test_a_ledger_that_fails_under_an_answer_is_told_unless_it_is_only_full(
         desk = rig.desk()
         desk.place(plan(Side.SELL))
         with monkeypatch.context() as patched:
-            patched.setattr("bot.desk.add_order_state", fail)
+            patched.setattr("bot.orders.manager.add_order_state", fail)
             await asyncio.sleep(1)
         assert list(desk.open)
         assert rig.failures == ([error] if fatal else [])

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from bot.explain import run_explain
-from bot.ledger import add_fill, add_intent, add_order_state, add_outcome
-from bot.schema import OrderState
-from bot.venue.types import Outcome, Side, VenueTrade
+from bot.tools.explain import run_explain
 from bus import Bus, BusError, InputsRing, open_bus
+from ledger.rows import add_fill, add_intent, add_order_state, add_outcome
+from ledger.schema import OrderState
+from ledger.values import Outcome, Side, VenueTrade
 from tests.unit.bot.making import INTENT, SHARE, START_MS, WINDOW, ManualClock, make_ledger
 
 ORDER = "0x" + "ab" * 32

@@ -11,14 +11,12 @@ from typing import Any
 
 import pytest
 
-from bot.checks import audit
-from bot.desk import Desk
-from bot.snipe import Parameters, Snipe
-from bot.strategy import Decision, Inputs
-from bot.venue.types import Level, Outcome, Side
+from bot.orders.manager import Desk
+from bot.strategy.api import Decision, Inputs
+from bot.strategy.snipe import Parameters, Snipe
+from bot.venue.types import Level
 from bus import (
     FsyncFailedError,
-    Ledger,
     LedgerFullError,
     Role,
     read_handover,
@@ -27,6 +25,9 @@ from bus import (
     write_control,
     write_handover,
 )
+from ledger import Ledger
+from ledger.checks import audit
+from ledger.values import Outcome, Side
 from tests.unit.bot.fake_venue import request
 from tests.unit.bot.making import END_MS, MARKET, SHARE, run
 from tests.unit.bot.running import INTERVAL_S, Running
@@ -205,7 +206,7 @@ def test_a_failed_fsync_under_an_answer_ends_the_epoch(tmp_path: Path, monkeypat
             """Settling, which would meet it, too."""
 
         with monkeypatch.context() as patched:
-            patched.setattr("bot.desk.add_order_state", fail)
+            patched.setattr("bot.orders.manager.add_order_state", fail)
             patched.setattr(Desk, "settle", nothing)
             await until("an order", lambda: running.venue.sent)
             await until("the lease given up", lambda: running.document(me).role is not Role.ACTIVE, 0.5)

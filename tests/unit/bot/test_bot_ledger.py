@@ -13,8 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bot.by_hand import add_settled_by_hand, vouched_trade
-from bot.checks import audit
-from bot.ledger import (
+from bot.totals import lifetime, pnl_by_slot, pnl_since, recent_outcomes
+from bus import FencedError, LedgerError
+from ledger import Ledger
+from ledger.checks import audit
+from ledger.rows import (
     OpenIntent,
     SlotTakenError,
     add_fill,
@@ -27,10 +30,8 @@ from bot.ledger import (
     open_intents,
     positions,
 )
-from bot.schema import OrderState
-from bot.totals import lifetime, pnl_by_slot, pnl_since, recent_outcomes
-from bot.venue.types import Outcome, Side, VenueTrade
-from bus import FencedError, Ledger, LedgerError
+from ledger.schema import OrderState
+from ledger.values import Outcome, Side, VenueTrade
 from tests.unit.bot.making import END_MS, INTENT, SHARE, START_MS, WINDOW, ManualClock, apply, make_ledger, take
 
 

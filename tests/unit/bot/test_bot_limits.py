@@ -8,14 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from bot.account import account_problem
+from bot.account.portfolio import cost_ahead
+from bot.account.watch import account_problem
 from bot.budget import Budget
-from bot.holdings import cost_ahead
-from bot.ledger import OpenIntent, add_fill, add_intent, add_order_state, positions
-from bot.mode import Believed, Mode
-from bot.risk import SETTLES_MS, at_stake
-from bot.schema import OrderState
-from bot.venue.types import Account, Side, VenueMode, VenueTrade
+from bot.orders.limits import Believed, Mode
+from bot.orders.risk import SETTLES_MS, at_stake
+from bot.venue.types import Account, VenueMode
+from ledger.rows import OpenIntent, add_fill, add_intent, add_order_state, positions
+from ledger.schema import OrderState
+from ledger.values import Side, VenueTrade
 from tests.unit.bot.making import END_MS, INTENT, SHARE, START_MS, ManualClock, make_ledger
 
 

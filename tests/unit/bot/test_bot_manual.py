@@ -11,14 +11,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot.evaluation import Evaluation
-from bot.manual import Ordered, Verdict, judge
-from bot.plan import worst_cost
+from bot.operator.manual_rules import Ordered, Verdict, judge
+from bot.orders.order_plan import worst_cost
 from bot.slots import Slot, Window
 from bot.sound import unsound
-from bot.strategy import Decision
-from bot.venue.types import BASE_UNITS, Level, Outcome
+from bot.strategy.api import Decision
+from bot.strategy.evaluation import Evaluation
+from bot.venue.types import BASE_UNITS, Level
 from bus import ManualAction, ManualStatus, clear_halt, read_control, read_status, write_control
+from ledger.values import Outcome
 from tests.unit.bot.making import END_MS, MARKET, SHARE, WINDOW, inputs, run
 from tests.unit.bot.running import Running
 from tests.unit.bot.test_bot_instance import ENTRIES, EXITS, assert_audit, live, until

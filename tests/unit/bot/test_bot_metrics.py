@@ -12,11 +12,11 @@ from typing import Any, cast
 import aiohttp
 import pytest
 
-from bot.active import Poll
-from bot.metrics import Metrics, slot_state
+from bot.lifecycle.active import Poll
+from bot.lifecycle.metrics import Metrics, slot_state
+from bot.orders.risk import Usage, refuse_entry
 from bot.reasons import REASONS, reason_name
-from bot.risk import Usage, refuse_entry
-from bot.snipe import Parameters, decide
+from bot.strategy.snipe import Parameters, decide
 from bus import RiskLimits, SlotControl, Status, Totals
 from bus.scrape import serve_metrics
 from bus.status import PositionStatus, SlotStatus

@@ -6,9 +6,10 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
-from bot.asks import Ask, answer_of, folder, leave_ask
-from bot.venue.types import Holding, Side
+from bot.operator.requests import Ask, answer_of, folder, leave_ask
+from bot.venue.types import Holding
 from bus import Role, read_status
+from ledger.values import Side
 from tests.unit.bot.fake_venue import request
 from tests.unit.bot.making import END_MS, MARKET, SHARE, run
 from tests.unit.bot.running import Running

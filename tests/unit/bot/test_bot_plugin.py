@@ -9,21 +9,20 @@ from typing import Any
 
 import pytest
 
-from bot.guarded import CPU_LIMIT_MS, LEFT_OUT_MS, SLOW_IN_A_ROW, WALL_LIMIT_MS, Guarded, StrategyError
 from bot.parameters import number, read_parameters
 from bot.plugin import DEFAULT_STRATEGY, load_strategy
-from bot.snipe import Parameters, Snipe
-from bot.strategy import Decision, Inputs
-from bot.venue.types import Level, Outcome
+from bot.strategy.api import Decision, Inputs
+from bot.strategy.guard import CPU_LIMIT_MS, LEFT_OUT_MS, SLOW_IN_A_ROW, WALL_LIMIT_MS, Guarded, StrategyError
+from bot.strategy.snipe import Parameters, Snipe
+from bot.venue.types import Level
 from bus import SettingsError
+from ledger.values import Outcome
 from tests.unit.bot.making import SHARE, inputs
 
 CHEAP = """
 from dataclasses import dataclass
 from decimal import Decimal
-from bot.parameters import number
-from bot.strategy import Decision, Inputs
-from bot.venue.types import BASE_UNITS, Outcome
+from bot.strategy import BASE_UNITS, Decision, Inputs, Outcome, number
 
 @dataclass(frozen=True)
 class Limits:
@@ -62,7 +61,11 @@ def test_a_strategy_comes_from_a_file_or_a_package(tmp_path: Path) -> None:
         ("Cheap = 7", "mine.py:Cheap", "something else"),
         ("class Cheap:\n    def __init__(self, a): ...", "mine.py:Cheap", "cannot be made"),
         ("class Cheap:\n    parameters = int", "mine.py:Cheap", "expected a dataclass"),
-        ("from bot.snipe import Parameters\nclass Cheap:\n    parameters = Parameters", "mine.py:Cheap", "decide"),
+        (
+            "from bot.strategy.snipe import Parameters\nclass Cheap:\n    parameters = Parameters",
+            "mine.py:Cheap",
+            "decide",
+        ),
     ],
 )
 def test_a_bad_name_is_one_clear_line(tmp_path: Path, source: str, name: str, words: str) -> None:

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from bot import instance
-from bot.instance import HELD_TRIES, Runner
-from bot.roles import OTHER_DELAY_MS, Self
+from bot.lifecycle import instance
+from bot.lifecycle.instance import HELD_TRIES, Runner
+from bot.lifecycle.roles import OTHER_DELAY_MS, Self
 from bus import Handover, Role
 from tests.unit.bot.making import ManualClock
 

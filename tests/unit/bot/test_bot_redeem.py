@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from bot.redeem import AGAIN_AFTER_MS, MOST_REQUESTS, Won, is_due, next_step
-from bot.venue.types import Market, Outcome
+from bot.account.redeem import AGAIN_AFTER_MS, MOST_REQUESTS, Won, is_due, next_step
+from bot.venue.types import Market
+from ledger.values import Outcome
 from tests.unit.bot.making import END_MS, MARKET, SHARE
 from tests.unit.bot.running import Running
 from tests.unit.bot.test_bot_instance import ENTRIES, live, until

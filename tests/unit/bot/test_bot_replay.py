@@ -12,11 +12,11 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from bot.cli import main
-from bot.replay.chart import round_steps
-from bot.replay.result import Trade, deepest_fall, wilson
-from bot.tape import HEADER, Bar, Bars, last_ms
-from bot.venue.types import Outcome
+from bot.tools.replay.chart import round_steps
+from bot.tools.replay.result import Trade, deepest_fall, wilson
+from bot.tools.tape_recorder import HEADER, Bar, Bars, last_ms
 from bus import SettingsError
+from ledger.values import Outcome
 from paper.tape import load_tape
 from tests.unit.bot.test_bot_plugin import CHEAP
 

@@ -6,7 +6,8 @@ import pytest
 
 from bot.sendings import Sending, Sendings, is_at_fault
 from bot.venue.polymarket.answers import classify
-from bot.venue.types import Accepted, Answer, InDoubt, Refused, Side, VenueMode
+from bot.venue.types import Accepted, Answer, InDoubt, Refused, VenueMode
+from ledger.values import Side
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bot.schema import OrderState
-from bot.settlement import Evidence, conclude
+from bot.orders.resolution import Evidence, conclude
 from bot.venue.statuses import FINAL_STATUSES
-from bot.venue.types import Side, VenueOrder
+from bot.venue.types import VenueOrder
+from ledger.schema import OrderState
+from ledger.values import Side
 
 SIZE = 10_000_000
 STATUSES = ("LIVE", "DELAYED", "UNMATCHED", "", "CANCELED_EXPIRED_ORDER", *FINAL_STATUSES)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bot.markets import AHEAD_MS, wanted_windows
+from bot.market_data.markets import AHEAD_MS, wanted_windows
 from bot.slots import Slot
 
 NOW_MS = 1_795_556_517_543

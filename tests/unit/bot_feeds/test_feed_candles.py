@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from bot.feeds.candles import Candles
 from bot.feeds.history import Kline, parse_klines
-from bot.feeds.messages import PriceUpdate, Source
+from bot.market_data.binance_messages import PriceUpdate, Source
 
 
 def update(boot_ms: int, price: float, source: Source = Source.BOOK) -> PriceUpdate:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot.feeds.messages import Numbered, PriceUpdate, Shutdown, Source, parse, stream_path
+from bot.market_data.binance_messages import Numbered, PriceUpdate, Shutdown, Source, parse, stream_path
 
 ASSETS = {"BTCUSDT": "BTC"}
 

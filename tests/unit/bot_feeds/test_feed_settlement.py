@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from bot.feeds import PriceUpdate, Source
 from bot.feeds.settled import MOST_SILENT_MS, Settled
 from bot.feeds.settlement_messages import TOPIC, SettlementPrice, parse_settlement
-from bot.prices import Prices
+from bot.market_data.prices import Prices
 
 START_MS = 1_800_000_000_000
 TO_BOOT_MS = 5_000 - START_MS  # the lead's clock

@@ -27,7 +27,8 @@ from bot.venue.decoding import (
     each,
 )
 from bot.venue.polymarket.answers import classify
-from bot.venue.types import Accepted, InDoubt, Refused, Side, VenueError
+from bot.venue.types import Accepted, InDoubt, Refused, VenueError
+from ledger.values import Side
 
 LIMIT = 1 << 20
 HUGE = "1e1000000"

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from bot.venue.polymarket.answers import DUPLICATE, NO_MATCH
 from bot.venue.polymarket.answers import classify as classify_for
-from bot.venue.types import Accepted, Answer, InDoubt, Refused, Side, VenueMode
+from bot.venue.types import Accepted, Answer, InDoubt, Refused, VenueMode
+from ledger.values import Side
 
 ID = "0x" + "ab" * 32
 FAK_TEXT = "no orders found to match with FAK order. FAK orders are partially filled or killed if no match is found."

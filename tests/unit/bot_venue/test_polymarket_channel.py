@@ -27,11 +27,11 @@ from bot.venue.types import (
     Market,
     OrderRequest,
     Refused,
-    Side,
     SignedOrder,
     VenueError,
     VenueMode,
 )
+from ledger.values import Side
 
 LIMIT_S = 20
 SECRET = "c2VjcmV0"

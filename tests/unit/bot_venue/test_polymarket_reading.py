@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from polymarket.models import BalanceAllowance, ClobTrade, OrderBook
 
 from bot.venue.polymarket import reading
-from bot.venue.types import BASE_UNITS, Outcome, Side, VenueError, VenueTrade
+from bot.venue.types import BASE_UNITS, VenueError
+from ledger.values import Outcome, Side, VenueTrade
 
 WALLET = "0x17c5185167401eD00cF5F5b2fc97D9BBfDb7D025"
 OTHER = "0x00000000000000000000000000000000DeaDBeef"

@@ -29,7 +29,8 @@ from py_clob_client_v2.order_utils.model.signature_type_v2 import SignatureTypeV
 from bot.venue.polymarket import Credentials, Hosts, PolymarketVenue
 from bot.venue.polymarket.amounts import TICKS, order_amounts
 from bot.venue.polymarket.client import CONFIG, identify
-from bot.venue.types import BASE_UNITS, Market, OrderRequest, Side
+from bot.venue.types import BASE_UNITS, Market, OrderRequest
+from ledger.values import Side
 
 KEY = "0x" + "42" * 32
 SIGNER = EthAccount.from_key(KEY).address

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot.venue.polymarket.user_stream import user_events
+from bot.venue.polymarket.streams import user_events
 from bot.venue.types import UserEvent
 
 ORDER = {"event_type": "order", "type": "PLACEMENT", "id": "0x01", "market": "0xc", "size_matched": "0"}

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from bus import Identity, Ledger
+from ledger import Identity, Ledger
 
 IDENTITY = Identity("paper", "137", "0xwallet")
 

@@ -10,18 +10,15 @@ from bus import (
     Anchor,
     FencedError,
     FsyncFailedError,
-    Identity,
     InputsRing,
-    Ledger,
     LedgerCorruptError,
     LedgerError,
     LedgerFullError,
     TickTakenError,
     WrongLedgerError,
-    append_only,
-    connection,
     inputs,
 )
+from ledger import Identity, Ledger, append_only, connection
 from tests.unit.bus.frozen import IDENTITY, complete, release, take
 
 WORKERS_TABLE = (

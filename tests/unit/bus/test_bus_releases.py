@@ -17,7 +17,6 @@ from bus import (
     Document,
     Handover,
     Instance,
-    Ledger,
     Mode,
     Request,
     Role,
@@ -29,6 +28,7 @@ from bus import (
     write_control,
 )
 from bus.documents import _checksum, decode, encode
+from ledger import Ledger
 from tests.unit.bus.frozen import IDENTITY, FrozenClock, take
 
 FOLDER = Path(__file__).parent / "releases"

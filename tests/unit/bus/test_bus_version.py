@@ -12,7 +12,7 @@ import pytest
 
 import deployer.metrics
 import panel.metrics
-import paper.metrics
+import paper.wire.metrics
 from bus import VERSION
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -22,7 +22,9 @@ def test_the_number_is_written_once() -> None:
     """`bus/version.py` alone says it; pyproject.toml names that place."""
     assigned = re.compile(r'^\w*VERSION = "\d+\.\d+', re.MULTILINE)
     files = [
-        path for package in ("bus", "bot", "panel", "paper", "deployer") for path in (ROOT / package).rglob("*.py")
+        path
+        for package in ("bus", "ledger", "bot", "panel", "paper", "deployer")
+        for path in (ROOT / package).rglob("*.py")
     ]
     assert [str(path.relative_to(ROOT)) for path in files if assigned.search(path.read_text())] == ["bus/version.py"]
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -30,7 +32,7 @@ def test_the_number_is_written_once() -> None:
     assert project["tool"]["setuptools"]["dynamic"]["version"] == {"attr": "bus.version.VERSION"}
 
 
-@pytest.mark.parametrize("module", [deployer.metrics, panel.metrics, paper.metrics])
+@pytest.mark.parametrize("module", [deployer.metrics, panel.metrics, paper.wire.metrics])
 def test_every_process_says_the_same_version(module: object) -> None:
     """What build info shows is the version of the project."""
     assert vars(module)["VERSION"] == VERSION

@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 
 from deployer.build_inputs import read_build_inputs
-from deployer.builder import Builder
 from deployer.errors import BuildError, RepositoryError
-from deployer.repository import Repository
+from deployer.push.repository import Repository
+from deployer.runtimes.builder import Builder
 from tests.e2e.deployer_rig import GIT
 from tests.e2e.rig import until
 
@@ -236,9 +236,9 @@ async def test_what_git_cannot_tell_is_said_with_what_to_do(source: Source, tmp_
 
 
 def test_only_what_declares_it_knows_the_command_compare(source: Source, tmp_path: Path) -> None:
-    """The package that is run holds `comparison.py`; a worker without it would take the word for no command, and work."""
+    """The package that is run holds `tools/decision_diff.py`; a worker without it would take the word for no command."""
     plain = source.commit({"bot/__init__.py": "", "bot/__main__.py": ""})
-    knows = source.commit({"bot/comparison.py": ""})
+    knows = source.commit({"bot/tools/decision_diff.py": ""})
     made = builder(source, tmp_path)
     for sha in (plain, knows):
         asyncio.run(made.build(sha))

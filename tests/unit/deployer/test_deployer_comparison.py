@@ -11,15 +11,15 @@ from typing import Any
 import pytest
 
 from bus import Request, Step
-from deployer.asking import answer
-from deployer.deploys import Deploy, fold
 from deployer.differences import NOTHING, SHOWN, Compared, not_compared, read_comparison
 from deployer.errors import RuntimeFailedError
-from deployer.observed import Asked, Compare, Observed, Policy, Record
 from deployer.one_off import MAX_BYTES, run_one_off
-from deployer.push import Situation, tell, waits_for
-from deployer.rollout import SNIPE_WAIT_MS, decide
-from deployer.runtime import OneOff
+from deployer.push.receive import Situation, tell, waits_for
+from deployer.rollout.decide import SNIPE_WAIT_MS, decide
+from deployer.rollout.deploy_requests import answer
+from deployer.rollout.deploys import Deploy, fold
+from deployer.rollout.observed import Asked, Compare, Observed, Policy, Record
+from deployer.runtimes.api import OneOff
 from tests.e2e.rig import until
 from tests.unit.deployer.test_deployer_push import PUSH
 from tests.unit.deployer.test_deployer_rollout import BLUE, GREEN, NOW, UP_TO_HEALTHY, look, recorded, steps, with_blue

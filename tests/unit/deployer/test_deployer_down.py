@@ -11,7 +11,7 @@ import pytest
 
 from bot.cli import main as bot
 from bus import FileLock, Instance, InstanceFile, Role, SystemClock, new_id, open_bus
-from deployer.cli import main as deployer
+from deployer.commands.cli import main as deployer
 from deployer.settings import DeployerSettings
 from deployer.start import already_runs
 from deployer.state import State, write_state
@@ -75,7 +75,7 @@ def test_down_says_whom_it_ends_and_asks(
 ) -> None:
     """Only a yes ends anything; without a terminal it names `--yes`."""
     monkeypatch.setattr("sys.stdin", io.StringIO("y\n") if typed is None else Terminal(typed))
-    monkeypatch.setattr("deployer.cli.down", lambda *_: pytest.fail("it ended everything"))
+    monkeypatch.setattr("deployer.commands.cli.down", lambda *_: pytest.fail("it ended everything"))
     assert deployer(["down"]) == code
     said = "".join(capsys.readouterr())
     assert "this ends all trading" in said
@@ -97,7 +97,7 @@ def test_down_ends_everything_once_that_was_agreed(
         ended.append(True)
         return 0
 
-    monkeypatch.setattr("deployer.cli.down", end)
+    monkeypatch.setattr("deployer.commands.cli.down", end)
     assert deployer(arguments) == 0
     assert ended == [True]
     trader.close()
@@ -109,7 +109,7 @@ def test_down_asks_nothing_where_no_bot_lives(
     """Then it can be repeated by anything."""
     trader.close()
     monkeypatch.setattr("sys.stdin", io.StringIO(""))
-    monkeypatch.setattr("deployer.cli.down", lambda *_: 0)
+    monkeypatch.setattr("deployer.commands.cli.down", lambda *_: 0)
     assert deployer(["down"]) == 0
     assert "ends all" not in capsys.readouterr().out
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from deployer.commands.init import init
 from deployer.errors import StartError
-from deployer.init import init
 from tests.e2e.deployer_rig import GIT
 
 

@@ -7,12 +7,13 @@ from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 
-from bus import Identity, Instance, Ledger, Role, Seen, Step
-from deployer.deploys import fold
+from bus import Instance, Role, Seen, Step
 from deployer.gaps import read_gaps
 from deployer.metrics import Metrics
-from deployer.observed import Policy
+from deployer.rollout.deploys import fold
+from deployer.rollout.observed import Policy
 from deployer.targets import TargetsFile, targets
+from ledger import Identity, Ledger
 
 
 def bot(number: int, color: str, *, alive: bool = True, metrics: str = "0.0.0.0:9101") -> Seen:

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from deployer.builder import Builder
 from deployer.errors import BuildError, StartError
 from deployer.new import FILES, new
-from deployer.repository import Repository
+from deployer.push.repository import Repository
+from deployer.runtimes.builder import Builder
 from tests.e2e.deployer_rig import GIT
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bus import Step, append_step, open_bus
-from deployer.report import follow
+from deployer.commands.status import follow
 
 
 @pytest.mark.parametrize("verdict", ["confirmed", "failed"])

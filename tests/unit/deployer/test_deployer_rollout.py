@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from bus import Epoch, Handover, Instance, Request, Role, Seen, Step
-from deployer.deploys import fold
-from deployer.observed import (
+from bus import Handover, Instance, Request, Role, Seen, Step
+from deployer.rollout.decide import SNIPE_WAIT_MS, decide
+from deployer.rollout.deploys import fold
+from deployer.rollout.observed import (
     Asked,
     KillUnit,
     Now,
@@ -21,8 +22,8 @@ from deployer.observed import (
     StopUnit,
     WriteHandover,
 )
-from deployer.rollout import SNIPE_WAIT_MS, decide
-from deployer.runtime import Unit
+from deployer.runtimes.api import Unit
+from ledger import Epoch
 
 BLUE, GREEN = "a" * 40, "b" * 40
 NOW = Now(boot_ms=1_000_000, boot_id="boot", wall_ms=2_000_000)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from deployer.spawn import Children, last_lines
+from deployer.runtimes.children import Children, last_lines
 from tests.e2e.rig import ROOT, until
 
 SLEEP = [sys.executable, "-c", "import time; print('up', flush=True); time.sleep(600)"]
@@ -44,7 +44,7 @@ def test_a_child_is_found_again_with_its_facts(children: Children, tmp_path: Pat
 def test_a_child_outlives_its_parent(tmp_path: Path) -> None:
     """A parent that is killed right after the start leaves a child that is listed and can be ended."""
     program = (
-        "import os, signal, sys; from pathlib import Path; from deployer.spawn import Children\n"
+        "import os, signal, sys; from pathlib import Path; from deployer.runtimes.children import Children\n"
         f"folder = Path({str(tmp_path)!r})\n"
         f"Children(folder / 'units').start('orphan', {SLEEP!r}, environment=os.environ, directory=folder,"
         " log=folder / 'orphan.log', facts={})\n"

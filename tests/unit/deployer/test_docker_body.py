@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from deployer import Start, StartError
-from deployer.docker_body import (
+from deployer.docker_place import own_container, place_of
+from deployer.runtimes.docker.body import (
     COMPARISON_LABELS,
     IMAGE,
     LABELS,
@@ -21,8 +22,7 @@ from deployer.docker_body import (
     faults_of_comparison,
     faults_of_container,
 )
-from deployer.docker_images import build_error
-from deployer.docker_place import own_container, place_of
+from deployer.runtimes.docker.images import build_error
 
 PLACE = Place(bus=Mount("bind", "/srv/bus"), network="net", user="1000:1000")
 SHA = "a" * 40

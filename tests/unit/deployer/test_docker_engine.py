@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 
 from deployer import RuntimeFailedError
-from deployer.docker_engine import Engine, connect
 from deployer.errors import EngineRefusedError
+from deployer.runtimes.docker.engine import Engine, connect
 
 
 @contextmanager
@@ -84,7 +84,7 @@ def test_a_socket_without_permission_is_said_with_its_group() -> None:
     """A user who may not open the socket is told which group may."""
     code = (
         "import os, sys\n"
-        "from deployer.docker_engine import connect\n"
+        "from deployer.runtimes.docker.engine import connect\n"
         "from deployer import RuntimeFailedError\n"
         # To root nothing is forbidden: the child gives that up after its imports.
         "if os.geteuid() == 0: os.setgroups([]), os.setgid(65534), os.setuid(65534)\n"

@@ -10,8 +10,8 @@ import pytest
 
 from bus import SystemClock
 from deployer import RuntimeFailedError, Start
-from deployer.docker import DockerRuntime
-from deployer.docker_body import Mount, Place
+from deployer.runtimes.docker.body import Mount, Place
+from deployer.runtimes.docker.runtime import DockerRuntime
 
 SHA, PLACE = "a" * 40, Place(bus=Mount("bind", "/srv/bus"), network="net", user="1000:1000")
 

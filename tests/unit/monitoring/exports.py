@@ -10,16 +10,16 @@ from typing import cast
 
 from prometheus_client import CollectorRegistry, Metric
 
-import bot.metrics
+import bot.lifecycle.metrics
 import deployer.metrics
 import panel.metrics
-import paper.metrics
+import paper.wire.metrics
 from bot.slots import make_slots
 from bus import Instance, Role, Seen
-from deployer.observed import Policy
+from deployer.rollout.observed import Policy
 from deployer.targets import FILE, TargetsFile
-from paper.exchange import Exchange
-from paper.sockets import Sockets
+from paper.engine.exchange import Exchange
+from paper.streams.sockets import Sockets
 
 # How a family's name differs from those of its series.
 _IN_THE_TABLE = {"counter": "_total", "info": "_info"}
@@ -66,13 +66,13 @@ def bot_target_labels(folder: Path) -> set[str]:
 
 
 def _registries(assets: tuple[str, ...], timeframes: tuple[str, ...]) -> dict[str, CollectorRegistry]:
-    of_bot = bot.metrics.Metrics("version", "sha")
+    of_bot = bot.lifecycle.metrics.Metrics("version", "sha")
     of_bot.prepare(
         ((slot.id, slot.asset) for slot in make_slots(assets, timeframes)),
         [f"{stream} {asset}" for stream in ("binance", "books", "settlement") for asset in assets],
     )
     # Nothing is asked of the exchange before a scrape.
-    of_paper = paper.metrics.Metrics(cast(Exchange, None), cast(Sockets, None))
+    of_paper = paper.wire.metrics.Metrics(cast(Exchange, None), cast(Sockets, None))
     return {
         "bot": of_bot.registry,
         "deployer": deployer.metrics.Metrics(Policy()).registry,

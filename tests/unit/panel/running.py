@@ -146,7 +146,7 @@ def make_status(*, now_ms: int | None = None, epoch: int = 7, color: str = "blue
         ),
         "outcomes": tuple(_outcomes(now)),
         "strategy": StrategyStatus(
-            name="bot.snipe:Snipe",
+            name="bot.strategy.snipe:Snipe",
             parameters={"snipe_fraction": 0.3, "min_edge": 0.03, "exit_edge": 0.05, "confirmations": 2, "kelly": 0.25},
         ),
         "usage": UsageStatus(

@@ -20,8 +20,6 @@ from bus import (
     Control,
     ControlStatus,
     FileLock,
-    Identity,
-    Ledger,
     Mode,
     SlotControl,
     Stamp,
@@ -33,6 +31,7 @@ from bus import (
     write_atomically,
     write_control,
 )
+from ledger import Identity, Ledger
 from tests.forked import run
 from tests.unit.panel.running import Bot, RunningPanel, environment, make_status, running_panel
 

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from bot.schema import SCHEMA
-from bus import Bus, Identity, Ledger, open_bus
+from bus import Bus, open_bus
+from ledger import Identity, Ledger
+from ledger.schema import SCHEMA
 from panel import History
 
 DAY = 86_400_000

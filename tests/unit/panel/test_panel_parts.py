@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from bus import Clock, Control, Mode, SettingsError, SlotControl, Step, load_settings, open_bus, write_status
 from panel import PanelSettings, Scope, StartError, Views, load_tokens
-from panel.record import difference
+from panel.audit_log import difference
 from panel.views import group_deploys
 from tests.unit.panel.running import make_status
 

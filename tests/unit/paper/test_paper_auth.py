@@ -21,10 +21,10 @@ from polymarket._internal.wallet import derive_beacon_deposit_wallet_address, de
 from polymarket.models.types import TokenId
 from polymarket.types import EvmAddress, HexString
 
-from paper.auth import ApiKey, Keys
+from paper.engine.keys import ApiKey, Keys
+from paper.engine.record import Record
+from paper.engine.signing import SignedOrder, order_id, order_signer
 from paper.errors import RefusedError
-from paper.record import Record
-from paper.signing import SignedOrder, order_id, order_signer
 from paper.wallets import deposit_wallets
 
 NOW_S = 1_795_000_000

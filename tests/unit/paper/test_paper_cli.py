@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from paper.faults import KINDS
+from paper.engine.faults import KINDS
 from paper.settings import Settings
 from tests import forked
 from tests.forked import Forked, listening

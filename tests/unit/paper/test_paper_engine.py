@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from paper.book import Book, Order
-from paper.engine import CASH, FEES, Engine, Entry, Placement
+from paper.engine.book import Book, Order
+from paper.engine.matching import CASH, FEES, Engine, Entry, Placement
 from paper.errors import RefusedError
 from paper.money import ONE, fee, format_units, parse_units
 

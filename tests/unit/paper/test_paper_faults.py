@@ -7,8 +7,8 @@ import itertools
 import pytest
 
 from paper.chaos import schedule
+from paper.engine.faults import KINDS, FaultOrder, Faults
 from paper.fates import stages, trade_status
-from paper.faults import KINDS, FaultOrder, Faults
 
 NOW = 1_795_000_000_000
 

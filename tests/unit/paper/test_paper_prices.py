@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from paper.engine.feed import TICK_MS, Feed
+from paper.engine.prices import SPECS, Mood, sigma_second, step
 from paper.errors import UsageError
-from paper.feed import TICK_MS, Feed
-from paper.prices import SPECS, Mood, sigma_second, step
 from paper.tape import Bar, Tape, bridge, load_tape, shift_ms
 from paper.windows import ASSETS
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import apsw
 import pytest
 
+from paper.engine.record import Record, RecordError
 from paper.errors import UsageError
-from paper.record import Record, RecordError
 
 
 def _add(record: Record, number: int) -> None:

@@ -11,14 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from paper.book import Book, Order
 from paper.candles import History
-from paper.engine import CASH, Engine
-from paper.exchange import Exchange
-from paper.faults import FaultOrder
-from paper.markets import Markets
+from paper.engine.book import Book, Order
+from paper.engine.exchange import Exchange
+from paper.engine.faults import FaultOrder
+from paper.engine.markets import Markets
+from paper.engine.matching import CASH, Engine
+from paper.engine.record import Record
 from paper.money import ONE
-from paper.record import Record
 from paper.settings import Settings
 from paper.windows import ASSETS, Window
 

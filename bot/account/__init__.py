@@ -1,0 +1,1 @@
+"""The account: its balance and the venue's clock, what is held, reconciliation, activity of others, redemption."""

@@ -1,0 +1,409 @@
+"""What the lease holder does: polls and the orders that come of them, control, status. One object an epoch.
+
+Everything that must survive is in the ledger before it has an effect; what is kept here is a cache of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from functools import partial
+
+from bot.account.portfolio import Holdings
+from bot.account.reconciler import Reconciler
+from bot.account.redeem import Redeemer
+from bot.budget import Budget
+from bot.lifecycle.context import World
+from bot.lifecycle.inputs_recorder import Recorder
+from bot.lifecycle.polls import Ticks
+from bot.lifecycle.status_builder import build_status
+from bot.operator.control import InForce, judge, to_apply
+from bot.operator.manual_orders import ManualDesk
+from bot.orders.manager import Desk
+from bot.orders.order_plan import Plan, worst_cost
+from bot.orders.risk import Usage, refuse_entry, why_blocked
+from bot.slots import Slot, Window
+from bot.strategy.evaluation import NO_STREAK, Evaluation, View, next_state, read_state, write_state
+from bot.venue.types import BASE_UNITS
+from bus import Control, DocumentError, LedgerError, LedgerFullError, Status, is_halted, read_control
+from bus.tasks import Guard
+from ledger import Ledger
+from ledger.values import Side
+
+LOG_AFTER_S = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class Poll:
+    """What an active poll left behind. completed: it has its row; only a full disk leaves it without. Times in ms.
+
+    waits_for_venue: it was not healthy, and only for want of the venue's answers.
+    """
+
+    tick: int
+    completed: bool
+    why_not: str | None
+    evaluations: Sequence[Evaluation]
+    lag_ms: int
+    duration_ms: int
+    waits_for_venue: bool = False
+
+
+class Active:
+    """One epoch of one instance. Its methods raise LedgerError (FencedError: the epoch is over)."""
+
+    def __init__(
+        self,
+        world: World,
+        ledger: Ledger,
+        epoch: int,
+        *,
+        instance: str,
+        random_bits: Callable[[int], int],
+        on_change: Callable[[], None],
+        on_failure: Callable[[Exception], None],
+    ) -> None:
+        self._world, self.ledger, self.epoch, self._instance = world, ledger, epoch, instance
+        self._log = world.log.bind(epoch=epoch)
+        self._on_change, self._on_failure = on_change, on_failure
+        self._since_ms = world.clock.wall_ms()
+        self._state = read_state(ledger.last_state())
+        self._evaluations: Sequence[Evaluation] = ()
+        self._tick: int | None = None
+        self._full: str | None = None
+        self._halted: str | None = None
+        self._placed: set[tuple[str, Side]] = set()
+        self._control = self._judge()
+        self._recorder = Recorder(world.bus, self._log, world.strategy.name, world.settings.sha)
+        self._holdings = Holdings(world, ledger)
+        self.desk = Desk(
+            venue=world.venue,
+            ledger=ledger,
+            epoch=epoch,
+            stopped=self._stopped,
+            clock=world.clock,
+            now_ms=world.now_ms,
+            random_bits=random_bits,
+            resend=world.settings.resend,
+            log=self._log,
+            on_change=self._changed,
+            on_failure=on_failure,
+            longest_hold_ms=world.settings.interval_ms,
+            budget=Budget(world.settings.orders_per_second),
+            on_trade=lambda trade_id: self._reconciler.found_trade(trade_id),
+        )
+        self._manual = ManualDesk(
+            ledger, epoch, desk=self.desk, now_ms=world.now_ms, wall_ms=world.clock.wall_ms, log=self._log
+        )
+        self._redeemer = Redeemer(world, ledger, epoch, self._log)
+        self._reconciler = Reconciler(
+            world,
+            ledger,
+            epoch,
+            desk=self.desk,
+            holdings=self._holdings,
+            log=self._log,
+            on_change=self._changed,
+        )
+        self.ticks = Ticks(
+            ledger,
+            epoch,
+            clock=world.clock,
+            interval_ms=world.settings.interval_ms,
+            log=self._log,
+            on_missed=lambda ticks: self._holdings.count(missed=ticks),
+        )
+
+    def start(self, guard: Guard) -> None:
+        """Start what runs beside the polls."""
+        guard.start(self._reconciler.settle_forever(), "settle")
+        guard.start(self._reconciler.heartbeat_forever(), "heartbeat")
+        guard.start(self._reconciler.listen_forever(), "user")
+        guard.start(self._redeemer.run_forever(), "redeem")
+        self._world.news.follow(self.on_news)
+
+    async def poll(self, tick: int) -> Poll:
+        """Claim the tick, evaluate every slot, place orders, complete the tick.
+
+        On a full disk, too (see `ticks`).
+        """
+        clock = self._world.clock
+        started = clock.boot_ms()
+        claimed = self.ticks.claim(tick)
+        self.follow_control()
+        books_problem = await self._world.read_books()
+        self._placed.clear()
+        view = self._view(self._stopped())
+        evaluations = self._manual.act(self._world.evaluate(view), self._control.control, lambda e: self._act(e, tick))
+        own = self._world.why_unhealthy(evaluations) or self.ticks.problem
+        silent = self._world.venue_is_silent(evaluations, books_problem)
+        why_not = own or silent
+        state = next_state(evaluations)
+        duration_ms = clock.boot_ms() - started
+        lag_ms = started - self.ticks.anchor.due_ms(tick)
+        completed = claimed and self.ticks.complete(
+            tick, healthy=why_not is None, lag_ms=lag_ms, duration_ms=duration_ms, state=write_state(state)
+        )
+        self._holdings.count(completed=int(completed))
+        self._state, self._evaluations, self._tick = state, evaluations, tick
+        self._after_poll(tick, evaluations)
+        self._on_change()
+        own = own or self.ticks.problem  # the tick's own row may have failed meanwhile
+        waits = own is None and silent is not None
+        return Poll(tick, completed, own or silent, evaluations, lag_ms, duration_ms, waits_for_venue=waits)
+
+    def on_news(self, assets: Iterable[str]) -> None:
+        """Evaluate the slots of these assets that want to be looked at on every price, between two polls.
+
+        Without waiting for anything, so never in the midst of a poll's own evaluations. Their state goes on from here, and
+        becomes durable with the next poll's row; what a taker does not know of it are confirmations it has to see anew.
+        """
+        if self._tick is None:
+            return
+        news, now = set(assets), self._world.now_ms()
+        wanted = {
+            index: e.slot for index, e in enumerate(self._evaluations) if e.slot.asset in news and _is_open(e, now)
+        }
+        if not wanted:
+            return
+        try:
+            # A halt as of the last look: the next one comes before an order leaves.
+            view = self._view(
+                self._halted or self._control.closed()
+            )  # each slot's order leaves before the next slot is looked at
+            evaluations = [
+                self._act(e, self._tick) for slot in wanted.values() for e in self._world.evaluate(view, (slot,))
+            ]
+        except LedgerError as error:
+            self._on_failure(error)
+            return
+        known, olds = list(self._evaluations), [self._evaluations[index] for index in wanted]
+        for index, e in zip(wanted, evaluations, strict=True):
+            known[index] = e
+        before = {e.slot.id: self._state.get(e.slot.id, NO_STREAK) for e in evaluations}
+        after = next_state(evaluations)
+        self._state = {slot: streak for slot, streak in self._state.items() if slot not in before} | after
+        self._evaluations = known
+        told = [
+            e
+            for old, e in zip(olds, evaluations, strict=True)
+            if after.get(e.slot.id, NO_STREAK) != before[e.slot.id]
+            or (e.acted and (e.decision.action, e.decision.reason) != (old.decision.action, old.decision.reason))
+        ]
+        if told:
+            self._recorder.add(
+                self._tick, self.epoch, told, self._control.parameters, self._control.given, between=True
+            )
+            self._on_change()
+
+    # --- control and status
+
+    def follow_control(self) -> None:
+        """Read control; what is newer than what was applied becomes a ledger row and is in force."""
+        found = self._judge()
+        if found.apply and (control := found.control) is not None:
+            try:
+                self.ledger.apply_control(
+                    control.generation,
+                    self.epoch,
+                    body=to_apply(found).model_dump_json(),
+                    refused=json.dumps(found.refused),
+                    wall_ms=self._world.clock.wall_ms(),
+                )
+            except LedgerFullError as error:
+                self._note_full(error)
+                problem = f"control {control.generation} cannot be applied: {error}"
+                found = replace(self._control, seen=found.seen, problem=problem)
+            else:
+                self._log.info("control_applied", generation=control.generation, mode=control.mode)
+                found = replace(found, apply=False)
+        if found.problem is not None and found.problem != self._control.problem:
+            self._log.error("control_not_followed", reason=found.problem)
+        self._control = found
+
+    def entries_closed(self) -> str | None:
+        """Why no slot may be entered now, or None."""
+        return self._closed(self._stopped())
+
+    def _closed(self, stopped: str | None) -> str | None:
+        world = self._world
+        if stopped is not None:
+            return stopped
+        disagreement = world.account.clock_offset_ms
+        if disagreement is None or disagreement > world.settings.interval_ms:
+            return f"the wall clock and the venue's differ by {disagreement} ms"
+        if (closed := self.desk.closed) is not None:
+            return closed
+        return self._full or self.ticks.problem or self._reconciler.problem or world.account.closed
+
+    def status(self) -> Status:
+        """The status as it is now."""
+        return build_status(
+            self._world,
+            epoch=self.epoch,
+            instance=self._instance,
+            since_ms=self._since_ms,
+            tick=self._tick,
+            entries=self.entries_closed(),
+            control=self._control,
+            evaluations=self._evaluations,
+            books=self._world.books,
+            positions=self._holdings.positions,
+            desk=self.desk,
+            manual=self._manual.status(self._control.control),
+            usage=self._usage(),
+            totals=self._holdings.totals,
+            pnl_today=self._holdings.pnl_today(),
+            pnl_by_slot=self._holdings.pnl_by_slot,
+            outcomes=self._holdings.outcomes,
+        )
+
+    async def close(self, limit_s: float) -> None:
+        """Look at no more prices, end every order task within `limit_s`; the epoch can be released afterwards."""
+        self._world.news.follow(None)
+        await self.desk.close(limit_s)
+        self._recorder.close()
+
+    # --- inside
+
+    def _stopped(self) -> str | None:
+        """Why people want no entries: a halt or a pause was seen, or control cannot be followed."""
+        self._halted = "halted: the file halt is on the bus" if is_halted(self._world.bus) else None
+        return self._halted or self._control.closed()
+
+    def _note_full(self, error: LedgerFullError) -> None:
+        if self._full is None:
+            self._log.error("disk_full", reason=str(error))
+        self._full = str(error)
+
+    def _judge(self) -> InForce:
+        found = self.ledger.applied_control()
+        applied = Control.model_validate_json(found.body) if found else None
+        try:
+            on_disk: Control | DocumentError = read_control(self._world.bus)
+        except DocumentError as error:
+            on_disk = error
+        return judge(applied, on_disk, [slot.id for slot in self._world.slots], self._world.strategy.parameters)
+
+    def _view(self, stopped: str | None) -> View:
+        now = self._world.now_ms()
+        closed = self._closed(stopped)
+        # Where a person wants nothing held, nothing is entered either.
+        traded = {position.window for position in self._holdings.positions} | self._manual.exits(self._control.control)
+
+        def blocked(slot: Slot, window: Window, held: bool) -> str:
+            return why_blocked(
+                busy=self.desk.is_busy(slot.id, window.slug),
+                placed=(slot.id, Side.SELL if held else Side.BUY) in self._placed,
+                held=held,
+                traded=window.slug in traded,
+                closed=closed,
+                stale=self._world.stale_feed(slot.asset),
+            )
+
+        return View(
+            now_ms=now,
+            to_boot_ms=self._world.clock.boot_ms() - now,
+            books=self._world.books,
+            positions=self._holdings.positions,
+            state=self._state,
+            strategy=self._world.strategy,
+            parameters=self._control.parameters,
+            # Exits stay possible in a slot that is switched off.
+            enabled=lambda slot: self._control.slot(slot.id).enabled or self._holdings.holds(slot),
+            blocked=blocked,
+        )
+
+    def _act(self, e: Evaluation, tick: int) -> Evaluation:
+        """Do what was decided for a slot, as far as risk lets it; the evaluation says what came of it."""
+        decision, market, control = e.decision, e.market, self._control.control
+        if (
+            decision.action == "none"
+            or market is None
+            or decision.outcome is None
+            or decision.price is None
+            or control is None
+        ):
+            return e
+        side = Side.BUY if decision.action == "enter" else Side.SELL
+        plan = Plan(
+            tick=tick,
+            generation=control.generation,
+            slot=e.slot.id,
+            window=e.window.slug,
+            window_end_ms=e.window.end_ms,
+            market=market,
+            outcome=decision.outcome,
+            side=side,
+            price=decision.price,
+            size=decision.size,
+            reason=decision.reason,
+        )
+        refusal = (self._refuse_entry(e.slot, plan, control) if side is Side.BUY else None) or self._place(plan)
+        if refusal is not None:
+            return replace(e, decision=replace(decision, action="none", reason=refusal), acted=True)
+        self._placed.add((e.slot.id, side))
+        self._holdings.count(orders=1)
+        # A moment later: a line wakes the log's thread, and the order would wait for it.
+        asyncio.get_running_loop().call_later(
+            LOG_AFTER_S,
+            partial(
+                self._log.info,
+                "order_placed",
+                slot=e.slot.id,
+                tick=tick,
+                side=side,
+                outcome=decision.outcome,
+                price=str(decision.price),
+                shares=str(Decimal(decision.size) / BASE_UNITS),
+                reason=decision.reason,
+            ),
+        )
+        return replace(e, acted=True)
+
+    def _refuse_entry(self, slot: Slot, plan: Plan, control: Control) -> str | None:
+        limits = self._control.slot(slot.id)
+        if not limits.enabled:
+            return "switched off"
+        usage = self._holdings.usage(slot, self.desk.open.values(), self.desk.orders_last_minute)
+        return refuse_entry(worst_cost(plan.price, plan.size, plan.market), usage, control.risk, limits)
+
+    def _usage(self) -> dict[str, Usage]:
+        """What is at stake, by slot."""
+        minute = self.desk.orders_last_minute
+        return {slot.id: self._holdings.usage(slot, self.desk.open.values(), minute) for slot in self._world.slots}
+
+    def _place(self, plan: Plan) -> str | None:
+        try:
+            return self.desk.place(plan)
+        except LedgerFullError as error:
+            self._note_full(error)
+            return str(error)
+
+    def _after_poll(self, tick: int, evaluations: Sequence[Evaluation]) -> None:
+        """What may fail without harm to the poll: inputs on record, the checkpoint, the reserve."""
+        decided = self._manual.as_the_strategy_decided(evaluations)
+        self._recorder.add(tick, self.epoch, decided, self._control.parameters, self._control.given, between=False)
+        try:
+            self.ledger.checkpoint()
+            if not self.ledger.has_reserve():
+                self.ledger.restore_reserve()
+        except LedgerFullError as error:
+            self._note_full(error)
+        else:
+            self._full = None
+
+    def _changed(self) -> None:
+        """Orders or fills changed."""
+        self._holdings.refresh()
+        self._world.account.look_soon()
+        self._on_change()
+
+
+def _is_open(e: Evaluation, now_ms: int) -> bool:
+    """Whether a slot, as it was evaluated last, wants to be looked at on every price now."""
+    since = e.decision.every_price_from_ms
+    return since is not None and since <= now_ms < e.window.end_ms

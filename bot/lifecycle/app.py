@@ -1,0 +1,291 @@
+"""Puts one instance together and runs it until it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import signal
+import sys
+
+from bot.account.watch import AccountWatch
+from bot.endpoints import endpoints
+from bot.feeds import BinanceFeed, fetch_history
+from bot.garbage import Garbage
+from bot.lifecycle.context import World
+from bot.lifecycle.instance import Runner
+from bot.lifecycle.metrics import Metrics
+from bot.market_data.books import Books
+from bot.market_data.debounce import News
+from bot.market_data.market_channel import MarketChannel
+from bot.market_data.markets import Markets
+from bot.market_data.prices import Prices
+from bot.market_data.rtds import SettlementFeed
+from bot.plugin import load_strategy
+from bot.routes import Routes
+from bot.settings import CHAIN, BotSettings, read_key
+from bot.slots import make_slots
+from bot.strategy.guard import Guarded
+from bot.venue.credentials import credentials_path, read_credentials, read_relayer_key
+from bot.venue.polymarket import (
+    Credentials,
+    PolymarketVenue,
+    RelayerKey,
+    TimeLimits,
+    derive_credentials,
+    signer_address,
+    trading_wallet,
+)
+from bot.venue.types import VenueError
+from bot.watchdog import Watchdog
+from bus import VERSION, Bus, Clock, Instance, InstanceFile, Log, Logging, Role, SettingsError, new_id, write_atomically
+from bus.scrape import serve_metrics
+from bus.tasks import Guard
+from ledger import Identity, Ledger
+
+VENUE_RETRY_S = 1.0
+EXIT_STUCK = 70
+
+
+async def run(settings: BotSettings, bus: Bus, clock: Clock, logging: Logging) -> int:
+    """One instance from start to stop; the exit code. Raises SettingsError, BusError for what stops a start."""
+    strategy = load_strategy(settings.strategy)
+    key = read_key(settings, bus.directory)
+    logging.hide(key)
+    wallet = _wallet_of(settings, key)
+    stored = read_credentials(credentials_path(settings), key) if settings.venue == "live" else None
+    relayer_key = read_relayer_key(settings.relayer_key_file)
+    if relayer_key is not None:
+        logging.hide(relayer_key.key)
+    identity = Identity(settings.venue, CHAIN, wallet)
+    _check_ledger(bus, identity)
+    instance_id = new_id(clock, settings.color, settings.sha)
+    log = logging.log.bind(instance=instance_id)
+    metrics = Metrics(VERSION, settings.sha, dropped=lambda: logging.dropped)
+    try:
+        server, address = await serve_metrics(metrics.text, settings.metrics_host, settings.metrics_port)
+    except OSError as error:
+        raise SettingsError(
+            f"BOT_METRICS_PORT {settings.metrics_port} on {settings.metrics_host} cannot be used ({error.strerror}); "
+            "choose another one, or 0 for any that is free"
+        ) from error
+    file = InstanceFile(
+        bus,
+        clock,
+        Instance(
+            id=instance_id,
+            role=Role.WARMING,
+            color=settings.color,
+            sha=settings.sha,
+            unit=settings.unit,
+            deploy_id=settings.deploy_id,
+            pid=os.getpid(),
+            started_ms=clock.wall_ms(),
+            why_not="warming",
+            metrics=address,
+        ),
+    )
+    file.write(file.document)
+    log.info("started", version=VERSION, pid=os.getpid(), wallet=wallet, metrics=address)
+    watchdog = Watchdog(
+        max(10.0, 2 * settings.poll_interval),
+        lambda: _exit_stuck(log, logging),
+        lambda: write_atomically(bus.directory / ".bot-probe", b"", durable=True),
+    )
+    watchdog.start()
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    try:
+        return await _live(
+            settings, bus, clock, log, logging, key, stored, relayer_key, strategy, identity, file, metrics, stop
+        )
+    finally:
+        watchdog.stop()
+        await server.cleanup()
+        log.info("stopped")
+        file.close()
+
+
+async def _live(
+    settings: BotSettings,
+    bus: Bus,
+    clock: Clock,
+    log: Log,
+    logging: Logging,
+    key: str,
+    stored: Credentials | None,
+    relayer_key: RelayerKey | None,
+    strategy: Guarded,
+    identity: Identity,
+    file: InstanceFile,
+    metrics: Metrics,
+    stop: asyncio.Event,
+) -> int:
+    venue = await _connect(settings, key, stored, relayer_key, log, logging, stop)
+    if venue is None:
+        file.write(file.document.model_copy(update={"role": Role.STOPPED}))
+        return 0
+    skips = venue.skips
+    slots = make_slots(settings.assets, settings.timeframes)
+    account = AccountWatch(venue, clock, log)
+    prices = Prices(settings.assets)
+    markets = Markets(venue, slots, account.now_ms, log)
+    routes = Routes(prices, markets, Books(clock.boot_ms, skips=skips), News())
+    random = secrets.SystemRandom().random
+    feed = BinanceFeed(
+        ws_url=endpoints(settings).binance_ws_url,
+        assets=settings.assets,
+        on_update=routes.price,
+        boot_ms=clock.boot_ms,
+        random=random,
+        log=log,
+        after_updates=routes.news.flush,
+        skips=skips,
+    )
+    settlement = SettlementFeed(
+        url=endpoints(settings).venue.prices_ws,
+        assets=settings.assets,
+        on_price=prices.settle,
+        now_ms=lambda: account.now_ms() or clock.wall_ms(),
+        boot_ms=clock.boot_ms,
+        random=random,
+        log=log,
+        skips=skips,
+    )
+    world = World(
+        settings,
+        identity,
+        bus,
+        clock,
+        log,
+        slots,
+        venue,
+        feed,
+        prices,
+        markets,
+        account,
+        strategy,
+        routes.books,
+        routes.news,
+        settlement,
+        skips,
+    )
+    channel = MarketChannel(
+        url=endpoints(settings).venue.market_ws,
+        wanted=world.tokens_soon,
+        on_event=routes.event,
+        on_lost=routes.books.lost,
+        boot_ms=clock.boot_ms,
+        random=random,
+        log=log,
+        skips=skips,
+    )
+    world.use_channel(channel)
+    failed: list[Exception] = []
+    runner: Runner
+
+    def fail(error: Exception) -> None:
+        failed.append(error)
+        runner.stop()
+
+    guard = Guard(log, on_failure=fail)
+    runner = Runner(world, file, metrics, guard, secrets.randbits, Garbage().after_poll)
+    guard.start(account.run(), "account")
+    guard.start(feed.run(), "feed")
+    guard.start(settlement.run(), "settlement")
+    guard.start(world.markets.run(), "markets")
+    guard.start(channel.run(), "market-channel")
+    guard.start(world.reread_forever(), "books-in-doubt")
+    seeding = asyncio.create_task(_seed(settings, world), name="history")
+    stopping = asyncio.create_task(_stop_when(stop, runner), name="stop")
+    try:
+        await runner.run()
+    finally:
+        for task in (seeding, stopping):
+            task.cancel()
+        await asyncio.gather(seeding, stopping, return_exceptions=True)
+        await guard.close()
+        await venue.close()
+    return 1 if failed else 0
+
+
+async def _connect(
+    settings: BotSettings,
+    key: str,
+    stored: Credentials | None,
+    relayer_key: RelayerKey | None,
+    log: Log,
+    logging: Logging,
+    stop: asyncio.Event,
+) -> PolymarketVenue | None:
+    """The venue with its credentials, on paper as soon as it answers; None when stopped before.
+
+    Live never asks for credentials: with stored ones the venue is made without any request.
+    """
+    hosts = endpoints(settings).venue
+    limits = TimeLimits(read_s=settings.request_limit, send_s=settings.request_limit)
+    while not stop.is_set():
+        try:
+            credentials = stored or await derive_credentials(hosts.clob, key, may_create=True)
+            for secret in (credentials.secret, credentials.passphrase):
+                logging.hide(secret)
+            venue = PolymarketVenue(
+                hosts=hosts,
+                private_key=key,
+                credentials=credentials,
+                log=log,
+                wallet=settings.wallet,
+                signature_type=settings.signature_type,
+                limits=limits,
+                relayer_key=relayer_key,
+            )
+            await venue.open()
+            return venue
+        except VenueError as error:
+            log.warning("venue_not_reached", reason=str(error), url=hosts.clob)
+            try:
+                async with asyncio.timeout(VENUE_RETRY_S):
+                    await stop.wait()
+            except TimeoutError:
+                continue
+    return None
+
+
+async def _seed(settings: BotSettings, world: World) -> None:
+    """Volatility from history, so that it is there with the first poll; the stream fills in where it does not come."""
+    history = await fetch_history(endpoints(settings).binance_url, settings.assets, log=world.log, skips=world.skips)
+    world.prices.seed(history, world.clock.boot_ms() - world.now_ms())
+
+
+async def _stop_when(stop: asyncio.Event, runner: Runner) -> None:
+    await stop.wait()
+    runner.stop()
+
+
+def _wallet_of(settings: BotSettings, key: str) -> str:
+    """The wallet that is traded for. Raises SettingsError without its cause, whose text may hold a part of the key."""
+    try:
+        signer_address(key)
+    except ValueError:
+        raise SettingsError(
+            "the key file holds 64 hex digits that are no private key (0 or too large); put the wallet's key there"
+        ) from None
+    try:
+        return trading_wallet(key, settings.wallet, settings.signature_type)
+    except ValueError as error:
+        raise SettingsError(f"BOT_KEY_FILE, BOT_WALLET and BOT_SIGNATURE_TYPE do not agree: {error}") from None
+
+
+def _check_ledger(bus: Bus, identity: Identity) -> None:
+    """Refuse at once to run on the bus of another wallet. Raises BusError."""
+    ledger = Ledger.reader(bus.ledger, identity)
+    if ledger is not None:
+        ledger.close()
+
+
+def _exit_stuck(log: Log, logging: Logging) -> None:
+    log.error("event_loop_stuck", action="exit")
+    logging.close()
+    sys.stdout.flush()
+    os._exit(EXIT_STUCK)

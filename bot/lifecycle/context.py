@@ -1,0 +1,191 @@
+"""What every poll looks at, with or without the lease: the feeds, the markets, the account, the clock."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from bot.account.watch import AccountWatch
+from bot.feeds import BinanceFeed
+from bot.market_data.books import Books
+from bot.market_data.debounce import News
+from bot.market_data.market_channel import MarketChannel
+from bot.market_data.markets import Markets
+from bot.market_data.prices import Prices
+from bot.market_data.rtds import SettlementFeed
+from bot.settings import BotSettings
+from bot.slots import Slot
+from bot.strategy.evaluation import Evaluation, View, evaluate, wanted_tokens
+from bot.strategy.guard import Guarded
+from bot.venue.decoding import Skips
+from bot.venue.types import Venue, VenueError
+from bus import Bus, Clock, FeedStatus, Log
+from ledger import Identity
+
+FRESH_MS = 5_000
+BOOKS_LIMIT_S = 2.0
+SUBSCRIBE_AHEAD_MS = 15_000
+REREAD_SPACING_S = 0.5  # between two requests for books in doubt: the venue's answers are counted (venue.md 4.1)
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """The parts of one instance that outlive its roles."""
+
+    settings: BotSettings
+    identity: Identity
+    bus: Bus
+    clock: Clock
+    log: Log
+    slots: tuple[Slot, ...]
+    venue: Venue
+    feed: BinanceFeed
+    prices: Prices
+    markets: Markets
+    account: AccountWatch
+    strategy: Guarded
+    books: Books
+    news: News
+    settlement: SettlementFeed | None = None
+    skips: Skips = field(default_factory=Skips)
+    _channels: list[MarketChannel] = field(default_factory=list)
+    _failed: dict[str, str] = field(default_factory=dict)
+
+    def now_ms(self) -> int:
+        """The venue's time in UTC ms; this machine's until the venue told it."""
+        told = self.account.now_ms()
+        return self.clock.wall_ms() if told is None else told
+
+    def stale_feed(self, asset: str) -> str | None:
+        """Why an asset's lead price cannot be relied upon, or None."""
+        age = self.feed.age_ms(asset)  # asked for each slot: not the whole state
+        if age is None:
+            return f"no price of {asset} yet"
+        return f"the price of {asset} is {age / 1000:.1f} s old" if age > FRESH_MS else None
+
+    def feed_status(self) -> tuple[FeedStatus, ...]:
+        """The feeds for status."""
+        state = self.feed.state()
+        lead = tuple(
+            FeedStatus(
+                name=f"binance {asset}",
+                connected=state.connected,
+                age_ms=age,
+                fresh=age is not None and age <= FRESH_MS,
+                reconnects=max(0, state.connects - 1),
+                gaps=state.gaps,
+            )
+            for asset, age in state.age_ms.items()
+        )
+        books = tuple(self._book_status(asset) for asset in state.age_ms)
+        return lead + books + (() if self.settlement is None else _settlement_status(self.settlement, state.age_ms))
+
+    def tokens(self) -> list[str]:
+        """The tokens whose books matter now."""
+        return wanted_tokens(self.slots, self.markets, self.now_ms())
+
+    def tokens_soon(self) -> list[str]:
+        """The same with the windows that begin soon, whose books are to be there when they do; others are forgotten."""
+        now = self.now_ms()
+        soon = wanted_tokens(self.slots, self.markets, now + SUBSCRIBE_AHEAD_MS)
+        tokens = list(dict.fromkeys([*self.tokens(), *soon]))
+        self.books.keep(tokens)
+        return tokens
+
+    def use_channel(self, channel: MarketChannel) -> None:
+        """The stream that brings the books."""
+        self._channels.append(channel)
+        self.books.renew = channel.renew
+
+    async def read_books(self) -> str | None:
+        """Read by REST what the stream did not bring; why that could not be had, or None. Ends within half an interval."""
+        return await self._ask_books(self.books.missing(self.tokens()))
+
+    async def reread_forever(self) -> None:
+        """Ask for the books in doubt at once, and again until they are out of it. What they say then is news."""
+        while True:
+            await self.books.doubted.wait()
+            self.books.doubted.clear()
+            doubted = self.books.in_doubt()
+            if (problem := await self._ask_books(doubted)) is not None:
+                self.log.warning("books_still_in_doubt", reason=problem, books=len(doubted))
+            for token_id in doubted:
+                asset = self.markets.asset_of(token_id)
+                if token_id in self.books and asset is not None:
+                    self.news.note(asset)
+            await asyncio.sleep(REREAD_SPACING_S)
+            if self.books.in_doubt():
+                self.books.doubted.set()
+
+    async def _ask_books(self, missing: list[str]) -> str | None:
+        if not missing:
+            return None
+        limit_s = min(BOOKS_LIMIT_S, self.settings.poll_interval / 2)
+        try:
+            async with asyncio.timeout(limit_s):
+                self.books.answer(await self.venue.books(missing))
+        except TimeoutError:
+            return f"the books did not come within {limit_s:g} s"
+        except VenueError as error:
+            return f"the books could not be read: {error}"
+        return None
+
+    def evaluate(self, view: View, slots: Iterable[Slot] | None = None) -> list[Evaluation]:
+        """One evaluation of all slots, or of these."""
+        evaluations = evaluate(self.slots if slots is None else slots, self.markets, self.prices, view)
+        for e in evaluations:
+            if e.error is None:
+                self._failed.pop(e.slot.id, None)
+            elif self._failed.get(e.slot.id) != e.decision.reason:  # said once and not at every price
+                self._failed[e.slot.id] = e.decision.reason
+                self.log.error("slot_failed", slot=e.slot.id, reason=e.decision.reason, exc_info=e.error)
+        return evaluations
+
+    def why_unhealthy(self, evaluations: list[Evaluation]) -> str | None:
+        """Why a poll was not healthy (design section 5), but for what the venue did not answer; or None."""
+        for asset in {e.slot.asset: None for e in evaluations if e.decision.reason != "switched off"}:
+            if (stale := self.stale_feed(asset)) is not None:
+                return stale
+        return next((f"slot {e.slot.id}: {e.decision.reason}" for e in evaluations if e.error is not None), None)
+
+    def venue_is_silent(self, evaluations: list[Evaluation], books_problem: str | None) -> str | None:
+        """What the venue did not answer without which no poll is healthy, or None."""
+        for e in evaluations:
+            if not e.evaluated and e.error is None:
+                return f"slot {e.slot.id}: {e.decision.reason}"
+        if self.account.now_ms() is None:
+            return "the venue's clock is not known yet"
+        return books_problem or self.account.stale
+
+    def _book_status(self, asset: str) -> FeedStatus:
+        """The books of an asset: as old as the oldest of those that its slots look at."""
+        now = self.now_ms()
+        markets = [self.markets.get(slot.window(now)) for slot in self.slots if slot.asset == asset]
+        tokens = [token for market in markets if market for token in (market.up_token, market.down_token)]
+        ages = [self.books.age_ms(token) for token in tokens]
+        known = [age for age in ages if age is not None]
+        return FeedStatus(
+            name=f"books {asset}",
+            connected=any(channel.connected for channel in self._channels),
+            age_ms=max(known) if known and len(known) == len(ages) else None,
+            fresh=bool(tokens) and all(token in self.books for token in tokens),
+            reconnects=sum(max(0, channel.connects - 1) for channel in self._channels),
+            gaps=self.books.gaps,
+        )
+
+
+def _settlement_status(feed: SettlementFeed, assets: Iterable[str]) -> tuple[FeedStatus, ...]:
+    """The settlement prices. No poll is unhealthy without them: the lead's prices take their place."""
+    ages = [(asset, feed.age_ms(asset)) for asset in assets]
+    return tuple(
+        FeedStatus(
+            name=f"settlement {asset}",
+            connected=feed.connected,
+            age_ms=age,
+            fresh=age is not None and age <= FRESH_MS,
+            reconnects=max(0, feed.connects - 1),
+            gaps=feed.gaps,
+        )
+        for asset, age in ages
+    )

@@ -1,0 +1,119 @@
+"""The rows of the ticks of one epoch: claimed, completed, or missed with a reason. Every tick gets one, on a full disk later.
+
+A poll that finds no room for its rows is made all the same, so that exits go on as long as they find room. Its tick is *owed* a
+row; as soon as there is room it and all that followed are recorded as missed.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from bus import Anchor, Clock, LedgerFullError, Log, new_anchor
+from ledger import Ledger
+
+DISK_FULL = "the disk of the bus was full"
+
+
+class Ticks:
+    """Ticks are UTC ms. Its methods raise LedgerError, but never for want of room.
+
+    Args:
+        on_missed: called with the number of ticks that were recorded as missed.
+
+    Attributes:
+        commit_s: how long the newest completed row took to be durable; None before the first.
+    """
+
+    def __init__(
+        self, ledger: Ledger, epoch: int, *, clock: Clock, interval_ms: int, log: Log, on_missed: Callable[[int], None]
+    ) -> None:
+        self._ledger, self._epoch, self._clock, self._log = ledger, epoch, clock, log
+        self._on_missed = on_missed
+        self._owed: int | None = None
+        self._why_owed = ""
+        self.commit_s: float | None = None
+        self.anchor = self._fasten(interval_ms)
+
+    @property
+    def problem(self) -> str | None:
+        """Why ticks are owed their rows, or None when none is."""
+        return None if self._owed is None else self._why_owed
+
+    def first(self) -> int:
+        """The tick to begin with: the current one if it has no completed poll; what lies before it is recorded as missed."""
+        last = self._ledger.last_tick()
+        current = self.anchor.tick_at(self._clock.boot_ms())
+        if last is None:
+            return current + self.anchor.interval_ms
+        if current <= last:
+            return last + self.anchor.interval_ms
+        self.skip(last, current, "no instance held the lease")
+        return current
+
+    def after(self, tick: int) -> int:
+        """The tick to poll after `tick`. Those that its poll made us miss are recorded with the reason."""
+        current = self.anchor.tick_at(self._clock.boot_ms())
+        following = tick + self.anchor.interval_ms
+        if current <= following:
+            return following
+        self.skip(tick, current, f"the poll of tick {tick} came late or took long")
+        return current
+
+    def skip(self, last: int, upto: int, reason: str) -> None:
+        """Record the ticks between `last` and `upto`, both left out, and all that are owed, as missed."""
+        first = last + self.anchor.interval_ms
+        if self._owed is not None:
+            first, reason = self._owed, DISK_FULL
+        ticks = (upto - first + self.anchor.interval_ms - 1) // self.anchor.interval_ms
+        if ticks <= 0:
+            return
+        end = max(first, upto - self.anchor.interval_ms)
+        try:
+            self._ledger.miss(first, end, ticks, self._epoch, reason)
+        except LedgerFullError as error:
+            self._owe(first, error)
+            return
+        self._owed = None
+        self._on_missed(ticks)
+        self._log.warning("polls_missed", ticks=ticks, first=first, last=end, reason=reason)
+
+    def claim(self, tick: int) -> bool:
+        """Claim a tick; whether there was room. Raises TickTakenError when it is completed."""
+        if self._owed is not None:
+            self.skip(self._owed, tick, DISK_FULL)
+        if self._owed is not None:
+            return False
+        try:
+            self._ledger.claim(tick, self._epoch, self._clock.boot_ms())
+        except LedgerFullError as error:
+            self._owe(tick, error)
+            return False
+        return True
+
+    def complete(self, tick: int, *, healthy: bool, lag_ms: int, duration_ms: int, state: str) -> bool:
+        """Complete a claimed tick with its evaluation state (JSON); whether there was room."""
+        began = time.perf_counter()
+        try:
+            self._ledger.complete(
+                tick, self._epoch, healthy=healthy, lag_ms=lag_ms, duration_ms=duration_ms, state=state
+            )
+        except LedgerFullError as error:
+            self._owe(tick, error)
+            return False
+        self.commit_s = time.perf_counter() - began
+        return True
+
+    def _owe(self, tick: int, error: LedgerFullError) -> None:
+        if self._owed is None:
+            self._owed, self._why_owed = tick, str(error)
+            self._log.error("tick_not_recorded", tick=tick, reason=str(error))
+
+    def _fasten(self, interval_ms: int) -> Anchor:
+        """The grid of ticks: as it was, or a new one after a reboot or with another interval."""
+        anchor = self._ledger.anchor()
+        if anchor is not None and anchor.boot_id == self._clock.boot_id and anchor.interval_ms == interval_ms:
+            return anchor
+        anchor = new_anchor(self._clock, interval_ms, self._ledger.last_tick())
+        self._ledger.fasten(self._epoch, anchor)
+        return anchor

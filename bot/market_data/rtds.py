@@ -1,0 +1,155 @@
+"""The venue's price stream, for the prices that windows settle by: one connection, replaced when it is lost or silent.
+
+The stream is known to stall while its connection stands (venue.md 3), so it is judged by the age of its prices and never by
+PONG. It repeats nothing: what was missed stays missed, and the averages that need it are made of the lead's prices instead
+(`bot.market_data.prices`). No credentials, and nothing waits for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import WebSocketException
+
+from bot.feeds.settlement_messages import MESSAGE_BYTES, SUBSCRIBE, SettlementPrice, parse_settlement
+from bot.venue.decoding import Code, OddError, Origin, Skips
+from bus.logs import Log
+
+_QUEUE_FRAMES = 256
+_MOST_OFF_MS = 60_000  # a price from further away than this is no price of now
+
+
+@dataclass(frozen=True, slots=True)
+class SettlementTiming:
+    """Seconds. stale_after_s: a connection that brings no price for so long is replaced."""
+
+    connect_s: float = 5.0
+    ping_s: float = 5.0
+    stale_after_s: float = 10.0
+    first_wait_s: float = 0.25
+    longest_wait_s: float = 15.0
+
+
+class SettlementFeed:
+    """Follows the settlement prices of some assets.
+
+    Args:
+        url: of the stream, ws or wss.
+        on_price: called in the loop for each price of these assets; must not block.
+        now_ms: the venue's time in UTC ms.
+        boot_ms: CLOCK_BOOTTIME in ms.
+        random: uniform in [0, 1), for the jitter of waits.
+        skips: counts the messages that could not be read.
+    """
+
+    def __init__(
+        self,
+        *,
+        url: str,
+        assets: tuple[str, ...],
+        on_price: Callable[[SettlementPrice], None],
+        now_ms: Callable[[], int],
+        boot_ms: Callable[[], int],
+        random: Callable[[], float],
+        log: Log,
+        timing: SettlementTiming | None = None,
+        skips: Skips | None = None,
+    ) -> None:
+        self._skips = skips or Skips()
+        self._url, self._on_price = url, on_price
+        self._now_ms, self._boot_ms, self._random, self._log = now_ms, boot_ms, random, log
+        self._timing = timing or SettlementTiming()
+        self._heard: dict[str, int | None] = dict.fromkeys(assets)
+        self._failures = 0
+        self.connected = False  # prices come
+        self.connects = 0
+        self.gaps = 0
+        self.parse_errors = 0
+
+    def age_ms(self, asset: str) -> int | None:
+        """Since the last price of an asset came; None before the first."""
+        heard = self._heard[asset]
+        return None if heard is None else self._boot_ms() - heard
+
+    async def run(self) -> None:
+        """Follow until cancelled."""
+        while True:
+            await self._connection()
+            timing = self._timing
+            longest = min(timing.longest_wait_s, timing.first_wait_s * 2.0 ** min(self._failures, 32))
+            self._failures += 1
+            await asyncio.sleep(longest * (0.5 + 0.5 * self._random()))
+
+    async def _connection(self) -> None:
+        """One connection from its making to its end."""
+        reason = "it ended"
+        try:
+            async with connect(
+                self._url,
+                open_timeout=self._timing.connect_s,
+                ping_interval=None,
+                close_timeout=1,
+                compression=None,
+                max_size=MESSAGE_BYTES,
+                max_queue=_QUEUE_FRAMES,
+            ) as socket:
+                self.connects += 1
+                pings = asyncio.create_task(self._ping(socket), name="settlement-ping")
+                try:
+                    await socket.send(SUBSCRIBE)
+                    await self._read(socket)
+                finally:
+                    pings.cancel()
+                    await asyncio.gather(pings, return_exceptions=True)
+                    socket.transport.abort()
+        except TimeoutError:
+            reason = f"no connection in {self._timing.connect_s:g} s, or no price for {self._timing.stale_after_s:g} s"
+        except (OSError, WebSocketException) as error:
+            reason = f"{type(error).__name__}: {error}"
+        if self.connected:
+            self.connected, self.gaps = False, self.gaps + 1
+        if (
+            self._failures & (self._failures - 1) == 0
+        ):  # the first, and then ever fewer: the stream may be away for days
+            self._log.warning(
+                "settlement_stream_lost",
+                reason=reason,
+                connects=self.connects,
+                action="settlement averages are made of the lead's prices until it is back",
+            )
+
+    async def _read(self, socket: ClientConnection) -> None:
+        """Hand on prices. Raises TimeoutError when none came for too long, whatever else did."""
+        loop = asyncio.get_running_loop()
+        async with asyncio.timeout(self._timing.stale_after_s) as silence:
+            while True:
+                if self._take(await socket.recv(decode=False)):
+                    silence.reschedule(loop.time() + self._timing.stale_after_s)
+
+    def _take(self, message: str | bytes) -> bool:
+        """Whether it brought a price of an asset that is followed."""
+        try:
+            price = parse_settlement(message)
+            if price is None or price.asset not in self._heard:
+                return False
+            if abs(price.time_ms - self._now_ms()) > _MOST_OFF_MS:
+                raise OddError(Code.RANGE, "timestamp", "a price of now in UTC ms", price.time_ms)
+        except OddError as error:
+            self._skips.count(Origin.RTDS, error.code)
+            self.parse_errors += 1
+            if self.parse_errors & (self.parse_errors - 1) == 0:  # 1, 2, 4 ...: a flood is not logged line by line
+                self._log.warning("settlement_stream_parse_error", reason=str(error), count=self.parse_errors)
+            return False
+        self.connected, self._failures = True, 0
+        self._heard[price.asset] = self._boot_ms()
+        self._on_price(price)
+        return True
+
+    async def _ping(self, socket: ClientConnection) -> None:
+        """PING every ping_s: the venue closes what is silent. A lost connection is the reader's to notice."""
+        while True:
+            await asyncio.sleep(self._timing.ping_s)
+            await socket.send("PING")

@@ -1,0 +1,165 @@
+"""Manual entries and exits: what to do about one of control's manual actions in one evaluation. Pure.
+
+An entry is one order for the window that the person saw; whatever keeps it from being placed refuses it for good, since a
+person who reads "refused" shall not be surprised by it later. An exit is a wish that nothing is held: it is repeated, poll by
+poll, until that is so or the window has ended. Risk, halts and pauses stop entries as they stop the strategy's; never exits.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from decimal import ROUND_DOWN, Decimal
+from typing import Literal
+
+from bot.orders.order_plan import FEE_ROUNDING, worst_cost
+from bot.sound import SIZE_STEP
+from bot.strategy.api import Decision, Inputs
+from bot.strategy.evaluation import Evaluation
+from bot.venue.types import BASE_UNITS, Level, Market
+from bus import ManualAction
+from ledger.values import Outcome
+
+State = Literal["waiting", "ordered", "done", "refused"]
+MIN_STAKE = Decimal(1)  # pUSD; marketable orders are at least that much (venue.md 2.3)
+OVER = "its window is over"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """How far an action has come and why. decision: the order to place now, in state waiting alone. Done, refused: final."""
+
+    state: State
+    text: str
+    decision: Decision | None = None
+
+    @property
+    def final(self) -> bool:
+        """Whether nothing more is to be done about it."""
+        return self.state in ("done", "refused")
+
+
+@dataclass(frozen=True, slots=True)
+class Ordered:
+    """What came of the orders that an action led to. open: one is on its way or in doubt. shares: filled, base units."""
+
+    orders: int = 0
+    open: bool = False
+    shares: int = 0
+    text: str = ""
+
+
+def reason_of(action: ManualAction) -> str:
+    """How the intents of an action begin their reason: by this they are found again after a crash."""
+    return f"manual {action.id}:"
+
+
+def judge(action: ManualAction, e: Evaluation | None, ordered: Ordered, *, busy: bool, now_ms: int) -> Verdict:
+    """What to do about an action. e: the evaluation of its window, None where no slot looks at it now.
+
+    busy: an order of the slot or window is open or in doubt.
+    """
+    if ordered.open:
+        return Verdict("ordered", "an order is on its way")
+    if action.action == "enter" and ordered.orders:
+        bought = f"bought {_shares(ordered.shares)}"
+        return Verdict("done", bought) if ordered.shares else Verdict("refused", f"nothing bought: {ordered.text}")
+    if action.window is None or action.expires_ms is None:
+        return Verdict("refused", "it names no window with its end")
+    if now_ms >= action.expires_ms:
+        return _over(action, ordered)
+    if e is None or e.window.slug != action.window:
+        return Verdict("refused", f"no slot of this instance trades the window {action.window} now")
+    if e.inputs is None or e.market is None:
+        return Verdict("refused" if action.action == "enter" else "waiting", e.decision.reason)
+    if action.action == "exit":
+        return _exit(action, e.inputs, ordered, busy=busy)
+    return _enter(action, e, e.inputs, e.market)
+
+
+def _over(action: ManualAction, ordered: Ordered) -> Verdict:
+    if action.action == "exit" and ordered.shares:
+        return Verdict("done", f"sold {_shares(ordered.shares)}; {OVER}")
+    return Verdict("refused", OVER)
+
+
+def _enter(action: ManualAction, e: Evaluation, inputs: Inputs, market: Market) -> Verdict:
+    if action.outcome is None or action.max_spend is None:
+        return Verdict("refused", "an entry needs an outcome and max_spend")
+    if inputs.blocked:
+        return Verdict("refused", inputs.blocked)
+    if not market.accepting:
+        return Verdict("refused", "the venue takes no orders in this window")
+    if inputs.held is not None:
+        return Verdict("refused", f"{_shares(inputs.held_shares)} {inputs.held} are held in this window already")
+    outcome = Outcome(action.outcome)
+    asks = inputs.asks_up if outcome is Outcome.UP else inputs.asks_down
+    if not asks:
+        return Verdict("refused", f"nothing is offered of {outcome}")
+    price = asks[0].price if action.max_price is None else action.max_price // inputs.tick * inputs.tick
+    price = min(max(price, inputs.tick), 1 - inputs.tick)
+    if asks[0].price > price:
+        return Verdict("refused", f"the best offer of {outcome} is {asks[0].price}, above the limit of {price}")
+    size = _affordable(action.max_spend, price, market)
+    if size < inputs.min_size or Decimal(size) / BASE_UNITS * price < MIN_STAKE:
+        least = Decimal(worst_cost(price, inputs.min_size, market)) / BASE_UNITS
+        return Verdict(
+            "refused", f"{action.max_spend} pUSD buys {_shares(size)} at {price}; the least is about {least:.2f}"
+        )
+    reason = f"{reason_of(action)} {_shares(size)} {outcome} at up to {price}"
+    return Verdict("waiting", "about to be ordered", _wanted(e, "enter", reason, outcome, price, size))
+
+
+def _exit(action: ManualAction, inputs: Inputs, ordered: Ordered, *, busy: bool) -> Verdict:
+    if busy:  # an entry that is on its way or in doubt may still be filled: to be sold then
+        return Verdict("waiting", "an order of this slot is open or in doubt")
+    if inputs.held is None or inputs.held_shares <= 0:
+        return Verdict("done", f"sold {_shares(ordered.shares)}" if ordered.shares else "nothing is held")
+    size = inputs.held_shares // SIZE_STEP * SIZE_STEP
+    if size < inputs.min_size:
+        return Verdict("done", f"{_shares(inputs.held_shares)} are too few to sell; they wait for the outcome")
+    bids = inputs.bids_up if inputs.held is Outcome.UP else inputs.bids_down
+    if not bids:
+        return Verdict("waiting", f"nobody bids for {inputs.held}")
+    price = max(inputs.tick, _price_that_takes(bids, size) // inputs.tick * inputs.tick)
+    reason = f"{reason_of(action)} {_shares(size)} {inputs.held} at {price} or better"
+    decision = Decision("exit", reason, outcome=inputs.held, price=price, size=size)
+    return Verdict("waiting", "about to be ordered", decision)
+
+
+def _wanted(
+    e: Evaluation, what: Literal["enter"], reason: str, outcome: Outcome, price: Decimal, size: int
+) -> Decision:
+    """The order, beside what the strategy found out about the slot; its streak is spent."""
+    seen = e.decision
+    return replace(
+        seen,
+        action=what,
+        reason=reason,
+        outcome=outcome,
+        price=price,
+        size=size,
+        streak_window="",
+        streak_outcome="",
+        streak=0,
+    )
+
+
+def _affordable(max_spend: Decimal, price: Decimal, market: Market) -> int:
+    """The largest size whose worst case, fee included, costs at most `max_spend` pUSD."""
+    share = Decimal(worst_cost(price, BASE_UNITS, market) - FEE_ROUNDING + 1) / BASE_UNITS
+    most = (max_spend * BASE_UNITS - FEE_ROUNDING) / share
+    return max(0, int(most.to_integral_value(ROUND_DOWN))) // SIZE_STEP * SIZE_STEP
+
+
+def _price_that_takes(bids: tuple[Level, ...], size: int) -> Decimal:
+    """The best price at which the bids, together with the better ones, take the whole size; else the worst that is shown."""
+    taken = 0
+    for level in bids:
+        taken += level.size
+        if taken >= size:
+            return level.price
+    return bids[-1].price
+
+
+def _shares(size: int) -> str:
+    return f"{Decimal(size) / BASE_UNITS:f}".rstrip("0").rstrip(".") if size % BASE_UNITS else str(size // BASE_UNITS)

@@ -1,0 +1,132 @@
+"""What people ask of the active instance (`bot adopt`, `bot settle`): a file each on the bus, answered in the ledger.
+
+Only the lease holder writes the ledger, so a command leaves its wish here; whoever holds the lease carries it out, once an
+id, and removes the file. The answer is a row, so that a crash between the two repeats nothing.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+import time
+from contextlib import suppress
+from decimal import Decimal
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from bus import Bus, BusError, Clock
+from bus import documents as documents_of_the_bus
+from bus.documents import Document, Stamp
+from bus.errors import DocumentError
+from ledger import Ledger
+
+ANSWER_LIMIT_S = 30.0
+LOOK_EVERY_S = 0.1
+MAX_OPEN = 100
+LONGEST_ANSWER = 8_000
+_ID = re.compile(r"[0-9]{13,}-[0-9a-f]{8}")
+
+
+class Ask(Document):
+    """One wish. `strangers` asks for a list only; seen: what that list was called, so that no more is adopted than was shown.
+
+    shares: filled in all, for `settle`; None takes what the venue said.
+    """
+
+    KIND: ClassVar[str] = "ask"
+
+    id: str
+    action: Literal["strangers", "adopt", "settle"]
+    who: str = Field(min_length=1, max_length=100)
+    note: str = Field(default="", max_length=500)
+    seen: str = ""
+    order_id: str = ""
+    verdict: Literal["filled", "refused"] = "filled"
+    shares: Decimal | None = Field(default=None, ge=0)
+
+
+def folder(bus: Bus) -> Path:
+    """Where they are."""
+    return bus.directory / "asks"
+
+
+def read_asks(bus: Bus) -> tuple[list[Ask], dict[str, str]]:
+    """Open asks, oldest first, and the ids of unreadable ones with what is wrong. At most MAX_OPEN at a time."""
+    if not folder(bus).is_dir():
+        return [], {}
+    ids = sorted(path.stem for path in folder(bus).iterdir() if path.suffix == ".json" and _ID.fullmatch(path.stem))
+    good: list[Ask] = []
+    bad: dict[str, str] = {}
+    for ask_id in ids[:MAX_OPEN]:
+        try:
+            good.append(documents_of_the_bus.read(folder(bus) / f"{ask_id}.json", Ask).body)
+        except DocumentError as error:
+            bad[ask_id] = str(error)
+    return good, bad
+
+
+def remove_ask(bus: Bus, ask_id: str) -> None:
+    """Remove an answered one. Harmless when it is gone."""
+    if _ID.fullmatch(ask_id):
+        with suppress(FileNotFoundError):
+            (folder(bus) / f"{ask_id}.json").unlink()
+
+
+def is_answered(ledger: Ledger, ask_id: str) -> bool:
+    """Whether an ask was carried out or refused before."""
+    return bool(ledger.integer("SELECT count(*) FROM asks_answered WHERE id = ?", (ask_id,)))
+
+
+def add_answer(ledger: Ledger, epoch: int, ask: Ask, *, done: bool, answer: str, wall_ms: int) -> None:
+    """Record the answer; from now on the ask is spent."""
+    ledger.execute(
+        "INSERT INTO asks_answered(id, epoch, action, who, done, answer, wall_ms) VALUES (?,?,?,?,?,?,?)",
+        (ask.id, epoch, ask.action, ask.who, int(done), answer[:LONGEST_ANSWER], wall_ms),
+    )
+
+
+def leave_ask(bus: Bus, clock: Clock, **fields: object) -> Ask:
+    """Put an ask on the bus, durably. Raises OSError, pydantic.ValidationError."""
+    ask = Ask.model_validate({"id": f"{clock.wall_ms()}-{secrets.token_hex(4)}", **fields})
+    folder(bus).mkdir(exist_ok=True)
+    stamp = Stamp(ask.who, 0, clock.wall_ms())
+    documents_of_the_bus.write(folder(bus) / f"{ask.id}.json", ask, stamp, durable=True)
+    return ask
+
+
+def ask_and_wait(bus: Bus, clock: Clock, limit_s: float = ANSWER_LIMIT_S, **fields: object) -> tuple[bool, str]:
+    """Leave an ask and wait for its answer: whether it was carried out, and the words.
+
+    Raises BusError: nobody answered in time (the ask is taken back), or the bus cannot be written.
+    """
+    try:
+        ask = leave_ask(bus, clock, **fields)
+    except OSError as error:
+        raise BusError(f"the bus cannot be written ({error.strerror}); nothing was asked") from error
+    deadline = time.monotonic() + limit_s
+    try:
+        while (answer := answer_of(bus, ask.id)) is None:
+            if time.monotonic() > deadline:
+                raise BusError(
+                    f"no instance answered within {limit_s:g} s: an active bot of this release must run (`make status`); "
+                    "nothing was changed"
+                )
+            time.sleep(LOOK_EVERY_S)
+        return answer
+    finally:
+        remove_ask(bus, ask.id)
+
+
+def answer_of(bus: Bus, ask_id: str) -> tuple[bool, str] | None:
+    """Whether an ask was carried out, and the words; None where it is not answered yet."""
+    ledger = Ledger.reader(bus.ledger)
+    if ledger is None:
+        return None
+    with ledger:
+        # A ledger that no holder of this release took yet has no such table.
+        if not ledger.integer("SELECT count(*) FROM sqlite_schema WHERE name = 'asks_answered'"):
+            return None
+        rows = ledger.execute("SELECT done, answer FROM asks_answered WHERE id = ?", (ask_id,))
+    return (bool(rows[0][0]), str(rows[0][1])) if rows else None

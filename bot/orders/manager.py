@@ -1,0 +1,438 @@
+"""The order path of one epoch: decide, sign, make durable, send, record; and the settling of what is in doubt.
+
+A desk belongs to one epoch and dies with it. Every row it writes carries that epoch, so a desk that outlives its epoch (a
+paused process, a task that was not cancelled in time) is refused by the ledger before it can send.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from typing import Literal
+
+from bot.budget import Budget
+from bot.by_hand import Verdict, add_settled_by_hand, vouched_trade
+from bot.orders.limits import HOLD_MS, Believed, Mode
+from bot.orders.order_plan import Plan
+from bot.orders.resolution import CLOSED_MARGIN_MS, Evidence, conclude
+from bot.sendings import Sending, Sendings, is_at_fault, outcome_of
+from bot.venue.types import BASE_UNITS, Accepted, Answer, InDoubt, Refused, Venue, VenueError, VenueMode
+from bus import Clock, FencedError, LedgerError, LedgerFullError, Log
+from ledger import Ledger
+from ledger.rows import (
+    Intent,
+    OpenIntent,
+    SlotTakenError,
+    add_fill,
+    add_intent,
+    add_order_state,
+    entries_since,
+    filled,
+    next_seq,
+    open_intents,
+)
+from ledger.schema import TERMINAL, OrderState
+from ledger.values import Side
+
+COLLECT_AFTER_S = (0.0, 0.1, 0.4, 1.0, 2.0)
+ORDERS_PER_SECOND = 20.0
+RATE_LIMITED = "rate_limited"
+MOST_SEQS = 1_000
+MOST_RECENT = 10_000  # entries of the last minute that are counted
+SALT_BITS = 53  # as the client library: a salt travels as a JSON number
+AT_ONCE_MS = 50  # a process that stood still for longer between decision and sending looks at epoch and halt anew
+
+
+@dataclass(frozen=True, slots=True)
+class _Begun:
+    """A sending that left already: when (CLOCK_BOOTTIME in ms), and what waits for its answer."""
+
+    boot_ms: int
+    answer: Callable[[], Awaitable[Answer]]
+
+
+class Desk:
+    """Places orders and settles doubt under one epoch.
+
+    Args:
+        stopped: why no entry may leave now (a halt or a pause was seen), or None.
+        now_ms: the venue's time in UTC ms.
+        longest_hold_ms: what a mode of the venue that closes entries is believed for at most (see `mode`).
+        budget: our own rate budget; one of 20 orders a second when None.
+        on_trade: called with the id of each trade that is found over HTTP.
+        on_change: called after anything about orders or fills changed.
+        on_failure: called when the ledger failed an order's task, but for want of room: the epoch cannot go on.
+    """
+
+    def __init__(
+        self,
+        *,
+        venue: Venue,
+        ledger: Ledger,
+        epoch: int,
+        stopped: Callable[[], str | None],
+        clock: Clock,
+        now_ms: Callable[[], int],
+        random_bits: Callable[[int], int],
+        resend: Literal["exits", "entries"],
+        log: Log,
+        on_change: Callable[[], None],
+        on_failure: Callable[[Exception], None],
+        longest_hold_ms: int = HOLD_MS[-1],
+        budget: Budget | None = None,
+        on_trade: Callable[[str], None] = lambda _trade_id: None,
+    ) -> None:
+        self._venue, self._ledger, self._epoch, self._stopped, self._clock = venue, ledger, epoch, stopped, clock
+        self._now_ms, self._random_bits, self._resend = now_ms, random_bits, resend
+        self._log, self._on_change, self._on_failure = log, on_change, on_failure
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._unsent: set[str] = set()
+        self._seqs: dict[tuple[str, Side], int] = {}
+        self._sending: set[str] = set()
+        self._closing = False
+        self._mode, self._trouble, self._budget = (
+            Mode(longest_hold_ms),
+            Believed(longest_hold_ms),
+            budget or Budget(ORDERS_PER_SECOND),
+        )
+        self._on_trade = on_trade
+        self._told: dict[str, asyncio.Event] = {}
+        self.sendings = Sendings()
+        self.open = {found.intent.order_id: found for found in open_intents(ledger, now_ms())}
+        self._recent = deque(entries_since(ledger, clock.wall_ms() - 60_000, MOST_RECENT), maxlen=MOST_RECENT)
+
+    @property
+    def mode(self) -> VenueMode:
+        """What the venue allows, as its last answers said."""
+        return self._mode.now(self._clock.boot_ms())
+
+    @property
+    def closed(self) -> str | None:
+        """Why no entry may be placed, as the venue's answers and our own budget have it, or None."""
+        now = self._clock.boot_ms()
+        if (mode := self._mode.now(now)) is not VenueMode.NORMAL:
+            return f"the venue is {mode}"
+        return self._trouble.now(now) or self._budget.refuse(now, entry=True)
+
+    @property
+    def orders_last_minute(self) -> int:
+        """Intents of the last 60 seconds."""
+        while self._recent and self._recent[0] < self._clock.wall_ms() - 60_000:
+            self._recent.popleft()
+        return len(self._recent)
+
+    @property
+    def in_doubt(self) -> list[OpenIntent]:
+        """Open intents whose outcome is not known and that no task of this process is waiting for."""
+        return [
+            found
+            for key, found in self.open.items()
+            if found.state is not OrderState.ACCEPTED and key not in self._tasks
+        ]
+
+    def is_busy(self, slot: str, window: str) -> bool:
+        """Whether an intent is open in the slot, or in the window (two slots meet in one when the next becomes the current)."""
+        return any(slot == found.intent.slot or window == found.intent.window for found in self.open.values())
+
+    def place(self, plan: Plan) -> str | None:
+        """Sign, make the intent durable, and send it or let its task send it; returns why not, or None.
+
+        Raises FencedError, LedgerError: then nothing is sent.
+        """
+        wall_ms, boot_ms = self._clock.wall_ms(), self._clock.boot_ms()
+        entry = plan.side is Side.BUY
+        refusal = (
+            self._budget.refuse(boot_ms, entry=entry)
+            or self._trouble.refuse(boot_ms, entry=entry)
+            or self._mode.refuse(boot_ms, entry=entry)
+        )
+        if refusal is not None:
+            return refusal
+        try:
+            signed = self._venue.sign(plan.request, plan.market, self._random_bits(SALT_BITS), self._now_ms())
+        except ValueError as error:
+            return f"cannot be signed: {error}"
+        intent = plan.intent(signed, self._epoch, self._next_seq(plan.window, plan.side))
+        try:
+            add_intent(self._ledger, intent, wall_ms, boot_ms)
+        except SlotTakenError as error:
+            return str(error)
+        self._seqs[plan.window, plan.side] = intent.seq
+        self._recent.append(wall_ms)
+        self._budget.spend(boot_ms)
+        self._trouble.tries(boot_ms)
+        self._mode.tries(boot_ms)
+        self.open[intent.order_id] = OpenIntent(intent, None)
+        self._unsent.add(intent.order_id)
+        self._start(intent, self._send_at_once(intent, boot_ms))
+        return None
+
+    async def settle(self) -> None:
+        """Ask the venue about every open intent that no task is busy with; one that it cannot tell of waits.
+
+        Raises FencedError, LedgerError.
+        """
+        for found in list(self.open.values()):
+            intent = found.intent
+            if intent.order_id in self._tasks:
+                continue
+            try:
+                await self._look(intent)
+            except VenueError as error:
+                self._log.warning("order_lookup_failed", order_id=intent.order_id, reason=str(error))
+            if self._may_resend(intent.order_id) and intent.order_id not in self._tasks:
+                self._start(intent)
+
+    def told(self, order_ids: Iterable[str]) -> None:
+        """The user channel spoke of these orders: a task that waits to look at one of them looks now."""
+        for order_id in order_ids:
+            if (event := self._told.get(order_id)) is not None:
+                event.set()
+
+    def note_fill(self, order_id: str) -> None:
+        """A fill of an order was recorded elsewhere: an open one is at stake only with what is not filled."""
+        if (found := self.open.get(order_id)) is not None:
+            self.open[order_id] = replace(found, filled=filled(self._ledger, order_id))
+
+    def end_by_hand(self, order_id: str, verdict: Verdict, shares: int | None, who: str, note: str) -> int:
+        """A person ends what the venue never resolved; returns the shares that they vouch for, in base units.
+
+        A fill by hand counts until the venue shows a trade of the order (see add_fill). shares: as in `vouched_trade`.
+
+        Raises ValueError: the order is not open, or as `vouched_trade`.
+        """
+        found = self.open.get(order_id)
+        if found is None:
+            raise ValueError(f"order {order_id} is not open: nothing about it is in doubt")
+        known, wall_ms = filled(self._ledger, order_id), self._clock.wall_ms()
+        trade = vouched_trade(found, verdict, shares, known=known, now_ms=self._now_ms())
+        vouched = 0 if trade is None else trade.size
+        add_settled_by_hand(self._ledger, self._epoch, order_id, verdict, vouched, who, note, wall_ms)
+        if trade is not None:
+            add_fill(self._ledger, self._epoch, found.intent, trade, wall_ms)
+        state = OrderState.DONE if verdict == "filled" else OrderState.REFUSED
+        self._note(order_id, state, f"settled by {who} as {verdict}: {note}", found.matched)
+        return vouched
+
+    async def close(self, limit_s: float) -> None:
+        """End every order task: wait for answers up to `limit_s`, then cut. What was not sent is marked abandoned."""
+        await asyncio.sleep(0)  # what the last poll placed leaves first: no handover costs a signal
+        self._closing = True
+        waiting = [task for key, task in self._tasks.items() if key in self._sending]
+        if waiting:
+            await asyncio.wait(waiting, timeout=limit_s)
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for order_id in list(self._unsent):
+            self._note(order_id, OrderState.ABANDONED, "the lease was passed on before it was sent")
+
+    def _next_seq(self, window: str, side: Side) -> int:
+        """As the ledger has it, read once a window and side: this epoch alone writes intents."""
+        known = self._seqs.get((window, side))
+        if known is not None:
+            return known + 1
+        while len(self._seqs) >= MOST_SEQS:
+            del self._seqs[next(iter(self._seqs))]
+        return next_seq(self._ledger, window, side)
+
+    def _send_at_once(self, intent: Intent, decided_boot_ms: int) -> _Begun | None:
+        """Send in the turn of the loop in which the intent became durable; None: its task does, after a look of its own.
+
+        That commit was the look at the epoch: it was the newest a moment ago. What may have changed since then is a halt, and
+        everything, where the process stood still.
+        """
+        if self._closing or (intent.side is Side.BUY and self._stopped() is not None):
+            return None
+        now = self._clock.boot_ms()
+        if now - decided_boot_ms > AT_ONCE_MS or (answer := self._venue.begin(intent.body)) is None:
+            return None
+        self._unsent.discard(intent.order_id)
+        self._sending.add(intent.order_id)
+        return _Begun(now, answer)
+
+    def _start(self, intent: Intent, begun: _Begun | None = None) -> None:
+        task = asyncio.create_task(self._run(intent, begun), name=f"order-{intent.order_id[:10]}")
+        self._tasks[intent.order_id] = task
+        task.add_done_callback(lambda done: self._ended(intent, done))
+
+    def _ended(self, intent: Intent, task: asyncio.Task[None]) -> None:
+        """An order's task is over. Whatever ended it, the order itself stays open until it is settled."""
+        self._tasks.pop(intent.order_id, None)
+        self._sending.discard(intent.order_id)
+        self._told.pop(intent.order_id, None)
+        if task.cancelled() or (error := task.exception()) is None:
+            return
+        self._log.error(
+            "order_task_failed",
+            order_id=intent.order_id,
+            slot=intent.slot,
+            reason=f"{type(error).__name__}: {error}",
+            exc_info=error,
+        )
+        if isinstance(error, LedgerError) and not isinstance(error, LedgerFullError):
+            self._on_failure(error)
+
+    async def _run(self, intent: Intent, begun: _Begun | None) -> None:
+        try:
+            await self._send(intent, begun)
+            if self._may_resend(intent.order_id):
+                await self._send(intent)
+            told = self._told[intent.order_id] = asyncio.Event()
+            for wait_s in COLLECT_AFTER_S:
+                if intent.order_id not in self.open or self._closing:
+                    return
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(wait_s):
+                        await told.wait()
+                told.clear()
+                await self._look(intent)
+        except FencedError as error:
+            self._log.warning("order_fenced", order_id=intent.order_id, slot=intent.slot, reason=str(error))
+            self._on_failure(error)
+        except VenueError as error:
+            self._log.warning("order_lookup_failed", order_id=intent.order_id, reason=str(error))
+
+    async def _send(self, intent: Intent, begun: _Begun | None = None) -> None:
+        """Send, unless that was begun already, and record the answer."""
+        refusal = None if begun is not None else self._refuse_sending(intent)
+        if refusal is not None:
+            if intent.order_id in self._unsent:
+                self._note(intent.order_id, OrderState.ABANDONED, refusal)
+            return
+        first = begun is not None or intent.order_id in self._unsent
+        if not first:
+            self._budget.spend(self._clock.boot_ms())
+        self._unsent.discard(intent.order_id)
+        self._sending.add(intent.order_id)
+        started = self._clock.boot_ms() if begun is None else begun.boot_ms
+        try:
+            answer = await (self._venue.send(intent.body) if begun is None else begun.answer())
+        finally:
+            self._sending.discard(intent.order_id)
+        if first:
+            sent = Sending(intent.tick, started, self._clock.boot_ms(), outcome_of(answer))
+            self.sendings.add(sent, at_fault=is_at_fault(answer))
+        self._log.info(
+            "order_answered",
+            order_id=intent.order_id,
+            slot=intent.slot,
+            side=intent.side,
+            answer=type(answer).__name__.lower(),
+            text=_words(answer),
+            ms=self._clock.boot_ms() - started,
+        )
+        self._record(intent, answer, first=first)
+
+    def _refuse_sending(self, intent: Intent) -> str | None:
+        """The last look before bytes leave: still the newest epoch, and no halt or pause for an entry (design section 5)."""
+        if self._closing:
+            return "the lease is being passed on"
+        if not self._ledger.is_newest(self._epoch):
+            raise FencedError(f"epoch {self._epoch} is not the newest any more")
+        return self._stopped() if intent.side is Side.BUY else None
+
+    def _record(self, intent: Intent, answer: Answer, *, first: bool) -> None:
+        """Record an answer. first: these bytes were never sent before, by this process or an earlier holder."""
+        now = self._clock.boot_ms()
+        match answer:
+            case Accepted(order_id=order_id, matched=matched):
+                self._mode.note(VenueMode.NORMAL, now)
+                self._trouble.note(None, now)
+                if order_id and order_id != intent.order_id:
+                    self._log.error("order_id_differs", order_id=intent.order_id, venue_order_id=order_id)
+                self._note(intent.order_id, OrderState.ACCEPTED, _words(answer), matched)
+            case Refused(mode=mode, code=code, trouble=trouble):
+                if code == RATE_LIMITED:
+                    self._budget.empty(now)
+                elif trouble is not None:
+                    self._log.error("account_refused", order_id=intent.order_id, reason=trouble)
+                    self._trouble.note(trouble, now)
+                else:
+                    self._mode.note(mode, now)
+                # Refusing the second sending says nothing of the first: only the venue's showing it or its trades does.
+                if first:
+                    self._note(intent.order_id, OrderState.REFUSED, _words(answer))
+            case InDoubt(mode=mode):
+                if mode is not VenueMode.NORMAL:  # no answer says nothing good
+                    self._mode.note(mode, now)
+                self._note(intent.order_id, OrderState.IN_DOUBT, _words(answer))
+
+    async def _look(self, intent: Intent) -> None:
+        """Compare one open intent with what the venue shows, and record what follows."""
+        shown = await self._venue.order(intent.order_id)
+        trades = await self._venue.trades(condition_id=intent.condition_id)
+        for trade in trades:
+            if trade.order_id == intent.order_id and add_fill(
+                self._ledger, self._epoch, intent, trade, self._clock.wall_ms()
+            ):
+                self._on_trade(trade.trade_id)
+                self._log.info(
+                    "fill",
+                    order_id=intent.order_id,
+                    slot=intent.slot,
+                    side=intent.side,
+                    outcome=intent.outcome,
+                    price=str(trade.price),
+                    shares=str(Decimal(trade.size) / BASE_UNITS),
+                    trade_status=trade.status,
+                )
+                self._on_change()
+        found = self.open.get(intent.order_id)
+        if found is None:
+            return
+        shares = filled(self._ledger, intent.order_id)
+        matched = shown.matched if shown is not None else 0
+        if matched > (found.matched or 0):
+            found = replace(found, matched=matched)
+        self.open[intent.order_id] = replace(found, filled=shares)
+        verdict = conclude(
+            Evidence(
+                state=found.state,
+                size=intent.size,
+                filled=shares,
+                matched=found.matched,
+                shown=shown,
+                closed=self._now_ms() > intent.window_end_ms + CLOSED_MARGIN_MS,
+            )
+        )
+        if verdict is not None:
+            self._note(intent.order_id, *verdict, found.matched)
+
+    def _may_resend(self, order_id: str) -> bool:
+        """Identical bytes cannot fill beyond the order's size: the only retry there is (design section 6)."""
+        found = self.open.get(order_id)
+        return (
+            found is not None
+            and not self._closing
+            and found.state in (None, OrderState.IN_DOUBT)
+            and (found.intent.side is Side.SELL or self._resend == "entries")
+            and self._now_ms() < found.intent.window_end_ms
+            and self._mode.now(self._clock.boot_ms()) in (VenueMode.NORMAL, VenueMode.UNREACHABLE)
+            and self._budget.refuse(self._clock.boot_ms(), entry=False) is None
+        )
+
+    def _note(self, order_id: str, state: OrderState, text: str, matched: int | None = None) -> None:
+        wall_ms, boot_ms = self._clock.wall_ms(), self._clock.boot_ms()
+        add_order_state(self._ledger, self._epoch, order_id, state, text, wall_ms, boot_ms, matched)
+        self._unsent.discard(order_id)
+        if state in TERMINAL:
+            self.open.pop(order_id, None)
+        elif (found := self.open.get(order_id)) is not None:
+            self.open[order_id] = replace(found, state=state, matched=matched if matched is not None else found.matched)
+        self._on_change()
+
+
+def _words(answer: Answer) -> str:
+    match answer:
+        case Accepted(status=status, matched=matched):
+            return status if matched is None else f"{status}, {matched} matched"
+        case Refused(reason=reason, code=code):
+            return f"{code}: {reason}" if code else reason
+        case InDoubt(reason=reason):
+            return reason

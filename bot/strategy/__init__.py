@@ -1,0 +1,11 @@
+"""Strategies: what one is, the guard around it, the one that is shipped, and the evaluation of all slots.
+
+A strategy of one's own needs what is exported here, and nothing else (docs/strategy.md).
+"""
+
+from bot.parameters import number
+from bot.strategy.api import Decision, Inputs, Strategy
+from bot.venue.types import BASE_UNITS
+from ledger.values import Outcome
+
+__all__ = ["BASE_UNITS", "Decision", "Inputs", "Outcome", "Strategy", "number"]

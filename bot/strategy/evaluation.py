@@ -1,0 +1,193 @@
+"""One evaluation of all slots: collect what each decision depends on, decide. No I/O but reading what others fetched."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple, Protocol
+
+from bot.market_data.books import Books
+from bot.market_data.prices import Prices
+from bot.slots import Slot, Window
+from bot.strategy.api import Action, Decision, Inputs
+from bot.strategy.guard import Guarded
+from bot.venue.types import Market
+from ledger.rows import Position
+from ledger.values import Outcome
+
+
+class Streak(NamedTuple):
+    """The evaluation state of one slot: what a confirmation counts, and the time of the data that it counted last."""
+
+    window: str = ""
+    outcome: str = ""
+    length: int = 0
+    seen_ms: int = 0
+
+
+State = Mapping[str, Streak]
+"""The evaluation state a slot."""
+
+NO_STREAK = Streak()
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """One slot at one time. inputs is None where nothing could be decided (no market yet, slot off).
+
+    error: what the evaluation raised; the slot is skipped then. acted: an order was wanted, and placed or refused by risk.
+    wanted: the action that the strategy itself decided upon, before the market, risk and limits had their say.
+    """
+
+    slot: Slot
+    window: Window
+    market: Market | None
+    inputs: Inputs | None
+    decision: Decision
+    evaluated: bool
+    error: Exception | None = None
+    acted: bool = False
+    wanted: Action = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What an evaluation looks at.
+
+    now_ms: the venue's time. to_boot_ms: added to a UTC time it gives CLOCK_BOOTTIME. blocked: why no order may be placed in
+    a slot now ("" when it may).
+    """
+
+    now_ms: int
+    to_boot_ms: int
+    books: Books
+    positions: tuple[Position, ...]
+    state: State
+    strategy: Guarded
+    parameters: Any
+    enabled: Callable[[Slot], bool]
+    blocked: Callable[[Slot, Window, bool], str]
+
+
+class Listing(Protocol):
+    """Where markets are looked up."""
+
+    def get(self, window: Window) -> Market | None:
+        """The market as last seen; None when the venue does not list it or was not asked yet."""
+
+    def asked(self, window: Window) -> bool:
+        """Whether the venue answered about this window at all."""
+
+
+def wanted_tokens(slots: tuple[Slot, ...], markets: Listing, now_ms: int) -> list[str]:
+    """The tokens whose books this poll needs."""
+    found = (markets.get(slot.window(now_ms)) for slot in slots)
+    return list(dict.fromkeys(token for market in found if market for token in (market.up_token, market.down_token)))
+
+
+def evaluate(slots: Iterable[Slot], markets: Listing, prices: Prices, view: View) -> list[Evaluation]:
+    """Evaluate every slot once. A slot whose evaluation raises is skipped and says so; the others go on."""
+    return [_evaluate_guarded(slot, markets, prices, view) for slot in slots]
+
+
+def next_state(evaluations: Iterable[Evaluation]) -> dict[str, Streak]:
+    """The evaluation state that the next evaluation of these slots goes on from."""
+    return {
+        e.slot.id: Streak(e.decision.streak_window, e.decision.streak_outcome, e.decision.streak, e.decision.streak_ms)
+        for e in evaluations
+        if e.decision.streak
+    }
+
+
+def read_state(text: str | None) -> dict[str, Streak]:
+    """The evaluation state as it stands in the ledger; what cannot be read counts as none."""
+    try:
+        body = json.loads(text or "{}")
+        seen = body.get("seen_ms", {})
+        return {
+            str(slot): Streak(str(w), str(o), int(n), int(seen.get(slot, 0)))
+            for slot, (w, o, n) in body["streaks"].items()
+        }
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return {}
+
+
+def write_state(state: State) -> str:
+    """The form that `read_state` reads, of this release and of the one before it, which knows streaks of three parts."""
+    body = {
+        "streaks": {slot: streak[:3] for slot, streak in state.items()},
+        "seen_ms": {slot: streak.seen_ms for slot, streak in state.items()},
+    }
+    return json.dumps(body, separators=(",", ":"), sort_keys=True)
+
+
+def _evaluate_guarded(slot: Slot, markets: Listing, prices: Prices, view: View) -> Evaluation:
+    try:
+        return _evaluate_slot(slot, markets, prices, view)
+    except Exception as error:  # noqa: BLE001  whatever a strategy raises must not cost the other slots their poll
+        window = slot.window(view.now_ms)
+        reason = f"the evaluation failed: {type(error).__name__}: {error}"
+        return Evaluation(slot, window, None, None, Decision("none", reason), evaluated=False, error=error)
+
+
+def _evaluate_slot(slot: Slot, markets: Listing, prices: Prices, view: View) -> Evaluation:
+    window = slot.window(view.now_ms)
+    market = markets.get(window)
+    if not view.enabled(slot):
+        return Evaluation(slot, window, market, None, Decision("none", "switched off"), evaluated=True)
+    if market is None:
+        asked = markets.asked(window)
+        reason = "the venue does not list this window yet" if asked else "this window was not looked up yet"
+        return Evaluation(slot, window, None, None, Decision("none", reason), evaluated=asked)
+    inputs = _inputs(slot, window, market, prices, view)
+    decision = view.strategy.decide(inputs, view.parameters)
+    wanted = decision.action
+    if not market.accepting and decision.action != "none":
+        decision = replace(decision, action="none", reason="the venue takes no orders in this window")
+    return Evaluation(slot, window, market, inputs, decision, evaluated=True, wanted=wanted)
+
+
+def _inputs(slot: Slot, window: Window, market: Market, prices: Prices, view: View) -> Inputs:
+    held = next((p for p in view.positions if p.window == window.slug and p.shares > 0), None)
+    up, down = view.books.get(market.up_token), view.books.get(market.down_token)
+    average_from = max(window.start_ms, window.end_ms - window.average_ms)
+    seconds, average = 0.0, None
+    if view.now_ms > average_from:
+        seconds, average = prices.average(slot.asset, average_from, view.now_ms, view.to_boot_ms)
+    streak = view.state.get(slot.id, NO_STREAK)
+    arrived = (
+        prices.newest_boot_ms(slot.asset),
+        view.books.changed_ms(market.up_token),
+        view.books.changed_ms(market.down_token),
+    )
+    seen_ms = max((at - view.to_boot_ms for at in arrived if at is not None), default=0)
+    return Inputs(
+        slot=slot.id,
+        window=window.slug,
+        now_ms=view.now_ms,
+        start_ms=window.start_ms,
+        end_ms=window.end_ms,
+        average_ms=window.average_ms,
+        strike=None if market.strike is None else float(market.strike),
+        lead_price=prices.newest(slot.asset),
+        volatility=prices.volatility(slot.asset),
+        average_seconds=seconds,
+        average_price=average,
+        asks_up=up.asks[:5] if up else (),
+        bids_up=up.bids[:5] if up else (),
+        asks_down=down.asks[:5] if down else (),
+        bids_down=down.bids[:5] if down else (),
+        tick=market.tick,
+        min_size=market.min_size,
+        fee_rate=float(market.fee_rate),
+        fee_exponent=market.fee_exponent,
+        held=Outcome(held.outcome) if held else None,
+        held_shares=held.shares if held else 0,
+        streak_window=streak.window,
+        streak_outcome=streak.outcome,
+        streak=streak.length,
+        blocked=view.blocked(slot, window, held is not None),
+        seen_ms=seen_ms,
+        streak_ms=streak.seen_ms,
+    )

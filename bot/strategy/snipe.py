@@ -1,0 +1,202 @@
+"""The snipe strategy: late in a window the lead price knows more than the book. Pure: equal inputs give equal decisions.
+
+The mathematics is in floats; what leaves it (price, size) is Decimal on the market's tick and integer base units.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from decimal import ROUND_DOWN, Decimal
+
+from bot.parameters import number
+from bot.sound import SIZE_STEP
+from bot.strategy.api import Decision, Inputs
+from bot.venue.types import BASE_UNITS, Level
+from ledger.values import Outcome
+
+MIN_STAKE = Decimal(1)  # marketable orders are at least 1 pUSD (venue.md 2.3)
+
+
+@dataclass(frozen=True, slots=True)
+class Parameters:
+    """What control may change without a deploy.
+
+    snipe_fraction: the snipe window, as a part of the window's length. min_edge: probability above the price, fee included,
+    that an entry needs. exit_edge: how far the price must be above the probability for an exit. take_profit, stop_price: a
+    position is sold when the best bid is at least, or at most, that price; 1 and 0 never. confirmations: evaluations in a row
+    that must agree, each on data at least confirm_ms newer than that of the one before. kelly: fraction of the Kelly stake.
+    bankroll, max_stake: pUSD. max_price: the dearest entry. min_volatility: floor of the volatility, per sqrt(second).
+    """
+
+    snipe_fraction: float = number(0.3, most=1)
+    min_edge: float = number(0.03)
+    exit_edge: float = number(0.05)
+    take_profit: float = number(1.0, most=1)
+    stop_price: float = number(0.0, most=1)
+    confirmations: int = number(2, least=1)
+    confirm_ms: int = number(250, least=1)
+    kelly: float = number(0.25, most=1)
+    bankroll: float = number(1000.0)
+    max_stake: float = number(25.0)
+    max_price: float = number(0.97, most=1)
+    min_volatility: float = number(2e-5)
+
+
+class Snipe:
+    """The strategy that trades unless BOT_STRATEGY names another."""
+
+    parameters = Parameters
+
+    def decide(self, inputs: Inputs, parameters: Parameters) -> Decision:
+        """What to do in one slot now."""
+        return decide(inputs, parameters)
+
+
+def probability_up(inputs: Inputs, floor: float) -> float | None:
+    """The probability that the settlement average ends at or above the strike; None while something is unknown.
+
+    A driftless log-normal lead price. Before the average begins, the average of the last A seconds of a Brownian motion has
+    the variance s^2 * (T + A/3), T seconds ahead of A. Inside it, the known part counts with its weight and the rest has the
+    variance s^2 * r/3 over the r seconds that are left.
+    """
+    if inputs.strike is None or inputs.lead_price is None or inputs.volatility is None:
+        return None
+    if inputs.strike <= 0 or inputs.lead_price <= 0:
+        return None
+    volatility = max(inputs.volatility, floor)
+    average = inputs.average_ms / 1000
+    left = max(0.0, (inputs.end_ms - inputs.now_ms) / 1000)
+    if left >= average or inputs.average_price is None or inputs.average_seconds <= 0:
+        ahead, rest = max(0.0, left - average), min(left, average)
+        deviation = volatility * math.sqrt(ahead + rest / 3)
+        if deviation == 0:
+            return float(inputs.lead_price >= inputs.strike)
+        return _normal(math.log(inputs.lead_price / inputs.strike) / deviation)
+    known = min(inputs.average_seconds, average)
+    rest = max(0.0, average - known)
+    expected = (known * inputs.average_price + rest * inputs.lead_price) / average
+    deviation = rest / average * inputs.lead_price * volatility * math.sqrt(rest / 3)
+    if deviation == 0:
+        return float(expected >= inputs.strike)
+    return _normal((expected - inputs.strike) / deviation)
+
+
+def decide(inputs: Inputs, parameters: Parameters) -> Decision:
+    """What to do in one slot now."""
+    snipe_from = inputs.end_ms - int(parameters.snipe_fraction * (inputs.end_ms - inputs.start_ms))
+    in_snipe = snipe_from <= inputs.now_ms < inputs.end_ms
+    probability = probability_up(inputs, parameters.min_volatility)
+    if probability is None:
+        missing = "strike" if inputs.strike is None else "lead price" if inputs.lead_price is None else "volatility"
+        return Decision("none", f"no {missing} yet", in_snipe=in_snipe, every_price_from_ms=snipe_from)
+    seen = Decision("none", "", probability_up=probability, in_snipe=in_snipe, every_price_from_ms=snipe_from)
+    if inputs.held is not None and inputs.held_shares > 0:
+        return _exit(inputs, parameters, seen, probability)
+    return _entry(inputs, parameters, seen, probability)
+
+
+def _entry(inputs: Inputs, parameters: Parameters, seen: Decision, probability: float) -> Decision:
+    outcome, chance, asks = _better_side(inputs, probability)
+    if not asks:
+        return replace(seen, reason="no offers")
+    best = asks[0].price
+    edge = chance - float(best) - _fee(inputs, float(best))
+    seen = replace(seen, edge=edge, outcome=outcome)
+    if not seen.in_snipe:
+        return replace(seen, reason="before the snipe window")
+    if float(best) > parameters.max_price:
+        return replace(seen, reason=f"{outcome} costs {best}, more than {parameters.max_price:g}")
+    if edge < parameters.min_edge:
+        return replace(seen, reason=f"edge {edge:+.3f} is below {parameters.min_edge:g}")
+    streak, counted_ms = _confirmed(inputs, parameters, outcome)
+    seen = replace(seen, streak_window=inputs.window, streak_outcome=outcome, streak=streak, streak_ms=counted_ms)
+    if streak < parameters.confirmations:
+        return replace(seen, reason=f"confirmation {streak} of {parameters.confirmations}")
+    if inputs.blocked:
+        return replace(seen, reason=inputs.blocked)
+    # Up to the price at which the edge is used up, never past it.
+    limit = _highest_price(inputs, chance - parameters.min_edge, parameters)
+    size = _entry_size(inputs, parameters, chance, float(best), limit, asks)
+    if size < inputs.min_size or Decimal(size) / BASE_UNITS * limit < MIN_STAKE:
+        return replace(seen, reason=f"size {Decimal(size) / BASE_UNITS:.2f} is below the venue's minimum")
+    return replace(seen, action="enter", price=limit, size=size, reason=f"edge {edge:+.3f} at {best}")
+
+
+def _confirmed(inputs: Inputs, parameters: Parameters, outcome: Outcome) -> tuple[int, int]:
+    """The length of the streak with this evaluation, and the time of the data that was counted last.
+
+    Data confirms once: what was seen when the last confirmation was counted, or too little later, counts no further.
+    """
+    if inputs.streak_window != inputs.window or inputs.streak_outcome != outcome or inputs.streak < 1:
+        return 1, inputs.seen_ms
+    if inputs.streak >= parameters.confirmations or inputs.seen_ms < inputs.streak_ms + parameters.confirm_ms:
+        return inputs.streak, inputs.streak_ms
+    return inputs.streak + 1, inputs.seen_ms
+
+
+def _exit(inputs: Inputs, parameters: Parameters, seen: Decision, probability: float) -> Decision:
+    outcome = inputs.held
+    assert outcome is not None, "an exit needs a position"
+    chance, bids = (probability, inputs.bids_up) if outcome is Outcome.UP else (1 - probability, inputs.bids_down)
+    if not bids:
+        return replace(seen, outcome=outcome, reason="holding; no bids")
+    best = bids[0].price
+    gain = float(best) - _fee(inputs, float(best)) - chance
+    seen = replace(seen, outcome=outcome, edge=-gain)
+    if float(best) >= parameters.take_profit:
+        why = f"the bid {best} reached the profit limit {parameters.take_profit:g}"
+    elif float(best) <= parameters.stop_price:
+        why = f"the bid {best} fell to the stop {parameters.stop_price:g}"
+    elif gain >= parameters.exit_edge:
+        why = f"the bid pays {gain:.3f} more than it is worth"
+    else:
+        return replace(seen, reason=f"holding; worth {chance:.3f}, bid {best}")
+    size = inputs.held_shares // SIZE_STEP * SIZE_STEP
+    if size < inputs.min_size:
+        return replace(seen, reason="holding; too small to sell")
+    if inputs.blocked:
+        return replace(seen, reason=f"exit waits: {inputs.blocked}")
+    # A book that is older than a change of the tick may show a price off the tick; lower still meets the same bid.
+    price = max(inputs.tick, best // inputs.tick * inputs.tick)
+    return replace(seen, action="exit", price=price, size=size, reason=why)
+
+
+def _better_side(inputs: Inputs, probability: float) -> tuple[Outcome, float, tuple[Level, ...]]:
+    edge_up = probability - float(inputs.asks_up[0].price) if inputs.asks_up else -1.0
+    edge_down = (1 - probability) - float(inputs.asks_down[0].price) if inputs.asks_down else -1.0
+    if edge_up >= edge_down:
+        return Outcome.UP, probability, inputs.asks_up
+    return Outcome.DOWN, 1 - probability, inputs.asks_down
+
+
+def _entry_size(
+    inputs: Inputs, parameters: Parameters, chance: float, best: float, limit: Decimal, asks: tuple[Level, ...]
+) -> int:
+    price = best + _fee(inputs, best)
+    kelly = max(0.0, (chance - price) / (1 - price)) if price < 1 else 0.0
+    stake = min(parameters.bankroll * kelly * parameters.kelly, parameters.max_stake)
+    wanted = int(Decimal(stake) / limit * BASE_UNITS)
+    offered = sum(level.size for level in asks if level.price <= limit)
+    return min(wanted, offered) // SIZE_STEP * SIZE_STEP
+
+
+def _highest_price(inputs: Inputs, worth: float, parameters: Parameters) -> Decimal:
+    """The highest price on the tick at which price + fee is at most `worth`."""
+    price = min(worth, parameters.max_price)
+    for _ in range(4):  # the fee is a small, smooth function of the price: this has settled well before
+        price = min(worth - _fee(inputs, price), parameters.max_price)
+    limit = inputs.tick * (Decimal(price) / inputs.tick).to_integral_value(ROUND_DOWN)
+    while limit > inputs.tick and float(limit) + _fee(inputs, float(limit)) > worth:
+        limit -= inputs.tick
+    return min(max(limit, inputs.tick), 1 - inputs.tick)
+
+
+def _fee(inputs: Inputs, price: float) -> float:
+    """Taker fee a share (venue.md 2.3)."""
+    inside = max(0.0, price * (1 - price))
+    return float(inputs.fee_rate * inside**inputs.fee_exponent)
+
+
+def _normal(z: float) -> float:
+    return 0.5 * math.erfc(-z / math.sqrt(2))

@@ -1,0 +1,1 @@
+"""Tools that read: audit, explain, the comparison of decisions, recordings, replay. None of them trades."""

@@ -1,0 +1,381 @@
+"""The adapter: the Venue protocol over polymarket-client. A thin shell; what is decided is decided in its neighbours."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import TypeVar
+
+import httpx
+from polymarket._internal.actions.account import parse_open_order
+from polymarket._internal.actions.order_heartbeats import build_send_order_heartbeat_request, parse_order_heartbeat
+from polymarket.errors import OrderHeartbeatMismatchError, PolymarketError, RequestRejectedError
+from polymarket.pagination import AsyncPaginator
+
+from bot.venue.decoding import Skips
+from bot.venue.polymarket import reading
+from bot.venue.polymarket.account import Credentials
+from bot.venue.polymarket.answers import NOT_SENT, classify
+from bot.venue.polymarket.channel import OrderRequests, OrdersChannel
+from bot.venue.polymarket.client import CONFIG, ReadingClient, RelayerKey, TimeLimits, identify
+from bot.venue.polymarket.hosts import Hosts
+from bot.venue.polymarket.http1 import Target
+from bot.venue.polymarket.signing import EOA, Exchange, OrderSigner
+from bot.venue.polymarket.streams import follow_user
+from bot.venue.polymarket.words import in_words
+from bot.venue.types import (
+    Account,
+    Answer,
+    Book,
+    HeartbeatMismatchError,
+    Holding,
+    InDoubt,
+    Market,
+    OrderRequest,
+    Refused,
+    SignedOrder,
+    TooManyError,
+    UserEvent,
+    VenueError,
+    VenueMode,
+    VenueOrder,
+)
+from bus.logs import Log
+from ledger.values import Side, VenueTrade
+
+Item = TypeVar("Item")
+
+_NEVER_LEFT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
+_MAX_ITEMS = 20_000
+_FEE_SCHEDULES = 1_000
+_FEES_AT_ONCE = 8
+_POSITIONS = 500  # The data API's page; a wallet with more is shown the first ones.
+_REDEEM_LIMIT_S = 30.0  # Several requests: market, wallet, nonce, submit.
+_CLOSED_ONLY_EVERY_S = 60.0
+
+
+class PolymarketVenue:
+    """One wallet at one venue. Made without network; `open` and `open_orders_channel` make the connections.
+
+    Args:
+        hosts: where the exchange and its neighbours answer.
+        private_key: the signing key, 32 bytes of hex.
+        credentials: the API key that is used and that orders are posted with; never created here.
+        wallet: whose funds are traded; the key's own address when None (signature type 0 only).
+        signature_type: 0 EOA, 1 proxy, 2 safe, 3 deposit wallet.
+        relayer_key: for redemptions; without it none is made.
+
+    Raises:
+        ValueError: the key, the credentials or the wallet is unreadable, or the wallet is not of that signature type.
+    """
+
+    def __init__(
+        self,
+        *,
+        hosts: Hosts,
+        private_key: str,
+        credentials: Credentials,
+        log: Log,
+        wallet: str | None = None,
+        signature_type: int = 0,
+        limits: TimeLimits | None = None,
+        relayer_key: RelayerKey | None = None,
+    ) -> None:
+        self._hosts = hosts
+        self._credentials = credentials
+        self._relayer_key = relayer_key
+        self._closed_only, self._closed_only_until_s = False, 0.0
+        self._log = log
+        self.skips = Skips(log)
+        """What the venue sent and could not be read."""
+
+        self._limits = limits or TimeLimits()
+        self._identity = identify(private_key, credentials, wallet, signature_type)
+        self._signer = OrderSigner(
+            private_key=private_key,
+            signer=self._identity.signer.address,
+            wallet=self._identity.wallet,
+            signature_type=signature_type,
+            signer_type=self._identity.signer_type,
+            owner=credentials.key,
+            exchange=Exchange(CONFIG.chain_id, CONFIG.standard_exchange, CONFIG.neg_risk_exchange),
+        )
+        self._ssl = httpx.create_ssl_context()
+        self._orders = OrderRequests(Target.of(hosts.clob, self._ssl), self._identity)
+        self._reading: ReadingClient | None = None
+        self._channel: OrdersChannel | None = None
+        self._fees: dict[str, reading.FeeSchedule] = {}
+
+    @property
+    def wallet(self) -> str:
+        """The address whose funds are traded (checksum form)."""
+        return self._identity.wallet
+
+    async def open(self) -> None:
+        """Make the reading connections' pools. No request is sent."""
+        if self._reading is None:
+            self._reading = ReadingClient(self._identity, self._hosts, self._ssl, self._limits, self._relayer_key)
+
+    async def close(self) -> None:
+        """Close everything."""
+        await self.close_orders_channel()
+        if self._reading is not None:
+            client, self._reading = self._reading, None
+            await client.close()
+
+    async def open_orders_channel(self) -> None:
+        """Make the orders channel and warm one connection of it; a venue that does not answer only leaves it cold."""
+        if self._channel is not None:
+            return
+        self._channel = channel = OrdersChannel(self._identity, self._orders, self._hosts.clob, self._ssl, self._limits)
+        try:
+            async with asyncio.timeout(self._limits.connect_s):
+                await channel.warm()
+        except (TimeoutError, httpx.HTTPError) as error:
+            self._log.warning("orders_channel_cold", reason=repr(error))
+
+    async def close_orders_channel(self) -> None:
+        """Abort the orders channel: what was not delivered is discarded, and a request in flight ends in doubt."""
+        if self._channel is not None:
+            channel, self._channel = self._channel, None
+            await channel.close()
+
+    async def server_time_ms(self) -> int:
+        """The venue's clock, right to 500 ms."""
+        async with self._asking("time"):
+            return reading.time_ms(await self._client.clob.get_json("/time"))
+
+    async def account(self) -> Account:
+        """Balance and allowance of the collateral."""
+        async with self._asking("balance"):
+            model = await self._client.library.get_balance_allowance(asset_type="COLLATERAL")
+            closed_only = await self._is_closed_only()
+        return reading.account(model, self.wallet, CONFIG.standard_exchange, closed_only=closed_only)
+
+    async def shares(self, token_id: str) -> int:
+        """Shares of one token in base units."""
+        async with self._asking("balance of a token"):
+            model = await self._client.library.get_balance_allowance(asset_type="CONDITIONAL", asset_id=token_id)
+        return model.balance
+
+    async def holdings(self) -> list[Holding]:
+        """What the data API shows of the wallet; a venue without one (paper: 404) shows nothing."""
+        async with self._asking("positions"):
+            params: dict[str, str | int] = {"user": self.wallet, "limit": _POSITIONS, "sizeThreshold": 0}
+            payload = await _known(self._client.data.get_json("/positions", params=params))
+            return [] if payload is None else reading.holdings(payload)
+
+    @property
+    def cannot_redeem(self) -> str | None:
+        """Why won positions cannot be redeemed from here, or None (venue.md 2.2)."""
+        if self._identity.signature_type == EOA:
+            return "a wallet of signature type 0 redeems by a transaction of its own: claim on the venue's site"
+        if self._relayer_key is None:
+            return "the relayer wants a key of its own: set BOT_RELAYER_KEY_FILE, or claim on the venue's site"
+        return None
+
+    async def redeem(self, condition_id: str) -> str:
+        """Send the redemption of a resolved market through the relayer; returns the transaction's id."""
+        if (reason := self.cannot_redeem) is not None:
+            raise VenueError(f"redeem: {reason}")
+        async with self._asking("redeem", _REDEEM_LIMIT_S):
+            handle = await self._client.library.redeem_positions(condition_id=condition_id)
+        return str(handle.transaction_id)
+
+    async def follow_user(self, on_open: Callable[[], None], on_event: Callable[[UserEvent], None]) -> None:
+        """Listen on the user channel until it ends (see `user_stream`)."""
+        await follow_user(self._hosts.user_ws, self._credentials, on_open, on_event, self.skips)
+
+    async def market(self, slug: str) -> Market | None:
+        """The market of a window; None where Gamma or the exchange does not know it (yet)."""
+        async with self._asking(f"market {slug}"):
+            payload = await _known(self._client.gamma.get_json(f"/events/slug/{slug}"))
+            window = None if payload is None else reading.gamma_window(slug, payload)
+            if window is None:
+                return None
+            clob = await self._clob_market(window.market.condition_id)
+            return None if clob is None else reading.market(window, clob)
+
+    async def books(self, token_ids: list[str]) -> dict[str, Book]:
+        """The books of many tokens in one request."""
+        if not token_ids:
+            return {}
+        async with self._asking("books"):
+            models = await self._client.library.get_order_books(token_ids=token_ids)
+        return {model.asset_id: reading.book(model) for model in models}
+
+    def sign(self, request: OrderRequest, market: Market, salt: int, timestamp_ms: int) -> SignedOrder:
+        """Build and sign an order (see `signing`). Raises ValueError on what breaks a rule."""
+        return self._signer.sign(request, market, salt, timestamp_ms)
+
+    async def send(self, body: str) -> Answer:
+        """POST these bytes once; `answers` says what each answer means.
+
+        What certainly never left (no connection could be made, the channel is closed) is refused with code `not_sent`.
+        """
+        if self._channel is None:
+            return Refused("the orders channel is closed, nothing was sent", NOT_SENT)
+        try:
+            async with asyncio.timeout(self._limits.send_s):
+                response = await self._channel.post_order(body)
+        except _NEVER_LEFT as error:
+            return Refused(f"no connection to {self._hosts.clob}: {error!r}", NOT_SENT, VenueMode.UNREACHABLE)
+        except (TimeoutError, httpx.HTTPError) as error:
+            return self._in_doubt(error)
+        return _judge(response, body)
+
+    def begin(self, body: str) -> Callable[[], Awaitable[Answer]] | None:
+        """Send in this turn of the loop, over a connection that is warm; None where none is."""
+        channel = self._channel
+        connection = None if channel is None else channel.begin_order(body)
+        if channel is None or connection is None:
+            return None
+
+        async def answer() -> Answer:
+            try:
+                async with asyncio.timeout(self._limits.send_s):
+                    response = await channel.end(connection)
+            except (TimeoutError, httpx.HTTPError) as error:
+                return self._in_doubt(error)
+            return _judge(response, body)
+
+        return answer
+
+    def _in_doubt(self, error: Exception) -> InDoubt:
+        if isinstance(error, TimeoutError):
+            return InDoubt(f"no answer within {self._limits.send_s} s", VenueMode.UNREACHABLE)
+        return InDoubt(f"the connection failed: {error!r}", VenueMode.UNREACHABLE)
+
+    async def order(self, order_id: str) -> VenueOrder | None:
+        """One order; None proves nothing: the venue forgets finished ones, by 404, null or an empty answer."""
+        async with self._asking(f"order {order_id}"):
+            answer = await _known(self._client.secure_clob.get_bytes(f"/data/order/{order_id}"))
+            if answer is None or answer.strip() in (b"", b"null", b"{}"):
+                return None
+            return reading.order(parse_open_order(json.loads(answer)))
+
+    async def open_orders(self) -> list[VenueOrder]:
+        """All open orders of this account."""
+        async with self._asking("open orders"):
+            return [reading.order(model) for model in await _all(self._client.library.list_open_orders())]
+
+    async def trades(self, condition_id: str | None = None, after_ms: int | None = None) -> list[VenueTrade]:
+        """Our fills, oldest first. The venue filters by whole seconds, so a few from before after_ms may be among them."""
+        after = None if after_ms is None else str(after_ms // 1000)
+        owner = self._identity.credentials.key
+        async with self._asking("trades"):
+            models = await _all(self._client.library.list_account_trades(market=condition_id, after=after))
+            await self._learn_fees({model.condition_id for model in models})
+        rows = [
+            row for model in models for row in reading.trades(model, self.wallet, owner, self._fees[model.condition_id])
+        ]
+        return sorted(rows, key=lambda row: (row.at_ms, row.trade_id, row.order_id))
+
+    async def heartbeat(self, previous_id: str, *, recover: bool = True) -> str:
+        """Send the dead-man heartbeat over the orders channel; a stale id is replaced once, where `recover` allows it."""
+        try:
+            return await self._beat(previous_id)
+        except OrderHeartbeatMismatchError as error:
+            expected = error.heartbeat_id
+            if not recover:
+                raise HeartbeatMismatchError(
+                    f"heartbeat: sent {previous_id!r}, the venue expected {expected!r}"
+                ) from error
+        self._log.info("heartbeat_recovered", sent=previous_id, expected=expected)
+        try:
+            return await self._beat(expected)
+        except OrderHeartbeatMismatchError as error:
+            raise HeartbeatMismatchError(
+                f"heartbeat: the venue expected {expected!r}, then {error.heartbeat_id!r}: another sender uses this account"
+            ) from error
+
+    async def _beat(self, heartbeat_id: str) -> str:
+        path, body = build_send_order_heartbeat_request(heartbeat_id=heartbeat_id)
+        async with self._asking("heartbeat", self._limits.send_s, passing=OrderHeartbeatMismatchError):
+            payload = await self._orders_channel.transport.post_json(path, json=body)
+            return parse_order_heartbeat(payload).heartbeat_id
+
+    async def _is_closed_only(self) -> bool:
+        """Whether the account may only sell. Asked once a minute; a venue that does not know the question has no such mode."""
+        loop_s = asyncio.get_running_loop().time()
+        if self._closed_only_until_s <= loop_s:
+            payload = await _known(self._client.secure_clob.get_json("/auth/ban-status/closed-only"))
+            self._closed_only = isinstance(payload, dict) and payload.get("closed_only") is True
+            self._closed_only_until_s = loop_s + _CLOSED_ONLY_EVERY_S
+        return self._closed_only
+
+    async def _clob_market(self, condition_id: str) -> reading.ClobMarket | None:
+        payload = await _known(self._client.clob.get_json(f"/clob-markets/{condition_id}"))
+        return None if payload is None else reading.clob_market(condition_id, payload)
+
+    async def _learn_fees(self, condition_ids: set[str]) -> None:
+        """Make the fee schedules of these markets known. Each is asked for once: it does not change while a window lives."""
+        for stale in list(self._fees)[: max(0, len(self._fees) + len(condition_ids) - _FEE_SCHEDULES)]:
+            if stale not in condition_ids:
+                del self._fees[stale]
+        at_once = asyncio.Semaphore(_FEES_AT_ONCE)
+
+        async def learn(condition_id: str) -> None:
+            async with at_once:
+                found = await self._clob_market(condition_id)
+            if found is None:
+                raise VenueError(f"trades: the exchange does not know market {condition_id}, so a fee cannot be told")
+            self._fees[condition_id] = found.fees
+
+        await asyncio.gather(*(learn(condition_id) for condition_id in sorted(condition_ids - self._fees.keys())))
+
+    @property
+    def _client(self) -> ReadingClient:
+        if self._reading is None:
+            raise VenueError("the venue is not open; call open() first")
+        return self._reading
+
+    @property
+    def _orders_channel(self) -> OrdersChannel:
+        if self._channel is None:
+            raise VenueError("the orders channel is closed, nothing was sent")
+        return self._channel
+
+    @asynccontextmanager
+    async def _asking(
+        self, what: str, limit_s: float | None = None, passing: type[PolymarketError] | None = None
+    ) -> AsyncIterator[None]:
+        """Within the time limit, with every error of network, library and form as a VenueError (but for `passing`)."""
+        limit = limit_s or self._limits.read_s
+        try:
+            async with asyncio.timeout(limit):
+                yield
+        except TimeoutError as error:
+            raise VenueError(f"{what}: no answer within {limit} s") from error
+        except PolymarketError as error:
+            if passing is not None and isinstance(error, passing):
+                raise
+            raise VenueError(f"{what}: {in_words(error)}") from error
+        except (httpx.HTTPError, ValueError) as error:
+            raise VenueError(f"{what}: {error!r}") from error
+
+
+def _judge(response: httpx.Response, body: str) -> Answer:
+    return classify(response.status_code, response.text, Side(json.loads(body)["order"]["side"]))
+
+
+async def _known(request: Awaitable[Item]) -> Item | None:
+    """The answer, or None where the venue answers 404."""
+    try:
+        return await request
+    except RequestRejectedError as error:
+        if error.status == 404:
+            return None
+        raise
+
+
+async def _all(pages: AsyncPaginator[Item]) -> list[Item]:
+    """Every item of every page, up to a bound that no account of ours reaches."""
+    items: list[Item] = []
+    async for page in pages:
+        items.extend(page.items)
+        if len(items) > _MAX_ITEMS:
+            raise TooManyError(f"expected at most {_MAX_ITEMS} items, found more; ask for a shorter time")
+    return items

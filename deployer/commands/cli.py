@@ -1,0 +1,264 @@
+"""The command line: `python -m deployer COMMAND`."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import getpass
+import json
+import os
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from rich.console import Console
+
+from bus import (
+    Bus,
+    BusError,
+    BusSettings,
+    Logging,
+    SettingsError,
+    SystemClock,
+    bus_to_read,
+    is_locked,
+    load_settings,
+    make_request,
+    open_bus,
+)
+from deployer.alert import SEVERITIES, send_test_alert
+from deployer.check_bodies import prepare_for_container, starter
+from deployer.commands import status as report
+from deployer.commands.backup import backup, restore
+from deployer.commands.check import Kept, check, own_folder
+from deployer.commands.demo import demo
+from deployer.commands.init import init
+from deployer.commands.plan import plan, plan_text
+from deployer.commands.up import up
+from deployer.deploy_logs import deploy_logs, deploy_logs_text
+from deployer.down import down, what_ends
+from deployer.errors import DeployerError, StartError
+from deployer.home import move_home
+from deployer.live import watch
+from deployer.new import new
+from deployer.settings import DeployerSettings
+from deployer.start import run
+
+EXIT_OK, EXIT_FAILED, EXIT_BAD_INPUT = 0, 1, 2
+# What only reads makes nothing, no bus either.
+READING = ("status", "history", "plan", "logs", "test-alert")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    chosen = _parser().parse_args(arguments)
+    try:
+        if chosen.command == "demo":
+            return demo(load_settings(DeployerSettings).repository, Console())
+        settings = load_settings(DeployerSettings)
+        if chosen.command == "init":
+            init(_from_caller(chosen.path) if chosen.path else settings.repository, print)
+            return EXIT_OK
+        if chosen.command == "new":
+            new(_from_caller(chosen.path), print)
+            return EXIT_OK
+        if chosen.command == "check":
+            return _check(chosen)
+        directory = load_settings(BusSettings).dir
+        bus = bus_to_read(directory) if chosen.command in READING else open_bus(directory)
+        return _command(chosen, settings, bus)
+    except (SettingsError, BusError, DeployerError) as error:
+        print(f"deployer: {error}", file=sys.stderr)
+        return EXIT_BAD_INPUT
+    except BrokenPipeError:  # `deployer history | head`
+        sys.stderr.close()
+        return EXIT_OK
+    except OSError as error:
+        print(f"deployer: {error}; correct it and start again", file=sys.stderr)
+        return EXIT_BAD_INPUT
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m deployer",
+        description="Replaces the bot by what is committed, while it trades. Settings come from the environment "
+        "(DEPLOYER_*, BUS_DIR); see docs/deployer.md.",
+    )
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    begin = commands.add_parser(
+        "run", help="watch the branch and deploy its commits until SIGTERM; the bots go on without it"
+    )
+    begin.add_argument(
+        "--worktree", action="store_true", help="for development: deploy what is saved, committed or not"
+    )
+    begin = commands.add_parser("up", help="run everything: paper, panel, deployer, bots, until Ctrl-C")
+    begin.add_argument("--fast", action="store_true", help="polls every second, windows of 30 s and 90 s")
+    commands.add_parser("demo", help="all of it in about a minute, on a copy of this repository; ends with the audit")
+    ending = commands.add_parser("down", help="end everything: the bots that trade first, then services; asks")
+    ending.add_argument("--yes", action="store_true", help="end the bots without asking; needed without a terminal")
+    deploy = commands.add_parser("deploy", help="deploy a commit, also one that failed before")
+    deploy.add_argument("ref", metavar="REF", help="a branch, tag or sha of the watched repository")
+    deploy.add_argument("--now", action="store_true", help="wait neither for open snipe windows nor for an approval")
+    back = commands.add_parser("rollback", help="deploy the commit that was confirmed before the present one")
+    back.add_argument("ref", metavar="REF", nargs="?", default="", help="that commit instead")
+    commands.add_parser("cancel", help="give up the deploy that is under way, if it was not handed over yet")
+    go_on = commands.add_parser(
+        "approve", help="let a deploy go on that is held because it would decide otherwise (DEPLOYER_ON_DIFFERENCE)"
+    )
+    go_on.add_argument("ref", metavar="DEPLOY", nargs="?", default="", help="its id or sha; else the one that is held")
+    commands.add_parser("pause", help="deploy no commit of the branch by itself any more; what is asked for is done")
+    commands.add_parser("resume", help="deploy the branch's commits again, its newest one at once")
+    for command in (deploy, back, go_on):
+        command.add_argument("--no-wait", action="store_true", help="only ask; do not show the steps")
+    alert = commands.add_parser("test-alert", help="send a test alert to Alertmanager")
+    alert.add_argument("--severity", choices=SEVERITIES, default="page")
+    begin = commands.add_parser("init", help="make a repository ready to be pushed to: a hook shows each deploy")
+    begin.add_argument(
+        "path", metavar="PATH", nargs="?", type=Path, help="a checkout, a bare repository, or a new folder"
+    )
+    begin = commands.add_parser("new", help="make a repository of one's own: a strategy, its settings, a Dockerfile")
+    begin.add_argument("path", metavar="PATH", type=Path, help="a folder that does not exist yet")
+    foresee = commands.add_parser(
+        "plan", help="what would happen if the newest commit, or another, were deployed, and why"
+    )
+    foresee.add_argument("ref", metavar="REF", nargs="?", default="", help="that commit instead")
+    words = commands.add_parser("logs", help="everything that is kept of one deploy, its bot's output as well")
+    words.add_argument("deploy", metavar="DEPLOY", help="an id or a sha that `history` shows")
+    words.add_argument("--lines", type=int, default=200, help="of its bot's output, at most (200)")
+    keep = commands.add_parser("backup", help="what the bus cannot lose, in one file, while it trades")
+    keep.add_argument("file", metavar="FILE", type=Path, help="a file that does not exist yet, such as bus.tar.gz")
+    keep = commands.add_parser("restore", help="fill an empty bus (BUS_DIR) from a backup")
+    keep.add_argument("file", metavar="FILE", type=Path, help="what `backup` made")
+    commands.add_parser("move", help="say that the bus's original has ended for good: the copy may trade")
+    trial = commands.add_parser("check", help="whether a worker keeps the contract, in about 15 s (docs/contract.md)")
+    trial.add_argument(
+        "worker", metavar="IMAGE|COMMAND", nargs="+", help="an image, or a command such as 'python -m settle'"
+    )
+    trial.add_argument("--network", default="none", help="for an image: the network that it needs (none)")
+    trial.add_argument("--folder", type=Path, help="where its bus is made (the folder for temporary files)")
+    trial.add_argument("--json", action="store_true", help="print JSON")
+    status = commands.add_parser("status", help="what runs and who trades")
+    status.add_argument("--watch", action="store_true", help="again every second, and the open deploy's steps")
+    commands.add_parser("history", help="the newest deploys and their steps")
+    for name, command in commands.choices.items():
+        if name in ("status", "history", "plan", "logs", "deploy", "rollback", "approve", "cancel", "pause", "resume"):
+            command.add_argument("--json", action="store_true", help="print JSON")
+    return parser
+
+
+def _command(chosen: argparse.Namespace, settings: DeployerSettings, bus: Bus) -> int:
+    match chosen.command:
+        case "run":
+            logging = Logging(process="deployer")
+            try:
+                return asyncio.run(run(settings, bus, SystemClock(), logging, worktree=chosen.worktree))
+            finally:
+                logging.close()
+        case "up":
+            return up(settings, bus, SystemClock(), fast=chosen.fast)
+        case "down":
+            if not _may_end(bus, agreed=chosen.yes):
+                print("nothing was ended")
+                return EXIT_FAILED
+            code = down(settings, bus, SystemClock(), print)
+            print("nothing runs any more" if code == EXIT_OK else "not everything ended")
+            return code
+        case "status" if chosen.watch:
+            watch(bus, settings.dir, SystemClock(), as_json=chosen.json, console=Console())
+            return EXIT_OK
+        case "backup":
+            backup(bus, _from_caller(chosen.file), SystemClock(), print)
+            return EXIT_OK
+        case "restore":
+            restore(bus, _from_caller(chosen.file), print)
+            return EXIT_OK
+        case "move":
+            move_home(bus)
+            print(f"{bus.directory} is where it trades from now on; never start the original again")
+            return EXIT_OK
+        case "plan":
+            found = plan(settings, bus, chosen.ref)
+            print(json.dumps(found, indent=1) if chosen.json else plan_text(found))
+            return EXIT_OK
+        case "logs":
+            found = deploy_logs(settings, bus, chosen.deploy, max(0, chosen.lines))
+            print(json.dumps(found, indent=1) if chosen.json else deploy_logs_text(found))
+            return EXIT_OK
+        case "status":
+            found = report.status(bus, settings.dir)
+            print(json.dumps(found, indent=1) if chosen.json else report.status_text(found))
+            return EXIT_OK
+        case "test-alert":
+            send_test_alert(settings.alertmanager, chosen.severity, datetime.now(UTC), print)
+            return EXIT_OK
+        case "history":
+            deploys = report.history(bus)
+            print(json.dumps(deploys, indent=1) if chosen.json else report.history_text(deploys))
+            return EXIT_OK
+        case _:
+            return _ask(chosen, bus)
+
+
+def _may_end(bus: Bus, *, agreed: bool) -> bool:
+    """Say what of the trader ends, and ask. Raises StartError where nobody can be asked and nobody agreed."""
+    ends = what_ends(bus)
+    if ends is None:
+        return True
+    print(ends)
+    if agreed:
+        return True
+    if not sys.stdin.isatty():
+        raise StartError("nothing was ended: there is no terminal to ask on; say `--yes` where that is meant")
+    try:
+        return input("End all of it? [y/N] ").strip().lower() in ("y", "yes")
+    except EOFError:
+        return False
+
+
+def _check(chosen: argparse.Namespace) -> int:
+    """Whether a worker keeps the contract."""
+    start, what = starter(chosen.worker, chosen.network)
+
+    def say(kept: Kept) -> None:
+        if not chosen.json:
+            print(
+                f"{'BROKEN' if kept.why else 'kept':<7}{kept.seconds:6.2f} s  {kept.promise}{': ' if kept.why else ''}{kept.why}"
+            )
+
+    with own_folder(chosen.folder) as folder:
+        kept = check(start, folder, say, prepare_for_container)
+    good = not any(promise.why for promise in kept)
+    if chosen.json:
+        print(json.dumps({"worker": what, "kept": good, "promises": [promise.json() for promise in kept]}, indent=1))
+    else:
+        print(f"{what} {'keeps' if good else 'does not keep'} the contract (docs/contract.md)")
+    return EXIT_OK if good else EXIT_FAILED
+
+
+def _from_caller(path: Path) -> Path:
+    """A path as the person who typed it meant it: `bin/deployer` works in its own folder."""
+    return Path(os.environ.get("CALLED_FROM", "")) / path
+
+
+def _ask(chosen: argparse.Namespace, bus: Bus) -> int:
+    """Put a request on the bus and follow what becomes of it."""
+    if not is_locked(bus.deployer_lock):
+        raise StartError("no deployer runs on this bus that could do it; start one with `make run`")
+    request = make_request(
+        bus,
+        chosen.command,
+        ref=getattr(chosen, "ref", ""),
+        now=getattr(chosen, "now", False),
+        by=f"{getpass.getuser()} on the command line",
+        clock=SystemClock(),
+    )
+    if getattr(chosen, "no_wait", False):
+        print(json.dumps({"request": request.id}) if chosen.json else f"asked: {request.id}")
+        return EXIT_OK
+    outcome = report.follow(bus, request.id, (lambda _line: None) if chosen.json else print)
+    if chosen.json:
+        print(json.dumps(outcome.json(), indent=1))
+    return EXIT_OK if outcome.good else EXIT_FAILED

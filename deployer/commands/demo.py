@@ -1,0 +1,299 @@
+"""`demo`: everything that this project promises, in about a minute, on a copy of the repository in a temporary folder.
+
+Trades on paper at 1 s polls; deploys twice, deploys a broken version, rolls back, kills the active bot once; then prints the
+audit. Exits 0 only if every step ended as it should and every invariant held, with no tick missed.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from rich.console import Console
+
+from bus import Bus, DocumentError, Role, Seen, Status, open_bus, read_instances, read_status, read_steps
+from deployer.board import Board, Line, StepFailedError
+from deployer.commands.up import trading_line
+from deployer.errors import StartError
+from deployer.rollout.deploys import Deploy, History, fold
+
+T = TypeVar("T")
+
+STEP_LIMIT_S = 60.0
+LOOK_EVERY_S = 0.1
+POLLS_AT_THE_END = 5
+END_LIMIT_S = 30.0
+STRATEGY = Path("bot/strategy/api.py")
+
+
+def demo(repository: Path, console: Console) -> int:
+    """Run the demo on a copy of the repository's newest commit; the exit code. Raises DeployerError."""
+    with tempfile.TemporaryDirectory(prefix="never-sleeps-demo-") as name:
+        return Demo(Path(name), repository.absolute(), console).run()
+
+
+class Demo:
+    """One run, in a folder of its own, on ports of its own."""
+
+    def __init__(self, folder: Path, repository: Path, console: Console) -> None:
+        self._copy = folder / "copy"
+        self._console = console
+        self._log = folder / "up.log"
+        _git(folder, "clone", "--quiet", "--no-hardlinks", str(repository), str(self._copy))
+        if not (self._copy / STRATEGY).exists():
+            raise StartError(f"expected {STRATEGY} in the newest commit of {repository}; the demo changes that file")
+        _git(self._copy, "switch", "--quiet", "--force-create", "demo")
+        self._bus: Bus = open_bus(folder / "bus")
+        self._environment = {
+            **{
+                key: value
+                for key, value in os.environ.items()
+                if not key.startswith(("BOT_", "DEPLOYER_", "PAPER_", "PANEL_"))
+            },
+            "BUS_DIR": str(self._bus.directory),
+            "DEPLOYER_DIR": str(folder / "deployer"),
+            # This interpreter's environment serves all commits: they differ in one comment, not in a dependency.
+            "DEPLOYER_PYTHON": sys.executable,
+            "PAPER_DATA": str(folder / "paper"),
+            "PAPER_PORT": "0",
+            "PANEL_PORT": "0",
+            "PANEL_TOKEN_FILE": str(folder / "token"),
+            "BOT_POLL_INTERVAL": "1",
+            "BOT_TIMEFRAMES": "10s,30s",
+            "PAPER_TIMEFRAMES": "10s,30s",
+        }
+        self._audit = ""
+
+    @property
+    def bus(self) -> Bus:
+        """Where its bots trade."""
+        return self._bus
+
+    def run(self, steps: Sequence[tuple[str, Step]] | None = None) -> int:
+        """All steps, or these; 0 only when every one ended as it should."""
+        steps = STEPS if steps is None else steps
+        lines = [Line(name) for name, _ in steps]
+        with self._log.open("wb") as log:
+            up = subprocess.Popen(
+                [sys.executable, "-m", "deployer", "up"],
+                cwd=self._copy,
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        try:
+            with Board(self._console, lines, time.monotonic) as board:
+                try:
+                    for line, (_, step) in zip(lines, steps, strict=True):
+                        with board.step(line):
+                            line.result = step(self, board, up)
+                except StepFailedError as error:
+                    self._audit = f"{error}\n{_tail(self._log)}"
+        finally:
+            _end(up)
+        self._console.print(self._audit, highlight=False)
+        failed = any(line.failed or line.took_s is None for line in lines)
+        self._console.print("demo: FAILED" if failed else "demo: everything held")
+        return 1 if failed else 0
+
+    # --- steps: each returns what is to be said of it
+
+    def trade(self, board: Board, up: subprocess.Popen[bytes]) -> str:
+        """The main job, until it trades and has a spare."""
+        self._until(board, up, "the first deploy to be confirmed", lambda: self._ended(1))
+        status = self._until(board, up, "a fill", self._traded)
+        self._until(board, up, "a spare", self._spare)
+        return f"{len(status.slots)} slots, {status.totals.fills} fills, {len(status.positions)} positions open"
+
+    def deploy(self, board: Board, up: subprocess.Popen[bytes]) -> str:
+        """A commit becomes the trader."""
+        before = len(self._history().deploys)
+        sha = self._commit(f"# demo {before}\n")
+        done = self._until(board, up, f"{sha[:7]} to be confirmed", lambda: self._ended(before + 1))
+        if done.verdict != "confirmed":
+            raise StepFailedError(f"expected {sha[:7]} to be confirmed, it {done.verdict}: {done.why}")
+        return f"{sha[:7]} trades; {done.why}"
+
+    def deploy_broken(self, board: Board, up: subprocess.Popen[bytes]) -> str:
+        """A commit that cannot run is refused, and the trader is left alone."""
+        before, trading = len(self._history().deploys), self._status()
+        sha = self._commit("raise RuntimeError('a broken version')\n")
+        done = self._until(board, up, f"{sha[:7]} to fail", lambda: self._ended(before + 1))
+        after = self._status()
+        told = done.why.splitlines()[0]
+        if done.verdict != "failed" or trading is None or after is None or after.epoch != trading.epoch:
+            raise StepFailedError(f"expected {sha[:7]} to fail and the trader to be left alone, it was {done.verdict}")
+        return f"refused, the trader was left alone: {told[:80]}"
+
+    def roll_back(self, board: Board, up: subprocess.Popen[bytes]) -> str:
+        """The commit before trades again."""
+        before = len(self._history().deploys)
+        asked = subprocess.run(
+            [sys.executable, "-m", "deployer", "rollback", "--no-wait"],
+            cwd=self._copy,
+            env=self._environment,
+            capture_output=True,
+            text=True,
+            timeout=STEP_LIMIT_S,
+            check=False,
+        )
+        if asked.returncode != 0:
+            raise StepFailedError(f"rollback was refused: {asked.stderr.strip()}")
+        done = self._until(board, up, "the rollback to be confirmed", lambda: self._ended(before + 1))
+        if done.verdict != "confirmed":
+            raise StepFailedError(f"expected the rollback to be confirmed, it {done.verdict}: {done.why}")
+        return f"{done.sha[:7]} trades again; {done.why}"
+
+    def kill(self, board: Board, up: subprocess.Popen[bytes]) -> str:
+        """SIGKILL of the active bot: its spare trades on."""
+        self._until(board, up, "a spare", self._spare)
+        active = self._until(board, up, "an active bot", self._active)
+        assert active.document is not None, "an active instance has a document"
+        os.kill(active.document.pid, signal.SIGKILL)
+        began = time.monotonic()
+        after = self._until(board, up, "the spare to trade", lambda: self._active(other_than=active.id))
+        took = time.monotonic() - began
+        # By whoever trades: where another version's spare was quicker, the deployer passes the lease on once more.
+        self._until(board, up, "some polls more", lambda: self._polled(POLLS_AT_THE_END))
+        return f"{after.id.rsplit('-', 1)[-1]} took the lease {took * 1000:.0f} ms later"
+
+    def audit(self, _: Board, up: subprocess.Popen[bytes]) -> str:
+        """End everything, then hold the ledger against the exchange's own record."""
+        record = self._log.with_name("record.jsonl")
+        _end(up)  # asks the bots first: nothing is in flight any more
+        with record.open("wb") as out:
+            subprocess.run(
+                [sys.executable, "-m", "paper", "record", "--data", self._environment["PAPER_DATA"]],
+                cwd=self._copy,
+                env=self._environment,
+                stdout=out,
+                timeout=STEP_LIMIT_S,
+                check=True,
+            )
+        done = subprocess.run(
+            [sys.executable, "-m", "bot", "audit", "--venue", str(record), "--max-missed", "0"],
+            cwd=self._copy,
+            env={**self._environment, "COLUMNS": str(self._console.width)},
+            capture_output=True,
+            text=True,
+            timeout=STEP_LIMIT_S,
+            check=False,
+        )
+        if done.returncode != 0:
+            raise StepFailedError(f"an invariant was broken:\n{done.stdout}{done.stderr}")
+        self._audit = done.stdout
+        return "every invariant held, no tick missed"
+
+    # --- looking
+
+    def _until(self, board: Board, up: subprocess.Popen[bytes], what: str, look: Callable[[], T | None]) -> T:
+        deadline = time.monotonic() + STEP_LIMIT_S
+        while True:
+            found = look()
+            if found is not None:
+                return found
+            if up.poll() is not None:
+                raise StepFailedError(f"waited for {what}, but `deployer up` ended with {up.returncode}")
+            if time.monotonic() > deadline:
+                raise StepFailedError(f"waited {STEP_LIMIT_S:g} s for {what}")
+            board.show(trading_line(self._bus, time.time_ns() // 1_000_000))
+            time.sleep(LOOK_EVERY_S)
+
+    def _status(self) -> Status | None:
+        try:
+            return read_status(self._bus).body
+        except DocumentError:
+            return None
+
+    def _traded(self) -> Status | None:
+        status = self._status()
+        return status if status is not None and status.totals.fills > 0 else None
+
+    def _active(self, other_than: str = "") -> Seen | None:
+        return self._with_role(Role.ACTIVE, other_than=other_than)
+
+    def _spare(self) -> Seen | None:
+        """A healthy standby of the commit that trades."""
+        active = self._active()
+        if active is None or active.document is None:
+            return None
+        return self._with_role(Role.STANDBY, sha=active.document.sha)
+
+    def _with_role(self, role: Role, *, other_than: str = "", sha: str = "") -> Seen | None:
+        for seen in read_instances(self._bus):
+            found = seen.document if seen.alive and seen.id != other_than else None
+            if found is not None and found.role is role and found.healthy and found.sha.startswith(sha):
+                return seen
+        return None
+
+    def _polled(self, polls: int) -> Seen | None:
+        """The active instance once it completed so many polls."""
+        now = self._active()
+        return now if now is not None and now.document and now.document.active_healthy >= polls else None
+
+    def _history(self) -> History:
+        return fold(read_steps(self._bus))
+
+    def _ended(self, number: int) -> Deploy | None:
+        """The deploy of that number, from 1, once it has its verdict."""
+        deploys = self._history().deploys
+        return deploys[number - 1] if len(deploys) >= number and deploys[number - 1].verdict is not None else None
+
+    def _commit(self, line: str) -> str:
+        with (self._copy / STRATEGY).open("a") as file:
+            file.write(line)
+        _git(self._copy, "commit", "--quiet", "--all", "--message", "demo")
+        return _git(self._copy, "rev-parse", "HEAD")
+
+
+Step = Callable[[Demo, Board, subprocess.Popen[bytes]], str]
+STEPS: tuple[tuple[str, Step], ...] = (
+    ("trade", Demo.trade),
+    ("deploy a change", Demo.deploy),
+    ("deploy another", Demo.deploy),
+    ("deploy a broken one", Demo.deploy_broken),
+    ("roll back", Demo.roll_back),
+    ("kill -9 the active bot", Demo.kill),
+    ("audit", Demo.audit),
+)
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    """Run git as somebody who needs no configuration. Raises StartError."""
+    identity = {f"GIT_{who}_{what}": "demo" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+    done = subprocess.run(
+        ["git", *arguments],
+        cwd=folder,
+        env={**os.environ, **identity},
+        capture_output=True,
+        text=True,
+        timeout=STEP_LIMIT_S,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise StartError(f"git {arguments[0]} failed: {done.stderr.strip()}")
+    return done.stdout.strip()
+
+
+def _end(up: subprocess.Popen[bytes]) -> None:
+    """Ask `up` to end everything; SIGKILL only if it does not."""
+    if up.poll() is None:
+        up.send_signal(signal.SIGINT)
+        try:
+            up.wait(END_LIMIT_S)
+        except subprocess.TimeoutExpired:
+            up.kill()
+            up.wait(END_LIMIT_S)
+
+
+def _tail(log: Path) -> str:
+    return "\n".join(log.read_text(errors="replace").splitlines()[-15:])

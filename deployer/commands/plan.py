@@ -1,0 +1,129 @@
+"""`deployer plan`: what would happen if a commit were deployed now, and why. It asks git and the bus, and changes nothing."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from bus import Bus, LedgerError, Role, Seen, is_locked, read_instances, read_steps
+from deployer.push.repository import Repository
+from deployer.rollout.deploys import History, fold
+from deployer.settings import DeployerSettings
+from deployer.state import State, read_state
+from ledger import Ledger
+
+MAX_COMMITS = 10
+LOCK_FILES = ("requirements.lock", "Dockerfile")
+
+
+def plan(settings: DeployerSettings, bus: Bus, ref: str) -> dict[str, Any]:
+    """Everything that `plan --json` prints. ref: empty for the branch's newest commit. Raises RepositoryError, BusError."""
+    state = read_state(settings.dir)
+    history = fold(read_steps(bus))
+    repository = Repository(settings.repository)
+    branch = state.branch if state is not None else settings.branch
+    sha, commits, changed = asyncio.run(_ask_git(repository, ref or branch or "HEAD", history))
+    return {
+        "sha": sha,
+        "confirmed": history.confirmed.sha if history.confirmed else None,
+        "commits": commits,
+        "changed_files": len(changed),
+        "steps": _steps(sha, changed, history, state, _holder(bus), settings, by_branch=not ref),
+        "deployer": "running" if is_locked(bus.deployer_lock) else "not running",
+    }
+
+
+def plan_text(found: dict[str, Any]) -> str:
+    """The same for people."""
+    confirmed = found["confirmed"][:7] if found["confirmed"] else "nothing"
+    lines = [f"{confirmed} runs; {found['sha'][:7]} would follow: {found['changed_files']} files changed"]
+    lines += [f"  + {line}" for line in found["commits"]]
+    lines += [f"{number}. {line}" for number, line in enumerate(found["steps"], 1)]
+    if found["deployer"] == "not running":
+        lines.append("no deployer runs on this bus: it happens once one is started")
+    return "\n".join(lines)
+
+
+async def _ask_git(repository: Repository, ref: str, history: History) -> tuple[str, list[str], list[str]]:
+    """The commit, what it brings beyond the confirmed one (newest first), and the files that differ."""
+    sha = await repository.resolve(ref)
+    confirmed = history.confirmed.sha if history.confirmed is not None else None
+    if confirmed is None:
+        return sha, [await repository.subject(sha)], []
+    commits = await repository.subjects(confirmed, sha, MAX_COMMITS)
+    return sha, commits, await repository.changed_files(confirmed, sha)
+
+
+def _steps(
+    sha: str,
+    changed: list[str],
+    history: History,
+    state: State | None,
+    holder: Seen | None,
+    settings: DeployerSettings,
+    *,
+    by_branch: bool,
+) -> list[str]:
+    """What would happen, in order, each with its reason."""
+    confirmed, deploy = history.confirmed, history.open
+    if confirmed is not None and confirmed.sha == sha:
+        return ["nothing: it runs already"]
+    failed = next((d for d in reversed(history.deploys) if d.sha == sha and d.verdict in ("failed", "confirmed")), None)
+    if by_branch and failed is not None and failed.verdict == "failed":
+        return [f"nothing: it failed before ({failed.why}); `deployer deploy {sha[:7]}` tries it again"]
+    steps = []
+    if by_branch and history.paused is not None:
+        steps.append(f"nothing until `deployer resume`: automatic deploys are {history.paused}")
+    if deploy is not None and deploy.sha == sha:
+        steps.append(f"it is being deployed: {deploy.phase}")
+    elif deploy is not None and (deploy.has("handover") or deploy.has("taken")):
+        steps.append(f"wait for the verdict on {deploy.sha[:7]}, which was handed over already")
+    elif deploy is not None:
+        steps.append(f"give up {deploy.sha[:7]} ({deploy.phase}): the newest commit wins")
+    if state is not None and sha in state.built:
+        steps.append("no build: it is ready from before")
+    else:
+        locks = [name for name in LOCK_FILES if name in changed]
+        why = f"{', '.join(locks)} changed: dependencies, too" if locks else "the dependencies are at hand"
+        steps.append(f"build it ({why}), at most {settings.build_limit:g} s")
+    steps.append(
+        f"start it beside the trader; it polls in shadow until healthy, at most {settings.healthy_timeout:g} s"
+    )
+    if confirmed is not None and settings.on_difference == "hold":
+        steps.append(
+            "wait for `deployer approve` where its decisions differ from those on record, or cannot be compared"
+        )
+    steps.append(_handover(holder))
+    polls = settings.confirm_polls
+    steps.append(
+        f"confirm it after {polls} healthy polls, else the former commit takes back" if polls else "confirm it at once"
+    )
+    spares = f"{settings.spares} spare{'s' if settings.spares != 1 else ''}"
+    former = confirmed.sha[:7] if confirmed is not None else "nothing"
+    steps.append(f"start {spares}, then retire {former}")
+    return steps
+
+
+def _handover(holder: Seen | None) -> str:
+    if holder is None or holder.document is None:
+        return "it takes the lease: nobody trades now"
+    document = holder.document
+    if document.role is Role.ACTIVE and document.in_snipe:
+        return (
+            f"wait for the open snipe window, at most 30 s (--now does not); then {document.color} yields after a poll"
+        )
+    return f"{document.color} yields after its next poll"
+
+
+def _holder(bus: Bus) -> Seen | None:
+    try:
+        ledger = Ledger.reader(bus.ledger)
+        if ledger is None:
+            return None
+        with ledger:
+            newest = ledger.newest_epoch()
+    except LedgerError:
+        return None
+    if newest is None or newest.released:
+        return None
+    return next((seen for seen in read_instances(bus) if seen.alive and seen.id == newest.instance), None)

@@ -1,0 +1,194 @@
+"""What people read: status, history, and the steps of a deploy as they come. Text is made here and printed by `cli`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from bus import Bus, LedgerError, Seen, Step, is_locked, read_handover, read_instances, read_steps
+from deployer.push.receive import step_line
+from deployer.rollout.deploys import Deploy, History, fold
+from deployer.state import read_state
+from ledger import Ledger
+
+MAX_HISTORY = 20
+FOLLOWED_BYTES = 256 << 10
+
+
+def status(bus: Bus, folder: Path) -> dict[str, Any]:
+    """Everything that `deployer status --json` prints. Raises BusError, OSError."""
+    history = fold(read_steps(bus))
+    # Where there is no bus yet, nobody lives on it.
+    living = [seen for seen in read_instances(bus) if seen.alive] if bus.instances.exists() else []
+    state = read_state(folder)
+    deploy, confirmed = history.open, history.confirmed
+    return {
+        "deployer": "running" if is_locked(bus.deployer_lock) else "not running",
+        "problem": state.problem if state is not None else None,
+        "repository": state.repository if state is not None else None,
+        "branch": state.branch if state is not None else None,
+        "tip": state.tip if state is not None else None,
+        "runtime": bus.runtime.read_text().strip() if bus.runtime.exists() else None,
+        "confirmed": confirmed.sha if confirmed is not None else read_handover(bus).confirmed_sha or None,
+        "previous": history.previous_sha,
+        "paused": history.paused,
+        "open": deploy_json(deploy) if deploy is not None else None,
+        "newest": deploy_json(history.deploys[-1]) if history.deploys else None,
+        "trading": _trading(bus, living),
+        "instances": [_instance(seen) for seen in living],
+    }
+
+
+def status_text(found: dict[str, Any]) -> str:
+    """The same for people."""
+    lines = [f"deployer  {found['deployer']}" + (f": {found['problem']}" if found["problem"] else "")]
+    if found["repository"]:
+        lines.append(f"watches   {found['branch']} of {found['repository']}, newest {_short(found['tip'])}")
+    lines.append(f"confirmed {_short(found['confirmed'])}, before it {_short(found['previous'])}")
+    if found["paused"]:
+        lines.append(f"automatic deploys are {found['paused']}: `deployer resume`")
+    trading = found["trading"]
+    if trading is None:
+        lines.append("trades    nobody")
+    else:
+        lines.append(f"trades    {trading['color']} {_short(trading['sha'])} in epoch {trading['epoch']}")
+    if found["open"]:
+        lines.append(f"deploys   {_short(found['open']['sha'])}: {found['open']['phase']}, for {found['open']['by']}")
+        if found["open"]["phase"] == "held":
+            lines.append(
+                "          it would decide otherwise: `deployer logs`, then `deployer approve` or `deployer cancel`"
+            )
+    for instance in found["instances"]:
+        health = "healthy" if instance["healthy"] else f"not healthy: {instance['why_not']}"
+        lines.append(
+            f"  {instance['unit'] or instance['id']:<32} {instance['role']:<9} {instance['polls']:>6} polls  {health}"
+        )
+    return "\n".join(lines)
+
+
+def history(bus: Bus) -> list[dict[str, Any]]:
+    """The newest deploys, newest first. Raises BusError."""
+    return [deploy_json(deploy) for deploy in reversed(fold(read_steps(bus)).deploys[-MAX_HISTORY:])]
+
+
+def history_text(found: Iterable[dict[str, Any]]) -> str:
+    """The same for people."""
+    lines = []
+    for deploy in found:
+        at = datetime.fromtimestamp(deploy["began_ms"] / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
+        verdict = deploy["verdict"] or "open"
+        lines.append(
+            f"{at}  {_short(deploy['sha'])}  {verdict:<9}  {deploy['what']}  by {deploy['by']}  {deploy['id']}"
+        )
+        lines += [f"    {step['line']}" for step in deploy["steps"]]
+    return "\n".join(lines) or "no deploys yet"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a request. good: it was done. deploy: the one that it was about, if any."""
+
+    good: bool
+    text: str
+    deploy: Deploy | None = None
+
+    def json(self) -> dict[str, Any]:
+        """As `--json` prints it."""
+        return {"good": self.good, "answer": self.text, "deploy": deploy_json(self.deploy) if self.deploy else None}
+
+
+def follow(bus: Bus, request: str, say: Callable[[str], None], every_s: float = 0.1) -> Outcome:
+    """Print what becomes of a request until there is a verdict.
+
+    Ends, too, with good=False, when the deployer is gone.
+    """
+    printed = 0
+    while True:
+        running = is_locked(bus.deployer_lock)
+        steps = read_steps(bus, FOLLOWED_BYTES)
+        answer = next((step for step in steps if step.request == request and step.step != "queued"), None)
+        deploy = _asked_for(fold(steps), request, answer)
+        for step in deploy.steps[printed:] if deploy is not None else ():
+            say(step_line(step))
+            printed += 1
+        if deploy is not None and deploy.verdict is not None:
+            return Outcome(deploy.verdict == "confirmed", deploy.why, deploy)
+        if deploy is None and answer is not None:
+            say(answer.text)
+            return Outcome(not answer.text.startswith("refused"), answer.text)
+        if not running:
+            text = "the deployer does not run any more; it carries on when it is started again"
+            say(text)
+            return Outcome(False, text, deploy)
+        time.sleep(every_s)
+
+
+def _asked_for(history: History, request: str, answer: Step | None) -> Deploy | None:
+    made = next((d for d in history.deploys if d.steps[0].request == request), None)
+    if made is None and answer is not None and (answer.step != "answered" or answer.data.get("follows")):
+        return history.find(answer.deploy)
+    return made
+
+
+def _trading(bus: Bus, living: list[Seen]) -> dict[str, Any] | None:
+    try:
+        ledger = Ledger.reader(bus.ledger)
+        if ledger is None:
+            return None
+        with ledger:
+            newest = ledger.newest_epoch()
+    except LedgerError:
+        return None
+    if newest is None or newest.released or newest.instance not in {seen.id for seen in living}:
+        return None
+    return {"epoch": newest.epoch, "instance": newest.instance, "sha": newest.sha, "color": newest.color}
+
+
+def _instance(seen: Seen) -> dict[str, Any]:
+    document = seen.document
+    return {
+        "id": seen.id,
+        "unit": document.unit if document else "",
+        "sha": document.sha if document else "",
+        "color": document.color if document else "",
+        "role": str(document.role) if document else "unknown",
+        "polls": document.polls if document else 0,
+        "healthy": document.healthy if document else False,
+        "why_not": document.why_not if document else "no readable document",
+    }
+
+
+def deploy_json(deploy: Deploy) -> dict[str, Any]:
+    """One deploy as `--json` prints it: who, when, what, its steps with times, its result."""
+    return {
+        "id": deploy.id,
+        "sha": deploy.sha,
+        "by": deploy.by,
+        "what": deploy.what,
+        "cause": deploy.cause,
+        "began_ms": deploy.began_ms,
+        "phase": deploy.phase,
+        "verdict": deploy.verdict,
+        "why": deploy.why,
+        "steps": [_step(step) for step in deploy.steps],
+    }
+
+
+def _step(step: Step) -> dict[str, Any]:
+    return {
+        "step": step.step,
+        "ms": step.ms,
+        "text": step.text,
+        "by": step.by,
+        "time_ms": step.time_ms,
+        "data": step.data,
+        "line": step_line(step),
+    }
+
+
+def _short(sha: str | None) -> str:
+    return sha[:7] if sha else "none"

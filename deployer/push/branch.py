@@ -1,0 +1,105 @@
+"""Watching a branch: watchdog on the git directory as a hint, `git rev-parse` every two seconds as the truth."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+from watchdog.events import FileSystemEvent, FileSystemEventHandler
+from watchdog.observers import Observer
+
+from bus import Log
+from deployer.errors import RepositoryError
+from deployer.push.repository import Repository
+
+LOOK_EVERY_S = 2.0
+SETTLE_S = 0.05
+
+
+class BranchWatch:
+    """Follows the newest commit of a branch.
+
+    Attributes: tip, subject: the newest commit and its message's first line. problem: why git cannot tell, or None.
+    left: the tip before it, when that is not in the branch any more. reads: how often the branch was read.
+    """
+
+    def __init__(self, repository: Repository, branch: str, log: Log, on_change: Callable[[], None]) -> None:
+        self._repository, self.branch, self._log, self._on_change = repository, branch, log, on_change
+        self.tip: str | None = None
+        self.subject, self.left, self.reads = "", "", 0
+        self.problem: str | None = None
+        self._differed = False
+        self._hint = asyncio.Event()
+
+    async def start(self) -> None:
+        """The first look. Raises RepositoryError: at the start a person is there to read it."""
+        self.tip = await self._repository.tip(self.branch)
+        self.subject = await self._repository.subject(self.tip)
+
+    def hint(self) -> None:
+        """It may have moved: read it now."""
+        self._hint.set()
+
+    async def run(self) -> None:
+        """Look again and again, until cancelled."""
+        observer = Observer()
+        handler = _Hint(asyncio.get_running_loop(), self._hint)
+        try:
+            for folder in _ref_folders(await self._repository.git_directory()):
+                observer.schedule(handler, str(folder), recursive=folder.name == "refs")
+            observer.start()
+        except (OSError, RepositoryError) as error:
+            self._log.warning("git_not_watched", reason=str(error), instead=f"looking every {LOOK_EVERY_S:g} s")
+        try:
+            while True:
+                await self._look()
+                try:
+                    async with asyncio.timeout(LOOK_EVERY_S):
+                        await self._hint.wait()
+                        await asyncio.sleep(SETTLE_S)  # a commit touches several files
+                except TimeoutError:
+                    pass
+                self._hint.clear()
+        finally:
+            if observer.is_alive():
+                observer.stop()
+
+    async def _look(self) -> None:
+        try:
+            tip = await self._repository.tip(self.branch)
+            subject, left = self.subject, self.left
+            if tip != self.tip:
+                subject = await self._repository.subject(tip)
+                kept = self.tip is None or await self._repository.contains(tip, self.tip)
+                left = "" if kept else str(self.tip)
+        except RepositoryError as error:
+            if self.problem != str(error):
+                self._log.error("branch_not_readable", reason=str(error), bots="go on")
+            self.tip, self.problem = None, str(error)
+            return
+        if tip != self.tip or self.problem is not None:
+            self.tip, self.subject, self.left, self.problem = tip, subject, left, None
+            self._log.info("branch_moved", branch=self.branch, sha=tip, subject=subject, left=left or None)
+            self._on_change()
+        self.reads += 1
+        differs = await self._repository.differs()
+        if differs and not self._differed:
+            self._log.warning("work_tree_differs", what="only commits are deployed; uncommitted changes are not")
+        self._differed = differs
+
+
+class _Hint(FileSystemEventHandler):
+    def __init__(self, loop: asyncio.AbstractEventLoop, hint: asyncio.Event) -> None:
+        self._loop, self._hint = loop, hint
+
+    def on_any_event(self, event: FileSystemEvent) -> None:
+        if event.event_type in ("moved", "created", "modified", "deleted"):
+            self._loop.call_soon_threadsafe(self._hint.set)
+
+
+def _ref_folders(git_directory: Path) -> list[Path]:
+    """Where a commit shows: loose refs, packed refs, reftables; of a linked work tree in the common directory."""
+    common = git_directory / "commondir"
+    top = (git_directory / common.read_text().strip()).resolve() if common.is_file() else git_directory
+    return [folder for folder in (top, top / "refs", top / "reftable") if folder.is_dir()]

@@ -1,0 +1,138 @@
+"""The deployer's side of the push hook: files in GIT_DIR/never-sleeps, which `deployer init` makes.
+
+    alive          the deployer's sign of life, rewritten twice a second; removed when it stops
+    pushes/ID      one push, written by the hook, removed when it is answered to the end
+    pushes/ID.log  what its pusher is told: "- TEXT" lines, and "= TEXT" as the last one
+
+Only lines that are not in a log yet are appended, so a deployer that was killed goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from bus import Clock, Log, write_atomically
+from deployer.push.receive import Push, Situation, parse_push, tell
+
+FOLDER = "never-sleeps"
+BEAT_EVERY_MS = 500
+MAX_OPEN = 100
+KEEP_LOGS = 100
+MAX_CONTENT = 1_000
+_ID = re.compile(r"[0-9]{6,20}-[0-9]{1,10}-[0-9]{1,6}")
+
+
+class PushLog:
+    """Nothing that goes wrong here stops a deploy: it is said once in the deployer's log."""
+
+    def __init__(self, git_directory: Path, clock: Clock, log: Log) -> None:
+        self._folder, self._clock, self._log = git_directory / FOLDER, clock, log
+        self._pushes = self._folder / "pushes"
+        self._seen: dict[str, tuple[Push, int]] = {}  # the push, and how often the branch had been read by then
+        self._said: dict[str, set[str]] = {}
+        self._beat_ms, self._problem = 0, ""
+
+    def beat(self) -> None:
+        """Show a sign of life."""
+        now_ms = self._clock.boot_ms()
+        if now_ms - self._beat_ms < BEAT_EVERY_MS or not self._pushes.is_dir():
+            return
+        self._beat_ms = now_ms
+        self._try(lambda: write_atomically(self._folder / "alive", f"{os.getpid()} {now_ms}\n".encode(), durable=False))
+
+    def stop(self) -> None:
+        """The deployer ends."""
+        with suppress(OSError):
+            (self._folder / "alive").unlink(missing_ok=True)
+
+    def read(self, branch_reads: int) -> tuple[Push, ...]:
+        """Open pushes, oldest first. branch_reads: how often the branch was read by now."""
+        try:
+            names = sorted(entry.name for entry in os.scandir(self._pushes) if _ID.fullmatch(entry.name))
+        except FileNotFoundError:
+            return ()
+        except OSError as error:
+            self._note(error)
+            return ()
+        for name in names[-MAX_OPEN:]:
+            if name not in self._seen:
+                self._read_one(name, branch_reads)
+        for name in names[:-MAX_OPEN]:
+            self._forget(name)
+        self._seen = {name: found for name, found in self._seen.items() if name in names}
+        # The read that was under way when the push was seen may have begun before it.
+        return tuple(replace(push, settled=branch_reads >= since + 2) for push, since in self._seen.values())
+
+    def tell(self, pushes: tuple[Push, ...], at: Situation) -> None:
+        """Append what is new to each push's log."""
+        for push in pushes:
+            told = tell(push, at)
+            said = self._said.setdefault(push.id, self._read_said(push.id))
+            open_lines, verdict = (told.lines[:-1], told.lines[-1:]) if told.ended else (told.lines, ())
+            fresh = [f"- {line}\n" for line in open_lines if line not in said]
+            fresh += [f"= {line}\n" for line in verdict]
+            if fresh and not self._append(push.id, "".join(fresh)):
+                continue
+            said.update(told.lines)
+            if told.ended:
+                self._forget(push.id)
+                self._tidy()
+
+    # --- files
+
+    def _read_one(self, name: str, branch_reads: int) -> None:
+        try:
+            with (self._pushes / name).open("rb") as file:
+                push = parse_push(name, file.read(MAX_CONTENT).decode("utf-8", "replace"))
+        except OSError as error:
+            self._note(error)
+            return
+        if push is None:
+            self._append(name, "= this push could not be understood; see `deployer status`\n")
+            self._forget(name)
+            return
+        self._seen[name] = (push, branch_reads)
+        self._log.info("pushed", push=name, by=push.by, ref=push.ref, old=push.old[:12], sha=push.new[:12])
+
+    def _read_said(self, name: str) -> set[str]:
+        try:
+            text = (self._pushes / f"{name}.log").read_text(errors="replace")
+        except OSError:
+            return set()
+        return {line[2:] for line in text.splitlines()}
+
+    def _append(self, name: str, text: str) -> bool:
+        def append() -> None:
+            with (self._pushes / f"{name}.log").open("a") as file:
+                file.write(text)
+
+        return self._try(append)
+
+    def _forget(self, name: str) -> None:
+        self._seen.pop(name, None)
+        self._said.pop(name, None)
+        self._try(lambda: (self._pushes / name).unlink(missing_ok=True))
+
+    def _tidy(self) -> None:
+        logs = sorted(path for path in self._pushes.glob("*.log"))
+        for log in logs[:-KEEP_LOGS]:
+            self._try(partial(log.unlink, missing_ok=True))
+
+    def _try(self, work: Callable[[], object]) -> bool:
+        try:
+            work()
+        except OSError as error:
+            self._note(error)
+            return False
+        return True
+
+    def _note(self, error: OSError) -> None:
+        if self._problem != str(error):
+            self._problem = str(error)
+            self._log.warning("push_log", reason=str(error), deploys="go on", pushers="see nothing of them")

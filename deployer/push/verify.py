@@ -1,0 +1,90 @@
+"""DEPLOYER_VERIFY: what a commit must pass before anything of it is built.
+
+`signed`: git trusts its signature (`git verify-commit`, by the keys that the server's git is set up with, never by anything in
+the commit). Anything else is a command for sh that runs in the commit's files, with DEPLOY_SHA; exit code 0 passes. It runs
+with the deployer's rights: a command that runs code of the commit gives these to whoever may push.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+import tempfile
+from pathlib import Path
+
+from deployer.errors import BuildError, RepositoryError
+from deployer.push.repository import Repository
+
+SIGNED = "signed"
+OUTPUT_LINES = 20
+
+
+class Verify:
+    """The check of one deployer. limit_s: for one commit."""
+
+    def __init__(self, repository: Repository, rule: str, *, limit_s: float) -> None:
+        self._repository, self._rule, self._limit_s = repository, rule.strip(), limit_s
+
+    async def check(self, sha: str) -> None:
+        """Raises BuildError when the commit does not pass, or cannot be checked."""
+        if not self._rule:
+            return
+        try:
+            if self._rule == SIGNED:
+                await self._repository.verify_signature(sha)
+            else:
+                await self._run(sha)
+        except RepositoryError as error:
+            raise BuildError(
+                f"{sha[:7]} is not signed by anyone that is trusted here (DEPLOYER_VERIFY): {error}"
+            ) from error
+        except OSError as error:
+            raise BuildError(f"DEPLOYER_VERIFY could not be run: {error}") from error
+
+    async def _run(self, sha: str) -> None:
+        folder = Path(tempfile.mkdtemp(prefix="never-sleeps-verify-"))
+        try:
+            tree = folder / "tree"
+            tree.mkdir()
+            await self._repository.archive(sha, tree)
+            code, output = await run_shell(self._rule, tree, {"DEPLOY_SHA": sha}, self._limit_s)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+        if code is None:
+            raise BuildError(f"the check of DEPLOYER_VERIFY did not end within {self._limit_s:g} s", output)
+        if code != 0:
+            last = output.splitlines()[-1] if output else f"exit code {code}"
+            raise BuildError(f"it did not pass the check of DEPLOYER_VERIFY: {last}", output)
+
+
+async def run_shell(command: str, folder: Path, environment: dict[str, str], limit_s: float) -> tuple[int | None, str]:
+    """Run a command line in a session of its own; its exit code (None: it was killed at the limit) and last lines.
+
+    Raises OSError.
+    """
+    with tempfile.TemporaryFile() as out:  # a child that lives on must not hold up who waits for its output
+        process = await asyncio.create_subprocess_exec(
+            *("/bin/sh", "-c", command),
+            cwd=folder,
+            env={**os.environ, **environment},
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=out,
+            stderr=asyncio.subprocess.STDOUT,
+            start_new_session=True,
+        )
+        code: int | None = None
+        try:
+            async with asyncio.timeout(limit_s):
+                code = await process.wait()
+        except TimeoutError:
+            pass  # the caller says so: no code
+        finally:
+            if process.returncode is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                await process.wait()
+        size = out.seek(0, os.SEEK_END)
+        out.seek(max(0, size - (64 << 10)))
+        text = out.read().decode("utf-8", "replace").strip()
+    return code, "\n".join(text.splitlines()[-OUTPUT_LINES:])

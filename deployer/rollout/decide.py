@@ -1,0 +1,276 @@
+"""The rollout: what to do next about deploys, decided from what can be seen. Pure, and without memory.
+
+    queued ─► building ─► built ─► started ─► healthy (─► held ─► approved) ─► handover ─► taken ─► confirmed ─► retired
+       └─────────┴──────────┴─────────┴─► cancelled         │           └─► taking-back ─► taken-back ─► failed
+                 └──────────┴─────────┴─► failed ◄──────────┘
+
+Every step is in the history before anything builds on it, one step a decision. So a deployer that is killed between any two
+actions is carried on by the next one: it sees the same and decides the same. What is asked for is in `asking`, units and the
+lease are in `fleet`, what the new version would have decided is in `comparing`.
+"""
+
+from __future__ import annotations
+
+from bus import Instance, Seen
+from deployer.refusals import Tally, why_refused_more
+from deployer.rollout.decision_gate import compare, hold
+from deployer.rollout.deploy_requests import answer, cancel, notice_branch, notice_pushes
+from deployer.rollout.deploys import Deploy
+from deployer.rollout.fleet import candidate_of, doomed, fleet, supervise, surplus
+from deployer.rollout.observed import Actions, Build, KillUnit, Now, Observed, Policy, StartUnit, WriteHandover, step_of
+from deployer.runtimes.api import Start, Unit
+
+SNIPE_WAIT_MS = 30_000
+REQUEST_LIFE_MS = 30_000
+MAX_REQUESTS = 20
+MAX_SPENT_REQUESTS = 2
+DYING_MS = 2_000
+HANG_TICKS = 3
+HANG_MS = 6_000
+
+
+def decide(seen: Observed, now: Now, policy: Policy) -> Actions:
+    """What to do now, in this order; nothing when there is nothing to do but wait."""
+    kills = supervise(seen, now, policy)
+    if seen.blind:
+        return kills
+    return kills + (
+        answer(seen, now)
+        or notice_pushes(seen)
+        or notice_branch(seen, now)
+        or compare(seen)
+        or _advance(seen, now, policy)
+        or fleet(seen, now, policy)
+    )
+
+
+# --- the open deploy
+
+
+def _advance(seen: Observed, now: Now, policy: Policy) -> Actions:
+    """The next step of the open deploy, if it can be made."""
+    deploy = seen.history.open
+    if deploy is None:
+        return ()
+    before = seen.history.failed_before(deploy)
+    if before is not None and deploy.cause == "branch" and deploy.phase == "queued":
+        text = f"it failed before ({before}); try it again with `deployer deploy {deploy.sha[:7]}`"
+        return cancel(deploy, text)
+    unit = candidate_of(seen, deploy)
+    if unit is None:
+        if not deploy.has("started"):
+            return _prepare(deploy, seen, policy)
+        if "start" in seen.busy:
+            return ()  # a container that the Engine refuses is there for a moment: the start tells why
+        return _fail(deploy, seen.failures.get(deploy.sha, "its process is gone"), seen)
+    instance = seen.instance_of(unit)
+    if not deploy.has("started"):
+        return (
+            step_of(
+                deploy, "started", f"{unit.color} runs as {unit.name}", data={"color": unit.color, "unit": unit.name}
+            ),
+        )
+    if not unit.running:
+        return _died(deploy, unit, seen)
+    if deploy.has("taking-back"):
+        return _take_back(deploy, unit, instance, seen, now)
+    if instance is not None and seen.holder is not None and seen.holder.id == instance.id:
+        return _prove(deploy, unit, instance, seen, now, policy)
+    if deploy.has("taken"):
+        if instance is None and seen.waited_ms(f"silent:{unit.name}", now) < DYING_MS:
+            return ()  # its lock is free before its container counts as ended, which tells what happened
+        return _step_back(deploy, f"{unit.color} gave the lease back", seen)
+    if not deploy.has("healthy"):
+        return _warm_up(deploy, unit, instance, seen, now, policy)
+    return _hand_over(deploy, unit, instance, seen, now, policy)
+
+
+def _prepare(deploy: Deploy, seen: Observed, policy: Policy) -> Actions:
+    """Build it, then start it."""
+    sha = deploy.sha
+    if sha in seen.failures:
+        return _fail(deploy, seen.failures[sha], seen)
+    if sha not in seen.built:
+        if f"build:{sha}" in seen.busy:
+            return ()
+        began = () if deploy.has("building") else (step_of(deploy, "building", ""),)
+        return (*began, Build(sha))
+    if not deploy.has("built"):
+        return (step_of(deploy, "built", ""),)
+    # Never two candidates, and never more of the former commits than the spares are worth.
+    if "start" in seen.busy or any(not seen.may_hold_unit(unit) for unit in doomed(seen)):
+        return ()
+    if len(surplus(seen, policy)) > 1 + policy.spares:
+        return ()
+    return (StartUnit(Start(sha, _other_color(seen), deploy.id)),)
+
+
+def _warm_up(deploy: Deploy, unit: Unit, instance: Seen | None, seen: Observed, now: Now, policy: Policy) -> Actions:
+    """Wait for the first healthy poll; with --now, where the venue is down, for one that lacks only the venue's answers."""
+    if instance is not None and seen.is_ready(instance):
+        return (step_of(deploy, "healthy", "first healthy poll", instance=instance.id),)
+    if instance is not None and deploy.is_now and seen.is_ready_without_venue(instance):
+        return (step_of(deploy, "healthy", "ready but for the venue, which answers nobody", instance=instance.id),)
+    if seen.waited_ms(f"unit:{unit.name}", now) < policy.healthy_timeout_ms:
+        return ()
+    why = instance.document.why_not if instance is not None and instance.document is not None else None
+    text = f"never healthy within {policy.healthy_timeout_ms / 1000:g} s: {why or 'it wrote no instance document'}"
+    return _fail(deploy, text, seen, unit)
+
+
+def _hand_over(deploy: Deploy, unit: Unit, instance: Seen | None, seen: Observed, now: Now, policy: Policy) -> Actions:
+    """Ask the active instance to yield to the candidate, and ask again when a request expired unused."""
+    if instance is None or instance.document is None:
+        return ()  # it died or starts again: its unit tells
+    waits = hold(deploy, seen, policy)
+    if waits is not None:
+        return waits
+    if seen.waited_ms(f"unhealthy:{instance.id}", now) >= policy.healthy_timeout_ms:
+        return _fail(deploy, f"no longer healthy: {instance.document.why_not}", seen, unit)
+    holder = seen.holder
+    without_venue = deploy.is_now and seen.is_ready_without_venue(instance)
+    if holder is None or not (seen.is_ready(instance) or without_venue):
+        return ()  # a free lease is for every healthy standby; the candidate may be the one
+    asked = deploy.handovers
+    if seen.in_force(now) and seen.handover.wanted == instance.id:
+        return ()
+    if sum(request in seen.spent for request in asked) >= MAX_SPENT_REQUESTS:
+        return _fail(deploy, f"{unit.color} did not take the lease that was yielded to it", seen, unit)
+    if len(asked) >= MAX_REQUESTS:
+        return _fail(deploy, f"the active instance did not yield in answer to {len(asked)} requests", seen, unit)
+    if not asked and not deploy.is_hurried and seen.in_snipe:
+        waited_ms = now.wall_ms - _time_of(deploy, "approved" if deploy.has("approved") else "healthy")
+        if 0 <= waited_ms < SNIPE_WAIT_MS:
+            return ()
+    request = f"{deploy.id}/{len(asked) + 1}/{now.boot_ms}"
+    text = f"asked {_color(holder)} to yield after its poll"
+    return (
+        step_of(deploy, "handover", text, request=request, instance=instance.id),
+        WriteHandover(
+            seen.handover.changed(
+                wanted=instance.id,
+                request_id=request,
+                deploy_id=deploy.id,
+                expires_boot_id=now.boot_id,
+                expires_boot_ms=now.boot_ms + REQUEST_LIFE_MS,
+                without_venue=without_venue,
+            )
+        ),
+    )
+
+
+def _prove(deploy: Deploy, unit: Unit, instance: Seen, seen: Observed, now: Now, policy: Policy) -> Actions:
+    """The candidate trades: confirm it, or take the lease back."""
+    newest, document = seen.newest, instance.document
+    assert newest is not None, "a holder has an epoch"
+    assert document is not None, "instance_of only finds instances with a document"
+    if not deploy.has("taken"):
+        data = {"epoch": newest.epoch}
+        return (
+            step_of(deploy, "taken", f"{unit.color} trades in epoch {newest.epoch}", instance=instance.id, data=data),
+        )
+    good = document.active_healthy if document.epoch == newest.epoch else 0
+    bad = document.active_unhealthy if document.epoch == newest.epoch else 0
+    if document.epoch == newest.epoch and (refused := why_refused_more(_tally(document), _former(seen))) is not None:
+        return (step_of(deploy, "taking-back", refused),)
+    if good >= policy.confirm_polls:
+        text = f"{policy.confirm_polls} healthy polls; {_missed(seen)}"
+        return (step_of(deploy, "confirmed", text, instance=instance.id, data={"missed": seen.missed}),)
+    limit_ms = max(HANG_TICKS * seen.interval_ms, HANG_MS)
+    hangs = seen.waited_ms(f"tick:{instance.id}:{document.last_tick}", now) >= limit_ms
+    if seen.confirmed_sha is None:  # nothing to go back to
+        return (KillUnit(unit.name, f"no poll was completed for {limit_ms / 1000:g} s"),) if hangs else ()
+    # A venue that answers again is heard by one before the other: the candidate gets as long as a poll may hang for it.
+    venues_fault = document.waits_for_venue and not _former_is_ready(seen, now, limit_ms)
+    if bad >= max(1, policy.confirm_polls) and not venues_fault:
+        return (step_of(deploy, "taking-back", f"{bad} unhealthy polls in a row: {document.why_not}"),)
+    if hangs:
+        text = f"no poll was completed for {limit_ms / 1000:g} s"
+        return (step_of(deploy, "taking-back", text, data={"hangs": True}),)
+    return ()
+
+
+def _take_back(deploy: Deploy, unit: Unit, instance: Seen | None, seen: Observed, now: Now) -> Actions:
+    """`fleet` names an instance of the confirmed commit; one that cannot yield is killed once that one is ready."""
+    reason = deploy.first("taking-back")
+    assert reason is not None, "only called in that phase"
+    if instance is None or not seen.may_hold(instance):
+        return _step_back(deploy, reason.text, seen)
+    waited_ms = now.wall_ms - reason.time_ms
+    if _former_is_ready(seen, now) and (reason.data.get("hangs") or not 0 <= waited_ms < REQUEST_LIFE_MS):
+        return (KillUnit(unit.name, f"{unit.color} does not yield"),)
+    return ()
+
+
+def _step_back(deploy: Deploy, reason: str, seen: Observed, unit: Unit | None = None) -> Actions:
+    """The candidate lost the lease: note who has it now, then end the deploy."""
+    if deploy.has("taken-back"):
+        return _fail(deploy, f"{reason}; {_missed(seen)}", seen, unit)
+    holder = seen.holder
+    if holder is None:
+        # With nothing to go back to there is nobody to wait for.
+        return () if seen.confirmed_sha is not None else _fail(deploy, reason, seen, unit)
+    epoch = seen.newest.epoch if seen.newest else 0
+    text = f"{_color(holder)} trades again in epoch {epoch}"
+    return (step_of(deploy, "taken-back", text, instance=holder.id, data={"epoch": epoch}),)
+
+
+def _died(deploy: Deploy, unit: Unit, seen: Observed) -> Actions:
+    reason, how = deploy.first("taking-back"), f" ({unit.ended})" if unit.ended else ""
+    if deploy.has("taken"):
+        return _step_back(deploy, reason.text if reason else f"{unit.color} died while it was active{how}", seen, unit)
+    when = "before its first healthy poll"
+    if deploy.has("healthy"):
+        when = "when it was to take the lease" if deploy.has("handover") else "before the handover"
+    return _fail(deploy, f"{unit.color} died {when}{how}", seen, unit)
+
+
+# --- helpers
+
+
+def _fail(deploy: Deploy, text: str, seen: Observed, unit: Unit | None = None) -> Actions:
+    words_of = unit.name if unit is not None else ""
+    return (step_of(deploy, "failed", text, words_of=words_of, data={"missed": seen.missed}),)
+
+
+def _other_color(seen: Observed) -> str:
+    """The color that the active instance does not have; blue when nobody is there."""
+    holder = seen.holder
+    present = (
+        _color(holder) if holder is not None else next((u.color for u in reversed(seen.units) if u.running), "green")
+    )
+    return "green" if present == "blue" else "blue"
+
+
+def _color(seen: Seen) -> str:
+    return seen.document.color if seen.document is not None else "the other"
+
+
+def _former_is_ready(seen: Observed, now: Now, since_ms: int = 0) -> bool:
+    """Whether an instance of the confirmed commit could take the lease now, and was healthy for so long."""
+    return any(
+        seen.is_ready(s)
+        and s.document
+        and s.document.sha == seen.confirmed_sha
+        and seen.waited_ms(f"healthy:{s.id}", now) >= since_ms
+        for s in seen.instances
+    )
+
+
+def _tally(document: Instance) -> Tally:
+    return Tally(document.orders_sent, document.orders_refused)
+
+
+def _former(seen: Observed) -> Tally | None:
+    """The orders of the living instance of the confirmed commit that sent most; None where none is left, or ever was."""
+    documents = [s.document for s in seen.instances if s.alive and s.document and s.document.sha == seen.confirmed_sha]
+    return max(map(_tally, documents), key=lambda tally: tally.sent, default=None)
+
+
+def _time_of(deploy: Deploy, name: str) -> int:
+    step = deploy.first(name)
+    return step.time_ms if step is not None else deploy.began_ms
+
+
+def _missed(seen: Observed) -> str:
+    return f"{seen.missed} polls missed"

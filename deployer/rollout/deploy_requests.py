@@ -1,0 +1,129 @@
+"""What is asked for: requests on the bus, and the branch's newest commit. Pure; one answer a decision."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bus import Request
+from deployer.push.receive import deploy_of
+from deployer.rollout.deploys import Deploy
+from deployer.rollout.observed import Actions, Asked, Now, Observed, Record, RemoveRequest, step_of
+
+
+def answer(seen: Observed, now: Now) -> Actions:
+    """Answer the oldest request that can be answered now."""
+    for asked in seen.requests:
+        if asked.id in seen.history.answered:
+            return (RemoveRequest(asked.id),)
+    for asked in seen.requests:
+        return _answer_one(asked, seen, now)
+    return ()
+
+
+def _answer_one(asked: Asked, seen: Observed, now: Now) -> Actions:
+    deploy, request = seen.history.open, asked.request
+    if asked.problem is not None or request is None:
+        return _say(asked, deploy, f"refused: {asked.problem}")
+    if request.action in ("pause", "resume"):
+        return _pause(asked, request.action == "pause", request.by, seen)
+    if request.action == "approve":
+        return _approve(asked, request, deploy)
+    if request.action == "cancel":
+        if deploy is None:
+            return _say(asked, None, "nothing is being deployed")
+        if not _can_cancel(deploy, seen):
+            return _say(asked, deploy, "it was handed over already; ask for a rollback instead")
+        return cancel(deploy, f"cancelled by {request.by}", asked.id)
+    if request.action == "rollback" and not request.ref and deploy is not None:
+        return _back_out(asked, deploy, request.by, seen)
+    sha = asked.sha if request.ref or request.action == "deploy" else seen.history.previous_sha
+    if sha is None:
+        return _say(asked, deploy, "refused: there is no earlier confirmed commit to go back to")
+    if deploy is not None and deploy.sha == sha:
+        return _say(asked, deploy, f"{sha[:7]} is being deployed already", now=request.now, follows=True)
+    if deploy is not None:
+        # Past the handover it is a matter of a few polls: the request waits for the verdict.
+        return cancel(deploy, f"superseded: {request.by} asked for {sha[:7]}") if _can_cancel(deploy, seen) else ()
+    if sha == seen.confirmed_sha:
+        return _say(asked, None, f"{sha[:7]} runs already")
+    data = {"cause": request.action, "now": request.now, "ref": request.ref}
+    return (_queue(sha, now, by=request.by, text=f"{request.by} asked for it", request=asked.id, data=data),)
+
+
+def _approve(asked: Asked, request: Request, deploy: Deploy | None) -> Actions:
+    """A deploy that is held may go on. ref: its id or the beginning of its sha; empty for the one that is held."""
+    if deploy is None or not deploy.is_held:
+        return _say(asked, deploy, "nothing waits for an approval")
+    if request.ref != deploy.id and not deploy.sha.startswith(request.ref):
+        return _say(asked, deploy, f"refused: it is {deploy.sha[:7]} ({deploy.id}) that waits for an approval")
+    return (Record(deploy.id, "approved", f"approved by {request.by}", deploy.sha, request.by, asked.id),)
+
+
+def _pause(asked: Asked, wanted: bool, by: str, seen: Observed) -> Actions:
+    """Deploys of the branch's commits stop or go on; an open one and people's requests are not touched."""
+    if wanted == (seen.history.paused is not None):
+        return _say(asked, None, f"automatic deploys are {seen.history.paused or 'on'} already")
+    step = "paused" if wanted else "resumed"
+    return (Record("", step, f"automatic deploys {step} by {by}", by=by, request=asked.id),)
+
+
+def notice_pushes(seen: Observed) -> Actions:
+    """Note at a deploy who pushed its commit."""
+    for push in seen.pushes:
+        deploy = deploy_of(push, seen.history) if push.id not in seen.history.answered else None
+        if deploy is not None:
+            text, data = f"pushed by {push.by}", {"push": True}
+            return (Record(deploy.id, "answered", text, deploy.sha, push.by, push.id, data=data),)
+    return ()
+
+
+def _back_out(asked: Asked, deploy: Deploy, by: str, seen: Observed) -> Actions:
+    """A rollback in the middle of a deploy goes back to what was confirmed before it."""
+    if _can_cancel(deploy, seen):
+        return cancel(deploy, f"cancelled: {by} asked for a rollback", asked.id)
+    if seen.confirmed_sha is None:
+        return _say(asked, deploy, "refused: there is no earlier confirmed commit to go back to")
+    if deploy.has("taking-back"):
+        return _say(asked, deploy, "the lease is being taken back already")
+    if deploy.has("taken"):
+        return (step_of(deploy, "taking-back", f"{by} asked for a rollback", request=asked.id),)
+    return ()  # it is being handed over: wait until somebody has the lease
+
+
+def notice_branch(seen: Observed, now: Now) -> Actions:
+    """Queue the branch's newest commit, once for every time that it becomes the newest."""
+    sha, deploy = seen.target, seen.history.open
+    if sha is None or sha == seen.history.last_tip or seen.history.paused is not None:
+        return ()
+    if deploy is not None:
+        if deploy.sha == sha or not _can_cancel(deploy, seen):
+            return ()
+        return cancel(deploy, f"superseded: {sha[:7]} is newer")
+    if sha == seen.confirmed_sha:
+        return ()
+    data = {"cause": "branch", "ref": seen.branch, "subject": seen.subject}
+    text = seen.subject or "a new commit"
+    if seen.left:
+        data["left"] = seen.left
+        text += f" (not a fast-forward: {seen.left[:7]} is left behind)"
+    return (_queue(sha, now, by=f"branch {seen.branch}", text=text, data=data),)
+
+
+def _can_cancel(deploy: Deploy, seen: Observed) -> bool:
+    """Whether it was not handed over yet. The very first one may go at any time: there is nothing to take back to."""
+    return seen.confirmed_sha is None or not (deploy.has("handover") or deploy.has("taken"))
+
+
+def cancel(deploy: Deploy, text: str, request: str = "") -> Actions:
+    """Give up a deploy; its candidate is removed by `fleet`."""
+    return (step_of(deploy, "cancelled", text, request=request),)
+
+
+def _queue(sha: str, now: Now, *, by: str, text: str, request: str = "", data: dict[str, Any]) -> Record:
+    return Record(f"{now.wall_ms}-{sha[:7]}", "queued", text, sha, by, request, data=data)
+
+
+def _say(asked: Asked, deploy: Deploy | None, text: str, *, now: bool = False, follows: bool = False) -> Actions:
+    """Answer a request. now: it also hurries the deploy that it is about; follows: what becomes of that is what was asked for."""
+    data = {name: True for name, so in (("now", now), ("follows", follows)) if so}
+    return (Record(deploy.id if deploy else "", "answered", text, request=asked.id, data=data),)

@@ -1,0 +1,278 @@
+"""What the rollout decides upon, and what it can decide. Values only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from bus import Handover, Request, Role, Seen
+from deployer.differences import Compared
+from deployer.push.receive import Push
+from deployer.rollout.deploys import Deploy, History
+from deployer.runtimes.api import Start, Unit
+from ledger import Epoch
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """The settings that the rollout needs; times in ms. hold: decisions that differ wait for a person."""
+
+    confirm_polls: int = 3
+    spares: int = 1
+    healthy_timeout_ms: int = 120_000
+    stuck_after_ms: int = 6_000
+    hold: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Now:
+    """The moment of a decision, on both clocks, in ms."""
+
+    boot_ms: int
+    boot_id: str
+    wall_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """An open request. sha: the commit that its ref names. problem: why it cannot be done; then the rest may be missing."""
+
+    id: str
+    request: Request | None
+    sha: str | None = None
+    problem: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """Everything that was seen in one look.
+
+    target: the branch's newest commit; None when git cannot tell. subject: its message's first line.
+    left: the commit that was the newest before and is not in the branch any more; empty after a fast-forward.
+    requests, pushes: oldest first. built: commits that can be started. failures: by commit, why it could not be built or started.
+    comparable: built commits whose worker can compare decisions. compared: by deploy, what came of that and is not noted yet.
+    busy: what is being done right now: `build:SHA`, `start`, `compare:DEPLOY`.
+    blind: the ledger could not be read, so who trades is unknown.
+    still_ms: by instance id, how long its sequence stood still by the deployer's own samples (0 while its probe failed).
+    since_ms: by the keys of `timers`, boot time in ms at which this deployer saw it first.
+    newest: the newest epoch. spent: handover requests that were used by a yield, of the newest releases.
+    interval_ms: between ticks, as the ledger's anchor says. missed: ticks missed since the open deploy was queued.
+    """
+
+    history: History
+    target: str | None = None
+    subject: str = ""
+    left: str = ""
+    branch: str = ""
+    requests: tuple[Asked, ...] = ()
+    pushes: tuple[Push, ...] = ()
+    built: frozenset[str] = frozenset()
+    failures: Mapping[str, str] = field(default_factory=dict)
+    comparable: frozenset[str] = frozenset()
+    compared: Mapping[str, Compared] = field(default_factory=dict)
+    busy: frozenset[str] = frozenset()
+    blind: bool = False
+    units: tuple[Unit, ...] = ()
+    instances: tuple[Seen, ...] = ()
+    still_ms: Mapping[str, int] = field(default_factory=dict)
+    since_ms: Mapping[str, int] = field(default_factory=dict)
+    newest: Epoch | None = None
+    spent: frozenset[str] = frozenset()
+    interval_ms: int = 5_000
+    missed: int = 0
+    handover: Handover = field(default_factory=Handover)
+
+    def instance_of(self, unit: Unit) -> Seen | None:
+        """The living instance that runs in a unit and wrote its document."""
+        found = [seen for seen in self.instances if seen.alive and seen.document and seen.document.unit == unit.name]
+        return found[-1] if found else None
+
+    @property
+    def confirmed_sha(self) -> str | None:
+        """The commit that shall run when no deploy is open."""
+        deploy = self.history.confirmed
+        return deploy.sha if deploy is not None else self.handover.confirmed_sha or None
+
+    @property
+    def holder(self) -> Seen | None:
+        """The living instance of the newest epoch, unless it released it."""
+        newest = self.newest
+        if newest is None or newest.released:
+            return None
+        return next((seen for seen in self.instances if seen.alive and seen.id == newest.instance), None)
+
+    @property
+    def in_snipe(self) -> bool:
+        """Whether the trader says that a snipe window is open."""
+        document = self.holder.document if self.holder is not None else None
+        return document is not None and document.role is Role.ACTIVE and document.in_snipe
+
+    def may_hold(self, seen: Seen) -> bool:
+        """Whether an instance holds the lease as far as anything on the bus says so."""
+        holder = self.holder
+        if holder is not None and holder.id == seen.id:
+            return True
+        return seen.alive and seen.document is not None and seen.document.role in (Role.ACTIVE, Role.YIELDING)
+
+    def may_hold_unit(self, unit: Unit) -> bool:
+        """The same for what runs in a unit."""
+        instance = self.instance_of(unit)
+        return instance is not None and self.may_hold(instance)
+
+    def is_ready(self, seen: Seen | None) -> bool:
+        """Whether an instance could take the lease now."""
+        return (
+            seen is not None
+            and seen.alive
+            and seen.document is not None
+            and seen.document.healthy
+            and seen.document.role in (Role.STANDBY, Role.ACTIVE)
+            and seen.id not in self.handover.retired
+        )
+
+    def is_ready_without_venue(self, seen: Seen) -> bool:
+        """Whether an instance lacks nothing but the venue's answers, which the trader lacks as well: the venue is down."""
+        holder = self.holder
+        return (
+            holder is not None
+            and holder.document is not None
+            and holder.document.waits_for_venue
+            and seen.alive
+            and seen.document is not None
+            and seen.document.waits_for_venue
+            and seen.id not in self.handover.retired
+            and seen.document.role in (Role.WARMING, Role.STANDBY)
+        )
+
+    def in_force(self, now: Now) -> bool:
+        """Whether the handover's request may still be obeyed."""
+        handover = self.handover
+        return (
+            handover.wanted is not None
+            and bool(handover.request_id)
+            and handover.request_id not in self.spent
+            and handover.expires_boot_id == now.boot_id
+            and now.boot_ms < handover.expires_boot_ms
+        )
+
+    def waited_ms(self, key: str, now: Now) -> int:
+        """How long ago a timer's key was first seen; 0 for one that is not there."""
+        return max(0, now.boot_ms - self.since_ms.get(key, now.boot_ms))
+
+
+def timers(seen: Observed) -> frozenset[str]:
+    """The keys of everything whose duration the rollout asks for. A duration begins anew with the deployer."""
+    keys = {f"unit:{unit.name}" for unit in seen.units if unit.running}
+    keys |= {f"stop:{unit.name}" for unit in seen.units if unit.running and unit.stopping}
+    keys |= {f"retire:{instance_id}" for instance_id in seen.handover.retired}
+    keys |= {f"silent:{unit.name}" for unit in seen.units if unit.running and seen.instance_of(unit) is None}
+    for instance in seen.instances:
+        if instance.alive and instance.document is not None:
+            keys.add(f"tick:{instance.id}:{instance.document.last_tick}")
+            keys.add(f"{'healthy' if instance.document.healthy else 'unhealthy'}:{instance.id}")
+    return frozenset(keys)
+
+
+# --- actions
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """Append a step to the history. words_of: a unit whose last log lines go with it."""
+
+    deploy: str
+    step: str
+    text: str
+    sha: str = ""
+    by: str = ""
+    request: str = ""
+    instance: str = ""
+    data: Mapping[str, Any] = field(default_factory=dict)
+    words_of: str = ""
+
+
+def step_of(
+    deploy: Deploy,
+    step: str,
+    text: str,
+    *,
+    request: str = "",
+    instance: str = "",
+    data: dict[str, Any] | None = None,
+    words_of: str = "",
+) -> Record:
+    """The record of one step of a deploy."""
+    return Record(deploy.id, step, text, deploy.sha, "", request, instance, data or {}, words_of)
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveRequest:
+    """Remove an answered request."""
+
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Build:
+    """Begin to build a commit."""
+
+    sha: str
+
+
+@dataclass(frozen=True, slots=True)
+class Compare:
+    """Begin to compare what a commit would have decided with what the commit `by` did."""
+
+    deploy: str
+    sha: str
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
+class StartUnit:
+    """Start a unit."""
+
+    what: Start
+
+
+@dataclass(frozen=True, slots=True)
+class WriteHandover:
+    """Replace the handover document."""
+
+    handover: Handover
+
+
+@dataclass(frozen=True, slots=True)
+class StopUnit:
+    """Ask a unit to end."""
+
+    unit: str
+
+
+@dataclass(frozen=True, slots=True)
+class KillUnit:
+    """End a unit at once; the reason is for the log."""
+
+    unit: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveUnit:
+    """Forget an ended unit."""
+
+    unit: str
+
+
+@dataclass(frozen=True, slots=True)
+class Forget:
+    """Remove a dead instance's files."""
+
+    instance: str
+
+
+Action = (
+    Record | RemoveRequest | Build | Compare | StartUnit | WriteHandover | StopUnit | KillUnit | RemoveUnit | Forget
+)
+Actions = tuple[Action, ...]

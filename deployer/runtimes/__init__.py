@@ -1,0 +1,1 @@
+"""What runs bots: processes of this machine, or containers of an Engine."""

@@ -1,0 +1,284 @@
+"""Makes a commit ready to run as a process: its tree, the environment of its lock file, and a try whether it can start.
+
+A build never disturbs the trader: it has the lowest priority for CPU and disk, and a time limit that ends all that it started.
+What a deployer that was killed left over is ended by the next one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import hashlib
+import os
+import shlex
+import shutil
+import signal
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from bus import is_locked, sync_directory
+from deployer.build_inputs import FOLDER, BuildInputs
+from deployer.errors import BuildError, RepositoryError, StartError
+from deployer.one_off import gently
+from deployer.push.repository import Repository
+
+CHECK_LIMIT_S = 60.0
+OUTPUT_LINES = 20
+LOCK_FILE = "requirements.lock"
+# A repository of one's own (`deployer new`) has no bot in it: it is run on this release's bot, with its environment.
+OWN = "run.py"
+HOME = Path(__file__).absolute().parents[2]
+# In the package that runs a bot: it knows the command `compare` (docs/contract.md).
+COMPARES = "tools/decision_diff.py"
+_READY = ".ready"
+_NO_ENV = "own"
+
+
+class Builder:
+    """Trees in `trees/SHA`, environments in `envs/HASH` under one folder.
+
+    Args:
+        python: run everything with this interpreter and make no environments; None to make them.
+        command, check: arguments for Python that run a bot, and that only try it.
+        limit_s: for one build.
+        inputs: reads what builds are given (build_inputs); every command has the arguments as its environment.
+    """
+
+    def __init__(
+        self,
+        repository: Repository,
+        folder: Path,
+        *,
+        python: Path | None,
+        command: str,
+        check: str,
+        limit_s: float,
+        inputs: Callable[[], BuildInputs] = BuildInputs,
+    ) -> None:
+        self._repository = repository
+        self._trees, self._envs = folder / "trees", folder / "envs"
+        self._python = python
+        self._command, self._check = shlex.split(command), shlex.split(check)
+        self._limit_s, self._inputs = limit_s, inputs
+        self._locks = folder / "builds"
+        _end_left_over(self._locks)
+
+    def tree(self, sha: str) -> Path:
+        """Where a commit's files are."""
+        return self._trees / sha
+
+    def command(self, sha: str) -> list[str]:
+        """What runs a bot of a built commit."""
+        if self._is_own(sha):
+            return _own(str(self._interpreter(sha)), OWN)
+        return [str(self._interpreter(sha)), *self._command]
+
+    def built(self) -> frozenset[str]:
+        """The commits whose tree was checked and whose environment is there."""
+        if not self._trees.is_dir():
+            return frozenset()
+        return frozenset(tree.name for tree in self._trees.iterdir() if self._is_ready(tree))
+
+    def comparable(self) -> frozenset[str]:
+        """Those of them that declare that they know the command `compare`."""
+        return frozenset(sha for sha in self.built() if (self._package(sha) / COMPARES).is_file())
+
+    async def build(self, sha: str) -> None:
+        """Make tree and environment and try the commit. Raises BuildError."""
+        if sha in self.built():
+            return
+        try:
+            async with asyncio.timeout(self._limit_s):
+                await self._extract(sha)
+                if self._python is None and not self._is_own(sha):
+                    await self._make_environment(self.tree(sha))
+                await self._try(sha)
+        except TimeoutError as error:
+            raise BuildError(f"the build was not ready within {self._limit_s:g} s (DEPLOYER_BUILD_LIMIT)") from error
+        except OSError as error:
+            raise BuildError(f"the build could not write or run something: {error}") from error
+        # The mark names the environment, so that looking for what is built reads no lock file.
+        (self.tree(sha) / _READY).write_text(
+            _NO_ENV if self._is_own(sha) else self._env(self.tree(sha)).name if self._python is None else ""
+        )
+
+    def prune(self, keep: frozenset[str], newest: int) -> None:
+        """Remove all trees but `keep` and the newest few, and the environments that no tree uses any more."""
+        trees = sorted(self._trees.iterdir(), key=lambda path: path.stat().st_mtime) if self._trees.is_dir() else []
+        spare = [tree for tree in trees if tree.name not in keep]
+        for tree in spare[: max(0, len(spare) - newest)]:
+            shutil.rmtree(tree, ignore_errors=True)
+        if self._python is None and self._envs.is_dir():
+            used = {self._env(tree).name for tree in self._trees.iterdir()}
+            for env in self._envs.iterdir():
+                if env.name not in used:
+                    shutil.rmtree(env, ignore_errors=True)
+
+    async def _extract(self, sha: str) -> None:
+        tree = self.tree(sha)
+        if tree.exists():
+            return
+        self._trees.mkdir(parents=True, exist_ok=True)
+        fresh = self._trees / f".{sha}.new"
+        shutil.rmtree(fresh, ignore_errors=True)  # left over by a deployer that died in the middle
+        fresh.mkdir()
+        try:
+            await self._repository.archive(sha, fresh)
+        except RepositoryError as error:
+            raise BuildError(f"the commit's files could not be had from git: {error}") from error
+        fresh.rename(tree)
+        sync_directory(self._trees)
+
+    async def _make_environment(self, tree: Path) -> None:
+        if not (tree / LOCK_FILE).is_file():
+            raise BuildError(
+                f"the commit has no {LOCK_FILE}; expected the bot's locked dependencies at the top of the repository"
+            )
+        env = self._env(tree)
+        if (env / _READY).exists():
+            return
+        # Environments cannot be moved, so it is made in place and counts only with its mark.
+        self._envs.mkdir(parents=True, exist_ok=True)
+        uv = [sys.executable, "-m", "uv", "--quiet", "--no-progress"]
+        await self._run(
+            [*uv, "venv", "--clear", "--python", sys.executable, str(env)], tree, "an environment could not be made"
+        )
+        await self._run(
+            [
+                *uv,
+                "pip",
+                "sync",
+                "--require-hashes",
+                "--allow-empty-requirements",
+                "--python",
+                _python_of(env),
+                LOCK_FILE,
+            ],
+            tree,
+            f"the packages of {LOCK_FILE} could not be installed",
+        )
+        (env / _READY).touch()
+
+    async def _try(self, sha: str) -> None:
+        """Compile what runs, so that a syntax error anywhere in it fails here, then import it."""
+        tree, python = self.tree(sha), str(self._interpreter(sha))
+        if self._is_own(sha):
+            await self._run(_own(python, OWN, "--version"), tree, "the strategy cannot be loaded", CHECK_LIMIT_S)
+            return
+        packages = [name for name in (_module(self._command), "bus") if name and (tree / name).is_dir()]
+        if packages:
+            await self._run([python, "-m", "compileall", "-q", *packages], tree, "the code does not compile")
+        await self._run([python, *self._check], tree, "the bot cannot be imported", CHECK_LIMIT_S)
+
+    async def _run(self, command: Sequence[str], directory: Path, failed: str, limit_s: float | None = None) -> None:
+        try:
+            inputs = self._inputs()
+        except StartError as error:
+            raise BuildError(str(error)) from error
+        with _life_lock(self._locks) as (lock, pid_file):
+            process = await asyncio.create_subprocess_exec(
+                *gently(command),
+                cwd=directory,
+                env=_environment(inputs),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.STDOUT,
+                start_new_session=True,
+                pass_fds=(lock,),
+            )
+            pid_file.write_text(str(process.pid))
+            try:
+                async with asyncio.timeout(limit_s):
+                    out, _ = await process.communicate()
+            except TimeoutError as error:
+                raise BuildError(f"{failed}: `{_short(command)}` did not end within {limit_s:g} s") from error
+            finally:
+                if process.returncode is None:
+                    os.killpg(process.pid, signal.SIGKILL)
+                    await process.wait()
+        if process.returncode != 0:
+            lines = inputs.redact(out.decode("utf-8", "replace")).strip().splitlines()[-OUTPUT_LINES:]
+            reason = lines[-1].strip() if lines else f"exit code {process.returncode}"
+            raise BuildError(f"{failed}: {reason}", "\n".join(lines))
+
+    def _is_ready(self, tree: Path) -> bool:
+        try:
+            env = (tree / _READY).read_text()
+        except OSError:
+            return False
+        return self._python is not None or env == _NO_ENV or bool(env and (self._envs / env / _READY).exists())
+
+    def _interpreter(self, sha: str) -> Path:
+        if self._python is None and self._is_own(sha):
+            return Path(sys.executable)
+        # Not resolved: an environment's python is a link, and what it links to knows nothing of the environment.
+        return self._python.absolute() if self._python is not None else Path(_python_of(self._env(self.tree(sha))))
+
+    def _package(self, sha: str) -> Path:
+        return HOME / "bot" if self._is_own(sha) else self.tree(sha) / (_module(self._command) or "bot")
+
+    def _is_own(self, sha: str) -> bool:
+        tree = self.tree(sha)
+        return (tree / OWN).is_file() and not (tree / LOCK_FILE).exists()
+
+    def _env(self, tree: Path) -> Path:
+        try:
+            locked = (tree / LOCK_FILE).read_bytes()
+        except OSError:
+            locked = b""
+        return (self._envs / hashlib.sha256(sys.version.encode() + locked).hexdigest()[:16]).absolute()
+
+
+@contextmanager
+def _life_lock(folder: Path) -> Iterator[tuple[int, Path]]:
+    """A locked descriptor for a process group to hold for its whole life, and the file for its leader's pid beside the lock.
+
+    So the next deployer can tell what a killed one left over, and never takes a reused pid for it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    file, name = tempfile.mkstemp(suffix=".lock", dir=folder)
+    path, pid_file = Path(name), Path(name).with_suffix(".pid")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield file, pid_file
+    finally:
+        os.close(file)
+        pid_file.unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
+
+
+def _end_left_over(folder: Path) -> None:
+    """Kill the process groups of builds whose deployer died."""
+    for path in folder.glob("*.lock") if folder.is_dir() else ():
+        pid_file = path.with_suffix(".pid")
+        pid = pid_file.read_text() if pid_file.exists() else ""
+        if pid and is_locked(path):  # the group's number cannot be another's while a member of it lives
+            with suppress(ProcessLookupError):
+                os.killpg(int(pid), signal.SIGKILL)
+        pid_file.unlink(missing_ok=True)
+        path.unlink()
+
+
+def _environment(inputs: BuildInputs) -> dict[str, str]:
+    own = {name: value for name, value in os.environ.items() if name not in ("VIRTUAL_ENV", "PYTHONPATH")}
+    folder = next((str(path.parent) for path in inputs.secrets.values()), None)
+    return {**own, **inputs.arguments, **({FOLDER: folder} if folder is not None else {})}
+
+
+def _python_of(env: Path) -> str:
+    return str(env / "bin" / "python")
+
+
+def _own(python: str, *arguments: str) -> list[str]:
+    return ["/usr/bin/env", f"PYTHONPATH={HOME}", python, *arguments]
+
+
+def _module(command: Sequence[str]) -> str:
+    return command[1].split(".")[0] if len(command) > 1 and command[0] == "-m" else ""
+
+
+def _short(command: Sequence[str]) -> str:
+    return " ".join(Path(part).name if part.startswith("/") else part for part in command)[:100]

@@ -1,0 +1,1 @@
+"""The docker runtime: one image a commit, one container a bot."""

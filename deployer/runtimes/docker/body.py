@@ -1,0 +1,275 @@
+"""What a bot's container must look like: the body that creates it, and the check of a body or of what the Engine made of it.
+
+Pure. A body is refused when it lacks a flag of design section 8 or asks for more than the bus; so is what `inspect` shows.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from deployer.runtimes.api import COMPARE, MEMORY_BYTES, Start
+
+BUS_TARGET = "/bus"
+KEYS_TARGET = "/keys"
+# Compose's name of a checkout that was given no other (compose.yaml).
+PROJECT = "never-sleeps"
+
+# Labels: the truth for a deployer that starts anew. They cannot change after the container is made.
+BUS = "never-sleeps.bus"
+SHA = "never-sleeps.sha"
+COLOR = "never-sleeps.color"
+DEPLOY = "never-sleeps.deploy"
+IMAGE = "never-sleeps.image"
+BOOT_ID = "never-sleeps.boot-id"
+STARTED_MS = "never-sleeps.started-ms"
+CONFIG = "never-sleeps.config"
+LABELS = frozenset({BUS, SHA, COLOR, DEPLOY, IMAGE, BOOT_ID, STARTED_MS, CONFIG})
+# Of an image whose worker knows the command `compare` (docs/contract.md); of such a comparison's container, which is no unit.
+COMPARE_LABEL = "never-sleeps.compare"
+COMPARES = "never-sleeps.compares-on"
+COMPARISON_LABELS = frozenset({COMPARES, SHA, IMAGE})
+
+PIDS = 256
+# Sixteen times the weight of everything else. BuildKit's steps run in a group beside it with the default of 1024, which cannot
+# be chosen, so it is the bot that weighs more.
+CPU_SHARES = 16384
+# A comparison has a small weight, and never more than half of a processor.
+COMPARISON_SHARES, COMPARISON_NANO_CPUS = 64, 500_000_000
+# The deployer kills what does not end in time, after 15 s; the Engine's own limit must not come first.
+STOP_LIMIT_S = 60
+# Other bots find each other through the bus alone; Prometheus finds all of them under this name.
+ALIAS = "bots"
+TMPFS = {"/tmp": "rw,noexec,nosuid,nodev,size=64m,mode=1777"}
+LOGS = {"Type": "json-file", "Config": {"max-size": "10m", "max-file": "5"}}
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """A folder of the host (type bind, source an absolute path) or a named volume (type volume, source its name)."""
+
+    type: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where bots run; the deployer finds it in its own container.
+
+    user: UID:GID, one for all that write to the bus. keys: the folder of secret keys, where there is one. project: Compose's name
+    of this checkout.
+    """
+
+    bus: Mount
+    network: str
+    user: str
+    keys: Mount | None = None
+    project: str = PROJECT
+
+    @property
+    def bus_id(self) -> str:
+        """Names the bus on this Engine: the volume's name, or the folder's path on the host."""
+        return self.bus.source
+
+
+def bot_body(
+    what: Start,
+    name: str,
+    image: str,
+    image_id: str,
+    place: Place,
+    environment: Mapping[str, str],
+    *,
+    boot_id: str,
+    boot_ms: int,
+) -> dict[str, Any]:
+    """The body that creates a bot's container.
+
+    image: the tag. image_id: what the tag must mean. environment: the deployer's own; BOT_ and BUS_ are passed on.
+    """
+    passed = {key: value for key, value in sorted(environment.items()) if key.startswith(("BOT_", "BUS_"))}
+    body: dict[str, Any] = {
+        "User": place.user,
+        "Env": [f"{key}={value}" for key, value in {**passed, "BUS_DIR": BUS_TARGET}.items()],
+        "StopSignal": "SIGTERM",
+        "StopTimeout": STOP_LIMIT_S,
+        "HostConfig": {
+            "Mounts": _mounts(place),
+            "ReadonlyRootfs": True,
+            "Tmpfs": TMPFS,
+            "CapDrop": ["ALL"],
+            "SecurityOpt": ["no-new-privileges"],
+            "Memory": MEMORY_BYTES,
+            "MemorySwap": MEMORY_BYTES,
+            "PidsLimit": PIDS,
+            "CpuShares": CPU_SHARES,
+            "Init": True,
+            "IpcMode": "private",
+            "CgroupnsMode": "private",
+            "NetworkMode": place.network,
+            # The deployer alone starts bots again: see docs/containers.md.
+            "RestartPolicy": {"Name": "no"},
+            "LogConfig": LOGS,
+        },
+        "NetworkingConfig": {"EndpointsConfig": {place.network: {"Aliases": [ALIAS]}}},
+    }
+    config = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()[:16]
+    body["Image"] = image
+    body["Env"] += [
+        f"BOT_COLOR={what.color}",
+        f"BOT_SHA={what.sha}",
+        f"BOT_UNIT={name}",
+        f"BOT_DEPLOY_ID={what.deploy_id}",
+    ]
+    body["Labels"] = {
+        BUS: place.bus_id,
+        SHA: what.sha,
+        COLOR: what.color,
+        DEPLOY: what.deploy_id,
+        IMAGE: image_id,
+        BOOT_ID: boot_id,
+        STARTED_MS: str(boot_ms),
+        CONFIG: config,
+    }
+    return body
+
+
+def comparison_body(
+    sha: str, by: str, image: str, image_id: str, place: Place, environment: Mapping[str, str]
+) -> dict[str, Any]:
+    """The body of a container that compares decisions once: as a bot's, but the bus is read-only, there is no network and no
+    secret, and it has little of the processor."""
+    no_secrets = {key: value for key, value in environment.items() if not key.endswith("_FILE")}
+    start = Start(sha, "none", "")
+    body = bot_body(start, "", image, image_id, replace(place, keys=None), no_secrets, boot_id="", boot_ms=0)
+    del body["NetworkingConfig"]
+    body["Cmd"] = [*COMPARE, by]
+    body["Labels"] = {COMPARES: place.bus_id, SHA: sha, IMAGE: image_id}
+    body["HostConfig"] |= {
+        "Mounts": _read_only_bus(place),
+        "NetworkMode": "none",
+        "CpuShares": COMPARISON_SHARES,
+        "NanoCpus": COMPARISON_NANO_CPUS,
+    }
+    return body
+
+
+def faults_of_body(body: Mapping[str, Any], place: Place) -> tuple[str, ...]:
+    """What a body lacks or asks for too much; empty when the container may be made."""
+    return _faults(body, body.get("HostConfig") or {}, place, _mounts(place), LABELS)
+
+
+def faults_of_container(inspected: Mapping[str, Any], place: Place) -> tuple[str, ...]:
+    """The same for what `inspect` shows of a container, with the mounts that it really has and the image that it really runs."""
+    return _faults_of_inspected(inspected, place, _mounts(place), LABELS)
+
+
+def faults_of_comparison(inspected: Mapping[str, Any], place: Place) -> tuple[str, ...]:
+    """The same for a comparison's container."""
+    faults = _faults_of_inspected(inspected, replace(place, network="none"), _read_only_bus(place), COMPARISON_LABELS)
+    bounded = 0 < ((inspected.get("HostConfig") or {}).get("NanoCpus") or 0) <= COMPARISON_NANO_CPUS
+    return faults if bounded else (*faults, "it may use more than half of a processor")
+
+
+def _faults_of_inspected(
+    inspected: Mapping[str, Any], place: Place, mounts: list[dict[str, Any]], labels: frozenset[str]
+) -> tuple[str, ...]:
+    config, host = inspected.get("Config") or {}, inspected.get("HostConfig") or {}
+    faults = list(_faults(config, host, place, mounts, labels))
+    allowed = {mount["Target"] for mount in mounts} | set(TMPFS)
+    faults += [
+        f"a mount of {mount.get('Source') or mount.get('Name')} at {mount.get('Destination')}"
+        for mount in inspected.get("Mounts") or []
+        if mount.get("Destination") not in allowed
+    ]
+    image = (config.get("Labels") or {}).get(IMAGE)
+    if inspected.get("Image") != image:
+        faults.append(f"it runs image {inspected.get('Image')}, expected {image}")
+    if host.get("MaskedPaths") == []:
+        faults.append("the kernel's paths in /proc are not masked")
+    return tuple(faults)
+
+
+def _faults(
+    config: Mapping[str, Any],
+    host: Mapping[str, Any],
+    place: Place,
+    mounts: list[dict[str, Any]],
+    labels: frozenset[str],
+) -> tuple[str, ...]:
+    security = list(host.get("SecurityOpt") or [])
+    logs = host.get("LogConfig") or {}
+    wanted = {
+        f"the user is {config.get('User') or 'root'!s}, expected {place.user}": config.get("User") == place.user,
+        "it would run as root": str(config.get("User") or "0").split(":")[0] not in ("0", "root"),
+        "the root file system is not read-only": host.get("ReadonlyRootfs") is True,
+        "/tmp is no tmpfs with noexec and nosuid": (host.get("Tmpfs") or {}) == TMPFS,
+        "not all capabilities are dropped": list(host.get("CapDrop") or []) == ["ALL"],
+        "no-new-privileges is missing": any(option.startswith("no-new-privileges") for option in security),
+        "a security profile is switched off": not any("unconfined" in o or o.endswith(":false") for o in security),
+        "it is privileged": not host.get("Privileged"),
+        "there is no memory limit": 0 < (host.get("Memory") or 0) == host.get("MemorySwap"),
+        "there is no limit of processes": (host.get("PidsLimit") or 0) > 0,
+        "there is no init": host.get("Init") is True,
+        f"the stop limit is under {STOP_LIMIT_S} s": (config.get("StopTimeout") or 0) >= STOP_LIMIT_S,
+        "its logs are not rotated": logs.get("Type") == "json-file"
+        and {"max-size", "max-file"} <= set(logs.get("Config") or {}),
+        "the Engine would restart it": (host.get("RestartPolicy") or {}).get("Name", "no") in ("", "no"),
+        f"its network is {host.get('NetworkMode')}, expected {place.network}": host.get("NetworkMode") == place.network,
+        "its labels are not complete": set(config.get("Labels") or {}) >= labels,
+        "its mounts are not the bus's and nothing else": _same(host.get("Mounts") or [], mounts)
+        and not host.get("Binds")
+        and not host.get("VolumesFrom"),
+    }
+    shared = [
+        f"{name} is {host.get(name)}"
+        for name, private in (
+            ("PidMode", ("",)),
+            ("IpcMode", ("private",)),
+            ("UTSMode", ("",)),
+            ("UsernsMode", ("",)),
+            ("CgroupnsMode", ("private",)),
+        )
+        if (host.get(name) or "") not in private
+    ]
+    more = [f"{name} is set" for name in _NEVER if host.get(name)]
+    return (*(fault for fault, holds in wanted.items() if not holds), *shared, *more)
+
+
+# Nothing of these is ever asked for: devices, capabilities, groups, ports, a cgroup or runtime of one's own choice.
+_NEVER = (
+    "CapAdd",
+    "CgroupParent",
+    "Devices",
+    "DeviceRequests",
+    "DeviceCgroupRules",
+    "GroupAdd",
+    "Links",
+    "OomKillDisable",
+    "PortBindings",
+    "PublishAllPorts",
+    "Sysctls",
+)
+
+
+def _mounts(place: Place) -> list[dict[str, Any]]:
+    mounts: list[dict[str, Any]] = [{"Type": place.bus.type, "Source": place.bus.source, "Target": BUS_TARGET}]
+    if place.keys is not None:
+        keys = {"Type": place.keys.type, "Source": place.keys.source, "Target": KEYS_TARGET, "ReadOnly": True}
+        mounts.append(keys)
+    return mounts
+
+
+def _read_only_bus(place: Place) -> list[dict[str, Any]]:
+    return [{**_mounts(replace(place, keys=None))[0], "ReadOnly": True}]
+
+
+def _same(found: Iterable[Mapping[str, Any]], wanted: Iterable[Mapping[str, Any]]) -> bool:
+    return sorted(map(_key, found)) == sorted(map(_key, wanted))
+
+
+def _key(mount: Mapping[str, Any]) -> tuple[str, str, str, bool]:
+    return str(mount.get("Type")), str(mount.get("Source")), str(mount.get("Target")), bool(mount.get("ReadOnly"))

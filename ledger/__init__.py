@@ -1,0 +1,10 @@
+"""The ledger: what was decided, sent, filled and paid, in SQLite, append-only and fenced by epoch (design section 4).
+
+A worker of its own needs what is exported here: one connection, its identity, and append-only tables beside the base's.
+"""
+
+from ledger.base import AppliedControl, Epoch, Identity, Ledger
+from ledger.connection import Row, Value
+from ledger.fencing import IN_FORCE, append_only
+
+__all__ = ["IN_FORCE", "AppliedControl", "Epoch", "Identity", "Ledger", "Row", "Value", "append_only"]

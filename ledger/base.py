@@ -1,0 +1,251 @@
+"""The ledger's base: epochs, polls, applied control and the clock's anchor, in SQLite, only appended, fenced by epoch.
+
+The lease holder alone writes. Every row carries the epoch of the decision that it belongs to; a trigger refuses a row whose
+epoch is not the newest or is released. That fenced commit, not the lock, is the check that counts: a process that was
+paused for an hour and still believes that it holds the lease cannot write a row.
+
+A worker adds its own tables with `append_only` (see `ledger.fencing`). What the file survives is in `ledger.connection`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from bus.clock import Anchor
+from bus.errors import LedgerCorruptError, WrongLedgerError
+from ledger import fencing as base
+from ledger.connection import Connection, Value
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What one ledger belongs to."""
+
+    venue: str
+    chain: str
+    wallet: str
+
+    def __str__(self) -> str:
+        return f"venue {self.venue}, chain {self.chain}, wallet {self.wallet}"
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """One holder's run: when taken (ms of both clocks), and the request that was spent by its release, if released."""
+
+    epoch: int
+    instance: str
+    sha: str
+    color: str
+    request: str
+    wall_ms: int
+    boot_ms: int
+    boot_id: str
+    released: bool
+
+
+@dataclass(frozen=True, slots=True)
+class AppliedControl:
+    """The newest control that was applied: its generation and the document's body as JSON."""
+
+    generation: int
+    body: str
+
+
+class Ledger(Connection):
+    """One connection to the ledger.
+
+    Use `Ledger.hold` for the lease holder, `Ledger.reader` for everybody else. Not thread-safe.
+    """
+
+    @classmethod
+    def hold(cls, path: Path, identity: Identity, schema: str = "") -> Self:
+        """The holder's connection; makes the tables that are missing (`schema`: DDL of the worker's own).
+
+        Call it only while holding the lease.
+
+        Raises WrongLedgerError, LedgerCorruptError, LedgerFullError, FsyncFailedError (one failed, now or earlier: the mark
+        is there), LedgerError.
+        """
+        ledger = cls.open_holder(path)
+        try:
+            ledger._check_identity(identity, allow_missing=True)
+            with ledger.transaction():
+                ledger.execute(base.SCHEMA + schema)
+                for key, value in (
+                    ("schema", f"{base.MAJOR}.0"),
+                    ("venue", identity.venue),
+                    ("chain", identity.chain),
+                    ("wallet", identity.wallet),
+                ):
+                    ledger.execute(
+                        "INSERT INTO meta(key, value) SELECT ?, ? WHERE NOT EXISTS (SELECT 1 FROM meta WHERE key = ?)",
+                        (key, value, key),
+                    )
+            ledger.make_name_durable()
+        except BaseException:
+            ledger.close()
+            raise
+        return ledger
+
+    @classmethod
+    def reader(cls, path: Path, identity: Identity | None = None) -> Self | None:
+        """A connection for short reads; None when there is no ledger yet.
+
+        Raises WrongLedgerError, LedgerCorruptError, LedgerError.
+        """
+        ledger = cls.open_reader(path)
+        if ledger is None:
+            return None
+        try:
+            if not ledger.integer("SELECT count(*) FROM sqlite_schema WHERE name = 'controls_applied'"):
+                ledger.close()
+                return None
+            if identity is not None:
+                ledger._check_identity(identity, allow_missing=False)
+        except BaseException:
+            ledger.close()
+            raise
+        return ledger
+
+    # --- epochs
+
+    def take(
+        self, *, instance: str, sha: str, color: str, request: str, wall_ms: int, boot_ms: int, boot_id: str
+    ) -> int:
+        """Begin a new epoch, durably, and return it. From now on no row of an older one is accepted."""
+        with self.transaction():
+            epoch = self.integer("SELECT coalesce(max(epoch), 0) + 1 FROM epochs")
+            self.execute(
+                "INSERT INTO epochs(epoch, instance, sha, color, request, wall_ms, boot_ms, boot_id) VALUES (?,?,?,?,?,?,?,?)",
+                (epoch, instance, sha, color, request, wall_ms, boot_ms, boot_id),
+            )
+        return epoch
+
+    def release(self, epoch: int, *, request: str, reason: str, wall_ms: int, boot_ms: int) -> None:
+        """Mark an epoch as released; no row of it is accepted after this one."""
+        self.execute(
+            "INSERT INTO releases(epoch, request, reason, wall_ms, boot_ms) VALUES (?,?,?,?,?)",
+            (epoch, request, reason, wall_ms, boot_ms),
+        )
+
+    def newest_epoch(self) -> Epoch | None:
+        """The newest epoch, or None in a new ledger."""
+        rows = self.execute(
+            "SELECT epoch, instance, sha, color, request, wall_ms, boot_ms, boot_id, "
+            "EXISTS (SELECT 1 FROM releases r WHERE r.epoch = e.epoch) FROM epochs e ORDER BY epoch DESC LIMIT 1"
+        )
+        if not rows:
+            return None
+        epoch, instance, sha, color, request, wall_ms, boot_ms, boot_id, released = rows[0]
+        return Epoch(
+            _int(epoch),
+            str(instance),
+            str(sha),
+            str(color),
+            str(request),
+            _int(wall_ms),
+            _int(boot_ms),
+            str(boot_id),
+            bool(released),
+        )
+
+    def is_newest(self, epoch: int) -> bool:
+        """Whether `epoch` may still act: it is the newest and not released."""
+        newest = self.newest_epoch()
+        return newest is not None and newest.epoch == epoch and not newest.released
+
+    def is_spent(self, request: str) -> bool:
+        """Whether a handover request was used by a yield."""
+        return bool(self.integer("SELECT count(*) FROM releases WHERE request = ?", (request,)))
+
+    # --- ticks
+
+    def anchor(self) -> Anchor | None:
+        """Where the grid of ticks is fastened, or None."""
+        rows = self.execute("SELECT wall_ms, boot_ms, boot_id, interval_ms FROM anchors ORDER BY id DESC LIMIT 1")
+        if not rows:
+            return None
+        wall_ms, boot_ms, boot_id, interval_ms = rows[0]
+        return Anchor(_int(wall_ms), _int(boot_ms), str(boot_id), _int(interval_ms))
+
+    def fasten(self, epoch: int, anchor: Anchor) -> None:
+        """Record a new anchor."""
+        self.execute(
+            "INSERT INTO anchors(epoch, wall_ms, boot_ms, boot_id, interval_ms) VALUES (?,?,?,?,?)",
+            (epoch, anchor.wall_ms, anchor.boot_ms, anchor.boot_id, anchor.interval_ms),
+        )
+
+    def claim(self, tick: int, epoch: int, boot_ms: int) -> None:
+        """Claim the poll of a tick. Raises TickTakenError when it is completed; a dead epoch's claim is no hindrance."""
+        self.execute("INSERT INTO polls_claimed(tick, epoch, boot_ms) VALUES (?,?,?)", (tick, epoch, boot_ms))
+
+    def complete(self, tick: int, epoch: int, *, healthy: bool, lag_ms: int, duration_ms: int, state: str) -> None:
+        """Complete a claimed poll with its evaluation state (JSON). Raises TickTakenError, FencedError."""
+        self.execute(
+            "INSERT INTO polls_completed(tick, epoch, healthy, lag_ms, duration_ms, state) VALUES (?,?,?,?,?,?)",
+            (tick, epoch, int(healthy), lag_ms, duration_ms, state),
+        )
+
+    def miss(self, first_tick: int, last_tick: int, ticks: int, epoch: int, reason: str) -> None:
+        """Record ticks that have no completed poll, with the reason."""
+        self.execute(
+            "INSERT INTO polls_missed(first_tick, last_tick, ticks, epoch, reason) VALUES (?,?,?,?,?)",
+            (first_tick, last_tick, ticks, epoch, reason),
+        )
+
+    def last_tick(self) -> int | None:
+        """The newest tick that is completed or recorded as missed."""
+        value = self.scalar(
+            "SELECT max(t) FROM (SELECT max(tick) t FROM polls_completed UNION ALL SELECT max(last_tick) FROM polls_missed)"
+        )
+        return value if isinstance(value, int) else None
+
+    def last_state(self) -> str | None:
+        """The evaluation state (JSON) of the newest completed poll."""
+        value = self.scalar("SELECT state FROM polls_completed ORDER BY tick DESC LIMIT 1")
+        return None if value is None else str(value)
+
+    # --- control
+
+    def apply_control(self, generation: int, epoch: int, *, body: str, refused: str, wall_ms: int) -> None:
+        """Record what was applied. Raises FencedError when a newer generation was applied already."""
+        self.execute(
+            "INSERT INTO controls_applied(generation, epoch, wall_ms, body, refused) VALUES (?,?,?,?,?)",
+            (generation, epoch, wall_ms, body, refused),
+        )
+
+    def applied_control(self) -> AppliedControl | None:
+        """The newest applied control, or None."""
+        rows = self.execute("SELECT generation, body FROM controls_applied ORDER BY generation DESC LIMIT 1")
+        return AppliedControl(_int(rows[0][0]), str(rows[0][1])) if rows else None
+
+    def _check_identity(self, identity: Identity, *, allow_missing: bool) -> None:
+        if not self.integer("SELECT count(*) FROM sqlite_schema WHERE name = 'meta'"):
+            if allow_missing:
+                return
+            raise LedgerCorruptError(f"{self.path.name} holds no ledger; move it away or set BUS_DIR elsewhere")
+        meta = {str(key): str(value) for key, value in self.execute("SELECT key, value FROM meta")}
+        if not meta and allow_missing:
+            return
+        schema = meta.get("schema", "")
+        major = schema.partition(".")[0]
+        if not (major.isascii() and major.isdigit()):
+            raise LedgerCorruptError(f"{self.path.name}: expected a schema such as {base.MAJOR}.0, found {schema!r}")
+        if int(major) > base.MAJOR:
+            raise WrongLedgerError(
+                f"{self.path.name} has schema {schema}, this release knows {base.MAJOR}.x; run a newer release"
+            )
+        found = Identity(meta.get("venue", "?"), meta.get("chain", "?"), meta.get("wallet", "?"))
+        if found != identity:
+            raise WrongLedgerError(
+                f"this ledger belongs to {found}; expected {identity}: set BUS_DIR to a bus of its own, or use that account"
+            )
+
+
+def _int(value: Value) -> int:
+    if not isinstance(value, int):
+        raise LedgerCorruptError(f"expected a number in the ledger, found {value!r}")
+    return value

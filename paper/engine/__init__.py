@@ -1,0 +1,1 @@
+"""The exchange without its wire: books, matching, money, markets, prices, the record."""

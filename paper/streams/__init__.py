@@ -1,0 +1,1 @@
+"""The exchange over WebSockets: the venue's channels, its prices, and Binance's streams."""

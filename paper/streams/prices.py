@@ -1,0 +1,176 @@
+"""The venue's price WebSockets: RTDS (older) and PolyBolt, which authenticates and numbers its frames (venue.md 3).
+
+At the venue each has a host of its own; here RTDS is at ``/`` and ``/rtds``, PolyBolt at ``/polybolt``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import deque
+from typing import Any
+
+from aiohttp import web
+
+from paper.engine.exchange import Exchange
+from paper.errors import RefusedError
+from paper.streams.sockets import POLICY, Connection, Sockets
+from paper.streams_price import RTDS_TOPICS, Second, price_payload, price_snapshot
+from paper.windows import ASSETS
+
+__all__ = ["routes"]
+
+_CHANNELS = ("price.crypto", "price.crypto.twap")
+_PROVIDERS = ("pyth", "chainlink")
+_MAX_SUBSCRIPTIONS = 64
+_FRAMES_A_SECOND = 20
+_AUTH_FAILED, _AUTH_ATTEMPTS = 4001, 3
+_POLICY = 4008
+_PING_S = 25.0
+
+_Key = tuple[str, str, str]  # channel, asset, provider
+
+
+def routes(exchange: Exchange, sockets: Sockets) -> list[web.RouteDef]:
+    """Return the routes of the price streams."""
+
+    async def rtds(request: web.Request) -> web.StreamResponse:
+        async with sockets.open(request) as connection:
+
+            async def on_message(message: Any) -> None:
+                wanted = message.get("subscriptions") if isinstance(message, dict) else None
+                if not isinstance(wanted, list) or not all(isinstance(one, dict) for one in wanted):
+                    raise RefusedError(POLICY, "invalid message")
+                change = exchange.hub.unsubscribe if message.get("action") == "unsubscribe" else exchange.hub.subscribe
+                for one in wanted:
+                    if one.get("topic") in RTDS_TOPICS:
+                        change(connection.listener, f"rtds:{one['topic']}")
+
+            try:
+                await sockets.talk(connection, on_message, lambda: True)
+            finally:
+                exchange.hub.leave(connection.listener)
+        return connection.socket
+
+    async def polybolt(request: web.Request) -> web.StreamResponse:
+        async with sockets.open(request) as connection:
+            session = _PolyBolt(exchange, connection)
+            exchange.price_streams.followers.add(session.publish)
+            pings = asyncio.create_task(session.ping(), name="polybolt pings")
+            try:
+                await sockets.talk(connection, session.on_message, lambda: True)
+            finally:
+                exchange.price_streams.followers.discard(session.publish)
+                pings.cancel()
+                await asyncio.gather(pings, return_exceptions=True)
+        return connection.socket
+
+    return [web.get("/rtds", rtds), web.get("/", rtds), web.get("/polybolt", polybolt)]
+
+
+class _PolyBolt:
+    """One PolyBolt connection: who it is, what it follows, and its frames' numbers."""
+
+    def __init__(self, exchange: Exchange, connection: Connection) -> None:
+        self._exchange = exchange
+        self._connection = connection
+        self._keys: set[_Key] = set()
+        self._sequence = dict.fromkeys(_CHANNELS, 0)
+        self._authenticated, self._attempts = False, 0
+        self._times: deque[float] = deque(maxlen=_FRAMES_A_SECOND + 1)
+
+    async def ping(self) -> None:
+        """Ping for as long as the connection lives."""
+        while True:
+            await asyncio.sleep(_PING_S)
+            await self._connection.socket.ping()
+
+    def publish(self, second: Second) -> None:
+        """Send a second's prices to what is followed."""
+        for channel, asset, provider in self._keys:
+            if asset == second.asset:
+                self._frame(channel, second.time_ms, price_payload(channel, provider, second))
+
+    async def on_message(self, message: Any) -> None:
+        """Answer one frame.
+
+        Raises:
+            RefusedError: 4001, credentials were refused too often; 4008, it is no object, or too many came in a second.
+        """
+        if not isinstance(message, dict):
+            raise RefusedError(_POLICY, "invalid frame")
+        now = asyncio.get_running_loop().time()
+        self._times.append(now)
+        if len(self._times) > _FRAMES_A_SECOND and now - self._times[0] < 1.0:
+            raise RefusedError(_POLICY, "too many frames")
+        rid = message.get("rid")
+        match message.get("op"):
+            case "ping":
+                self._say("pong", rid)
+            case "auth":
+                self._authenticate(message.get("auth"), rid)
+            case "subscribe" | "unsubscribe" as operation:
+                wanted = message.get("subscriptions")
+                for one in wanted if isinstance(wanted, list) else [None]:
+                    self._change(operation, one if isinstance(one, dict) else {}, rid)
+            case _:
+                self._refuse("bad_op", rid)
+
+    def _authenticate(self, auth: object, rid: object) -> None:
+        given = auth if isinstance(auth, dict) else {}
+        key = self._exchange.keys.check_credentials(given.get("apiKey"), given.get("secret"), given.get("passphrase"))
+        if key is not None:
+            self._authenticated = True
+            self._say("authed", rid)
+            return
+        self._attempts += 1
+        if self._attempts >= _AUTH_ATTEMPTS:
+            raise RefusedError(_AUTH_FAILED, "authentication failed")
+        self._refuse("auth_invalid", rid)
+
+    def _change(self, operation: str, one: dict[str, Any], rid: object) -> None:
+        channel = one.get("channel")
+        if not self._authenticated:
+            self._refuse("auth_required", rid, channel)
+            return
+        if channel not in _CHANNELS:
+            self._refuse("bad_channel", rid, channel)
+            return
+        key = _key(channel, one.get("filter"))
+        if key is None:
+            self._refuse("bad_filter", rid, channel)
+        elif operation == "unsubscribe":
+            self._keys.discard(key)
+            self._say("unsubscribed", rid, channel)
+        elif len(self._keys | {key}) > _MAX_SUBSCRIPTIONS:
+            self._refuse("sub_limit", rid, channel)
+        else:
+            self._keys.add(key)
+            self._say("subscribed", rid, channel)
+            asset, recent = key[1], self._exchange.price_streams.recent[key[1]]
+            payload = price_snapshot(channel, key[2], asset, recent)
+            self._frame(channel, self._exchange.clock(), payload, snapshot=True)
+
+    def _frame(self, channel: str, time_ms: int, payload: dict[str, object], *, snapshot: bool = False) -> None:
+        self._sequence[channel] += 1
+        frame = {"v": 1, "channel": channel, "seq": self._sequence[channel], "ts": time_ms, "payload": payload}
+        self._connection.listener.say(json.dumps(frame | ({"snapshot": True} if snapshot else {})))
+
+    def _say(self, op: str, rid: object, channel: object = None, **more: object) -> None:
+        answer = {"op": op, "rid": rid} | ({} if channel is None else {"channel": channel}) | more
+        self._connection.listener.say(json.dumps(answer))
+
+    def _refuse(self, code: str, rid: object, channel: object = None) -> None:
+        self._say("error", rid, channel, code=code)
+
+
+def _key(channel: str, chosen: object) -> _Key | None:
+    """What a subscription's filter names, or None if it names nothing."""
+    if not isinstance(chosen, dict) or not isinstance(chosen.get("symbol"), str):
+        return None
+    asset = chosen["symbol"].upper().removesuffix("USD")
+    twap = channel == "price.crypto.twap"
+    provider = chosen.get("provider", "chainlink" if twap else "pyth")
+    if asset not in ASSETS or provider not in _PROVIDERS or (twap and chosen.get("window_seconds") != 60):
+        return None
+    return channel, asset, provider

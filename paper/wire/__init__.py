@@ -1,0 +1,1 @@
+"""The exchange over HTTP: the order book, Gamma, Binance, the relayer, and the exchange's own control."""
