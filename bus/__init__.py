@@ -12,28 +12,24 @@ from bus.control import (
     read_control,
     write_control,
 )
-from bus.documents import Document, Part, Read, Stamp, decode, encode
+from bus.documents import Document, Read, Stamp
 from bus.errors import (
-    BusDirectoryError,
     BusError,
     DocumentCorruptError,
     DocumentError,
     DocumentMissingError,
-    DocumentTooNewError,
     FencedError,
     FsyncFailedError,
-    LeaseReplacedError,
     LedgerCorruptError,
     LedgerError,
     LedgerFullError,
-    LockingUnreliableError,
     StaleGenerationError,
     TickTakenError,
     WrongLedgerError,
 )
 from bus.files import append_durably, sync_directory, write_atomically
 from bus.handover import Handover, read_handover, write_handover
-from bus.history import Step, append_step, new_deploy_id, read_steps
+from bus.history import Step, append_step, read_steps
 from bus.inputs import InputRecord, InputsRing, read_inputs
 from bus.instances import (
     Instance,
@@ -72,7 +68,6 @@ __all__ = [
     "VERSION",
     "Anchor",
     "Bus",
-    "BusDirectoryError",
     "BusError",
     "BusSettings",
     "Clock",
@@ -82,7 +77,6 @@ __all__ = [
     "DocumentCorruptError",
     "DocumentError",
     "DocumentMissingError",
-    "DocumentTooNewError",
     "FeedStatus",
     "FencedError",
     "FileLock",
@@ -93,18 +87,15 @@ __all__ = [
     "Instance",
     "InstanceFile",
     "Lease",
-    "LeaseReplacedError",
     "LedgerCorruptError",
     "LedgerError",
     "LedgerFullError",
-    "LockingUnreliableError",
     "Log",
     "Logging",
     "ManualAction",
     "ManualStatus",
     "Mode",
     "OutcomeStatus",
-    "Part",
     "PositionStatus",
     "Read",
     "Request",
@@ -129,8 +120,6 @@ __all__ = [
     "append_step",
     "bus_to_read",
     "clear_halt",
-    "decode",
-    "encode",
     "forget_instance",
     "is_alive",
     "is_halted",
@@ -138,7 +127,6 @@ __all__ = [
     "load_settings",
     "make_request",
     "new_anchor",
-    "new_deploy_id",
     "new_id",
     "open_bus",
     "read_control",

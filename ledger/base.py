@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from bus.clock import Anchor
-from bus.errors import LedgerCorruptError, WrongLedgerError
+from bus import Anchor, LedgerCorruptError, WrongLedgerError
 from ledger import fencing as base
 from ledger.connection import Connection, Value
 

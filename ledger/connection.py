@@ -19,15 +19,15 @@ from typing import Self
 
 import apsw
 
-from bus.errors import (
+from bus import (
     FencedError,
     FsyncFailedError,
     LedgerCorruptError,
     LedgerError,
     LedgerFullError,
     TickTakenError,
+    sync_directory,
 )
-from bus.files import sync_directory
 from bus.layout import FSYNC_FAILED
 
 RESERVE_BYTES = 8 << 20

@@ -23,7 +23,7 @@ from bot.venue.decoding import (
     decode,
     each,
 )
-from bus.logs import Log
+from bus import Log
 
 _PATH = "/api/v3/klines"
 _MOST_BYTES = 1 << 20  # 1000 candles have 170 kB

@@ -25,8 +25,7 @@ from bot.reasons import REASONS, reason_name
 from bot.sendings import Outcome
 from bot.venue.decoding import Code, Origin
 from bot.venue.types import VenueMode
-from bus import Role, Status
-from bus.status import SlotStatus
+from bus import Role, SlotStatus, Status
 
 _FAST = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1)
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)

@@ -19,7 +19,7 @@ from websockets.exceptions import WebSocketException
 from bot.feeds.straight import StraightConnection
 from bot.market_data.binance_messages import MESSAGE_BYTES, PriceUpdate, Shutdown, Source, parse, stream_path, symbol
 from bot.venue.decoding import OddError, Origin, Skips
-from bus.logs import Log
+from bus import Log
 
 _QUEUE_FRAMES = 1_024
 

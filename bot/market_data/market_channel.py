@@ -17,7 +17,7 @@ from websockets.exceptions import WebSocketException
 
 from bot.feeds.book_messages import MESSAGE_BYTES, BookEvent, parse_books
 from bot.venue.decoding import OddError, Origin, Skips
-from bus.logs import Log
+from bus import Log
 
 _QUEUE_FRAMES = 1_024
 _MOST_TOKENS = 450  # beyond 500 a connection loses books (venue.md 3)

@@ -16,7 +16,7 @@ from websockets.exceptions import WebSocketException
 
 from bot.feeds.settlement_messages import MESSAGE_BYTES, SUBSCRIBE, SettlementPrice, parse_settlement
 from bot.venue.decoding import Code, OddError, Origin, Skips
-from bus.logs import Log
+from bus import Log
 
 _QUEUE_FRAMES = 256
 _MOST_OFF_MS = 60_000  # a price from further away than this is no price of now

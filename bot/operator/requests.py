@@ -16,10 +16,8 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from bus import Bus, BusError, Clock
+from bus import Bus, BusError, Clock, Document, DocumentError, Stamp
 from bus import documents as documents_of_the_bus
-from bus.documents import Document, Stamp
-from bus.errors import DocumentError
 from ledger import Ledger
 
 ANSWER_LIMIT_S = 30.0

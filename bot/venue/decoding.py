@@ -16,7 +16,7 @@ from enum import StrEnum
 from typing import TypeVar
 
 from bot.venue.types import BASE_UNITS, VenueError
-from bus.logs import Log
+from bus import Log
 
 MAX_DEPTH = 16  # Gamma's event, the deepest form that is read, has 6.
 MAX_BRACKETS = 200_000  # The first frame of the market channel: 450 tokens, 100 levels a side, make 90,000.

@@ -42,7 +42,7 @@ from bot.venue.types import (
     VenueMode,
     VenueOrder,
 )
-from bus.logs import Log
+from bus import Log
 from ledger.values import Side, VenueTrade
 
 Item = TypeVar("Item")

@@ -21,7 +21,8 @@ from bot.orders.order_plan import worst_cost
 from bot.slots import DEFAULT_ASSETS, DEFAULT_TIMEFRAMES, Slot, make_slots, parse_slug, timeframe_seconds
 from bot.strategy.snipe import Parameters
 from bot.venue.types import Market, VenueMode
-from bus import Control, DocumentCorruptError, DocumentMissingError, DocumentTooNewError
+from bus import Control, DocumentCorruptError, DocumentMissingError
+from bus.errors import DocumentTooNewError
 from ledger.values import Outcome
 from tests.unit.bot.fake_venue import FakeVenue
 from tests.unit.bot.making import END_MS, MARKET, SHARE, START_MS, WINDOW, run

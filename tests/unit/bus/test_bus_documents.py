@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from bus import Control, DocumentCorruptError, DocumentError, DocumentMissingError, DocumentTooNewError, Stamp
+from bus import Control, DocumentCorruptError, DocumentError, DocumentMissingError, Stamp
 from bus import documents as docs
 from bus.documents import decode, encode
+from bus.errors import DocumentTooNewError
 
 STAMP = Stamp("panel", 7, 1_790_000_000_123)
 CONTROL = Control(generation=7, by="panel")

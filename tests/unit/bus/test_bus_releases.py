@@ -22,12 +22,12 @@ from bus import (
     Role,
     Status,
     append_step,
-    new_deploy_id,
     read_control,
     read_steps,
     write_control,
 )
 from bus.documents import _checksum, decode, encode
+from bus.history import new_deploy_id
 from ledger import Ledger
 from tests.unit.bus.frozen import IDENTITY, FrozenClock, take
 

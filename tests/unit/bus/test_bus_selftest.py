@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from bus import BusDirectoryError, LockingUnreliableError, open_bus, selftest
+from bus import open_bus, selftest
+from bus.errors import BusDirectoryError, LockingUnreliableError
 from bus.selftest import check_locking, file_system_type, parse_mounts
 
 # From Docker Desktop, WSL, a VM with a shared folder, a Linux host; shortened to what counts.

@@ -25,12 +25,12 @@ from bus import (
     Stamp,
     SystemClock,
     Watch,
-    encode,
     is_halted,
     read_control,
     write_atomically,
     write_control,
 )
+from bus.documents import encode
 from ledger import Identity, Ledger
 from tests.forked import run
 from tests.unit.panel.running import Bot, RunningPanel, environment, make_status, running_panel
