@@ -53,6 +53,16 @@ def _modules(path: Path) -> Iterator[str]:
         yield from (name.partition(".")[0] for name in names)
 
 
+def test_every_package_is_under_the_same_law() -> None:
+    """Strict types for each, and the import contracts know each; a package that is new is in neither by itself."""
+    assert set(PROJECT["tool"]["mypy"]["packages"]) == OWN
+    contracts = PROJECT["tool"]["importlinter"]
+    assert set(contracts["root_packages"]) == OWN - {"tests"}
+    layered = {name for row in contracts["contracts"] for layer in row.get("layers", ()) for name in layer.split(" | ")}
+    named = {name for row in contracts["contracts"] for name in row.get("source_modules", ())}
+    assert OWN - {"tests"} <= layered | named
+
+
 @pytest.mark.parametrize("package", sorted(OWN))
 def test_every_imported_distribution_is_declared(package: str) -> None:
     """A dependency of a dependency may go away with any release of that one."""
