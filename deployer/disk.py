@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from deployer.errors import BuildError
 
 EVERY_S = 5.0
+LOOK_IN_BUILD_S = 0.5
 LOOK_LIMIT_S = 5.0
 GB = 1 << 30
 
@@ -54,6 +58,19 @@ class Disks:
         except TimeoutError:
             self._seen = tuple(Space(name, path, None) for name, path in self._places.items())
         self._on_look(self._seen, self._wanted)
+
+    async def guard(self, build: Coroutine[Any, Any, None]) -> None:
+        """Run a build, and end it as soon as a disk has too little left. Raises BuildError, and what the build raises."""
+        building = asyncio.ensure_future(build)
+        try:
+            while not (await asyncio.wait({building}, timeout=LOOK_IN_BUILD_S))[0]:
+                await self.look()
+                if self.problem is not None:
+                    raise BuildError(f"it was ended, since it filled a disk: {self.problem}; then deploy it again")
+            building.result()
+        finally:
+            building.cancel()
+            await asyncio.wait({building})
 
     async def run(self) -> None:
         """Look again and again, until cancelled."""

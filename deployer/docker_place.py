@@ -59,6 +59,7 @@ def place_of(inspected: Mapping[str, Any]) -> Place:
         network=network,
         user=user,
         keys=mounts.get(KEYS_TARGET),
+        image=str(inspected.get("Image") or ""),
         project=str((inspected["Config"].get("Labels") or {}).get(PROJECT_LABEL) or PROJECT),
     )
 

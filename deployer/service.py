@@ -240,7 +240,7 @@ class Deployer:
             await self._hooks.before("building", self._deploy_of(sha))
             await self._verify.check(sha)
             await self._need_room(sha)
-            await self._runtime.build(sha)
+            await self._disks.guard(self._runtime.build(sha))
         except BuildError as error:
             self._fail(sha, f"the build failed: {error}", error.output)
         except RuntimeFailedError as error:

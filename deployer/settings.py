@@ -22,6 +22,7 @@ class DeployerSettings(BaseSettings):
     killed; with the kill it must stay under the venue's 10 s. keep: builds kept besides those in use.
     on_difference: a commit that would have decided otherwise is reported, or held until somebody approves (deployer.comparing).
     build_args: a file of lines NAME=VALUE for builds. build_secrets: a folder of one file a secret (deployer.build_inputs).
+    build_memory: MB of memory that one build may hold. build_size: MB of a commit's files, and of one file that a build writes.
     min_free: MB that shall be free on the disks of bus and builds; with less, old builds are removed and none is begun. 0: any.
     verify: "signed", or a command that a commit must pass before it is built (deployer.verify). hooks: a folder of programs that
     run before and after steps (deployer.hooks).
@@ -50,6 +51,8 @@ class DeployerSettings(BaseSettings):
     build_args: Path | None = None
     build_secrets: Path | None = None
     min_free: int = Field(default=1024, ge=0, le=1 << 20)
+    build_memory: int = Field(default=2048, ge=128, le=1 << 20)
+    build_size: int = Field(default=512, ge=1, le=1 << 20)
     build_limit: float = Field(default=600.0, gt=0, le=7200)
     metrics_host: str = "127.0.0.1"
     metrics_port: int = Field(default=0, ge=0, le=65535)

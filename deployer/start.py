@@ -11,6 +11,7 @@ from functools import partial
 from bus import Bus, Clock, FileLock, Logging, Step, append_step, make_request, read_steps
 from bus.scrape import serve_metrics
 from deployer.build_inputs import read_build_inputs
+from deployer.build_limits import BuildLimits
 from deployer.disk import Disks
 from deployer.errors import RepositoryError, StartError
 from deployer.home import claim_home
@@ -146,6 +147,7 @@ def make_runtime(
             keep=settings.keep,
             build_limit_s=settings.build_limit,
             build_inputs=inputs,
+            build_limits=limits_of(settings),
             environment=dict(os.environ),
             warn=warn,
         )
@@ -157,6 +159,7 @@ def make_runtime(
         check=settings.check,
         limit_s=settings.build_limit,
         inputs=inputs,
+        limits=limits_of(settings),
     )
     return ProcessRuntime(builder, folder, bus, clock, keep=settings.keep, environment=dict(os.environ))
 
@@ -180,6 +183,11 @@ def claim_runtime(bus: Bus, runtime: Runtime) -> None:
             bus.runtime.write_text(f"{runtime.name}\n")
     except OSError as error:
         raise StartError(f"{bus.runtime} cannot be written ({error.strerror})") from error
+
+
+def limits_of(settings: DeployerSettings) -> BuildLimits:
+    """What one build may use."""
+    return BuildLimits(memory=settings.build_memory << 20, size=settings.build_size << 20)
 
 
 def policy_of(settings: DeployerSettings) -> Policy:

@@ -114,9 +114,13 @@ class Repository:
         tar = into.with_name(f"{into.name}.tar")
         try:
             await self.tar(sha, tar)
-            await run("tar", "-xf", str(tar), "-C", str(into), limit_s=ARCHIVE_LIMIT_S)
+            await self.extract(tar, into)
         finally:
             tar.unlink(missing_ok=True)
+
+    async def extract(self, tar: Path, into: Path) -> None:
+        """Extract a complete archive of git's into a folder that exists. Raises RepositoryError."""
+        await run("tar", "-xf", str(tar), "-C", str(into), limit_s=ARCHIVE_LIMIT_S)
 
     async def tar(self, sha: str, to: Path) -> None:
         """Write a commit's files as a tar; complete when no error is raised. Raises RepositoryError."""

@@ -12,15 +12,15 @@ import hashlib
 import os
 import shlex
 import shutil
-import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from bus import is_locked, sync_directory
 from deployer.build_inputs import FOLDER, BuildInputs
+from deployer.build_limits import LOOK_EVERY_S, MARK, BuildLimits, build_environment, end, members, tail
 from deployer.errors import BuildError, RepositoryError, StartError
 from deployer.one_off import gently
 from deployer.push.repository import Repository
@@ -45,6 +45,7 @@ class Builder:
         command, check: arguments for Python that run a bot, and that only try it.
         limit_s: for one build.
         inputs: reads what builds are given (build_inputs); every command has the arguments as its environment.
+        limits: what one build may use.
     """
 
     def __init__(
@@ -57,13 +58,14 @@ class Builder:
         check: str,
         limit_s: float,
         inputs: Callable[[], BuildInputs] = BuildInputs,
+        limits: BuildLimits | None = None,
     ) -> None:
         self._repository = repository
         self._trees, self._envs = folder / "trees", folder / "envs"
         self._python = python
         self._command, self._check = shlex.split(command), shlex.split(check)
-        self._limit_s, self._inputs = limit_s, inputs
-        self._locks = folder / "builds"
+        self._limit_s, self._inputs, self._limits = limit_s, inputs, limits or BuildLimits()
+        self._locks, self._home = folder / "builds", (folder / "home").absolute()
         _end_left_over(self._locks)
 
     def tree(self, sha: str) -> Path:
@@ -125,10 +127,15 @@ class Builder:
         fresh = self._trees / f".{sha}.new"
         shutil.rmtree(fresh, ignore_errors=True)  # left over by a deployer that died in the middle
         fresh.mkdir()
+        tar = fresh.with_suffix(".tar")
         try:
-            await self._repository.archive(sha, fresh)
+            await self._limits.archived(self._repository.tar(sha, tar), tar)
+            self._limits.check(tar)
+            await self._repository.extract(tar, fresh)
         except RepositoryError as error:
             raise BuildError(f"the commit's files could not be had from git: {error}") from error
+        finally:
+            tar.unlink(missing_ok=True)
         fresh.rename(tree)
         sync_directory(self._trees)
 
@@ -159,6 +166,7 @@ class Builder:
             ],
             tree,
             f"the packages of {LOCK_FILE} could not be installed",
+            network=True,
         )
         (env / _READY).touch()
 
@@ -173,16 +181,27 @@ class Builder:
             await self._run([python, "-m", "compileall", "-q", *packages], tree, "the code does not compile")
         await self._run([python, *self._check], tree, "the bot cannot be imported", CHECK_LIMIT_S)
 
-    async def _run(self, command: Sequence[str], directory: Path, failed: str, limit_s: float | None = None) -> None:
+    async def _run(
+        self,
+        command: Sequence[str],
+        directory: Path,
+        failed: str,
+        limit_s: float | None = None,
+        *,
+        network: bool = False,
+    ) -> None:
+        """Run a command of a build to its end, with all that it starts. network: it installs packages. Raises BuildError."""
         try:
             inputs = self._inputs()
         except StartError as error:
             raise BuildError(str(error)) from error
+        self._home.mkdir(parents=True, exist_ok=True)
         with _life_lock(self._locks) as (lock, pid_file):
+            mark = pid_file.stem
             process = await asyncio.create_subprocess_exec(
-                *gently(command),
+                *gently(self._limits.command(command)),
                 cwd=directory,
-                env=_environment(inputs),
+                env=self._environment(inputs, mark, network=network),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.STDOUT,
@@ -190,19 +209,38 @@ class Builder:
                 pass_fds=(lock,),
             )
             pid_file.write_text(str(process.pid))
+            assert process.stdout is not None, "it was asked for"
+            said = asyncio.create_task(tail(process.stdout), name="the output of a build")
+            watched = asyncio.create_task(self._watch(mark, process.pid), name="the limits of a build")
+            ended = asyncio.create_task(process.wait(), name="the end of a build")
             try:
                 async with asyncio.timeout(limit_s):
-                    out, _ = await process.communicate()
+                    await asyncio.wait({ended, watched}, return_when=asyncio.FIRST_COMPLETED)
+                    if watched.done():
+                        raise BuildError(f"{failed}: {watched.result()}; it was ended")
             except TimeoutError as error:
                 raise BuildError(f"{failed}: `{_short(command)}` did not end within {limit_s:g} s") from error
             finally:
-                if process.returncode is None:
-                    os.killpg(process.pid, signal.SIGKILL)
-                    await process.wait()
+                watched.cancel()
+                await asyncio.to_thread(end, mark, process.pid)  # also what a build that ended well left running
+                await asyncio.wait({said, watched, ended})
         if process.returncode != 0:
-            lines = inputs.redact(out.decode("utf-8", "replace")).strip().splitlines()[-OUTPUT_LINES:]
+            lines = inputs.redact(said.result().decode("utf-8", "replace")).strip().splitlines()[-OUTPUT_LINES:]
             reason = lines[-1].strip() if lines else f"exit code {process.returncode}"
             raise BuildError(f"{failed}: {reason}", "\n".join(lines))
+
+    async def _watch(self, mark: str, session: int) -> str:
+        """Wait until a build has too much of something; what."""
+        while True:
+            found = await asyncio.to_thread(members, mark, session)
+            if (why := self._limits.why_too_much(found)) is not None:
+                return why
+            await asyncio.sleep(LOOK_EVERY_S)
+
+    def _environment(self, inputs: BuildInputs, mark: str, *, network: bool) -> dict[str, str]:
+        given = build_environment(os.environ, self._home, network=network)
+        folder = next((str(path.parent) for path in inputs.secrets.values()), None)
+        return {**given, **inputs.arguments, **({FOLDER: folder} if folder is not None else {}), MARK: mark}
 
     def _is_ready(self, tree: Path) -> bool:
         try:
@@ -255,17 +293,10 @@ def _end_left_over(folder: Path) -> None:
     for path in folder.glob("*.lock") if folder.is_dir() else ():
         pid_file = path.with_suffix(".pid")
         pid = pid_file.read_text() if pid_file.exists() else ""
-        if pid and is_locked(path):  # the group's number cannot be another's while a member of it lives
-            with suppress(ProcessLookupError):
-                os.killpg(int(pid), signal.SIGKILL)
+        # The session's number cannot be another's while a member of it holds the lock.
+        end(path.stem, int(pid) if pid and is_locked(path) else None)
         pid_file.unlink(missing_ok=True)
         path.unlink()
-
-
-def _environment(inputs: BuildInputs) -> dict[str, str]:
-    own = {name: value for name, value in os.environ.items() if name not in ("VIRTUAL_ENV", "PYTHONPATH")}
-    folder = next((str(path.parent) for path in inputs.secrets.values()), None)
-    return {**own, **inputs.arguments, **({FOLDER: folder} if folder is not None else {})}
 
 
 def _python_of(env: Path) -> str:

@@ -15,10 +15,12 @@ import pytest
 
 from bus import SystemClock, open_bus
 from deployer import BuildError
+from deployer.build_limits import BuildLimits
 from deployer.push.repository import Repository
 from deployer.runtimes.docker.body import Mount, Place
 from deployer.runtimes.docker.engine import Engine
 from deployer.runtimes.docker.images import Images
+from deployer.runtimes.docker.room import BuildRoom
 from deployer.runtimes.docker.runtime import DockerRuntime
 from tests.e2e.deployer_rig import GIT
 from tests.e2e.docker_engine import need_engine
@@ -93,7 +95,8 @@ async def test_a_full_disk_inside_the_engine_fails_the_build_with_its_reason(tmp
     git("init", "--quiet", "--initial-branch=main")
     with small_engine() as url:
         engine = Engine(url)
-        images = Images(engine, Repository(source), tmp_path / "builds", str(bus.directory), limit_s=120)
+        room = BuildRoom(engine, str(bus.directory), "", BuildLimits(), pytest.fail)
+        images = Images(engine, Repository(source), tmp_path / "builds", str(bus.directory), room, limit_s=120)
         if not with_buildx:
             images._has_buildx = False
         runtime = DockerRuntime(

@@ -19,10 +19,12 @@ import pytest
 from bus import SystemClock, open_bus
 from deployer import BuildError, RuntimeFailedError, Start, Unit
 from deployer.build_inputs import BuildInputs, read_build_inputs
+from deployer.build_limits import BuildLimits
 from deployer.push.repository import Repository
 from deployer.runtimes.docker.body import BUS, IMAGE, LABELS, Place
 from deployer.runtimes.docker.engine import Engine
 from deployer.runtimes.docker.images import Images
+from deployer.runtimes.docker.room import BUILDS, BuildRoom
 from deployer.runtimes.docker.runtime import DockerRuntime
 from tests.e2e.deployer_rig import GIT
 from tests.e2e.docker_engine import BASE, USER, docker, need_engine, own, place_for
@@ -50,6 +52,7 @@ class Rig:
         self.git("init", "--quiet", "--initial-branch=main")
         self.warnings: list[str] = []
         self.inputs: Callable[[], BuildInputs] = BuildInputs
+        self.limits = BuildLimits()
         self.runtime = self.new_runtime()
 
     def new_runtime(self, *, with_buildx: bool = True) -> DockerRuntime:
@@ -60,6 +63,7 @@ class Rig:
             Repository(self.repository),
             run / "builds",
             self.place.bus_id,
+            BuildRoom(engine, self.place.bus_id, self.place.image, self.limits, self.warnings.append),
             limit_s=60,
             inputs=self.inputs,
             project=self.place.project,
@@ -181,6 +185,40 @@ async def test_build_arguments_and_secrets_reach_the_build_and_a_secret_nothing_
         BuildError, match="the classic builder would keep them in the image; install Docker's plugin buildx"
     ):
         await rig.new_runtime(with_buildx=False).build(failing)
+
+
+HUNGRY = "x = bytearray(600 << 20); print(len(x))"
+FORKS = "import subprocess; [subprocess.Popen(['sleep', '20']) for _ in range(200)]"
+
+
+@pytest.mark.parametrize(
+    ("code", "said"), [(HUNGRY, "DEPLOYER_BUILD_MEMORY"), (FORKS, "Resource temporarily unavailable")]
+)
+async def test_a_build_has_limits_of_memory_and_processes(rig: Rig, code: str, said: str) -> None:
+    """What takes more fails as a build that says so; the room that limits it is gone with the deployer."""
+    rig.place = replace(rig.place, image=docker("inspect", "--format={{.Id}}", BASE))
+    rig.limits = BuildLimits(memory=256 << 20, processes=100)
+    rig.runtime = rig.new_runtime()
+    watching = asyncio.create_task(rig.runtime.watch(lambda: None))
+    await until_async(lambda: rig.runtime._images.room.cgroup is not None)
+    sha = rig.commit(f'FROM {BASE} AS bot\nCOPY worker.py /\nRUN python3 -c "{code}" # {secrets.token_hex(8)}\n')
+    with pytest.raises(BuildError) as failed:
+        await rig.runtime.build(sha)
+    assert said in str(failed.value) + failed.value.output
+    watching.cancel()
+    await asyncio.wait([watching])
+    assert not docker("ps", "--all", "--quiet", "--filter", f"label={BUILDS}={rig.place.bus_id}")
+    assert not rig.warnings
+
+
+async def test_a_commit_that_is_too_large_is_not_sent_to_the_engine(rig: Rig) -> None:
+    """Its files are measured before anything is built of them."""
+    rig.limits = BuildLimits(size=1 << 20)
+    rig.runtime = rig.new_runtime()
+    sha = rig.commit(worker="#" * (2 << 20))
+    with pytest.raises(BuildError, match="more than 1 MB"):
+        await rig.runtime.build(sha)
+    assert not list((rig.folder / "run" / "builds").iterdir())
 
 
 def _command_line(process: Path) -> bytes:

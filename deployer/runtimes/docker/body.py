@@ -59,14 +59,15 @@ class Mount:
 class Place:
     """Where bots run; the deployer finds it in its own container.
 
-    user: UID:GID, one for all that write to the bus. keys: the folder of secret keys, where there is one. project: Compose's name
-    of this checkout.
+    user: UID:GID, one for all that write to the bus. keys: the folder of secret keys, where there is one. image: the deployer's
+    own, for the room of builds; empty for none. project: Compose's name of this checkout.
     """
 
     bus: Mount
     network: str
     user: str
     keys: Mount | None = None
+    image: str = ""
     project: str = PROJECT
 
     @property

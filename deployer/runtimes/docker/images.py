@@ -18,10 +18,12 @@ from pathlib import Path
 from typing import Any
 
 from deployer.build_inputs import BuildInputs
+from deployer.build_limits import tail
 from deployer.errors import BuildError, EngineRefusedError, RepositoryError, StartError
 from deployer.push.repository import Repository
 from deployer.runtimes.docker.body import BUS, COMPARE_LABEL, PROJECT, SHA
 from deployer.runtimes.docker.engine import Engine
+from deployer.runtimes.docker.room import BuildRoom
 
 # What the Dockerfile of a repository of one's own is built on (deployer/own). Another project's is its own, though.
 BASE = "never-sleeps-bot:base"
@@ -35,7 +37,7 @@ class Images:
     """The images of one bus. folder: for archives on their way to the Engine; emptied here, so only one deployer may use it.
 
     limit_s: for one build. inputs: reads what builds are given (build_inputs). project: Compose's name of this checkout: every
-    tag begins with it, so two checkouts on one Engine never move each other's.
+    tag begins with it, so two checkouts on one Engine never move each other's. room: where builds run, with their limits.
     """
 
     def __init__(
@@ -44,13 +46,14 @@ class Images:
         repository: Repository,
         folder: Path,
         bus_id: str,
+        room: BuildRoom,
         *,
         limit_s: float,
         inputs: Callable[[], BuildInputs] = BuildInputs,
         project: str = PROJECT,
     ) -> None:
         self._name = f"{project}-bot"
-        self._engine, self._repository, self._inputs = engine, repository, inputs
+        self._engine, self._repository, self.room, self._inputs = engine, repository, room, inputs
         self._folder, self._bus_id, self._limit_s = folder, bus_id, limit_s
         self._has_buildx: bool | None = None
         self._comparable: frozenset[str] = frozenset()
@@ -89,7 +92,8 @@ class Images:
         try:
             async with asyncio.timeout(self._limit_s):
                 self._folder.mkdir(parents=True, exist_ok=True)
-                await self._repository.tar(sha, tar)
+                await self.room.limits.archived(self._repository.tar(sha, tar), tar)
+                self.room.limits.check(tar)
                 _check(tar, sha)
                 labels = {SHA: sha, BUS: self._bus_id}
                 inputs = self._inputs()
@@ -158,6 +162,8 @@ class Images:
             process = await asyncio.create_subprocess_exec(
                 *("docker", "buildx", "build", "--progress=plain", "--load", f"--target={TARGET}", f"--tag={tag}"),
                 *(f"--label={name}={value}" for name, value in labels.items()),
+                *((f"--cgroup-parent={self.room.cgroup}",) if self.room.cgroup else ()),
+                *(f"--ulimit={name}={most}" for name, most in self._ulimits().items()),
                 # Values from the environment and paths alone: everybody may read a process's command line.
                 *(f"--build-arg={name}" for name in inputs.arguments),
                 *((f"--build-context={BASE}=docker-image://{self._base}",) if self._base != BASE else ()),
@@ -169,14 +175,31 @@ class Images:
                 stderr=asyncio.subprocess.PIPE,
                 start_new_session=True,
             )
+            assert process.stderr is not None, "it was asked for"
             try:
-                _, said = await process.communicate()
+                said = await tail(process.stderr)
+                await process.wait()
             finally:
                 if process.returncode is None:  # cancelled, or out of time: the Engine ends the build with its client
                     os.killpg(process.pid, signal.SIGKILL)
                     await process.wait()
         if process.returncode != 0:
-            raise build_error(inputs.redact(said.decode("utf-8", "replace")).splitlines())
+            error = build_error(inputs.redact(said.decode("utf-8", "replace")).splitlines())
+            if self.room.cgroup is None or "cgroup" not in str(error):
+                raise self._of_memory(error)
+            self.room.give_up(str(error))  # an Engine that cannot place builds: better not limited than not built
+            await self._build_with_buildx(tar, tag, labels, inputs)
+
+    def _ulimits(self) -> dict[str, int]:
+        """For each process of a build, besides the limits of its room."""
+        return {"core": 0, "fsize": self.room.limits.size}
+
+    def _of_memory(self, error: BuildError) -> BuildError:
+        """The same, with what SIGKILL in the middle of a build means most often."""
+        if _KILLED not in f"{error} {error.output}":
+            return error
+        most = f"builds have {self.room.limits.memory >> 20} MB of memory (DEPLOYER_BUILD_MEMORY)"
+        return BuildError(f"{error}; it was killed, most likely for memory: {most}", error.output)
 
     async def _build_with_sdk(self, tar: Path, tag: str, labels: Mapping[str, str], inputs: BuildInputs) -> None:
         if inputs.secrets:
@@ -197,7 +220,8 @@ class Images:
             with tar.open("rb") as context:
                 stream = client.build(
                     fileobj=context, custom_context=True, target=TARGET, tag=tag, labels=dict(labels),
-                    buildargs=dict(inputs.arguments), rm=True, forcerm=True, decode=True, container_limits={"cpushares": 256},
+                    buildargs=dict(inputs.arguments), rm=True, forcerm=True, decode=True,
+                    container_limits={"cpushares": 256, "memory": self.room.limits.memory, "memswap": self.room.limits.memory},
                 )  # fmt: skip
                 for piece in stream:
                     lines += str(piece.get("stream", "")).splitlines()
@@ -231,6 +255,7 @@ class Images:
 
 _NULL = asyncio.subprocess.DEVNULL
 _COLORS = re.compile(r"\x1b\[[0-9;]*m")  # the classic builder's, for what is written to stderr
+_KILLED = "exit code: 137"
 _NO_ROOM = "no space left on device"
 _COMMAND_FAILED = "returned a non-zero code"
 _TIMED = re.compile(r"^#\d+ (?:\d+\.\d+(?: |$))?|^\d+\.\d+(?: |$)")

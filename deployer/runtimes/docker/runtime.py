@@ -15,6 +15,7 @@ from typing import Any
 
 from bus import Bus, Clock
 from deployer.build_inputs import BuildInputs
+from deployer.build_limits import BuildLimits
 from deployer.docker_events import Events
 from deployer.docker_place import find_place
 from deployer.errors import EngineRefusedError, RuntimeFailedError
@@ -39,6 +40,7 @@ from deployer.runtimes.docker.body import (
 from deployer.runtimes.docker.engine import Engine
 from deployer.runtimes.docker.images import Images
 from deployer.runtimes.docker.one_off import Comparisons
+from deployer.runtimes.docker.room import BuildRoom
 
 KEEP_LOGS = 50
 LOG_BYTES = 50 << 20
@@ -91,7 +93,11 @@ class DockerRuntime:
             self._listed_ms = None
             changed()
 
-        await self._events.follow(noted)
+        await self._images.room.begin()
+        try:
+            await self._events.follow(noted)
+        finally:
+            await self._images.room.end()
 
     async def built(self) -> frozenset[str]:
         """The commits that can be started."""
@@ -343,6 +349,7 @@ def make_docker_runtime(
     keep: int,
     build_limit_s: float,
     build_inputs: Callable[[], BuildInputs],
+    build_limits: BuildLimits,
     environment: Mapping[str, str],
     warn: Callable[[str], None],
 ) -> DockerRuntime:
@@ -350,11 +357,14 @@ def make_docker_runtime(
     place = find_place(engine, bus)
     if not environment.get("BOT_KEY_FILE"):
         place = replace(place, keys=None)
+    room = BuildRoom(engine, place.bus_id, place.image, build_limits, warn)
+    engine.call_now("a former room for builds could not be removed", room.sweep)  # also before all is ended for good
     images = Images(
         engine,
         repository,
         folder / "builds",
         place.bus_id,
+        room,
         limit_s=build_limit_s,
         inputs=build_inputs,
         project=place.project,
