@@ -9,7 +9,6 @@ from typing import Any
 
 from pydantic import Field
 
-from bus.clock import Clock
 from bus.documents import Part
 from bus.errors import DocumentCorruptError
 from bus.files import append_durably
@@ -82,11 +81,6 @@ def read_steps(bus: Bus, max_bytes: int = MAX_TAIL) -> list[Step]:
         except (ValueError, RecursionError):
             continue
     return steps
-
-
-def new_deploy_id(clock: Clock, sha: str) -> str:
-    """A deploy's id: sorts by time, names the commit."""
-    return f"{clock.wall_ms()}-{sha[:7]}"
 
 
 def _torn(bus: Bus) -> bool:

@@ -176,7 +176,6 @@ async def _live(
         wanted=world.tokens_soon,
         on_event=routes.event,
         on_lost=routes.books.lost,
-        boot_ms=clock.boot_ms,
         random=random,
         log=log,
         skips=skips,

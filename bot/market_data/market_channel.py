@@ -54,7 +54,6 @@ class MarketChannel:
         wanted: Callable[[], Iterable[str]],
         on_event: Callable[[BookEvent], None],
         on_lost: Callable[[], None],
-        boot_ms: Callable[[], int],
         random: Callable[[], float],
         log: Log,
         timing: ChannelTiming | None = None,
@@ -62,14 +61,13 @@ class MarketChannel:
     ) -> None:
         self._skips = skips or Skips()
         self._url, self._wanted, self._on_event, self._on_lost = url, wanted, on_event, on_lost
-        self._boot_ms, self._random, self._log = boot_ms, random, log
+        self._random, self._log = random, log
         self._timing = timing or ChannelTiming()
         self._renew = asyncio.Event()
         self._failures = 0
         self._parse_errors = 0
         self.connected = False
         self.connects = 0
-        self.heard_boot_ms: int | None = None
 
     def renew(self) -> None:
         """Replace the connection soon."""
@@ -139,7 +137,6 @@ class MarketChannel:
                 continue
             if events:
                 self._failures = 0
-                self.heard_boot_ms = self._boot_ms()
             for event in events:
                 self._on_event(event)
 

@@ -9,12 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Literal
 
 from bus import Step
 
 KEEP = 300
-Cause = Literal["branch", "deploy", "rollback"]
 VERDICTS = ("confirmed", "failed", "cancelled")
 NO_PHASE = ("answered", "compared")
 

@@ -58,7 +58,6 @@ async def test_streamed_books_stay_the_venues_through_a_break(start_paper: Start
         wanted=lambda: tokens,
         on_event=take,
         on_lost=on_lost,
-        boot_ms=boot_ms,
         random=lambda: 0.5,
         log=structlog.get_logger(),
         timing=ChannelTiming(look_s=0.05, ping_s=0.2, first_wait_s=0.05),

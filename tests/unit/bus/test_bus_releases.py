@@ -27,7 +27,6 @@ from bus import (
     write_control,
 )
 from bus.documents import _checksum, decode, encode
-from bus.history import new_deploy_id
 from ledger import Ledger
 from tests.unit.bus.frozen import IDENTITY, FrozenClock, take
 
@@ -109,7 +108,7 @@ def test_the_history_of_release_1_0_is_read_and_goes_on(bus: Bus) -> None:
     frozen = read_steps(bus)
     assert [step.step for step in frozen] == ["queued", "taken"]
     assert frozen[1].data["missed"] == 0
-    later = frozen[1].model_copy(update={"deploy": new_deploy_id(FrozenClock(), "f" * 40), "added_later": 1})
+    later = frozen[1].model_copy(update={"deploy": "1790000000123-fffffff", "added_later": 1})
     append_step(bus, later)
     assert [step.deploy for step in read_steps(bus)] == [*(step.deploy for step in frozen), "1790000000123-fffffff"]
 
