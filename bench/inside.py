@@ -16,9 +16,6 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, TypeVar
 
-from polymarket._internal.actions.account import parse_open_order
-from polymarket.models import ClobTrade
-
 from bot.account.watch import AccountWatch
 from bot.feeds import BinanceFeed, Kline
 from bot.feeds.book_messages import TickChange
@@ -258,7 +255,7 @@ class InsideVenue(PolymarketVenue):
         rows = self._paper.record.query_dicts(
             "SELECT * FROM orders WHERE order_id = ? AND owner = ? AND status = 'LIVE'", [order_id, self.wallet]
         )
-        return reading.order(parse_open_order(open_order_json(rows[0]))) if rows else None
+        return reading.order(open_order_json(rows[0])) if rows else None
 
     async def open_orders(self) -> list[VenueOrder]:
         await self._ask(lambda: None)
@@ -266,7 +263,7 @@ class InsideVenue(PolymarketVenue):
         rows = self._paper.record.query_dicts(
             "SELECT * FROM orders WHERE status = 'LIVE' AND owner = ? ORDER BY seq", [self.wallet]
         )
-        return [reading.order(parse_open_order(open_order_json(row))) for row in rows]
+        return [reading.order(open_order_json(row)) for row in rows]
 
     async def trades(self, condition_id: str | None = None, after_ms: int | None = None) -> list[VenueTrade]:
         await self._ask(lambda: None)
@@ -282,9 +279,7 @@ class InsideVenue(PolymarketVenue):
         found = [
             one
             for trade in by_match(rows)
-            for one in reading.trades(
-                ClobTrade.model_validate(trade_json(trade, self.wallet, now)), self.wallet, OWNER, self._fee
-            )
+            for one in reading.trades(trade_json(trade, self.wallet, now), self.wallet, OWNER, self._fee)
         ]
         return sorted(found, key=lambda row: (row.at_ms, row.trade_id, row.order_id))
 

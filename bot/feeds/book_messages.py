@@ -16,6 +16,7 @@ from bot.venue.decoding import (
     Origin,
     Skips,
     as_decimal,
+    as_levels,
     as_list,
     as_ms,
     as_name,
@@ -25,10 +26,9 @@ from bot.venue.decoding import (
     decode,
     each,
 )
-from bot.venue.types import Book, Level
+from bot.venue.types import Book
 
 MESSAGE_BYTES = 4 << 20
-_MOST_LEVELS = 20_000  # a side of a book with the finest step has 9,999
 _TEXTS = (b"PONG", b"")
 
 
@@ -122,24 +122,10 @@ def _read(value: object, odd: Callable[[OddError], None]) -> list[BookEvent]:
 
 
 def _book(event: dict[str, object], odd: Callable[[OddError], None]) -> Book:
-    bids = sorted(read_levels(event.get("bids"), "bids", odd), key=lambda level: -level.price)
-    asks = sorted(read_levels(event.get("asks"), "asks", odd), key=lambda level: level.price)
+    bids = sorted(as_levels(event.get("bids"), "bids", odd), key=lambda level: -level.price)
+    asks = sorted(as_levels(event.get("asks"), "asks", odd), key=lambda level: level.price)
     token_id = as_name(event.get("asset_id"), "asset_id")
     return Book(token_id, tuple(bids), tuple(asks), as_ms(event.get("timestamp"), "timestamp"))
-
-
-def read_levels(value: object, where: str, odd: Callable[[OddError], None]) -> list[Level]:
-    """One side of a book. A level at 0 or 1 is left out: nobody can trade there. Raises OddError: any other odd level."""
-    found = []
-    for index, row in enumerate(as_list(value, where, _MOST_LEVELS)):
-        level = as_object(row, f"{where}[{index}]")
-        price = as_decimal(level.get("price"), f"{where}[{index}].price", 0, 1)
-        size = as_units(level.get("size"), f"{where}[{index}].size")
-        if 0 < price < 1:
-            found += [Level(price, size)] if size else []
-        else:
-            odd(OddError(Code.RANGE, f"{where}[{index}].price", "a price between 0 and 1", price))
-    return found
 
 
 def _changes(event: dict[str, object], odd: Callable[[OddError], None]) -> list[BookEvent]:

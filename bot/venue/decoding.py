@@ -15,7 +15,7 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import TypeVar
 
-from bot.venue.types import BASE_UNITS, VenueError
+from bot.venue.types import BASE_UNITS, Level, VenueError
 from bus import Log
 
 MAX_DEPTH = 16  # Gamma's event, the deepest form that is read, has 6.
@@ -71,6 +71,12 @@ class OddError(VenueError, ValueError):
     def __init__(self, code: Code, where: str, expected: str, found: object) -> None:
         super().__init__(f"{where}: expected {expected}, found {describe(found)}".removeprefix(": "))
         self.code = code
+
+    def named(self, what: str) -> OddError:
+        """The same, with what was asked for in front."""
+        if not str(self).startswith(what):
+            self.args = (f"{what}: {self}",)
+        return self
 
 
 class Unreadable:
@@ -142,24 +148,24 @@ def _read_fraction(text: str) -> Decimal | Unreadable:
 _DECODER = json.JSONDecoder(parse_int=_read_whole, parse_float=_read_fraction, parse_constant=Unreadable)
 
 
-def decode(data: bytes | str, most_bytes: int) -> object:
+def decode(data: bytes | str, most_bytes: int, where: str = "") -> object:
     """A JSON document. Fractions are Decimal. Numbers of too many digits, and what lies too deep, are `Unreadable`.
 
     Raises OddError: it is too long, or no JSON.
     """
     raw = data.encode("utf-8", "replace") if isinstance(data, str) else data
     if len(raw) > most_bytes:
-        raise OddError(Code.SIZE, "", f"at most {most_bytes} bytes", f"{len(raw)}")
+        raise OddError(Code.SIZE, where, f"at most {most_bytes} bytes", f"{len(raw)}")
     brackets = raw.count(b"[") + raw.count(b"{")
     if brackets > MAX_BRACKETS:
-        raise OddError(Code.SIZE, "", f"at most {MAX_BRACKETS} lists and objects", brackets)
+        raise OddError(Code.SIZE, where, f"at most {MAX_BRACKETS} lists and objects", brackets)
     try:
         text = raw.decode()
         if brackets > MAX_DEPTH and _is_deep(raw):
             text = _shallow(text)
         return _DECODER.decode(text)
     except (ValueError, RecursionError) as error:  # a recursion is impossible at this depth, and no reason to stop
-        raise OddError(Code.JSON, "", "JSON", raw) from error
+        raise OddError(Code.JSON, where, "JSON", raw) from error
 
 
 def _is_deep(raw: bytes) -> bool:
@@ -296,6 +302,20 @@ def as_units(value: object, where: str) -> int:
 def as_ms(value: object, where: str) -> int:
     """A time in UTC ms."""
     return as_whole(value, where, 0, LAST_MS)
+
+
+def as_levels(value: object, where: str, odd: Callable[[OddError], None]) -> list[Level]:
+    """One side of a book. A level at 0 or 1 is left out: nobody can trade there. Any other odd level makes it another book."""
+    found = []
+    for index, row in enumerate(as_list(value, where)):
+        level = as_object(row, f"{where}[{index}]")
+        price = as_decimal(level.get("price"), f"{where}[{index}].price", 0, 1)
+        size = as_units(level.get("size"), f"{where}[{index}].size")
+        if not 0 < price < 1:
+            odd(OddError(Code.RANGE, f"{where}[{index}].price", "a price between 0 and 1", price))
+        elif size:
+            found.append(Level(price, size))
+    return found
 
 
 def each(

@@ -41,13 +41,30 @@ class TooManyError(VenueError):
     """The account has more of something than can be read at once."""
 
 
+class ProblemCode(StrEnum):
+    """Why a market that is there is not traded."""
+
+    PROTOCOL = "protocol"
+    NO_FEES = "no_fees"
+    SHAPE = "shape"
+
+
+@dataclass(frozen=True, slots=True)
+class MarketProblem:
+    """Why nothing of a market is bought: what this release does not know how to trade, or could not read. text: for people."""
+
+    code: ProblemCode
+    text: str
+
+
 @dataclass(frozen=True, slots=True)
 class Market:
     """One window at the venue, as the venue describes it now.
 
     strike: the opening reference, None until the venue shows it. winner: None until resolved.
     fee_rate, fee_exponent: taker fee = size * rate * (price * (1 - price)) ** exponent. delay_ms: how long a taker's order is
-    held before it is matched.
+    held before it is matched. average_ms: how long the settlement average is; None where the market does not say. problem: why
+    nothing of it is bought.
     """
 
     slug: str
@@ -64,6 +81,8 @@ class Market:
     strike: Decimal | None
     winner: Outcome | None
     delay_ms: int = LONGEST_DELAY_MS
+    average_ms: int | None = None
+    problem: MarketProblem | None = None
 
     def token(self, outcome: Outcome) -> str:
         """The token id of one outcome."""

@@ -11,7 +11,8 @@ from polymarket._internal.l1_auth import sign_api_key_auth
 from polymarket.clients._transport import AsyncTransport
 from polymarket.errors import PolymarketError, RequestRejectedError
 
-from bot.venue.polymarket.client import CONFIG, signer_of
+from bot.venue.decoding import OddError, as_name
+from bot.venue.polymarket.client import CONFIG, BoundedClient, signer_of
 from bot.venue.types import VenueError
 
 _NO_KEY_YET = frozenset({400, 401, 404})
@@ -49,7 +50,8 @@ async def derive_credentials(
     """
     signer = signer_of(private_key)
     signature = sign_api_key_auth(signer, chain_id=CONFIG.chain_id, timestamp=int(time.time()))
-    transport = AsyncTransport(base_url=clob_url)
+    client = BoundedClient(base_url=clob_url, timeout=time_limit_s)
+    transport = AsyncTransport(base_url=clob_url, client=client)
     try:
         async with asyncio.timeout(time_limit_s):
             try:
@@ -64,6 +66,16 @@ async def derive_credentials(
         raise VenueError(f"credentials: {clob_url} gave no answer within {time_limit_s} s") from error
     except PolymarketError as error:
         raise VenueError(f"credentials: {clob_url} said: {error}") from error
+    except Exception as error:
+        if isinstance(error, VenueError):
+            raise
+        raise VenueError(f"credentials: the answer of {clob_url} cannot be read ({type(error).__name__})") from None
     finally:
-        await transport.close()
-    return Credentials(key=creds.key, secret=creds.secret, passphrase=creds.passphrase)
+        await client.aclose()
+    try:
+        key, secret, passphrase = (as_name(part, "credentials") for part in (creds.key, creds.secret, creds.passphrase))
+        return Credentials(key, secret, passphrase)
+    except OddError:  # its text would hold a part of them
+        raise VenueError(
+            f"credentials: {clob_url} sent what is no key: three texts without blanks are expected"
+        ) from None

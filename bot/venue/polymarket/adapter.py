@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import httpx
-from polymarket._internal.actions.account import parse_open_order
-from polymarket._internal.actions.order_heartbeats import build_send_order_heartbeat_request, parse_order_heartbeat
+from polymarket._internal.actions.account import build_balance_allowance_request
+from polymarket._internal.actions.order_heartbeats import build_send_order_heartbeat_request
+from polymarket.clients._transport import AsyncTransport
 from polymarket.errors import OrderHeartbeatMismatchError, PolymarketError, RequestRejectedError
-from polymarket.pagination import AsyncPaginator
+from polymarket.models.clob import AssetType
 
-from bot.venue.decoding import Skips
+from bot.venue.decoding import Code, OddError, Origin, Skips, as_name, as_object, clean, decode, each
 from bot.venue.polymarket import reading
 from bot.venue.polymarket.account import Credentials
 from bot.venue.polymarket.answers import NOT_SENT, classify
 from bot.venue.polymarket.channel import OrderRequests, OrdersChannel
-from bot.venue.polymarket.client import CONFIG, ReadingClient, RelayerKey, TimeLimits, identify
+from bot.venue.polymarket.client import CONFIG, ReadingClient, RelayerKey, TimeLimits, identify, post_bytes
 from bot.venue.polymarket.hosts import Hosts
 from bot.venue.polymarket.http1 import Target
 from bot.venue.polymarket.signing import EOA, Exchange, OrderSigner
@@ -49,6 +50,7 @@ Item = TypeVar("Item")
 
 _NEVER_LEFT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 _MAX_ITEMS = 20_000
+_LONGEST_ERROR = 600
 _FEE_SCHEDULES = 1_000
 _FEES_AT_ONCE = 8
 _POSITIONS = 500  # The data API's page; a wallet with more is shown the first ones.
@@ -145,27 +147,26 @@ class PolymarketVenue:
     async def server_time_ms(self) -> int:
         """The venue's clock, right to 500 ms."""
         async with self._asking("time"):
-            return reading.time_ms(await self._client.clob.get_json("/time"))
+            return reading.time_ms(await self._get(self._client.clob, "/time"))
 
     async def account(self) -> Account:
         """Balance and allowance of the collateral."""
         async with self._asking("balance"):
-            model = await self._client.library.get_balance_allowance(asset_type="COLLATERAL")
+            payload = await self._balance("COLLATERAL")
             closed_only = await self._is_closed_only()
-        return reading.account(model, self.wallet, CONFIG.standard_exchange, closed_only=closed_only)
+            return reading.account(payload, self.wallet, CONFIG.standard_exchange, closed_only=closed_only)
 
     async def shares(self, token_id: str) -> int:
         """Shares of one token in base units."""
         async with self._asking("balance of a token"):
-            model = await self._client.library.get_balance_allowance(asset_type="CONDITIONAL", asset_id=token_id)
-        return model.balance
+            return reading.balance(await self._balance("CONDITIONAL", token_id))
 
     async def holdings(self) -> list[Holding]:
         """What the data API shows of the wallet; a venue without one (paper: 404) shows nothing."""
-        async with self._asking("positions"):
+        async with self._asking("positions", origin=Origin.DATA):
             params: dict[str, str | int] = {"user": self.wallet, "limit": _POSITIONS, "sizeThreshold": 0}
-            payload = await _known(self._client.data.get_json("/positions", params=params))
-            return [] if payload is None else reading.holdings(payload)
+            payload = await _known(self._get(self._client.data, "/positions", params))
+            return [] if payload is None else reading.holdings(payload, self._odd(Origin.DATA))
 
     @property
     def cannot_redeem(self) -> str | None:
@@ -180,9 +181,9 @@ class PolymarketVenue:
         """Send the redemption of a resolved market through the relayer; returns the transaction's id."""
         if (reason := self.cannot_redeem) is not None:
             raise VenueError(f"redeem: {reason}")
-        async with self._asking("redeem", _REDEEM_LIMIT_S):
+        async with self._asking("redeem", _REDEEM_LIMIT_S, origin=Origin.RELAYER):
             handle = await self._client.library.redeem_positions(condition_id=condition_id)
-        return str(handle.transaction_id)
+            return as_name(handle.transaction_id, "transaction")
 
     async def follow_user(self, on_open: Callable[[], None], on_event: Callable[[UserEvent], None]) -> None:
         """Listen on the user channel until it ends (see `user_stream`)."""
@@ -190,9 +191,9 @@ class PolymarketVenue:
 
     async def market(self, slug: str) -> Market | None:
         """The market of a window; None where Gamma or the exchange does not know it (yet)."""
-        async with self._asking(f"market {slug}"):
-            payload = await _known(self._client.gamma.get_json(f"/events/slug/{slug}"))
-            window = None if payload is None else reading.gamma_window(slug, payload)
+        async with self._asking(f"market {slug}", origin=Origin.GAMMA):
+            payload = await _known(self._get(self._client.gamma, f"/events/slug/{slug}"))
+            window = None if payload is None else reading.gamma_window(slug, payload, self._odd(Origin.GAMMA))
             if window is None:
                 return None
             clob = await self._clob_market(window.market.condition_id)
@@ -203,8 +204,8 @@ class PolymarketVenue:
         if not token_ids:
             return {}
         async with self._asking("books"):
-            models = await self._client.library.get_order_books(token_ids=token_ids)
-        return {model.asset_id: reading.book(model) for model in models}
+            answer = await post_bytes(self._client.clob, "/books", [{"token_id": token_id} for token_id in token_ids])
+            return reading.books(decode(answer, reading.MOST_BYTES), self._odd(Origin.CLOB))
 
     def sign(self, request: OrderRequest, market: Market, salt: int, timestamp_ms: int) -> SignedOrder:
         """Build and sign an order (see `signing`). Raises ValueError on what breaks a rule."""
@@ -254,31 +255,42 @@ class PolymarketVenue:
             answer = await _known(self._client.secure_clob.get_bytes(f"/data/order/{order_id}"))
             if answer is None or answer.strip() in (b"", b"null", b"{}"):
                 return None
-            return reading.order(parse_open_order(json.loads(answer)))
+            return reading.order(decode(answer, reading.MOST_BYTES))
 
     async def open_orders(self) -> list[VenueOrder]:
-        """All open orders of this account."""
+        """All open orders of this account that can be read."""
         async with self._asking("open orders"):
-            return [reading.order(model) for model in await _all(self._client.library.list_open_orders())]
+            rows = await self._pages("/data/orders", {}, "open orders")
+            return list(each(rows, "open orders", reading.order, self._odd(Origin.CLOB)))
 
     async def trades(self, condition_id: str | None = None, after_ms: int | None = None) -> list[VenueTrade]:
-        """Our fills, oldest first. The venue filters by whole seconds, so a few from before after_ms may be among them."""
-        after = None if after_ms is None else str(after_ms // 1000)
+        """Our fills, oldest first. The venue filters by whole seconds, so a few from before after_ms may be among them.
+
+        Of all markets, a trade that cannot be read is left out, and counted. Of one market it raises VenueError: no order is
+        to be ended upon a list in which one of its fills may be missing.
+        """
+        asked = {"market": condition_id, "after": None if after_ms is None else str(after_ms // 1000)}
         owner = self._identity.credentials.key
         async with self._asking("trades"):
-            models = await _all(self._client.library.list_account_trades(market=condition_id, after=after))
-            await self._learn_fees({model.condition_id for model in models})
-        rows = [
-            row for model in models for row in reading.trades(model, self.wallet, owner, self._fees[model.condition_id])
-        ]
-        return sorted(rows, key=lambda row: (row.at_ms, row.trade_id, row.order_id))
+            rows = await self._pages("/data/trades", {key: value for key, value in asked.items() if value}, "trades")
+            odd = self._odd(Origin.CLOB) if condition_id is None else _raise
+            markets = set(each(rows, "trades", reading.trade_market, odd))
+            await self._learn_fees(markets)
+
+            def read(row: object, where: str) -> list[VenueTrade]:
+                fees = self._fees[reading.trade_market(row, where)]
+                return reading.trades(row, self.wallet, owner, fees, where)
+
+            readable = [row for row in rows if _is_of(row, markets)]
+            found = [trade for trades in each(readable, "trades", read, odd) for trade in trades]
+        return sorted(found, key=lambda row: (row.at_ms, row.trade_id, row.order_id))
 
     async def heartbeat(self, previous_id: str, *, recover: bool = True) -> str:
         """Send the dead-man heartbeat over the orders channel; a stale id is replaced once, where `recover` allows it."""
         try:
             return await self._beat(previous_id)
         except OrderHeartbeatMismatchError as error:
-            expected = error.heartbeat_id
+            expected = clean(error.heartbeat_id)
             if not recover:
                 raise HeartbeatMismatchError(
                     f"heartbeat: sent {previous_id!r}, the venue expected {expected!r}"
@@ -288,27 +300,57 @@ class PolymarketVenue:
             return await self._beat(expected)
         except OrderHeartbeatMismatchError as error:
             raise HeartbeatMismatchError(
-                f"heartbeat: the venue expected {expected!r}, then {error.heartbeat_id!r}: another sender uses this account"
+                f"heartbeat: the venue expected {expected!r}, then {clean(error.heartbeat_id)!r}: another sender uses it"
             ) from error
 
     async def _beat(self, heartbeat_id: str) -> str:
         path, body = build_send_order_heartbeat_request(heartbeat_id=heartbeat_id)
         async with self._asking("heartbeat", self._limits.send_s, passing=OrderHeartbeatMismatchError):
-            payload = await self._orders_channel.transport.post_json(path, json=body)
-            return parse_order_heartbeat(payload).heartbeat_id
+            answer = await post_bytes(self._orders_channel.transport, path, body)
+            return as_name(as_object(decode(answer, reading.MOST_BYTES), "answer").get("heartbeat_id"), "heartbeat_id")
 
     async def _is_closed_only(self) -> bool:
         """Whether the account may only sell. Asked once a minute; a venue that does not know the question has no such mode."""
         loop_s = asyncio.get_running_loop().time()
         if self._closed_only_until_s <= loop_s:
-            payload = await _known(self._client.secure_clob.get_json("/auth/ban-status/closed-only"))
+            payload = await _known(self._get(self._client.secure_clob, "/auth/ban-status/closed-only"))
             self._closed_only = isinstance(payload, dict) and payload.get("closed_only") is True
             self._closed_only_until_s = loop_s + _CLOSED_ONLY_EVERY_S
         return self._closed_only
 
     async def _clob_market(self, condition_id: str) -> reading.ClobMarket | None:
-        payload = await _known(self._client.clob.get_json(f"/clob-markets/{condition_id}"))
+        payload = await _known(self._get(self._client.clob, f"/clob-markets/{condition_id}"))
         return None if payload is None else reading.clob_market(condition_id, payload)
+
+    async def _balance(self, asset_type: AssetType, token_id: str | None = None) -> object:
+        path, params = build_balance_allowance_request(
+            asset_type=asset_type, asset_id=token_id, signature_type=self._identity.signature_type
+        )
+        return await self._get(self._client.secure_clob, path, params)
+
+    async def _get(self, transport: AsyncTransport, path: str, params: Mapping[str, Any] | None = None) -> object:
+        """The answer to a GET, decoded within bounds. Raises OddError."""
+        return decode(await transport.get_bytes(path, params=params), reading.MOST_BYTES)
+
+    async def _pages(self, path: str, params: Mapping[str, str], what: str) -> list[object]:
+        """The rows of every page, up to a bound that no account of ours reaches."""
+        rows: list[object] = []
+        asked: set[str] = set()
+        cursor: str | None = None
+        while True:
+            query = {**params, **({} if cursor is None else {"next_cursor": cursor})}
+            found, cursor = reading.page(await self._get(self._client.secure_clob, path, query), what)
+            rows += found
+            if len(rows) > _MAX_ITEMS:
+                raise TooManyError(f"expected at most {_MAX_ITEMS} items, found more; ask for a shorter time")
+            if cursor is None:
+                return rows
+            if cursor in asked:
+                raise OddError(Code.SHAPE, f"{what}: next_cursor", "a page that was not asked for before", cursor)
+            asked.add(cursor)
+
+    def _odd(self, origin: Origin) -> Callable[[OddError], None]:
+        return lambda error: self.skips.note(origin, error)
 
     async def _learn_fees(self, condition_ids: set[str]) -> None:
         """Make the fee schedules of these markets known. Each is asked for once: it does not change while a window lives."""
@@ -340,9 +382,16 @@ class PolymarketVenue:
 
     @asynccontextmanager
     async def _asking(
-        self, what: str, limit_s: float | None = None, passing: type[PolymarketError] | None = None
+        self,
+        what: str,
+        limit_s: float | None = None,
+        passing: type[PolymarketError] | None = None,
+        origin: Origin = Origin.CLOB,
     ) -> AsyncIterator[None]:
-        """Within the time limit, with every error of network, library and form as a VenueError (but for `passing`)."""
+        """Within the time limit, with every error of network, library and form as a VenueError (but for `passing`).
+
+        What could not be read is counted for its origin.
+        """
         limit = limit_s or self._limits.read_s
         try:
             async with asyncio.timeout(limit):
@@ -352,9 +401,20 @@ class PolymarketVenue:
         except PolymarketError as error:
             if passing is not None and isinstance(error, passing):
                 raise
-            raise VenueError(f"{what}: {in_words(error)}") from error
-        except (httpx.HTTPError, ValueError) as error:
+            raise VenueError(clean(f"{what}: {in_words(error)}", _LONGEST_ERROR)) from error
+        except OddError as error:
+            self.skips.note(origin, error.named(what))
+            raise
+        except VenueError:
+            raise
+        except httpx.HTTPError as error:
             raise VenueError(f"{what}: {error!r}") from error
+        except Exception as error:
+            # The library reads some answers itself, and raises whatever they make it raise.
+            said = f"{type(error).__name__}: {error}"
+            odd = OddError(Code.UNFORESEEN, what, "an answer that the client library can read", said)
+            self.skips.note(origin, odd)
+            raise odd from error
 
 
 def _judge(response: httpx.Response, body: str) -> Answer:
@@ -371,11 +431,11 @@ async def _known(request: Awaitable[Item]) -> Item | None:
         raise
 
 
-async def _all(pages: AsyncPaginator[Item]) -> list[Item]:
-    """Every item of every page, up to a bound that no account of ours reaches."""
-    items: list[Item] = []
-    async for page in pages:
-        items.extend(page.items)
-        if len(items) > _MAX_ITEMS:
-            raise TooManyError(f"expected at most {_MAX_ITEMS} items, found more; ask for a shorter time")
-    return items
+def _raise(error: OddError) -> None:
+    """For lists of which everything must be read."""
+    raise error
+
+
+def _is_of(row: object, markets: set[str]) -> bool:
+    """Whether a trade's market could be read."""
+    return isinstance(row, dict) and isinstance(row.get("market"), str) and row["market"] in markets

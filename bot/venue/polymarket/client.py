@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import dataclasses
 import ssl
+import zlib
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import httpx
 from eth_account import Account as EthAccount
@@ -37,7 +38,9 @@ from polymarket.clients.async_secure import _CREATE_TOKEN, AsyncSecureClient, _m
 from polymarket.models import ApiKeyCreds
 from polymarket.types import EvmAddress
 
+from bot.venue.decoding import Code, OddError
 from bot.venue.polymarket.hosts import NOWHERE, Hosts
+from bot.venue.polymarket.reading import MOST_BYTES
 
 if TYPE_CHECKING:
     from eth_account.signers.local import LocalAccount
@@ -141,6 +144,53 @@ def _identify(private_key: str, creds: ApiKeyCreds, wallet: str | None, signatur
     return Identity(signer, creds, address, kind.wallet_type, kind.signer_type)
 
 
+class BoundedClient(httpx.AsyncClient):
+    """A client whose answers have at most MOST_BYTES, unpacked: one that never ends, or unpacks to gigabytes, ends there."""
+
+    async def send(self, request: httpx.Request, *, stream: bool = False, **options: Any) -> httpx.Response:
+        """As the library's. Raises OddError, too."""
+        request.headers["Accept-Encoding"] = "gzip"
+        response = await super().send(request, stream=True, **options)
+        if stream:
+            return response
+        try:
+            body = await _read(response)
+        finally:
+            await response.aclose()
+        packed = (b"content-encoding", b"content-length", b"transfer-encoding")
+        headers = [(name, value) for name, value in response.headers.raw if name.lower() not in packed]
+        return httpx.Response(
+            response.status_code,
+            headers=headers,
+            content=body,
+            request=response.request,
+            extensions=response.extensions,
+        )
+
+
+async def _read(response: httpx.Response) -> bytes:
+    encoding = response.headers.get("content-encoding", "identity").strip().lower()
+    if encoding not in ("identity", "", "gzip"):
+        raise OddError(Code.SHAPE, "answer", "gzip, or no encoding", encoding)
+    unpacker = zlib.decompressobj(zlib.MAX_WBITS | 16) if encoding == "gzip" else None
+    body = bytearray()
+    async for piece in response.aiter_raw():
+        try:
+            body += piece if unpacker is None else unpacker.decompress(piece, MOST_BYTES + 1 - len(body))
+        except zlib.error as error:
+            raise OddError(Code.SHAPE, "answer", "gzip", piece) from error
+        if len(body) > MOST_BYTES:
+            body.clear()  # not kept by whoever keeps the error
+            raise OddError(Code.SIZE, "answer", f"at most {MOST_BYTES} bytes", "more")
+    return bytes(body)
+
+
+async def post_bytes(transport: AsyncTransport, path: str, body: object) -> bytes:
+    """The answer to a POST as it came: the library only gives what its own decoder makes of it."""
+    response = await transport._request("POST", path, json=body)
+    return response.content
+
+
 class ReadingClient:
     """The library's client (`library`) over two pools of ours, for requests that change nothing. Made without network."""
 
@@ -154,7 +204,7 @@ class ReadingClient:
     ) -> None:
         timeout = httpx.Timeout(limits.read_s, connect=limits.connect_s)
         self._clob, self._gamma, self._data, self._relayer, self._nowhere = self._pools = tuple(
-            httpx.AsyncClient(base_url=url, verify=ssl_context, http2=True, timeout=timeout)
+            BoundedClient(base_url=url, verify=ssl_context, http2=True, timeout=timeout)
             for url in (hosts.clob, hosts.gamma, hosts.data, hosts.relayer, NOWHERE)
         )
         self.data = AsyncTransport(base_url=hosts.data, client=self._data)

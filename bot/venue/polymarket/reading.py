@@ -1,41 +1,84 @@
 """The venue's JSON to our types. Pure.
 
-Markets are read from raw JSON by small models of our own: of the library's, the event's model fails as a whole on any
-odd field among hundreds, and the market's drops the minimum size and whether orders are accepted. Books, orders and
-trades come in the library's models.
+Every field goes through `decoding`: the library's models fail as a whole on any odd field among hundreds, and their numbers
+have no bounds. Of a list, what cannot be read is told to `odd` and left out; a single answer that cannot be read is an OddError.
+
+A market that can be read and that this release does not know how to trade has a `problem`: it is shown, looked at, and what is
+held of it may be sold; nothing of it is bought.
 """
 
 from __future__ import annotations
 
-import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
 from decimal import ROUND_HALF_UP, Decimal
-from typing import Annotated, Any, TypeVar
 
-from polymarket.models import BalanceAllowance, ClobTrade, OpenOrder, OrderBook
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
-
-from bot.venue.types import BASE_UNITS, Account, Book, Holding, Level, Market, VenueError, VenueOrder
+from bot.venue.decoding import (
+    LAST_MS,
+    MAX_TEXT,
+    Code,
+    OddError,
+    as_bool,
+    as_decimal,
+    as_levels,
+    as_list,
+    as_ms,
+    as_name,
+    as_object,
+    as_text,
+    as_units,
+    as_whole,
+    decode,
+    describe,
+    each,
+)
+from bot.venue.polymarket.amounts import TICKS
+from bot.venue.statuses import trade_word
+from bot.venue.types import (
+    BASE_UNITS,
+    LONGEST_DELAY_MS,
+    Account,
+    Book,
+    Holding,
+    Market,
+    MarketProblem,
+    ProblemCode,
+    VenueError,
+    VenueOrder,
+)
 from ledger.values import Outcome, Side, VenueTrade
 
+MOST_BYTES = 8 << 20
+"""Of any answer that is read."""
+
 _MAX_UNITS = 2**63 - 1  # An unlimited allowance is 2^256 - 1, which no database takes.
+_MOST_ALLOWANCE = 2**256
 _FEE_STEP = BASE_UNITS // 100_000
 _MS_FROM = 10**11  # A time above this is in milliseconds, below in seconds.
+_FIRST_MS = 10**12  # UTC ms of 2001: the venue's clock was never there
+_MOST_USD = Decimal(10) ** 9
+_MOST_EXPONENT = 8
+_MOST_DELAY_S = 60
+_MOST_AVERAGE_S = 3_600
+_DELAYS = ("takerDelayMs", "takerOrderDelayMs", "taker_delay_ms", "taker_order_delay_ms")
+
+END_CURSOR = "LTE="  # py-clob-client, constants.py
+
+Odd = Callable[[OddError], None]
 
 
-def _json_text(value: object) -> object:
-    """Gamma writes lists as JSON strings."""
-    return json.loads(value) if isinstance(value, str) else value
+def nobody(_: OddError) -> None:
+    """For callers that count nothing."""
 
 
-Model = TypeVar("Model", bound=BaseModel)
-JsonList = Annotated[list[str], BeforeValidator(_json_text)]
+def _json_list(value: object, where: str, most: int = 16) -> list[object]:
+    """A list, which Gamma writes as a JSON string."""
+    return as_list(decode(value, MAX_TEXT * most, where) if isinstance(value, str) else value, where, most)
 
 
-class _Wire(BaseModel):
-    model_config = ConfigDict(extra="ignore", frozen=True)
-
-
-class FeeSchedule(_Wire):
+@dataclass(frozen=True, slots=True)
+class FeeSchedule:
     """Taker fee = shares * r * (p * (1 - p)) ** e, in pUSD (venue.md 2.3)."""
 
     r: Decimal = Decimal(0)
@@ -47,200 +90,360 @@ class FeeSchedule(_Wire):
         return int((exact / _FEE_STEP).quantize(Decimal(1), ROUND_HALF_UP)) * _FEE_STEP
 
 
-class ClobMarket(_Wire):
-    """GET /clob-markets/{condition}: what the exchange says of a market."""
+@dataclass(frozen=True, slots=True)
+class ClobMarket:
+    """GET /clob-markets/{condition}: what the exchange says of a market. min_size: base units. held: a taker's order is held.
 
-    mos: Decimal
-    mts: Decimal
-    nr: bool = False
-    ao: bool = True
-    fd: FeeSchedule | None = None
+    fd: None where none is told; problem: why nothing of it is to be bought, as far as the exchange's view tells.
+    """
+
+    min_size: int
+    tick: Decimal
+    neg_risk: bool
+    accepting: bool
+    held: bool
+    delay_ms: int | None
+    fd: FeeSchedule | None
+    problem: MarketProblem | None
 
     @property
     def fees(self) -> FeeSchedule:
-        """The fee schedule; none given means no fee."""
+        """The fee schedule; none given means no fee is known."""
         return self.fd or FeeSchedule()
 
 
-class _GammaMarket(_Wire):
+@dataclass(frozen=True, slots=True)
+class GammaMarket:
+    """One market as Gamma shows it. prices: of the outcomes, () where they cannot be read. average_ms: see Market."""
+
     slug: str
-    condition_id: str = Field(alias="conditionId")
-    outcomes: JsonList
-    prices: JsonList = Field(alias="outcomePrices", default_factory=list)
-    token_ids: JsonList = Field(alias="clobTokenIds", default_factory=list)
-    active: bool = False
-    closed: bool = False
-    accepting: bool = Field(alias="acceptingOrders", default=False)
+    condition_id: str
+    outcomes: tuple[str, ...]
+    prices: tuple[Decimal, ...]
+    token_ids: tuple[str, ...]
+    active: bool
+    closed: bool
+    accepting: bool
+    average_ms: int | None
+    delay_ms: int | None
+    problem: MarketProblem | None
 
 
-class _GammaMetadata(_Wire):
-    strike: Decimal | None = Field(alias="priceToBeat", default=None)
-
-
-class _GammaEvent(_Wire):
-    metadata: _GammaMetadata | None = Field(alias="eventMetadata", default=None)
-    markets: list[_GammaMarket]
-
-
-class GammaWindow(_Wire):
+@dataclass(frozen=True, slots=True)
+class GammaWindow:
     """What Gamma says of one window: its market, and the opening reference once it is known."""
 
-    market: _GammaMarket
+    market: GammaMarket
     strike: Decimal | None
 
 
-def gamma_window(slug: str, payload: Any) -> GammaWindow | None:
+def gamma_window(slug: str, payload: object, odd: Odd = nobody) -> GammaWindow | None:
     """The market of a slug out of GET /events/slug/{slug}; None where it has no tokens yet.
 
     Raises:
-        VenueError: the answer has another form.
+        OddError: the answer has another form.
+        VenueError: it is of another window.
     """
-    event = _parse(_GammaEvent, payload, f"market {slug}")
-    found = next((market for market in event.markets if market.slug == slug), None)
-    if found is None:
-        raise VenueError(
-            f"market {slug}: expected a market of this slug, found {[found.slug for found in event.markets]}"
-        )
-    if not found.token_ids:
+    where = f"market {slug}"
+    event = as_object(payload, where)
+    rows = as_list(event.get("markets"), f"{where}: markets")
+    slugs = [row.get("slug") if isinstance(row, dict) else None for row in rows]
+    if slug not in slugs:
+        known = list(each(slugs[:20], "slug", as_name, odd))
+        raise VenueError(f"{where}: expected a market of this slug, found {known}")
+    row = as_object(rows[slugs.index(slug)], where)
+    tokens = _json_list(row.get("clobTokenIds", []), f"{where}: clobTokenIds")
+    if not tokens:
         return None
-    if sorted(found.outcomes) != ["Down", "Up"] or len(found.token_ids) != 2:
-        raise VenueError(f"market {slug}: expected the outcomes Up and Down with a token each, found {found.outcomes}")
-    return GammaWindow(market=found, strike=event.metadata.strike if event.metadata else None)
+    found = GammaMarket(
+        slug=slug,
+        condition_id=as_name(row.get("conditionId"), f"{where}: conditionId"),
+        outcomes=tuple(
+            as_name(value, f"{where}: outcomes") for value in _json_list(row.get("outcomes"), f"{where}: outcomes")
+        ),
+        prices=_prices(row, where, odd),
+        token_ids=tuple(as_name(value, f"{where}: clobTokenIds") for value in tokens),
+        active=row.get("active") is True,
+        closed=row.get("closed") is True,
+        accepting=row.get("acceptingOrders") is True,
+        average_ms=_average_ms(row, where),
+        delay_ms=_delay_ms(row, where),
+        problem=_protocol(slug, row),
+    )
+    if sorted(found.outcomes) != ["Down", "Up"] or len(found.token_ids) != 2 or len(set(found.token_ids)) != 2:
+        raise OddError(
+            Code.SHAPE, where, "the outcomes Up and Down with a token each", ", ".join(found.outcomes) or "no outcomes"
+        )
+    return GammaWindow(found, _strike(event, where, odd))
 
 
-def clob_market(condition_id: str, payload: Any) -> ClobMarket:
-    """GET /clob-markets/{condition} checked. Raises VenueError."""
-    return _parse(ClobMarket, payload, f"market {condition_id}")
+def _prices(row: dict[str, object], where: str, odd: Odd) -> tuple[Decimal, ...]:
+    """The prices of the outcomes. They only say who won, so a market without readable ones is one that is not resolved yet."""
+    try:
+        values = _json_list(row.get("outcomePrices", []), f"{where}: outcomePrices")
+        return tuple(as_decimal(value, f"{where}: outcomePrices", 0, 1) for value in values)
+    except OddError as error:
+        odd(error)
+        return ()
+
+
+def _strike(event: dict[str, object], where: str, odd: Odd) -> Decimal | None:
+    """The opening reference. Without a readable one the window has none yet: nothing is decided in it, and it is asked again."""
+    metadata = event.get("eventMetadata")
+    value = metadata.get("priceToBeat") if isinstance(metadata, dict) else None
+    if value is None:
+        return None
+    try:
+        return as_decimal(value, f"{where}: priceToBeat", Decimal("1e-9"), _MOST_USD)
+    except OddError as error:
+        odd(error)
+        return None
+
+
+def _average_ms(row: dict[str, object], where: str) -> int | None:
+    """How long the settlement average is: cryptoMarketConfig of Gamma (recorded 2026-09-28); 1 s where there is no average.
+
+    None where the market does not say. Raises OddError where it says something else: a wrong length is a wrong decision.
+    """
+    config = row.get("cryptoMarketConfig")
+    if config is None:
+        return None
+    found = as_object(config, f"{where}: cryptoMarketConfig")
+    if not as_bool(found.get("twapEnabled"), f"{where}: twapEnabled"):
+        return 1_000
+    return 1_000 * as_whole(found.get("twapLookbackSeconds"), f"{where}: twapLookbackSeconds", 1, _MOST_AVERAGE_S)
+
+
+def _delay_ms(row: dict[str, object], where: str) -> int | None:
+    """How long a taker's order is held, where a market says so in ms (py-sdk 0.15 reads such a field; its name was not seen)."""
+    for name in _DELAYS:
+        if row.get(name) is not None:
+            return as_whole(row[name], f"{where}: {name}", 0, _MOST_DELAY_S * 1_000)
+    return None
+
+
+def _protocol(slug: str, row: dict[str, object]) -> MarketProblem | None:
+    """Markets of protocol V2 are signed otherwise: version "v2", positionIds (polymarket-client 0.14)."""
+    version = row.get("version", row.get("v", "v1"))
+    if version in ("v1", None, "") and not row.get("positionIds"):
+        return None
+    said = "v2" if version in ("v1", None, "") else describe(version)
+    return MarketProblem(
+        ProblemCode.PROTOCOL,
+        f"the market {slug} is of protocol {said}, which this release does not sign: nothing of it is bought",
+    )
+
+
+def clob_market(condition_id: str, payload: object) -> ClobMarket:
+    """GET /clob-markets/{condition} checked. Raises OddError."""
+    where = f"market {condition_id}"
+    row = as_object(payload, where)
+    tick = as_decimal(row.get("mts"), f"{where}: mts", 0, 1)
+    if tick not in TICKS:
+        raise OddError(
+            Code.RANGE, f"{where}: mts", f"a tick of {', '.join(str(known) for known in sorted(TICKS))}", tick
+        )
+    problem = _protocol(condition_id, row)
+    schedule = row.get("fd")
+    fees = None if schedule is None else _fees(as_object(schedule, f"{where}: fd"), where)
+    if problem is None and fees is None:
+        problem = MarketProblem(
+            ProblemCode.NO_FEES, f"the market {condition_id} has no fee schedule (fd): what a trade costs is not known"
+        )
+    return ClobMarket(
+        min_size=as_units(row.get("mos"), f"{where}: mos"),
+        tick=tick,
+        neg_risk=_flag(row, "nr", where, default=False),
+        accepting=_flag(row, "ao", where, default=True),
+        held=_flag(row, "itode", where, default=True),
+        delay_ms=_delay_ms(row, where),
+        fd=fees,
+        problem=problem,
+    )
+
+
+def _fees(row: dict[str, object], where: str) -> FeeSchedule:
+    exponent = as_decimal(row.get("e"), f"{where}: fd.e", 0, _MOST_EXPONENT)
+    if exponent != int(exponent):
+        raise OddError(Code.RANGE, f"{where}: fd.e", "a whole exponent", exponent)
+    if row.get("to", True) is not True:  # makers would pay, too, and whoever reads `fee` counts none for them
+        raise OddError(Code.RANGE, f"{where}: fd.to", "fees for takers only", row.get("to"))
+    return FeeSchedule(as_decimal(row.get("r"), f"{where}: fd.r", 0, 1), int(exponent))
+
+
+def _flag(row: dict[str, object], name: str, where: str, *, default: bool) -> bool:
+    value = row.get(name)
+    return default if value is None else as_bool(value, f"{where}: {name}")
 
 
 def market(window: GammaWindow, clob: ClobMarket) -> Market:
     """Gamma's and the exchange's view of one window together. Tradeable only where both say so."""
     gamma = window.market
     up = gamma.outcomes.index(Outcome.UP)
+    told = [delay for delay in (gamma.delay_ms, clob.delay_ms) if delay is not None]
     return Market(
         slug=gamma.slug,
         condition_id=gamma.condition_id,
         up_token=gamma.token_ids[up],
         down_token=gamma.token_ids[1 - up],
-        tick=clob.mts,
-        min_size=units(clob.mos),
+        tick=clob.tick,
+        min_size=clob.min_size,
         fee_rate=clob.fees.r,
         fee_exponent=clob.fees.e,
-        neg_risk=clob.nr,
-        accepting=gamma.active and gamma.accepting and clob.ao and not gamma.closed,
+        neg_risk=clob.neg_risk,
+        accepting=gamma.active and gamma.accepting and clob.accepting and not gamma.closed,
         closed=gamma.closed,
         strike=window.strike,
         winner=_winner(gamma),
+        delay_ms=max(told) if told else (LONGEST_DELAY_MS if clob.held else 0),
+        average_ms=gamma.average_ms,
+        problem=gamma.problem or clob.problem,
     )
 
 
-def _winner(gamma: _GammaMarket) -> Outcome | None:
+def _winner(gamma: GammaMarket) -> Outcome | None:
     """Resolved is: closed, and one outcome is worth exactly 1, the other 0. Last prices near 1 prove nothing."""
-    prices = [Decimal(price) for price in gamma.prices]
-    if not gamma.closed or sorted(prices) != [0, 1]:
+    if not gamma.closed or sorted(gamma.prices) != [0, 1]:
         return None
-    return Outcome(gamma.outcomes[prices.index(Decimal(1))])
+    return Outcome(gamma.outcomes[gamma.prices.index(Decimal(1))])
 
 
-def book(model: OrderBook) -> Book:
+def books(payload: object, odd: Odd = nobody) -> dict[str, Book]:
+    """POST /books: the books that can be read, by token."""
+    rows = as_list(payload, "books")
+    return {found.token_id: found for found in each(rows, "books", lambda row, where: book(row, where, odd), odd)}
+
+
+def book(payload: object, where: str = "book", odd: Odd = nobody) -> Book:
     """A book with its best levels first (the venue sends them last). at_ms is 0 where the venue gives no time."""
+    row = as_object(payload, where)
+    at = row.get("timestamp")
     return Book(
-        token_id=model.asset_id,
-        bids=tuple(
-            Level(level.price, units(level.size))
-            for level in sorted(model.bids, key=lambda level: level.price, reverse=True)
-        ),
-        asks=tuple(
-            Level(level.price, units(level.size)) for level in sorted(model.asks, key=lambda level: level.price)
-        ),
-        at_ms=round(model.timestamp.timestamp() * 1000) if model.timestamp else 0,
+        token_id=as_name(row.get("asset_id"), f"{where}.asset_id"),
+        bids=tuple(sorted(as_levels(row.get("bids"), f"{where}.bids", odd), key=lambda level: -level.price)),
+        asks=tuple(sorted(as_levels(row.get("asks"), f"{where}.asks", odd), key=lambda level: level.price)),
+        at_ms=0 if at in (None, "") else as_ms(at, f"{where}.timestamp"),
     )
 
 
-def account(model: BalanceAllowance, wallet: str, exchange: str, *, closed_only: bool = False) -> Account:
+def account(payload: object, wallet: str, exchange: str, *, closed_only: bool = False) -> Account:
     """Balance, and the allowance of the exchange that our markets trade on (0 where it has none)."""
-    allowances = {address.lower(): value for address, value in model.allowances.items()}
-    allowance = min(allowances.get(exchange.lower(), 0), _MAX_UNITS)
-    return Account(wallet, min(model.balance, _MAX_UNITS), allowance, closed_only)
+    row = as_object(payload, "balance")
+    allowances = as_object(row.get("allowances"), "allowances")
+    allowed = {name.lower(): value for name, value in allowances.items()}.get(exchange.lower(), 0)
+    allowance = min(as_whole(allowed, "allowance", 0, _MOST_ALLOWANCE), _MAX_UNITS)
+    return Account(wallet, balance(payload), allowance, closed_only)
 
 
-class _Position(_Wire):
-    asset: str
-    condition_id: str = Field(alias="conditionId")
-    size: Decimal
-    slug: str = ""
+def balance(payload: object) -> int:
+    """The balance alone: base units of pUSD, or of a token."""
+    row = as_object(payload, "balance")
+    return min(as_whole(row.get("balance"), "balance", 0, _MOST_ALLOWANCE), _MAX_UNITS)
 
 
-def holdings(payload: Any) -> list[Holding]:
-    """GET /positions of the data API. Raises VenueError."""
-    if not isinstance(payload, list):
-        raise VenueError(f"positions: expected a list, found {type(payload).__name__}")
-    found = [_parse(_Position, row, "positions") for row in payload]
-    return [Holding(row.asset, row.condition_id, row.slug, units(row.size)) for row in found if row.size > 0]
+def holdings(payload: object, odd: Odd = nobody) -> list[Holding]:
+    """GET /positions of the data API. Raises OddError: it is no list."""
+    found = each(as_list(payload, "positions"), "positions", _holding, odd)
+    return [holding for holding in found if holding.size > 0]
 
 
-def order(model: OpenOrder) -> VenueOrder:
-    """One order."""
-    return VenueOrder(
-        order_id=model.id,
-        token_id=model.asset_id,
-        condition_id=model.condition_id,
-        side=Side(model.side),
-        price=model.price,
-        size=units(model.original_size),
-        matched=units(model.size_matched),
-        status=model.status.removeprefix("ORDER_STATUS_"),
+def _holding(value: object, where: str) -> Holding:
+    row = as_object(value, where)
+    slug = row.get("slug")
+    return Holding(
+        as_name(row.get("asset"), f"{where}.asset"),
+        as_name(row.get("conditionId"), f"{where}.conditionId"),
+        "" if slug in (None, "") else as_name(slug, f"{where}.slug"),
+        as_units(row.get("size"), f"{where}.size"),
     )
 
 
-def trades(model: ClobTrade, wallet: str, owner: str, fees: FeeSchedule) -> list[VenueTrade]:
-    """Our orders in one trade: the taker's, and each maker's that is ours by wallet or by API key.
+def order(payload: object, where: str = "order") -> VenueOrder:
+    """One order. Raises OddError."""
+    row = as_object(payload, where)
+    return VenueOrder(
+        order_id=as_name(row.get("id"), f"{where}.id"),
+        token_id=as_name(row.get("asset_id"), f"{where}.asset_id"),
+        condition_id=as_name(row.get("market"), f"{where}.market"),
+        side=_side(row, where),
+        price=as_decimal(row.get("price"), f"{where}.price", 0, 1),
+        size=as_units(row.get("original_size"), f"{where}.original_size"),
+        matched=as_units(row.get("size_matched"), f"{where}.size_matched"),
+        status=as_text(row.get("status"), f"{where}.status").removeprefix("ORDER_STATUS_"),
+    )
+
+
+def trade_market(payload: object, where: str = "trade") -> str:
+    """The condition id of a trade's market. Raises OddError."""
+    return as_name(as_object(payload, where).get("market"), f"{where}.market")
+
+
+def trades(payload: object, wallet: str, owner: str, fees: FeeSchedule, where: str = "trade") -> list[VenueTrade]:
+    """Our orders in one trade: the taker's, and each maker's that is ours by wallet or by API key. Raises OddError.
 
     The venue gives no amount of the fee (its fee_rate_bps is the market's legacy rate), so it is computed by the
     market's schedule: the taker pays, makers do not.
     """
-    at_ms = round(model.matched_at.timestamp() * 1000)
+    trade = as_object(payload, where)
+    trade_id, market_id = as_name(trade.get("id"), f"{where}.id"), trade_market(payload, where)
+    status = trade_word(as_text(trade.get("status"), f"{where}.status"))
+    at_ms = _moment_ms(trade.get("match_time"), f"{where}.match_time")
 
-    def row(order_id: str, token_id: str, side: str, price: Decimal, size: Decimal, fee: int) -> VenueTrade:
+    def row(of: dict[str, object], order_id: str, size: str, at: str, *, taker: bool) -> VenueTrade:
+        shares, price = as_units(of.get(size), f"{at}.{size}"), as_decimal(of.get("price"), f"{at}.price", 0, 1)
         return VenueTrade(
-            trade_id=model.id,
-            order_id=order_id,
-            token_id=token_id,
-            condition_id=model.condition_id,
-            side=Side(side),
+            trade_id=trade_id,
+            order_id=as_name(of.get(order_id), f"{at}.{order_id}"),
+            token_id=as_name(of.get("asset_id"), f"{at}.asset_id"),
+            condition_id=market_id,
+            side=_side(of, at),
             price=price,
-            size=units(size),
-            fee=fee,
-            status=model.status,
+            size=shares,
+            fee=fees.fee(price, shares) if taker else 0,
+            status=status,
             at_ms=at_ms,
         )
 
-    rows = []
-    if model.trader_side == "TAKER":
-        fee = fees.fee(model.price, units(model.size))
-        rows.append(row(model.taker_order_id, model.asset_id, model.side, model.price, model.size, fee))
-    for maker in model.maker_orders:
-        if maker.maker_address.lower() == wallet.lower() or maker.owner == owner:
-            rows.append(row(maker.order_id, maker.asset_id, maker.side, maker.price, maker.matched_amount, 0))
+    rows = [row(trade, "taker_order_id", "size", where, taker=True)] if trade.get("trader_side") == "TAKER" else []
+    for index, value in enumerate(as_list(trade.get("maker_orders"), f"{where}.maker_orders")):
+        at = f"{where}.maker_orders[{index}]"
+        maker = as_object(value, at)
+        if str(maker.get("maker_address")).lower() == wallet.lower() or maker.get("owner") == owner:
+            rows.append(row(maker, "order_id", "matched_amount", at, taker=False))
     return rows
 
 
-def time_ms(payload: Any) -> int:
-    """GET /time. The venue counts whole seconds, so the middle of the second is taken: right to 500 ms."""
-    if isinstance(payload, bool) or not isinstance(payload, int):
-        raise VenueError(f"time: expected a whole number, found {payload!r}")
-    return payload if payload >= _MS_FROM else payload * 1000 + 500
+def _side(row: dict[str, object], where: str) -> Side:
+    value = row.get("side")
+    if value not in ("BUY", "SELL"):
+        raise OddError(Code.TEXT, f"{where}.side", "BUY or SELL", value)
+    return Side(value)
 
 
-def units(amount: Decimal) -> int:
-    """Shares or pUSD to base units, rounded down."""
-    return int(amount * BASE_UNITS)
-
-
-def _parse(model: type[Model], payload: Any, what: str) -> Model:
+def _moment_ms(value: object, where: str) -> int:
+    """A time in seconds or in ms, as digits, or as a text of ISO 8601."""
     try:
-        return model.model_validate(payload)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise VenueError(f"{what}: {where or 'answer'}: {first['msg']}") from error
+        at = as_whole(value, where, 1, LAST_MS)
+    except OddError:
+        text = as_name(value, where)
+        try:
+            at = round(datetime.fromisoformat(text).timestamp() * 1000)
+        except (ValueError, OverflowError, OSError) as error:
+            raise OddError(Code.NUMBER, where, "a time in seconds, ms or ISO 8601", value) from error
+    return at if at >= _MS_FROM else at * 1000
+
+
+def time_ms(payload: object) -> int:
+    """GET /time. The venue counts whole seconds, so the middle of the second is taken: right to 500 ms."""
+    if isinstance(payload, str):
+        raise OddError(Code.SHAPE, "time", "a whole number", payload)
+    told = as_whole(payload, "time", 0, LAST_MS)
+    return as_whole(told if told >= _MS_FROM else told * 1000 + 500, "time", _FIRST_MS, LAST_MS)
+
+
+def page(payload: object, what: str) -> tuple[list[object], str | None]:
+    """One page of a list of the CLOB, and the cursor of the next one; None where it is the last."""
+    row = as_object(payload, what)
+    cursor = row.get("next_cursor")
+    following = None if cursor in (None, END_CURSOR) else as_name(cursor, f"{what}: next_cursor")
+    return as_list(row.get("data"), f"{what}: data"), following

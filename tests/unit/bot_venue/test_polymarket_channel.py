@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gzip
 import hashlib
 import hmac
 import json
+import resource
 import socket
 import struct
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import partial
 
 import pytest
 import structlog
 
+from bot.venue.decoding import Code, Origin
 from bot.venue.polymarket import NOT_SENT, Credentials, Hosts, PolymarketVenue, TimeLimits
 from bot.venue.types import (
     BASE_UNITS,
@@ -345,6 +349,90 @@ async def test_reading_fails_with_one_plain_error(status: int, body: bytes) -> N
         ):
             with pytest.raises(VenueError, match=name):
                 await call
+
+
+def packed(plain: bytes) -> bytes:
+    """An answer that is packed with gzip."""
+    body = gzip.compress(plain)
+    head = f"HTTP/1.1 200 x\r\nContent-Type: application/json\r\nContent-Encoding: gzip\r\nContent-Length: {len(body)}\r\n\r\n"
+    return head.encode() + body
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        http(200, b"[" * 100_000),
+        http(400, b"[" * 100_000),
+        http(429, b"[" * 100_000),
+        http(200, b'{"data": [], "next_cursor": ' + b"7" * 10_000 + b"}"),
+        http(200, b'{"heartbeat_id": "\\ud800", "data": 1e1000000, "balance": NaN, "markets": [[]]}'),
+        http(200, b"\xff\xfe\x00"),
+        packed(b" " * (1 << 27)),
+        packed(b"{}")[:-4] + b"oops",
+        http(200, b"x").replace(b"Content-Length: 1", b"Content-Encoding: br\r\nContent-Length: 1"),
+        http(200, b"x" * (9 << 20)),
+        b"HTTP/1.1 102 Processing\r\n\r\n" * 3_000 + http(500, b""),
+        b"HTTP/1.1 999 x\r\nContent-Length: 0\r\n\r\n",
+    ],
+    ids=range(12),
+)
+async def test_no_answer_whatever_raises_anything_but_a_venue_error(answer: bytes) -> None:
+    """Deep JSON, numbers without an end, gigabytes in a packet: each call ends with the one error that its caller expects."""
+
+    async def give(request: Request, writer: asyncio.StreamWriter) -> None:
+        writer.write(answer)
+
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    async with serving(give) as (venue, _):
+        calls = (
+            venue.account,
+            venue.holdings,
+            venue.open_orders,
+            venue.trades,
+            partial(venue.shares, "1"),
+            partial(venue.market, "btc-updown-5m-0"),
+            partial(venue.books, ["1"]),
+            partial(venue.order, "0x01"),
+            partial(venue.trades, "0xc"),
+            partial(venue.heartbeat, ""),
+        )
+        for call in calls:
+            with pytest.raises(VenueError) as caught:
+                await call()
+            str(caught.value).encode()
+            assert len(str(caught.value)) < 1_000
+        order = await venue.send(json.dumps({"order": {"side": "BUY"}}))
+        assert isinstance(order, InDoubt | Refused)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000, "kilobytes"
+
+
+async def test_one_odd_row_costs_itself_and_is_counted_for_its_service() -> None:
+    """Of all our trades the others are there; of one market's, where a fill may be missing, none is taken for the whole."""
+    trade = {
+        "id": "t1",
+        "market": "0xc",
+        "asset_id": "1",
+        "taker_order_id": "0x01",
+        "side": "BUY",
+        "trader_side": "TAKER",
+        "price": "0.5",
+        "size": "2",
+        "status": "MATCHED",
+        "match_time": "1795465796",
+        "maker_orders": [],
+    }
+    rows = [trade, trade | {"id": "t2", "size": "1e1000000"}, None, trade | {"id": "t3"}]
+
+    async def give(request: Request, writer: asyncio.StreamWriter) -> None:
+        clob = {"mos": 5, "mts": 0.01, "fd": {"r": 0.07, "e": 1, "to": True}}
+        page = {"data": rows, "next_cursor": "LTE="}
+        writer.write(http(200, json.dumps(clob if "clob-markets" in request.line else page).encode()))
+
+    async with serving(give) as (venue, _):
+        assert [found.trade_id for found in await venue.trades()] == ["t1", "t3"]
+        assert venue.skips.counts == {(Origin.CLOB, Code.NUMBER): 1, (Origin.CLOB, Code.SHAPE): 1}
+        with pytest.raises(VenueError, match=r"trades\[2\]: expected an object"):
+            await venue.trades("0xc")
 
 
 @pytest.mark.parametrize("body", [b"", b"null", b"{}", b" \n"])

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from polymarket.models import BalanceAllowance, ClobTrade, OrderBook
 
+from bot.venue.decoding import Code, OddError
 from bot.venue.polymarket import reading
-from bot.venue.types import BASE_UNITS, VenueError
+from bot.venue.types import BASE_UNITS, LONGEST_DELAY_MS, ProblemCode, VenueError
 from ledger.values import Outcome, Side, VenueTrade
 
 WALLET = "0x17c5185167401eD00cF5F5b2fc97D9BBfDb7D025"
@@ -101,7 +101,7 @@ def test_a_market_without_tokens_is_not_there_yet() -> None:
     [
         (event(outcomes='["Yes", "No"]'), "Up and Down"),
         (event(slug="another"), "found \\['another'\\]"),
-        (event(outcomes="not json"), "markets"),
+        (event(outcomes="not json"), "outcomes: expected JSON"),
         ({}, "markets"),
         ([], SLUG),
     ],
@@ -110,11 +110,6 @@ def test_another_form_is_a_venue_error(payload: Any, message: str) -> None:
     """What is no Up/Down market of this slug raises with what was found."""
     with pytest.raises(VenueError, match=message):
         reading.gamma_window(SLUG, payload)
-
-
-def test_no_fee_schedule_means_no_fee() -> None:
-    """A market without fd is free."""
-    assert clob(fd=None).fees.fee(Decimal("0.5"), 100 * BASE_UNITS) == 0
 
 
 def test_the_fee_at_even_odds_is_the_documented_one() -> None:
@@ -132,34 +127,32 @@ def test_fees_are_symmetric_bounded_and_have_5_decimals(cents: int, size: int) -
     assert 0 <= fee <= size * Decimal("0.0175") + 5
 
 
-def trade(**changes: Any) -> ClobTrade:
+def trade(**changes: Any) -> dict[str, Any]:
     """A trade as the venue writes it."""
-    return ClobTrade.parse_response(
-        {
-            "id": "t1",
-            "market": CONDITION,
-            "asset_id": "1001",
-            "owner": "their-key",
-            "maker_address": OTHER,
-            "taker_order_id": "0xtaker",
-            "side": "BUY",
-            "trader_side": "MAKER",
-            "price": "0.52",
-            "size": "10",
-            "outcome": "Up",
-            "status": "TRADE_STATUS_CONFIRMED",
-            "fee_rate_bps": "1000",
-            "bucket_index": 0,
-            "maker_orders": [
-                maker("0xa", OTHER, "their-key"),
-                maker("0xb", WALLET.lower(), "x"),
-                maker("0xc", OTHER, "our-key"),
-            ],
-            "match_time": "1795465796",
-            "last_update": "1795465796",
-            **changes,
-        }
-    )
+    return {
+        "id": "t1",
+        "market": CONDITION,
+        "asset_id": "1001",
+        "owner": "their-key",
+        "maker_address": OTHER,
+        "taker_order_id": "0xtaker",
+        "side": "BUY",
+        "trader_side": "MAKER",
+        "price": "0.52",
+        "size": "10",
+        "outcome": "Up",
+        "status": "TRADE_STATUS_CONFIRMED",
+        "fee_rate_bps": "1000",
+        "bucket_index": 0,
+        "maker_orders": [
+            maker("0xa", OTHER, "their-key"),
+            maker("0xb", WALLET.lower(), "x"),
+            maker("0xc", OTHER, "our-key"),
+        ],
+        "match_time": "1795465796",
+        "last_update": "1795465796",
+        **changes,
+    }
 
 
 def maker(order_id: str, address: str, owner: str) -> dict[str, Any]:
@@ -191,7 +184,7 @@ def test_books_come_best_first() -> None:
     payload = {side: [{"price": price, "size": size} for price, size in rows] for side, rows in levels.items()}
     payload |= {"market": CONDITION, "asset_id": "1001", "timestamp": "1795465796123", "hash": "", "neg_risk": False}  # type: ignore[dict-item]  # JSON.
     payload |= {"min_order_size": "5", "tick_size": "0.01"}  # type: ignore[dict-item]  # JSON.
-    book = reading.book(OrderBook.parse_response(json.loads(json.dumps(payload))))
+    book = reading.book(json.loads(json.dumps(payload)))
     assert [level.price for level in book.bids] == [Decimal("0.48"), Decimal("0.40")]
     assert [(level.price, level.size) for level in book.asks] == [
         (Decimal("0.52"), 48_000_000),
@@ -202,7 +195,7 @@ def test_books_come_best_first() -> None:
 
 def test_an_unlimited_allowance_fits_a_database() -> None:
     """2^256 - 1 becomes the largest 64-bit number; an exchange without an allowance has none."""
-    model = BalanceAllowance.parse_response({"balance": "10000000", "allowances": {OTHER: str(2**256 - 1)}})
+    model = {"balance": "10000000", "allowances": {OTHER: str(2**256 - 1)}}
     assert reading.account(model, WALLET, OTHER.upper().replace("0X", "0x")).allowance == 2**63 - 1
     assert reading.account(model, WALLET, WALLET).allowance == 0
 
@@ -220,3 +213,149 @@ def test_a_clock_of_another_form_is_a_venue_error(payload: Any) -> None:
     """No number, no time."""
     with pytest.raises(VenueError, match="whole number"):
         reading.time_ms(payload)
+
+
+HUGE = "1e1000000"
+DEEP: list[Any] = []
+for _ in range(40):
+    DEEP = [DEEP]
+
+
+@pytest.mark.parametrize(
+    "prices", [["", ""], '["", ""]', ["NaN", "0"], [HUGE, "0"], DEEP, "[" * 5000, {}, [None, None], "x"]
+)
+def test_prices_that_cannot_be_read_only_mean_that_nobody_won_yet(prices: Any) -> None:
+    """Two empty texts in outcomePrices ended every bot, again and again: the market is known all the same."""
+    told: list[OddError] = []
+    found = reading.gamma_window(SLUG, event(closed=True, outcomePrices=prices), told.append)
+    assert found is not None
+    assert reading.market(found, clob()).winner is None
+    assert len(told) == 1
+
+
+@pytest.mark.parametrize("strike", [HUGE, "NaN", -1, 0, [], "x", 1e300])
+def test_a_strike_that_cannot_be_read_is_not_there_yet(strike: Any) -> None:
+    """Nothing is decided without one, and it is asked for again."""
+    told: list[OddError] = []
+    found = reading.gamma_window(SLUG, event() | {"eventMetadata": {"priceToBeat": strike}}, told.append)
+    assert found is not None
+    assert found.strike is None
+    assert len(told) == 1
+
+
+@pytest.mark.parametrize(
+    ("gamma", "exchange"),
+    [
+        ({"conditionId": 7}, {}),
+        ({"conditionId": "\ud800"}, {}),
+        ({"clobTokenIds": ["1001", ["1002"]]}, {}),
+        ({"clobTokenIds": ["1001", "1001"]}, {}),
+        ({"outcomes": ["Up", "Up"]}, {}),
+        ({"cryptoMarketConfig": {"twapEnabled": True, "twapLookbackSeconds": HUGE}}, {}),
+        ({"cryptoMarketConfig": {"twapEnabled": "yes"}}, {}),
+        ({"cryptoMarketConfig": []}, {}),
+        ({}, {"mos": HUGE}),
+        ({}, {"mos": None}),
+        ({}, {"mts": 0.03}),
+        ({}, {"mts": "NaN"}),
+        ({}, {"ao": "true"}),
+        ({}, {"fd": {"r": HUGE, "e": 1}}),
+        ({}, {"fd": {"r": 0.07, "e": 1.5}}),
+        ({}, {"fd": {"r": 0.07, "e": 10**9}}),
+        ({}, {"fd": {"r": 0.07, "e": 1, "to": False}}),
+        ({}, {"fd": []}),
+    ],
+)
+def test_a_market_of_unknown_shape_is_an_odd_one_and_nothing_else(
+    gamma: dict[str, Any], exchange: dict[str, Any]
+) -> None:
+    """What trading depends on is read or it is an OddError, which every caller expects; never a traceback."""
+    with pytest.raises(OddError):
+        reading.market(window(**gamma), clob(**exchange))
+
+
+@pytest.mark.parametrize(
+    ("gamma", "exchange", "code"),
+    [
+        ({}, {"fd": None}, ProblemCode.NO_FEES),
+        ({"version": "v2"}, {}, ProblemCode.PROTOCOL),
+        ({"version": ["v1"]}, {}, ProblemCode.PROTOCOL),
+        ({"positionIds": ["7"]}, {}, ProblemCode.PROTOCOL),
+        ({}, {"v": "v2"}, ProblemCode.PROTOCOL),
+    ],
+)
+def test_what_this_release_cannot_trade_has_a_problem(
+    gamma: dict[str, Any], exchange: dict[str, Any], code: ProblemCode
+) -> None:
+    """A market without a fee schedule, or of protocol V2, is read and says why nothing of it is bought."""
+    found = reading.market(window(**gamma), clob(**exchange))
+    assert found.problem is not None
+    assert found.problem.code is code
+    assert reading.market(window(version="v1"), clob(v="v1")).problem is None
+
+
+@pytest.mark.parametrize(
+    ("config", "average_ms"),
+    [
+        (None, None),
+        ({"twapEnabled": True, "twapLookbackSeconds": 60}, 60_000),
+        ({"twapEnabled": True, "twapLookbackSeconds": 30}, 30_000),
+        ({"twapEnabled": False, "twapLookbackSeconds": 0}, 1_000),
+    ],
+)
+def test_the_length_of_the_settlement_average_is_the_markets(config: object, average_ms: int | None) -> None:
+    """Read, no constant: cryptoMarketConfig has it (60 s for 5m as recorded, 30 s seen)."""
+    assert reading.market(window(cryptoMarketConfig=config), clob()).average_ms == average_ms
+
+
+def test_the_delay_of_takers_is_the_markets() -> None:
+    """In ms where the market says so; the longest that was recorded where it only says that there is one."""
+    assert reading.market(window(), clob(itode=True)).delay_ms == LONGEST_DELAY_MS
+    assert reading.market(window(), clob(itode=False)).delay_ms == 0
+    assert reading.market(window(takerDelayMs=150), clob(itode=True)).delay_ms == 150
+
+
+def test_one_odd_row_of_a_list_costs_itself() -> None:
+    """Of positions and of books; what is odd is told."""
+    told: list[OddError] = []
+    row = {"asset": "1001", "conditionId": CONDITION, "size": 2.5, "slug": SLUG}
+    rows = [row, row | {"size": HUGE}, None, row | {"asset": ["1001"]}, row | {"size": "0"}]
+    assert [(holding.token_id, holding.size) for holding in reading.holdings(rows, told.append)] == [
+        ("1001", 2_500_000)
+    ]
+    assert [error.code for error in told] == [Code.NUMBER, Code.SHAPE, Code.SHAPE]
+    book = {"asset_id": "1", "timestamp": "1000", "bids": [{"price": "0.4", "size": "5"}], "asks": []}
+    assert list(reading.books([book, book | {"asset_id": "2", "bids": None}, "x"], told.append)) == ["1"]
+    assert len(told) == 5
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"size": HUGE}, {"price": "NaN"}, {"side": []}, {"match_time": {}}, {"maker_orders": [None]}, {"id": "\x00"}],
+)
+def test_an_odd_trade_is_an_odd_one(changes: dict[str, Any]) -> None:
+    """The caller decides whether the others of the list are enough."""
+    with pytest.raises(OddError):
+        reading.trades(trade(trader_side="TAKER", **changes), WALLET, "our-key", FEES)
+
+
+def test_an_order_is_read_with_what_the_venue_really_sends() -> None:
+    """A status may be a sentence; times and lists beside are nobody's concern."""
+    payload = {
+        "id": "0x1",
+        "asset_id": "1001",
+        "market": CONDITION,
+        "side": "BUY",
+        "price": "0.52",
+        "original_size": "10",
+        "size_matched": "2.5",
+        "status": "ORDER_STATUS_CANCELED_order couldn't be fully filled",
+        "associate_trades": None,
+        "created_at": "1782753357",
+    }
+    found = reading.order(payload)
+    assert (found.size, found.matched, found.open) == (10_000_000, 2_500_000, False)
+    odd_ones: list[dict[str, Any]] = [{"size_matched": HUGE}, {"status": []}, {"side": {}}, {"id": None}]
+    for odd in odd_ones:
+        with pytest.raises(OddError):
+            reading.order(payload | odd)
