@@ -205,8 +205,9 @@ class Bot:
         await active.close(1.0)
         await self.world.venue.close_orders_channel()
         active.ledger.release(
-            active.epoch, request="", reason="handover", wall_ms=clock.wall_ms(), boot_ms=clock.boot_ms()
-        )
+            active.epoch, request="", reason="handover", wall_ms=clock.wall_ms(), boot_ms=clock.boot_ms(),
+            state=active.state(),
+        )  # fmt: skip
         await self._guard.close()
         active.ledger.close()
 

@@ -41,6 +41,7 @@ from bot.lifecycle.active import Active
 from bot.settings import BotSettings
 from bot.shadow import shadow_poll
 from bot.slots import DEFAULT_ASSETS, Slot, make_slots
+from bot.strategy.evaluation import Own
 from bus import Logging, SystemClock, open_bus, write_control
 from bus.tasks import Guard
 from ledger import Ledger
@@ -162,7 +163,7 @@ def run_standby(folder: Path, ws_url: str, http_url: str) -> None:
         guard.start(world.feed.run(), "feed")
         while True:
             show_books(routes, slots, world.now_ms())
-            await shadow_poll(world)
+            await shadow_poll(world, Own())
             await asyncio.sleep(POLL_S)
 
     sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115  # its log is nobody's concern here

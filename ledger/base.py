@@ -46,6 +46,15 @@ class Epoch:
 
 
 @dataclass(frozen=True, slots=True)
+class LastState:
+    """The newest evaluation state (JSON), and when it was left: CLOCK_BOOTTIME in ms, and of which boot."""
+
+    state: str
+    boot_ms: int
+    boot_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class AppliedControl:
     """The newest control that was applied: its generation and the document's body as JSON."""
 
@@ -73,6 +82,9 @@ class Ledger(Connection):
             ledger._check_identity(identity, allow_missing=True)
             with ledger.transaction():
                 ledger.execute(base.SCHEMA + schema)
+                for (table, column), kind in base.ADDED.items():
+                    if not ledger._has_column(table, column):
+                        ledger.execute(f"ALTER TABLE {table} ADD COLUMN {column} {kind}")
                 for key, value in (
                     ("schema", f"{base.MAJOR}.0"),
                     ("venue", identity.venue),
@@ -123,11 +135,11 @@ class Ledger(Connection):
             )
         return epoch
 
-    def release(self, epoch: int, *, request: str, reason: str, wall_ms: int, boot_ms: int) -> None:
-        """Mark an epoch as released; no row of it is accepted after this one."""
+    def release(self, epoch: int, *, request: str, reason: str, wall_ms: int, boot_ms: int, state: str = "") -> None:
+        """Mark an epoch as released; no row of it is accepted after this one. state: what its taker goes on from (JSON)."""
         self.execute(
-            "INSERT INTO releases(epoch, request, reason, wall_ms, boot_ms) VALUES (?,?,?,?,?)",
-            (epoch, request, reason, wall_ms, boot_ms),
+            "INSERT INTO releases(epoch, request, reason, wall_ms, boot_ms, state) VALUES (?,?,?,?,?,?)",
+            (epoch, request, reason, wall_ms, boot_ms, state),
         )
 
     def newest_epoch(self) -> Epoch | None:
@@ -202,10 +214,23 @@ class Ledger(Connection):
         )
         return value if isinstance(value, int) else None
 
-    def last_state(self) -> str | None:
-        """The evaluation state (JSON) of the newest completed poll."""
-        value = self.scalar("SELECT state FROM polls_completed ORDER BY tick DESC LIMIT 1")
-        return None if value is None else str(value)
+    def last_state(self) -> LastState | None:
+        """The newest evaluation state: of a release, where no later epoch completed a poll, else of the newest completed poll."""
+        polls = self.execute(
+            "SELECT p.state, c.boot_ms, e.boot_id, p.epoch FROM polls_completed p JOIN polls_claimed c USING (tick, epoch) "
+            "JOIN epochs e ON e.epoch = p.epoch ORDER BY p.tick DESC LIMIT 1"
+        )
+        # A reader may meet a ledger that no holder of this release has opened yet.
+        releases = self._has_column("releases", "state") and self.execute(
+            "SELECT r.state, r.boot_ms, e.boot_id, r.epoch FROM releases r JOIN epochs e USING (epoch) "
+            "ORDER BY r.epoch DESC LIMIT 1"
+        )
+        if releases and releases[0][0] and (not polls or _int(releases[0][3]) >= _int(polls[0][3])):
+            polls = releases
+        if not polls:
+            return None
+        state, boot_ms, boot_id, _ = polls[0]
+        return LastState(str(state), _int(boot_ms), str(boot_id))
 
     # --- control
 
@@ -220,6 +245,9 @@ class Ledger(Connection):
         """The newest applied control, or None."""
         rows = self.execute("SELECT generation, body FROM controls_applied ORDER BY generation DESC LIMIT 1")
         return AppliedControl(_int(rows[0][0]), str(rows[0][1])) if rows else None
+
+    def _has_column(self, table: str, column: str) -> bool:
+        return bool(self.integer("SELECT count(*) FROM pragma_table_info(?) WHERE name = ?", (table, column)))
 
     def _check_identity(self, identity: Identity, *, allow_missing: bool) -> None:
         if not self.integer("SELECT count(*) FROM sqlite_schema WHERE name = 'meta'"):

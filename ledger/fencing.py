@@ -29,6 +29,10 @@ IN_FORCE = (
     "WHEN NEW.epoch IS (SELECT max(epoch) FROM epochs) AND NOT EXISTS (SELECT 1 FROM releases WHERE epoch = NEW.epoch) "
 )
 
+# Columns that came later: added to a ledger of a former release, which goes on writing rows without them.
+# releases.state: the evaluation state (JSON) with which an epoch ended; empty where it left none.
+ADDED = {("releases", "state"): "TEXT NOT NULL DEFAULT ''"}
+
 SCHEMA = "\n".join(
     [
         "CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;",

@@ -49,7 +49,8 @@ else:
     handover, requests = b.read_handover(bus), b.read_requests(bus)
     with b.Ledger.reader(bus.ledger, who) as ledger:
         epoch = ledger.newest_epoch()
-        rows = [epoch.epoch, epoch.released, ledger.is_spent(f"r{number}"), ledger.last_tick(), ledger.last_state()]
+        rows = [epoch.epoch, epoch.released, ledger.is_spent(f"r{number}"), ledger.last_tick()]
+        rows += [ledger.scalar("SELECT state FROM polls_completed ORDER BY tick DESC LIMIT 1")]
     print(json.dumps({
         "control": [b.read_control(bus).generation, b.read_control(bus).strategy],
         "handover": [handover.wanted, handover.request_id, list(handover.retired)],

@@ -26,7 +26,7 @@ from bot.orders.manager import Desk
 from bot.orders.order_plan import Plan, worst_cost
 from bot.orders.risk import Usage, refuse_entry, why_blocked
 from bot.slots import Slot, Window
-from bot.strategy.evaluation import NO_STREAK, Evaluation, View, next_state, read_state, write_state
+from bot.strategy.evaluation import NO_STREAK, Evaluation, Own, State, View, goes_on_from, next_state, write_state
 from bot.venue.types import BASE_UNITS
 from bus import Control, DocumentError, LedgerError, LedgerFullError, Status, is_halted, read_control
 from bus.tasks import Guard
@@ -53,7 +53,10 @@ class Poll:
 
 
 class Active:
-    """One epoch of one instance. Its methods raise LedgerError (FencedError: the epoch is over)."""
+    """One epoch of one instance. Its methods raise LedgerError (FencedError: the epoch is over).
+
+    own: what the instance counted in shadow before.
+    """
 
     def __init__(
         self,
@@ -65,18 +68,19 @@ class Active:
         random_bits: Callable[[int], int],
         on_change: Callable[[], None],
         on_failure: Callable[[Exception], None],
+        own: Own | None = None,
     ) -> None:
         self._world, self.ledger, self.epoch, self._instance = world, ledger, epoch, instance
         self._log = world.log.bind(epoch=epoch)
         self._on_change, self._on_failure = on_change, on_failure
         self._since_ms = world.clock.wall_ms()
-        self._state = read_state(ledger.last_state())
         self._evaluations: Sequence[Evaluation] = ()
         self._tick: int | None = None
         self._full: str | None = None
         self._halted: str | None = None
         self._placed: set[tuple[str, Side]] = set()
         self._control = self._judge()
+        self._state: State = goes_on_from(ledger.last_state(), own or Own(), self._rule(), world.moment())
         self._recorder = Recorder(world.bus, self._log, world.strategy.name, world.settings.sha)
         self._holdings = Holdings(world, ledger)
         self.desk = Desk(
@@ -145,7 +149,11 @@ class Active:
         duration_ms = clock.boot_ms() - started
         lag_ms = started - self.ticks.anchor.due_ms(tick)
         completed = claimed and self.ticks.complete(
-            tick, healthy=why_not is None, lag_ms=lag_ms, duration_ms=duration_ms, state=write_state(state)
+            tick,
+            healthy=why_not is None,
+            lag_ms=lag_ms,
+            duration_ms=duration_ms,
+            state=write_state(state, self._rule()),
         )
         self._holdings.count(completed=int(completed))
         self._state, self._evaluations, self._tick = state, evaluations, tick
@@ -159,7 +167,8 @@ class Active:
         """Evaluate the slots of these assets that want to be looked at on every price, between two polls.
 
         Without waiting for anything, so never in the midst of a poll's own evaluations. Their state goes on from here, and
-        becomes durable with the next poll's row; what a taker does not know of it are confirmations it has to see anew.
+        becomes durable with the next poll's row, or with the epoch's release. After a death a taker may have to see a
+        confirmation anew.
         """
         if self._tick is None:
             return
@@ -267,7 +276,14 @@ class Active:
         await self.desk.close(limit_s)
         self._recorder.close()
 
+    def state(self) -> str:
+        """The evaluation state for the row that releases the epoch: the taker goes on from it in the midst of a confirmation."""
+        return write_state(self._state, self._rule())
+
     # --- inside
+
+    def _rule(self) -> str:
+        return self._world.strategy.rule(self._control.parameters)
 
     def _stopped(self) -> str | None:
         """Why people want no entries: a halt or a pause was seen, or control cannot be followed."""

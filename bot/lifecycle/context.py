@@ -16,7 +16,7 @@ from bot.market_data.prices import Prices
 from bot.market_data.rtds import SettlementFeed
 from bot.settings import BotSettings
 from bot.slots import Slot
-from bot.strategy.evaluation import Evaluation, View, evaluate, wanted_tokens
+from bot.strategy.evaluation import Evaluation, Moment, View, evaluate, wanted_tokens
 from bot.strategy.guard import Guarded
 from bot.venue.decoding import Skips
 from bot.venue.types import Venue, VenueError
@@ -56,6 +56,10 @@ class World:
         """The venue's time in UTC ms; this machine's until the venue told it."""
         told = self.account.now_ms()
         return self.clock.wall_ms() if told is None else told
+
+    def moment(self) -> Moment:
+        """Now, as evaluation states are dated."""
+        return Moment(self.clock.boot_ms(), self.clock.boot_id, self.settings.interval_ms)
 
     def stale_feed(self, asset: str) -> str | None:
         """Why an asset's lead price cannot be relied upon, or None."""

@@ -16,6 +16,7 @@ from bot.lifecycle.metrics import Metrics
 from bot.lifecycle.publisher import Publisher
 from bot.lifecycle.roles import TAKE_BACKOFF_MS, Self, is_retired, take_delay_ms, yield_to
 from bot.shadow import shadow_poll
+from bot.strategy.evaluation import Own
 from bus import (
     BusError,
     DocumentError,
@@ -65,6 +66,7 @@ class Runner:
         self._seen = Publisher(world, file, metrics)
         self._lease = Lease(world.bus.lease)
         self._lost: Exception | None = None
+        self._own = Own()
         self._stopping = False
         self._wake = asyncio.Event()
         self._last_epoch: int | None = None
@@ -119,7 +121,8 @@ class Runner:
         clock, interval_ms = self._world.clock, self._world.settings.interval_ms
         own_grid = new_anchor(clock, interval_ms, None)
         while True:
-            done = await shadow_poll(self._world)
+            done = await shadow_poll(self._world, self._own)
+            self._own = done.own
             anchor = done.anchor if done.anchor is not None and done.anchor.boot_id == clock.boot_id else own_grid
             self._seen.note_shadow(done, anchor.tick_at(clock.boot_ms()))
             self._note_epoch(done.newest)
@@ -206,6 +209,7 @@ class Runner:
                 random_bits=self._random_bits,
                 on_change=self._seen.changed,
                 on_failure=self._lose,
+                own=self._own,
             )
         except (BusError, OSError) as error:
             self._failures += 1
@@ -280,7 +284,12 @@ class Runner:
             if self._lost is None:
                 clock = self._world.clock
                 active.ledger.release(
-                    active.epoch, request=request, reason=reason, wall_ms=clock.wall_ms(), boot_ms=clock.boot_ms()
+                    active.epoch,
+                    request=request,
+                    reason=reason,
+                    wall_ms=clock.wall_ms(),
+                    boot_ms=clock.boot_ms(),
+                    state=active.state(),
                 )
         except LedgerError as error:
             self._lose(error)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, Protocol
 
 from bot.market_data.books import Books
@@ -13,8 +13,12 @@ from bot.slots import Slot, Window
 from bot.strategy.api import Action, Decision, Inputs
 from bot.strategy.guard import Guarded
 from bot.venue.types import Market
+from ledger import LastState
 from ledger.rows import Position
 from ledger.values import Outcome
+
+# A state older than so many intervals, and than so many ms, has a gap behind it: what it counted is not in a row with now.
+INTERVALS, LEAST_MS = 2, 5_000
 
 
 class Streak(NamedTuple):
@@ -100,26 +104,66 @@ def next_state(evaluations: Iterable[Evaluation]) -> dict[str, Streak]:
     }
 
 
-def read_state(text: str | None) -> dict[str, Streak]:
-    """The evaluation state as it stands in the ledger; what cannot be read counts as none."""
+def read_state(text: str, rule: str) -> dict[str, Streak] | None:
+    """The evaluation state as it stands in the ledger; None where it cannot be read, or was counted by another rule.
+
+    rule: as `Guarded.rule` names it. The release before named none: its streaks count, as they did.
+    """
     try:
-        body = json.loads(text or "{}")
+        body = json.loads(text)
         seen = body.get("seen_ms", {})
-        return {
+        found = {
             str(slot): Streak(str(w), str(o), int(n), int(seen.get(slot, 0)))
             for slot, (w, o, n) in body["streaks"].items()
         }
+        return found if body.get("rule", rule) == rule else None
     except (ValueError, TypeError, KeyError, AttributeError):
-        return {}
+        return None
 
 
-def write_state(state: State) -> str:
-    """The form that `read_state` reads, of this release and of the one before it, which knows streaks of three parts."""
+def write_state(state: State, rule: str) -> str:
+    """The form that `read_state` reads, of this release and of the one before it, which knows no rule."""
     body = {
         "streaks": {slot: streak[:3] for slot, streak in state.items()},
         "seen_ms": {slot: streak.seen_ms for slot, streak in state.items()},
+        "rule": rule,
     }
     return json.dumps(body, separators=(",", ":"), sort_keys=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Own:
+    """The evaluation state of an instance's own last shadow poll, the rule that counted it, and when (CLOCK_BOOTTIME, ms)."""
+
+    state: State = field(default_factory=dict)
+    rule: str = ""
+    boot_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """When an evaluation goes on from a state. boot_ms: CLOCK_BOOTTIME, of the boot boot_id. interval_ms: between ticks."""
+
+    boot_ms: int
+    boot_id: str
+    interval_ms: int
+
+    def is_recent(self, boot_ms: int) -> bool:
+        """Whether what was counted then is still in a row with now: nobody missed more than a tick since."""
+        return 0 <= self.boot_ms - boot_ms <= max(INTERVALS * self.interval_ms, LEAST_MS)
+
+
+def goes_on_from(last: LastState | None, own: Own, rule: str, now: Moment) -> State:
+    """The evaluation state that an instance goes on from: what the trader left in the ledger, else what it counted itself.
+
+    A state counts if it is recent and was counted by the same rule. So a commit whose strategy or parameters are other ones
+    begins with the confirmations that it saw in shadow, by its own rule.
+    """
+    if last is not None and last.boot_id == now.boot_id and now.is_recent(last.boot_ms):
+        found = read_state(last.state, rule)
+        if found is not None:
+            return found
+    return own.state if own.rule == rule and now.is_recent(own.boot_ms) else {}
 
 
 def _evaluate_guarded(slot: Slot, markets: Listing, prices: Prices, view: View) -> Evaluation:

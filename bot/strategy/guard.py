@@ -7,9 +7,13 @@ takes over, and the ledger is as it was.
 
 from __future__ import annotations
 
+import hashlib
+import inspect
+import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from bot.sound import unsound
@@ -54,11 +58,20 @@ class Guarded:
         self._strategy, self.name = strategy, name
         self._cpu_ns, self._wall_ns = cpu_ns, wall_ns
         self._slow: dict[str, _Slow] = {}
+        self._source = _source_of(type(strategy))
+        self._rule: tuple[Any, str] | None = None
 
     @property
     def parameters(self) -> type[Any]:
         """The class of its parameters."""
         return self._strategy.parameters
+
+    def rule(self, parameters: Any) -> str:
+        """Names what decides: strategy, its file's content, and parameters. What one rule counted says nothing to another."""
+        if self._rule is None or self._rule[0] != parameters:
+            text = json.dumps([self.name, self._source, asdict(parameters)], default=str, sort_keys=True)
+            self._rule = parameters, hashlib.sha256(text.encode()).hexdigest()[:16]
+        return self._rule[1]
 
     def untimed(self) -> Guarded:
         """The same strategy with nobody measuring its time: every decision stands alone, however busy the machine is."""
@@ -95,3 +108,11 @@ class Guarded:
                 f"left out for {LEFT_OUT_MS // 1000} s or until its parameters change: its decision took {cpu_ms:.0f} ms of "
                 f"processor and {wall_ms:.0f} ms in all; allowed are {CPU_LIMIT_MS:g} and {WALL_LIMIT_MS:g}"
             )
+
+
+def _source_of(kind: type[Any]) -> str:
+    """A digest of the file that defines a strategy; empty where there is none, as for a class that was typed in."""
+    try:
+        return hashlib.sha256(Path(inspect.getfile(kind)).read_bytes()).hexdigest()
+    except (OSError, TypeError):
+        return ""

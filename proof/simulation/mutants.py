@@ -19,6 +19,7 @@ from bot.lifecycle.instance import Runner
 from bot.orders.manager import Desk
 from bot.orders.resolution import Evidence, conclude
 from bot.shadow import ShadowPoll, shadow_poll
+from bot.strategy.evaluation import Own
 from bot.venue.polymarket import PolymarketVenue
 from bus import Handover, Lease, Role, read_instances
 from deployer.rollout.observed import Actions, Now, Observed, Policy
@@ -101,6 +102,14 @@ def _taker_forgets_doubt() -> None:
     put_in(bot.orders.manager, "open_intents", lambda _ledger, _now_ms: [])
 
 
+def _release_says_nothing() -> None:
+    put_in(bot.lifecycle.active.Active, "state", lambda _self: "")
+
+
+def _taker_forgets_streaks() -> None:
+    put_in(bot.lifecycle.active, "goes_on_from", lambda *_of: {})
+
+
 def _no_expiry() -> None:
     put_in(Handover, "in_force", lambda self, _clock: self.wanted is not None and bool(self.request_id))
 
@@ -118,8 +127,8 @@ def _retired_takes() -> None:
 
 
 def _needs_the_lease() -> None:
-    async def poll(world: Any) -> ShadowPoll:
-        return replace(await shadow_poll(world), why_not="it has no lease")
+    async def poll(world: Any, own: Own) -> ShadowPoll:
+        return replace(await shadow_poll(world, own), why_not="it has no lease")
 
     put_in(bot.lifecycle.instance, "shadow_poll", poll)
 
@@ -220,6 +229,8 @@ MUTANTS: dict[str, Mutant] = {
     "not-found-is-absent": Mutant("not finding an order proves nothing", _not_found_is_absent, 1, "I5"),
     "abandons-sent": Mutant("only what was not sent is abandoned at a yield", _abandons_sent, 5, "I5"),
     "taker-forgets-doubt": Mutant("a taker settles what is in doubt", _taker_forgets_doubt, 5, "at stake"),
+    "release-says-nothing": Mutant("a release carries the streaks", _release_says_nothing, 3, "goes on from"),
+    "taker-forgets-streaks": Mutant("a taker goes on from the streaks", _taker_forgets_streaks, 1, "goes on from"),
     "no-expiry": Mutant("a request expires", _no_expiry, 4, "after its end"),
     "spent-again": Mutant("a request is spent by one yield", _spent_again, 1, "a second time"),
     "retired-takes": Mutant("who is retired never takes", _retired_takes, 5, "retired"),

@@ -1,8 +1,11 @@
-"""A strategy that keeps orders on the way at every handover: it enters each window soon, and leaves most of them again."""
+"""A strategy that keeps orders on the way at every handover: it enters each window soon, and leaves most of them again.
+
+It counts its looks at each window, as confirmations are counted, and wants a look at every price late in a window.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 
 from bot.strategy.api import Decision, Inputs
@@ -10,6 +13,7 @@ from bot.venue.types import BASE_UNITS
 from ledger.values import Outcome
 
 SHARES = 10 * BASE_UNITS
+_LATE = 0.2  # the part of a window in which every price is looked at
 _REACH = Decimal("0.03")  # beyond the best price, so that it is met in spite of the hold
 
 
@@ -32,6 +36,14 @@ class Restless:
 
     def decide(self, inputs: Inputs, parameters: _Nothing) -> Decision:  # noqa: ARG002  # it has none
         """What to do in one slot now."""
+        look_from_ms = inputs.end_ms - int(_LATE * (inputs.end_ms - inputs.start_ms))
+        looks = inputs.streak + 1 if inputs.streak_window == inputs.window else 1
+        return replace(
+            self._decide(inputs), every_price_from_ms=look_from_ms,
+            streak_window=inputs.window, streak_outcome=Outcome.UP, streak=looks, streak_ms=inputs.seen_ms,
+        )  # fmt: skip
+
+    def _decide(self, inputs: Inputs) -> Decision:
         if self._kind == "sick" or (self._kind == "sick-active" and not inputs.blocked.startswith("standby")):
             raise BrokenError(f"this commit is {self._kind}")
         length = inputs.end_ms - inputs.start_ms

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Protocol
 
 import apsw
@@ -12,6 +12,7 @@ import apsw
 import bus.handover
 import bus.history
 import deployer.service
+from bot.lifecycle.active import Active
 from bot.lifecycle.instance import Runner
 from bus import Bus, Handover, Step, is_alive, is_halted
 from deployer.rollout.deploys import fold
@@ -24,6 +25,7 @@ MOST = 20
 AGAIN_S = 2.5
 BACKED_OFF_S = 12.0
 UNFIT_S = 5.0
+PASSED_ON_MS = 5_000
 LOOK_EVERY_S = 0.1
 
 
@@ -65,6 +67,7 @@ class Watch:
         self.free_ms: list[int] = []
         self.free_from_ms: int | None = None
         self.confirm_polls = 0
+        self._left: tuple[int, dict[str, Any]] = (0, {})
         self.most_at_stake = 0
 
     def broken(self, text: str) -> None:
@@ -105,7 +108,23 @@ class Watch:
 
             return before
 
+        def ends(own: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
+            async def close(active: Active, limit_s: float) -> None:
+                await own(active, limit_s)
+                self._left = active.epoch, dict(active._state)
+
+            return close
+
+        def begins(own: Callable[..., None]) -> Callable[..., None]:
+            def init(active: Active, *arguments: Any, **options: Any) -> None:
+                own(active, *arguments, **options)
+                self._goes_on(active)
+
+            return init
+
         replace_in(Ledger, "take", takes)
+        replace_in(Active, "close", ends)
+        replace_in(Active, "__init__", begins)
         replace_in(Runner, "_wanted_by", wants)
         replace_in(deployer.service, "write_handover", looked_at(self.asked))
         replace_in(deployer.service, "append_step", looked_at(self._step))
@@ -182,6 +201,15 @@ class Watch:
         for bot in bots:
             if bot.id == instance:
                 bot.taken()
+
+    def _goes_on(self, active: Active) -> None:
+        """Right after a release its taker goes on from all that was counted, and loses no confirmation."""
+        epoch, left = self._left
+        released = self._ask("SELECT boot_ms FROM releases WHERE epoch = ?", (active.epoch - 1,))
+        if not released or epoch != active.epoch - 1 or self._boot_ms() - int(released[0][0]) > PASSED_ON_MS:
+            return
+        if active._state != left:
+            self.broken(f"epoch {active.epoch} goes on from {dict(active._state)}, its former one left {left}")
 
     def _yields(self, request: str) -> None:
         asked = self.requests.get(request)

@@ -6,6 +6,7 @@ import math
 import random
 from dataclasses import asdict, replace
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,14 +14,18 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from bot.parameters import read_parameters
+from bot.plugin import load_strategy
 from bot.slots import make_slots
 from bot.sound import SIZE_STEP
 from bot.strategy.api import Decision, Inputs
-from bot.strategy.evaluation import NO_STREAK, Streak, read_state, write_state
+from bot.strategy.evaluation import NO_STREAK, Moment, Own, State, Streak, goes_on_from, read_state, write_state
+from bot.strategy.guard import Guarded
 from bot.strategy.snipe import MIN_STAKE, Parameters, decide, probability_up
 from bot.venue.types import BASE_UNITS, Level
+from ledger import LastState
 from ledger.values import Outcome
 from tests.unit.bot.making import END_MS, INPUTS, SHARE, START_MS, inputs
+from tests.unit.bot.test_bot_plugin import CHEAP
 
 STRIKE = 60_000.0
 # Only time is forgiven: a busy machine must not fail a property.
@@ -283,17 +288,18 @@ def test_the_probability_agrees_with_a_simulation_of_the_settlement(
 def test_confirmations_are_counted_over_polls_and_over_the_ledger(wanted: int) -> None:
     """An entry comes with exactly the wanted number of looks at newer data, though the state went through the ledger."""
     slot = make_slots(("BTC",), ("5m",))[0].id
-    state: dict[str, Streak] = {}
+    state: dict[str, Streak] | None = {}
     actions = []
     for seen_ms in range(1_000, 1_000 + wanted * 250, 250):
         for again in (seen_ms, seen_ms + 249):  # the same data, and news that comes too soon, confirm nothing
+            assert state is not None
             window, outcome, streak, streak_ms = state.get(slot, NO_STREAK)
             given_inputs = inputs(
                 streak_window=window, streak_outcome=outcome, streak=streak, streak_ms=streak_ms, seen_ms=again
             )
             decision = decide(given_inputs, Parameters(confirmations=wanted, confirm_ms=250))
             after = {slot: Streak(decision.streak_window, decision.streak_outcome, decision.streak, decision.streak_ms)}
-            state = read_state(write_state(after))
+            state = read_state(write_state(after, "rule"), "rule")
             assert state == after
             if again == seen_ms:
                 actions.append(decision.action)
@@ -315,10 +321,60 @@ def test_a_confirmation_of_something_else_does_not_count(changed: dict[str, str]
     assert (decision.action, decision.streak) == ("none", 1)
 
 
-@pytest.mark.parametrize("text", [None, "", "[]", "7", '{"streaks": 3}', '{"streaks": {"BTC-5m": [1]}}', "{"])
-def test_a_state_that_cannot_be_read_counts_as_none(text: str | None) -> None:
+@pytest.mark.parametrize("text", ["", "[]", "7", '{"streaks": 3}', '{"streaks": {"BTC-5m": [1]}}', "{"])
+def test_a_state_that_cannot_be_read_counts_as_none(text: str) -> None:
     """A state of another release costs confirmations and nothing else."""
-    assert read_state(text) == {}
+    assert read_state(text, "rule") is None
+
+
+MINE, LEFT, COUNTED = "mine", {"BTC-5m": Streak("w", "Up", 2, 7)}, {"BTC-5m": Streak("w", "Up", 1, 5)}
+OF_THE_FORMER = '{"seen_ms":{"BTC-5m":7},"streaks":{"BTC-5m":["w","Up",2]}}'
+
+
+@pytest.mark.parametrize(
+    ("last", "own", "expected"),
+    [
+        (LastState(write_state(LEFT, MINE), 90_000, "b"), Own(COUNTED, MINE, 99_000), LEFT),
+        (LastState(OF_THE_FORMER, 90_000, "b"), Own(COUNTED, MINE, 99_000), LEFT),
+        (LastState(write_state({}, MINE), 90_000, "b"), Own(COUNTED, MINE, 99_000), {}),
+        (LastState(write_state(LEFT, "other"), 90_000, "b"), Own(COUNTED, MINE, 99_000), COUNTED),
+        (LastState(write_state(LEFT, MINE), 89_999, "b"), Own(COUNTED, MINE, 99_000), COUNTED),
+        (LastState(write_state(LEFT, MINE), 100_001, "b"), Own(COUNTED, MINE, 99_000), COUNTED),
+        (LastState(write_state(LEFT, MINE), 90_000, "the boot before"), Own(COUNTED, MINE, 99_000), COUNTED),
+        (LastState("{", 90_000, "b"), Own(COUNTED, MINE, 99_000), COUNTED),
+        (None, Own(COUNTED, MINE, 90_000), COUNTED),
+        (None, Own(COUNTED, MINE, 89_999), {}),
+        (None, Own(COUNTED, "other", 99_000), {}),
+        (None, Own(), {}),
+    ],
+    ids=[
+        "what the trader left", "of a release that names no rule", "the trader counted nothing", "counted by another rule",
+        "too old", "of the future", "of another boot", "unreadable", "nothing left", "its own too old",
+        "its own by other parameters", "nothing at all",
+    ],
+)  # fmt: skip
+def test_an_instance_goes_on_from_what_is_recent_and_of_its_own_rule(
+    last: LastState | None, own: Own, expected: State
+) -> None:
+    """The trader's state first, then what the instance counted in shadow, and neither after a gap or by another rule."""
+    assert goes_on_from(last, own, MINE, Moment(100_000, "b", 5_000)) == expected
+
+
+def test_a_rule_is_named_by_strategy_source_and_parameters(tmp_path: Path) -> None:
+    """Equal ones have one name; another name, another parameter or another line in its file is another rule."""
+
+    def load(name: str, text: str) -> Guarded:
+        (tmp_path / name).write_text(text)
+        return load_strategy(f"{tmp_path}/{name}:Cheap")
+
+    first, again = load("one.py", CHEAP), load("one.py", CHEAP)
+    assert first.rule(first.parameters()) == again.rule(again.parameters())
+    changed = first.parameters(below=0.5)
+    found = {
+        first.rule(first.parameters()), first.rule(changed),
+        load("two.py", CHEAP).rule(first.parameters()), load("one.py", CHEAP + "\n").rule(first.parameters()),
+    }  # fmt: skip
+    assert len(found) == 4
 
 
 def test_an_exit_off_the_tick_still_meets_the_bid() -> None:

@@ -20,6 +20,7 @@ from tests.unit.bot.test_bot_instance import ENTRIES, POLLS, assert_audit, live,
 from tests.unit.bot.test_bot_plugin import CHEAP
 
 REFUSED = Refused("not enough balance / allowance")
+THIRD = {"confirmations": 3}
 STEP_S = 0.3  # longer than what two confirmations must lie apart
 
 
@@ -30,7 +31,7 @@ def tell(running: Running, asset: str, price: float) -> None:
 
 
 async def first_poll(running: Running) -> None:
-    """Wait for the first poll, whose look is the first confirmation."""
+    """Wait for the first poll, whose look is the second confirmation: the first one was the shadow poll's."""
     await until("a poll", lambda: running.count(POLLS) > 0)
     assert running.count(ENTRIES) == 0
 
@@ -48,7 +49,7 @@ def test_an_entry_is_confirmed_and_placed_on_a_price(tmp_path: Path) -> None:
         tick = running.count("SELECT max(tick) FROM polls_completed")
         assert running.count("SELECT tick FROM intents") == tick, "it belongs to the poll before it"
 
-    live(tmp_path, work)
+    live(tmp_path, work, strategy=THIRD)
     with sqlite3.connect(tmp_path / "bus" / "inputs.db") as ring:
         records = [json.loads(body) for (body,) in ring.execute("SELECT body FROM inputs")]
     between = [row for record in records if record["between_polls"] for row in record["decisions"]]
@@ -70,7 +71,7 @@ def test_a_price_before_its_time_confirms_nothing(tmp_path: Path) -> None:
             await asyncio.sleep(0.02)
         assert running.count("SELECT count(*) FROM intents WHERE slot = 'BTC-5m'") == 1
 
-    live(tmp_path, work)
+    live(tmp_path, work, strategy=THIRD)
 
 
 def test_a_refused_order_is_not_tried_again_at_every_price(tmp_path: Path) -> None:
@@ -86,12 +87,12 @@ def test_a_refused_order_is_not_tried_again_at_every_price(tmp_path: Path) -> No
         assert running.count(POLLS) == 1
         assert len(running.venue.sent) == 1
 
-    live(tmp_path, work)
+    live(tmp_path, work, strategy=THIRD)
 
 
 def test_nothing_is_entered_on_a_price_after_a_halt_nor_by_who_has_yielded(tmp_path: Path) -> None:
     """A halt holds between polls, too; and once the lease is given back no price is looked at any more."""
-    running = Running(tmp_path)
+    running = Running(tmp_path, strategy=THIRD)
 
     async def life() -> None:
         async with running.instance() as me:
@@ -138,7 +139,7 @@ def test_a_slow_strategy_costs_its_slot_and_no_poll(tmp_path: Path) -> None:
             spent_ns += 10**9 * (inputs.slot == "ETH-5m")
             return super().decide(inputs, parameters)
 
-    running = Running(tmp_path)
+    running = Running(tmp_path, strategy=THIRD)
     running.strategy = Guarded(Slow(), "slow", cpu_ns=lambda: spent_ns)
 
     async def life() -> None:

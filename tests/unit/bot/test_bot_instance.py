@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
@@ -11,8 +12,11 @@ from typing import Any
 
 import pytest
 
+from bot.feeds import PriceUpdate, Source
+from bot.lifecycle.context import World
 from bot.orders.manager import Desk
 from bot.strategy.api import Decision, Inputs
+from bot.strategy.guard import Guarded
 from bot.strategy.snipe import Parameters, Snipe
 from bot.venue.types import Level
 from bus import (
@@ -30,7 +34,7 @@ from ledger.checks import audit
 from ledger.values import Outcome, Side
 from tests.unit.bot.fake_venue import request
 from tests.unit.bot.making import END_MS, MARKET, SHARE, run
-from tests.unit.bot.running import INTERVAL_S, Running
+from tests.unit.bot.running import INTERVAL_S, PRICE, Running
 
 FULL = LedgerFullError("no room left on the disk of the bus; free some")
 POLLS = "SELECT count(*) FROM polls_completed"
@@ -292,8 +296,8 @@ def test_two_entries_of_one_poll_share_one_balance(tmp_path: Path) -> None:
 
 
 def test_a_handover_in_mid_window_loses_no_signal(tmp_path: Path) -> None:
-    """Blue confirms once and yields; green, from the ledger's state, enters at the next tick as blue would have."""
-    running = Running(tmp_path, strategy={"confirmations": 4})
+    """Blue confirms and yields; green, from the ledger's state, enters at the next tick as blue would have."""
+    running = Running(tmp_path, strategy={"confirmations": 5})  # the first is the shadow poll's
 
     async def life() -> None:
         async with running.instance("blue") as blue:
@@ -317,3 +321,53 @@ def test_a_handover_in_mid_window_loses_no_signal(tmp_path: Path) -> None:
     assert running.count("SELECT min(tick) FROM intents") == first + 3 * INTERVAL_S * 1000
     assert running.count("SELECT count(*) FROM polls_missed") == 0
     assert running.count("SELECT min(epoch) FROM intents") == 2
+
+
+def passed_on(
+    running: Running, before_stop: Callable[[World], Awaitable[None]], *, other: bool = False
+) -> tuple[int, int]:
+    """Let blue trade beside a warm green and stop; how far BTC-5m's streak was at blue's last poll and at green's first."""
+
+    async def life() -> None:
+        async with AsyncExitStack() as stack:
+            blue = await stack.enter_async_context(running.instance("blue"))
+            world = running.world
+            await until("blue trades", lambda: running.count(POLLS) >= 3)
+            if other:
+                running.strategy = Guarded(Snipe(), "another")
+            async with running.instance("green") as green:
+                await until("green is warm", lambda: running.document(green).polls >= 2)
+                await before_stop(world)
+                assert running.document(blue).role is Role.ACTIVE
+                await stack.aclose()
+                await until("green polls", lambda: running.count(f"{POLLS} WHERE epoch = 2") > 0)
+
+    run(life())
+    assert_audit(running)
+    streak = "SELECT json_extract(state, '$.streaks.BTC-5m[2]') FROM polls_completed WHERE epoch"
+    last = running.count(f"{streak} = 1 ORDER BY tick DESC LIMIT 1")
+    return last, running.count(f"{streak} = 2 ORDER BY tick LIMIT 1")
+
+
+def test_a_handover_in_mid_confirmation_passes_on_what_was_counted_between_two_polls(tmp_path: Path) -> None:
+    """A price confirms after blue's last poll; green's first poll counts on from there, and not from the poll's row."""
+    running = Running(tmp_path, strategy={"confirmations": 100})
+
+    async def confirm(world: World) -> None:
+        await asyncio.sleep(0.3)  # virtual time: longer than what two confirmations must lie apart
+        world.prices.take(PriceUpdate("BTC", PRICE, Source.BOOK, None, running.clock.boot_ms()))
+        world.news.note("BTC")
+        await asyncio.sleep(0.1)
+
+    last, first = passed_on(running, confirm)
+    assert first == last + 2
+
+
+def test_a_commit_with_another_rule_begins_with_what_it_counted_itself(tmp_path: Path) -> None:
+    """Blue's streak says nothing to another strategy; green counted its own in shadow, and loses none of that."""
+
+    async def nothing(_: World) -> None:
+        """Blue ends as it is."""
+
+    last, first = passed_on(Running(tmp_path, strategy={"confirmations": 100}), nothing, other=True)
+    assert 1 < first < last + 1

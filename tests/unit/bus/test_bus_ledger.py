@@ -18,7 +18,7 @@ from bus import (
     WrongLedgerError,
     inputs,
 )
-from ledger import Identity, Ledger, append_only, connection
+from ledger import Identity, LastState, Ledger, append_only, connection
 from tests.unit.bus.frozen import IDENTITY, complete, release, take
 
 WORKERS_TABLE = (
@@ -179,11 +179,26 @@ def test_what_a_taker_reads(path: Path) -> None:
         assert (newest.epoch, newest.instance, newest.released) == (2, "i", False)
         assert (ledger.is_newest(2), ledger.is_newest(1), ledger.is_newest(3)) == (True, False, False)
         assert ledger.anchor() == Anchor(5000, 100, "b", 5000)
-        assert (ledger.last_tick(), ledger.last_state()) == (20_000, "{}")
+        assert ledger.last_tick() == 20_000
+        assert ledger.last_state() == LastState("{}", 1, "b")
         assert (ledger.is_spent("r"), ledger.is_spent("other")) == (True, False)
         release(ledger, 2, "h1")
         assert not ledger.is_newest(2)
         assert ledger.is_spent("h1")
+
+
+def test_the_newest_evaluation_state_is_the_releases_until_a_later_epoch_polled(path: Path) -> None:
+    """A release's state comes after its epoch's polls, stays through an epoch without a poll, and ends with the next poll."""
+    with filled(path) as ledger:
+        ledger.release(2, request="r2", reason="handover", wall_ms=1, boot_ms=7, state="passed on")
+        assert ledger.last_state() == LastState("passed on", 7, "b")
+        take(ledger)
+        assert ledger.last_state() == LastState("passed on", 7, "b")
+        ledger.claim(30_000, 3, 9)
+        complete(ledger, 30_000, 3)
+        assert ledger.last_state() == LastState("{}", 9, "b")
+        release(ledger, 3, "r3")
+        assert ledger.last_state() == LastState("{}", 9, "b"), "a release that says nothing takes nothing away"
 
 
 def test_a_ledger_belongs_to_one_account(path: Path) -> None:

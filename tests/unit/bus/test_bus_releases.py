@@ -27,8 +27,8 @@ from bus import (
     write_control,
 )
 from bus.documents import _checksum, decode, encode
-from ledger import Ledger
-from tests.unit.bus.frozen import IDENTITY, FrozenClock, take
+from ledger import LastState, Ledger
+from tests.unit.bus.frozen import IDENTITY, FrozenClock, complete, take
 
 FOLDER = Path(__file__).parent / "releases"
 RELEASES = sorted(path.name for path in FOLDER.iterdir())
@@ -121,6 +121,28 @@ def test_the_ledgers_tables_only_grow(release: str, tmp_path: Path) -> None:
         for table, columns in shape.items():
             found = {row[1]: row[2] for row in ledger.execute(f"PRAGMA table_info({table})")}
             assert columns.items() <= found.items(), table
+
+
+def test_a_ledger_of_a_release_without_states_in_its_releases_is_read_and_goes_on(tmp_path: Path) -> None:
+    """It is read before any holder of this release opened it; afterwards either release writes its rows there."""
+    path = tmp_path / "ledger.db"
+    with Ledger.hold(path, IDENTITY) as ledger:
+        ledger.execute("ALTER TABLE releases DROP COLUMN state")
+        take(ledger)
+        ledger.claim(5_000, 1, 3)
+        complete(ledger, 5_000, 1)
+    reader = Ledger.reader(path, IDENTITY)
+    assert reader is not None
+    with reader:
+        assert reader.last_state() == LastState("{}", 3, "b")
+    with Ledger.hold(path, IDENTITY) as ledger:
+        of_the_former = (
+            "INSERT INTO releases(epoch, request, reason, wall_ms, boot_ms) VALUES (1, 'r', 'handover', 1, 4)"
+        )
+        ledger.execute(of_the_former)
+        assert ledger.last_state() == LastState("{}", 3, "b")
+        ledger.release(take(ledger), request="", reason="stopped", wall_ms=1, boot_ms=5, state="passed on")
+        assert ledger.last_state() == LastState("passed on", 5, "b")
 
 
 def test_an_instance_with_a_role_of_a_later_major_is_seen_alive_without_a_document(bus: Bus) -> None:
