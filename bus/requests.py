@@ -19,7 +19,7 @@ _ID = re.compile(r"[0-9]{13,}-[0-9a-f]{8}")
 
 
 class Request(Document):
-    """One request. ref: a git ref or sha where the action takes one. now: do not wait for snipe windows."""
+    """One request. ref: a git ref or sha where the action takes one. now: wait for no approval, and for no venue that is down."""
 
     KIND: ClassVar[str] = "request"
 

@@ -370,7 +370,6 @@ class Deployer:
             confirmed_sha=seen.confirmed_sha,
             waits_for=waits_for(
                 self._history.open,
-                in_snipe=seen.in_snipe,
                 compares=self._policy.hold and any(key.startswith("compare:") for key in self._tasks),
             ),
         )

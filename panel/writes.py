@@ -98,7 +98,7 @@ class StrategyBody(BasedOn):
 
 
 class AskBody(BaseModel):
-    """What the deployer is asked. ref: a commit; empty leaves it to the deployer. now: do not wait for snipe windows."""
+    """What the deployer is asked. ref: a commit; empty leaves it to the deployer. now: wait for no approval."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 

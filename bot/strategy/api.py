@@ -59,8 +59,8 @@ class Inputs:
 class Decision:
     """What to do in one slot and why; streak_* is the evaluation state for the next evaluation.
 
-    price: limit, on the tick. size: base units of shares. probability_up and edge are for people. in_snipe: a deploy waits
-    a while for the end of such a window. every_price_from_ms: from when until the window's end the slot is evaluated on every
+    price: limit, on the tick. size: base units of shares. probability_up, edge and in_snipe (its snipe window is
+    open) are for people. every_price_from_ms: from when until the window's end the slot is evaluated on every
     price as well as at every poll (UTC ms; None: at polls alone).
     """
 

@@ -101,7 +101,7 @@ def _parser() -> argparse.ArgumentParser:
     ending.add_argument("--yes", action="store_true", help="end the bots without asking; needed without a terminal")
     deploy = commands.add_parser("deploy", help="deploy a commit, also one that failed before")
     deploy.add_argument("ref", metavar="REF", help="a branch, tag or sha of the watched repository")
-    deploy.add_argument("--now", action="store_true", help="wait neither for open snipe windows nor for an approval")
+    deploy.add_argument("--now", action="store_true", help="wait neither for an approval nor for a venue that is down")
     back = commands.add_parser("rollback", help="deploy the commit that was confirmed before the present one")
     back.add_argument("ref", metavar="REF", nargs="?", default="", help="that commit instead")
     commands.add_parser("cancel", help="give up the deploy that is under way, if it was not handed over yet")

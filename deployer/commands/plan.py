@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from bus import Bus, LedgerError, Role, Seen, is_locked, read_instances, read_steps
+from bus import Bus, LedgerError, Seen, is_locked, read_instances, read_steps
 from deployer.push.repository import Repository
 from deployer.rollout.deploys import History, fold
 from deployer.settings import DeployerSettings
@@ -107,12 +107,7 @@ def _steps(
 def _handover(holder: Seen | None) -> str:
     if holder is None or holder.document is None:
         return "it takes the lease: nobody trades now"
-    document = holder.document
-    if document.role is Role.ACTIVE and document.in_snipe:
-        return (
-            f"wait for the open snipe window, at most 30 s (--now does not); then {document.color} yields after a poll"
-        )
-    return f"{document.color} yields after its next poll"
+    return f"{holder.document.color} yields after its next poll"
 
 
 def _holder(bus: Bus) -> Seen | None:

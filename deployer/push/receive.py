@@ -140,14 +140,12 @@ def plain(text: str) -> str:
     return "".join(c if c.isprintable() else " " for c in text)[:MAX_TEXT]
 
 
-def waits_for(deploy: Deploy | None, *, in_snipe: bool, compares: bool = False) -> str:
+def waits_for(deploy: Deploy | None, *, compares: bool) -> str:
     """What holds the open deploy up where people would wonder. compares: it waits for a comparison where that runs."""
     if deploy is None or deploy.is_hurried:
         return ""
     if deploy.is_held:
         return f"`deployer approve {deploy.id}` lets it go on, `deployer cancel` gives it up"
-    if deploy.phase not in ("healthy", "approved"):
-        return ""
-    if compares and not deploy.has("compared"):
+    if deploy.phase == "healthy" and compares and not deploy.has("compared"):
         return f"its decisions are being compared, at most {COMPARE_LIMIT_S:g} s"
-    return "a snipe window is open, at most 30 s" if in_snipe else ""
+    return ""

@@ -20,7 +20,6 @@ from deployer.rollout.fleet import candidate_of, doomed, fleet, supervise, surpl
 from deployer.rollout.observed import Actions, Build, KillUnit, Now, Observed, Policy, StartUnit, WriteHandover, step_of
 from deployer.runtimes.api import Start, Unit
 
-SNIPE_WAIT_MS = 30_000
 REQUEST_LIFE_MS = 30_000
 MAX_REQUESTS = 20
 MAX_SPENT_REQUESTS = 2
@@ -138,10 +137,6 @@ def _hand_over(deploy: Deploy, unit: Unit, instance: Seen | None, seen: Observed
         return _fail(deploy, f"{unit.color} did not take the lease that was yielded to it", seen, unit)
     if len(asked) >= MAX_REQUESTS:
         return _fail(deploy, f"the active instance did not yield in answer to {len(asked)} requests", seen, unit)
-    if not asked and not deploy.is_hurried and seen.in_snipe:
-        waited_ms = now.wall_ms - _time_of(deploy, "approved" if deploy.has("approved") else "healthy")
-        if 0 <= waited_ms < SNIPE_WAIT_MS:
-            return ()
     request = f"{deploy.id}/{len(asked) + 1}/{now.boot_ms}"
     text = f"asked {_color(holder)} to yield after its poll"
     return (
@@ -265,11 +260,6 @@ def _former(seen: Observed) -> Tally | None:
     """The orders of the living instance of the confirmed commit that sent most; None where none is left, or ever was."""
     documents = [s.document for s in seen.instances if s.alive and s.document and s.document.sha == seen.confirmed_sha]
     return max(map(_tally, documents), key=lambda tally: tally.sent, default=None)
-
-
-def _time_of(deploy: Deploy, name: str) -> int:
-    step = deploy.first(name)
-    return step.time_ms if step is not None else deploy.began_ms
 
 
 def _missed(seen: Observed) -> str:

@@ -78,7 +78,7 @@ class Deploy:
 
     @property
     def is_hurried(self) -> bool:
-        """Whether it waits for no snipe window and for no approval."""
+        """Whether it waits for no comparison and no approval."""
         return self.cause == "rollback" or self.is_now
 
     @property

@@ -102,12 +102,6 @@ class Observed:
             return None
         return next((seen for seen in self.instances if seen.alive and seen.id == newest.instance), None)
 
-    @property
-    def in_snipe(self) -> bool:
-        """Whether the trader says that a snipe window is open."""
-        document = self.holder.document if self.holder is not None else None
-        return document is not None and document.role is Role.ACTIVE and document.in_snipe
-
     def may_hold(self, seen: Seen) -> bool:
         """Whether an instance holds the lease as far as anything on the bus says so."""
         holder = self.holder

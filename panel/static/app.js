@@ -258,7 +258,7 @@ function typed(value, before) {
 
 async function rollback(sha = "") {
   const to = sha ? short(sha) : "the commit that was confirmed before the present one";
-  if (await ask("Roll back?", `Asks the deployer for ${to}, by the same path as a deploy: it takes over once it is healthy, and no poll is missed. It does not wait for snipe windows.`, "Roll back")) {
+  if (await ask("Roll back?", `Asks the deployer for ${to}, by the same path as a deploy: it takes over once it is healthy, and no poll is missed. It waits for no approval.`, "Roll back")) {
     await write("rollback", { ref: sha, now: true }, options(`Rollback${sha ? ` to ${short(sha)}` : ""}`));
   }
 }

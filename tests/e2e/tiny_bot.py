@@ -73,8 +73,7 @@ class Worker:
         self.file.close()
 
     def say(self, **changes: object) -> None:
-        in_snipe = self.ledger is not None and (self.bus.directory / "snipes").exists()  # a test opens its windows
-        self.me = self.me.model_copy(update={"in_snipe": in_snipe, **changes})
+        self.me = self.me.model_copy(update=changes)
         self.file.write(self.me)
 
     def shadow_poll(self) -> None:

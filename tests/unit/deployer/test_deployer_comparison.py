@@ -15,14 +15,14 @@ from deployer.differences import NOTHING, SHOWN, Compared, not_compared, read_co
 from deployer.errors import RuntimeFailedError
 from deployer.one_off import MAX_BYTES, run_one_off
 from deployer.push.receive import Situation, tell, waits_for
-from deployer.rollout.decide import SNIPE_WAIT_MS, decide
+from deployer.rollout.decide import decide
 from deployer.rollout.deploy_requests import answer
 from deployer.rollout.deploys import Deploy, fold
 from deployer.rollout.observed import Asked, Compare, Observed, Policy, Record
 from deployer.runtimes.api import OneOff
 from tests.e2e.rig import until
 from tests.unit.deployer.test_deployer_push import PUSH
-from tests.unit.deployer.test_deployer_rollout import BLUE, GREEN, NOW, UP_TO_HEALTHY, look, recorded, steps, with_blue
+from tests.unit.deployer.test_deployer_rollout import BLUE, GREEN, NOW, UP_TO_HEALTHY, look, recorded, steps
 
 HOLD = Policy(hold=True)
 SAME = Compared("720 polls replayed, 0 decisions differ", False, {"differ": 0})
@@ -119,21 +119,11 @@ def held(**changes: Any) -> Observed:
     ("ref", "step"), [("", "approved"), ("2", "approved"), (GREEN[:7], "approved"), (BLUE[:7], "answered")]
 )
 def test_an_approval_lets_the_named_deploy_go_on(ref: str, step: str) -> None:
-    """By its id, by its sha, or without a name; another name is refused. A snipe window is waited for from then on."""
+    """By its id, by its sha, or without a name; another name is refused."""
     seen = held(requests=(Asked("q", Request(id="q", action="approve", ref=ref, by="ann")),))
     (said,) = answer(seen, NOW)
     assert isinstance(said, Record)
     assert (said.deploy, said.step, said.request) == ("2", step, "q")
-
-
-def test_after_a_long_hold_an_open_snipe_window_is_waited_for_all_the_same() -> None:
-    """The 30 s begin with the approval."""
-    seen = with_blue(held(), in_snipe=True)
-    approved = Step(deploy="2", step="approved", time_ms=NOW.wall_ms + 3_600_000, sha=GREEN)
-    seen = replace(seen, history=seen.history.with_step(approved))
-    later = replace(NOW, wall_ms=approved.time_ms + SNIPE_WAIT_MS - 1)
-    assert recorded(seen, later, HOLD) == []
-    assert recorded(seen, replace(later, wall_ms=later.wall_ms + 1), HOLD) == ["handover"]
 
 
 def test_what_is_held_gives_way_to_a_newer_commit_and_is_told_to_those_who_wait() -> None:
@@ -144,13 +134,13 @@ def test_what_is_held_gives_way_to_a_newer_commit_and_is_told_to_those_who_wait(
     assert isinstance(deploy, Deploy)
     step = read_comparison(report(differ=SHOWN + 2, differences=[DIFFERENCE] * (SHOWN + 2), notes={"odd": 2}))
     seen = fold([*steps("2", GREEN, "queued"), compared(step)])
-    at = Situation(seen, "main", GREEN, BLUE, waits_for=waits_for(deploy, in_snipe=False))
+    at = Situation(seen, "main", GREEN, BLUE, waits_for=waits_for(deploy, compares=False))
     lines = tell(replace(PUSH, new=GREEN), at).lines
     assert lines[1].endswith(f"720 polls replayed, {SHOWN + 2} decisions differ")
     assert lines.count("           | BTC-5m 7: was, now") == SHOWN
     assert lines[-3:-1] == ("           | and 2 more: `bot compare REF`", "           | 2 times: odd")
     assert "`deployer approve 2` lets it go on" in lines[-1]
-    assert "being compared" in waits_for(healthy().history.open, in_snipe=False, compares=True)
+    assert "being compared" in waits_for(healthy().history.open, compares=True)
 
 
 @pytest.mark.parametrize(

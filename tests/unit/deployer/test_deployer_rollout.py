@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from bus import Handover, Instance, Request, Role, Seen, Step
-from deployer.rollout.decide import SNIPE_WAIT_MS, decide
+from deployer.rollout.decide import decide
 from deployer.rollout.deploys import fold
 from deployer.rollout.observed import (
     Asked,
@@ -92,19 +92,9 @@ def test_a_healthy_candidate_is_named_to_the_active_instance() -> None:
     assert (write.handover.expires_boot_id, write.handover.expires_boot_ms) == ("boot", NOW.boot_ms + 30_000)
 
 
-@pytest.mark.parametrize("later_ms", [0, SNIPE_WAIT_MS - 1])
-def test_an_open_snipe_window_is_waited_for(later_ms: int) -> None:
-    """Nothing is handed over while one is open, for at most 30 s after the candidate was healthy."""
-    seen = with_blue(look(steps("2", GREEN, *UP_TO_HEALTHY)), in_snipe=True)
-    assert recorded(seen, replace(NOW, wall_ms=NOW.wall_ms + later_ms)) == []
-    assert recorded(seen, replace(NOW, wall_ms=NOW.wall_ms + SNIPE_WAIT_MS)) == ["handover"]
-
-
-@pytest.mark.parametrize("data", [{"cause": "deploy", "now": True}, {"cause": "rollback"}])
-def test_rollback_and_now_wait_for_no_snipe_window(data: dict[str, Any]) -> None:
-    """A rollback, and a deploy that was asked for with --now, hand over at once."""
-    seen = with_blue(look(steps("2", GREEN, *UP_TO_HEALTHY, **data)), in_snipe=True)
-    assert recorded(replace(seen, target=None)) == ["handover"]
+def test_an_open_snipe_window_delays_no_handover() -> None:
+    """Confirmations are passed on with the lease, so it comes with the candidate's first healthy poll."""
+    assert recorded(with_blue(look(steps("2", GREEN, *UP_TO_HEALTHY)), in_snipe=True)) == ["handover"]
 
 
 @pytest.mark.parametrize(
