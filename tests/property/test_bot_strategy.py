@@ -42,7 +42,7 @@ def known_averages(draw: st.DrawFn, now_ms: int) -> dict[str, Any]:
     passed = max(0.0, (now_ms - (END_MS - 60_000)) / 1000)
     if not passed or draw(st.booleans()):
         return {"average_seconds": 0.0, "average_price": None}
-    return {"average_seconds": draw(st.floats(0.1, passed)), "average_price": draw(prices_near_strike)}
+    return {"average_seconds": draw(st.floats(min(0.1, passed), passed)), "average_price": draw(prices_near_strike)}
 
 
 @st.composite
