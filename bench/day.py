@@ -28,7 +28,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bench.inside import InsideVenue, Paper, make_world
+from bench.inside import InsideVenue, Paper, dump, make_world
 from bench.virtual import VirtualClock, VirtualLoop, fix_hashes
 from bot.feeds import PriceUpdate, Source
 from bot.lifecycle.active import Active
@@ -43,7 +43,6 @@ from ledger import Ledger
 from ledger.checks import Check, audit
 from ledger.schema import COUNTED, SCHEMA
 from ledger.venue_record import VenueRecord, read_record
-from paper import report
 from paper.engine.matching import CASH
 from paper.errors import UsageError
 from paper.settings import load_tapes
@@ -52,7 +51,6 @@ TAPE = "../shared/data/tapes/btc-2022-01a-1m.csv@BTC"
 HOUR_MS = 3_600_000
 WARM_MS = 15_000
 SETTLE_MS = 20 * 60_000
-PAGE = 10_000
 LEDGER_BYTES = (
     "SELECT (page_count - freelist_count) * page_size FROM pragma_page_count, pragma_freelist_count, pragma_page_size"
 )
@@ -341,19 +339,6 @@ def _check(*tasks: asyncio.Task[None] | None) -> None:
         if task is not None and task.done():
             task.result()
             raise RuntimeError(f"the task {task.get_name()} ended")
-
-
-def dump(paper: Paper, path: Path) -> Path:
-    """Paper's record as `python -m paper record` prints it."""
-    after: int | None = 0
-    with path.open("w") as file:
-        while after is not None:
-            page = report.read_record(paper.record, after, PAGE, paper.clock())
-            for kind in ("order", "trade"):
-                for row in page.body[f"{kind}s"]:  # type: ignore[attr-defined]  # a list of rows
-                    file.write(json.dumps({"kind": kind, **row}) + "\n")
-            after = page.next
-    return path
 
 
 def money(ledger: Ledger, paper: Paper, wallet: str, out: Day) -> Check:

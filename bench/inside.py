@@ -47,6 +47,7 @@ from bot.venue.types import (
 from bus import Bus, Clock, Log
 from ledger import Identity
 from ledger.values import Side, VenueTrade
+from paper import report
 from paper.engine.book import Book as EngineBook
 from paper.engine.exchange import Exchange
 from paper.engine.feed import Feed
@@ -67,6 +68,7 @@ from paper.wire.gamma import _event
 KEY = "42" * 32
 OWNER = "inside"
 LEVELS = 5
+PAGE = 10_000
 AT_LEAST_S, AT_MOST_S = 0.005, 0.06
 
 T = TypeVar("T")
@@ -365,6 +367,19 @@ def make_world(
     }
     prices.seed(past, clock.boot_ms() - clock.wall_ms())
     return world, routes
+
+
+def dump(paper: Paper, path: Path) -> Path:
+    """Paper's record as `python -m paper record` prints it."""
+    after: int | None = 0
+    with path.open("w") as file:
+        while after is not None:
+            page = report.read_record(paper.record, after, PAGE, paper.clock())
+            for kind in ("order", "trade"):
+                for row in page.body[f"{kind}s"]:  # type: ignore[attr-defined]  # a list of rows
+                    file.write(json.dumps({"kind": kind, **row}) + "\n")
+            after = page.next
+    return path
 
 
 def shown_book(book: EngineBook, token: str, outcome: int, now_ms: int) -> Book:

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench.day import Day, dump, money
+from bench.day import Day, money
+from bench.inside import dump
 from ledger import Ledger
 from ledger.checks import Check, audit
 from ledger.schema import OPEN
