@@ -1,7 +1,8 @@
 """Two releases of the bus on one directory, in both directions: `python -m proof.releases [--against REF]`.
 
-The former release's `bus` comes out of git. One writes every kind of document, and rows into the ledger, the other reads them,
-takes the next epoch and writes on; then the first one reads again, as after a rollback. Nothing may be lost or misread.
+The former release's `bus` and `ledger` come out of git. One writes every kind of document, and rows into the ledger, the other
+reads them, takes the next epoch and writes on; then the first one reads again, as after a rollback. Nothing may be lost or
+misread.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from pathlib import Path
 from proof.results import ROOT, Row, add_out, save
 
 FORMER = "HEAD~1"
+PACKAGES = ("bus", "ledger")
 LIMIT_S = 60.0
 
 # Run by either release, so only what both know. Writes round `number`, or prints what it reads.
@@ -27,8 +29,12 @@ SCRIPT = """
 import json, sys
 from pathlib import Path
 import bus as b
+try:
+    import ledger as l
+except ModuleNotFoundError:  # a release in which it was a part of the bus
+    l = b
 what, folder, number = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
-bus, clock, who = b.open_bus(folder), b.SystemClock(), b.Identity("paper", "137", "0xwallet")
+bus, clock, who = b.open_bus(folder), b.SystemClock(), l.Identity("paper", "137", "0xwallet")
 if what == "write":
     found = b.read_control(bus).generation if bus.control.exists() else 0
     strategy = {f"written-{number}": number}
@@ -39,7 +45,7 @@ if what == "write":
     b.append_step(bus, b.Step(deploy=str(number), step="built", time_ms=number, data={"n": number}))
     one = b.Instance(id=b.new_id(clock, "green", "abc"), role=b.Role.STANDBY, color="green", sha=f"sha{number}", healthy=True)
     b.InstanceFile(bus, clock, one).write(one)
-    with b.Ledger.hold(bus.ledger, who) as ledger:
+    with l.Ledger.hold(bus.ledger, who) as ledger:
         epoch = ledger.take(instance=one.id, sha="s", color="c", request="", wall_ms=1, boot_ms=1, boot_id="b")
         ledger.claim(number, epoch, 1)
         ledger.complete(number, epoch, healthy=True, lag_ms=0, duration_ms=1, state=json.dumps({"n": number}))
@@ -47,7 +53,7 @@ if what == "write":
         ledger.release(epoch, request=f"r{number}", reason="handover", wall_ms=1, boot_ms=1)
 else:
     handover, requests = b.read_handover(bus), b.read_requests(bus)
-    with b.Ledger.reader(bus.ledger, who) as ledger:
+    with l.Ledger.reader(bus.ledger, who) as ledger:
         epoch = ledger.newest_epoch()
         rows = [epoch.epoch, epoch.released, ledger.is_spent(f"r{number}"), ledger.last_tick()]
         rows += [ledger.scalar("SELECT state FROM polls_completed ORDER BY tick DESC LIMIT 1")]
@@ -104,8 +110,13 @@ def _extract(ref: str, folder: Path) -> str:
     sha = subprocess.run(
         ["git", "-C", str(ROOT), "rev-parse", "--short=12", ref], capture_output=True, text=True, check=False
     )
-    tar = subprocess.run(["git", "-C", str(ROOT), "archive", ref, "bus"], capture_output=True, check=False)
-    if sha.returncode or tar.returncode:
+    there = subprocess.run(
+        ["git", "-C", str(ROOT), "ls-tree", "--name-only", ref, *PACKAGES], capture_output=True, text=True, check=False
+    )
+    tar = subprocess.run(
+        ["git", "-C", str(ROOT), "archive", ref, *there.stdout.split()], capture_output=True, check=False
+    )
+    if sha.returncode or tar.returncode or "bus" not in there.stdout.split():
         raise ReleaseError(f"expected {ref} with bus/ in this checkout's history; fetch it, or give another --against")
     with tarfile.open(fileobj=io.BytesIO(tar.stdout)) as files:
         files.extractall(folder, filter="data")
