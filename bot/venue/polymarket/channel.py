@@ -24,7 +24,7 @@ import httpx
 from polymarket.clients._transport import AsyncTransport
 from polymarket.clients.async_secure import _make_l2_header_resolver
 
-from bot.venue.polymarket.client import Identity, TimeLimits
+from bot.venue.polymarket.client import BoundedClient, Identity, TimeLimits
 from bot.venue.polymarket.http1 import BrokenError, Connection, SocketOption, Target, dial
 
 ORDER_PATH = "/order"
@@ -96,7 +96,7 @@ class OrdersChannel:
         ssl_context: ssl.SSLContext,
         limits: TimeLimits,
     ) -> None:
-        self._client = httpx.AsyncClient(
+        self._client = BoundedClient(
             base_url=clob_url,
             timeout=httpx.Timeout(limits.send_s, connect=limits.connect_s),
             trust_env=False,
