@@ -8,6 +8,7 @@ import re
 _PATTERNS = (
     ("off", r"switched off"),
     ("no_market", r"the venue does not list|this window was not looked up|the venue takes no orders"),
+    ("market_problem", r"the market "),
     ("no_data", r"no (strike|lead price|volatility|books?)\b"),
     ("no_offers", r"no offers"),
     ("before_snipe", r"before the snipe window"),

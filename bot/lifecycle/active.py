@@ -40,7 +40,8 @@ LOG_AFTER_S = 0.02
 class Poll:
     """What an active poll left behind. completed: it has its row; only a full disk leaves it without. Times in ms.
 
-    waits_for_venue: it was not healthy, and only for want of the venue's answers.
+    waits_for_venue: it was not healthy, and only for want of the venue's answers. not_traded: it was not healthy, and only since
+    the market of a slot is none that can be traded.
     """
 
     tick: int
@@ -50,6 +51,7 @@ class Poll:
     lag_ms: int
     duration_ms: int
     waits_for_venue: bool = False
+    not_traded: bool = False
 
 
 class Active:
@@ -144,7 +146,8 @@ class Active:
         evaluations = self._manual.act(self._world.evaluate(view), self._control.control, lambda e: self._act(e, tick))
         own = self._world.why_unhealthy(evaluations) or self.ticks.problem
         silent = self._world.venue_is_silent(evaluations, books_problem)
-        why_not = own or silent
+        odd = self._world.not_traded(evaluations)
+        why_not = own or silent or odd
         state = next_state(evaluations)
         duration_ms = clock.boot_ms() - started
         lag_ms = started - self.ticks.anchor.due_ms(tick)
@@ -160,8 +163,9 @@ class Active:
         self._after_poll(tick, evaluations)
         self._on_change()
         own = own or self.ticks.problem  # the tick's own row may have failed meanwhile
-        waits = own is None and silent is not None
-        return Poll(tick, completed, own or silent, evaluations, lag_ms, duration_ms, waits_for_venue=waits)
+        waits = own is None and (silent or odd) is not None
+        only_odd = own is None and silent is None and odd is not None
+        return Poll(tick, completed, own or silent or odd, evaluations, lag_ms, duration_ms, waits, not_traded=only_odd)
 
     def on_news(self, assets: Iterable[str]) -> None:
         """Evaluate the slots of these assets that want to be looked at on every price, between two polls.

@@ -156,11 +156,22 @@ class World:
     def venue_is_silent(self, evaluations: list[Evaluation], books_problem: str | None) -> str | None:
         """What the venue did not answer without which no poll is healthy, or None."""
         for e in evaluations:
-            if not e.evaluated and e.error is None:
+            if not e.evaluated and e.error is None and self.markets.problem(e.window) is None:
                 return f"slot {e.slot.id}: {e.decision.reason}"
         if self.account.now_ms() is None:
             return "the venue's clock is not known yet"
         return books_problem or self.account.stale
+
+    def not_traded(self, evaluations: list[Evaluation]) -> str | None:
+        """Which slot's market is none that this release can trade, or None.
+
+        It makes an active poll unhealthy, and keeps nobody from the lease:
+        the other slots are traded, and another release finds the same market."""
+        for e in evaluations:
+            problem = self.markets.problem(e.window)
+            if problem is not None and e.decision.reason != "switched off":
+                return f"slot {e.slot.id}: {problem.text}"
+        return None
 
     def _book_status(self, asset: str) -> FeedStatus:
         """The books of an asset: as old as the oldest of those that its slots look at."""

@@ -89,7 +89,9 @@ class Publisher:
         self._in_snipe = any(e.decision.in_snipe for e in done.evaluations)
         self.waits_for_venue = done.waits_for_venue
         self._note_health(done.why_not)
-        self._good, self._bad = (self._good + 1, 0) if done.why_not is None else (0, self._bad + 1)
+        # A market that nobody can trade is no fault of a candidate: the version before it would find the same.
+        good = done.why_not is None or done.not_traded
+        self._good, self._bad = (self._good + 1, 0) if good else (0, self._bad + 1)
         self._metrics.note_poll(done, self.active.ticks.commit_s if self.active is not None else None)
         self.publish(Role.ACTIVE)
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 
 from bot.slots import Slot, Window
-from bot.venue.types import Market, Venue, VenueError
+from bot.venue.decoding import OddError
+from bot.venue.types import Market, MarketProblem, ProblemCode, Venue, VenueError
 from bus import Log
 
 LOOK_EVERY_S = 0.25
@@ -16,6 +17,7 @@ RETRY_MS = 2_000  # a late window, or a venue that did not answer
 STRIKE_RETRY_MS = 500  # the strike shows some time after the start (venue.md 2.1)
 REFRESH_MS = 60_000  # tick size, accepting orders
 RESOLUTION_RETRY_MS = 1_500
+PROBLEM_RETRY_MS = 10_000  # what cannot be traded seldom becomes another thing
 AHEAD_MS = 30_000
 KEEP_AFTER_END_MS = 3_600_000
 AT_ONCE = 8
@@ -26,6 +28,7 @@ class _Entry:
     market: Market | None
     asked_ms: int
     answered: bool
+    problem: MarketProblem | None = None
 
 
 def retry_after_ms(window: Window, market: Market | None, now_ms: int) -> int:
@@ -34,6 +37,8 @@ def retry_after_ms(window: Window, market: Market | None, now_ms: int) -> int:
         return RETRY_MS
     if now_ms >= window.end_ms and market.winner is None:
         return RESOLUTION_RETRY_MS
+    if market.problem is not None:
+        return RETRY_MS if market.problem.code is ProblemCode.SHAPE else PROBLEM_RETRY_MS
     if now_ms >= window.start_ms and market.strike is None:
         return STRIKE_RETRY_MS
     return REFRESH_MS
@@ -73,6 +78,11 @@ class Markets:
         """Whether the venue answered about this window at all."""
         entry = self._known.get(window)
         return entry is not None and entry.answered
+
+    def problem(self, window: Window) -> MarketProblem | None:
+        """Why nothing of this window is bought, whatever else the venue says of it; None where nothing is known against it."""
+        entry = self._known.get(window)
+        return entry.problem if entry else None
 
     def asset_of(self, token_id: str) -> str | None:
         """The asset of a token's window, of those that are known."""
@@ -128,18 +138,42 @@ class Markets:
             before = self._known.get(window)
             try:
                 market = await self._venue.market(window.slug)
+            except OddError as error:
+                self._take(window, before.market if before else None, now, self._odd(window, error))
+                return
             except VenueError as error:
                 if not self._failing:
                     self._log.warning("market_lookup_failed", window=window.slug, reason=str(error))
                 self._failing = True
                 self._known[window] = _Entry(
-                    before.market if before else None, now, before.answered if before else False
+                    before.market if before else None,
+                    now,
+                    before.answered if before else False,
+                    before.problem if before else None,
                 )
                 return
         self._failing = False
-        self._known[window] = _Entry(market, now, answered=True)
+        self._take(window, market, now, None if market is None else market.problem)
         if market is not None:
             self._assets[market.up_token] = self._assets[market.down_token] = window.asset
+
+    def _odd(self, window: Window, error: OddError) -> MarketProblem:
+        return MarketProblem(ProblemCode.SHAPE, f"the market {window.slug} cannot be read: {error}")
+
+    def _take(self, window: Window, market: Market | None, now: int, problem: MarketProblem | None) -> None:
+        """Keep what was answered. A market that is held goes on being known when an answer about it cannot be read."""
+        before = self.problem(window)
+        if problem is not None and (before is None or before.code is not problem.code):
+            self._log.error(
+                "market_not_traded",
+                window=window.slug,
+                code=problem.code,
+                reason=problem.text,
+                action="nothing of it is bought; what is held of it may be sold; see whether a newer release knows it",
+            )
+        if market is not None:
+            market = replace(market, problem=problem)
+        self._known[window] = _Entry(market, now, answered=market is not None or problem is None, problem=problem)
 
     def _forget(self, now: int) -> None:
         for window in [w for w in self._known if w.end_ms < now - KEEP_AFTER_END_MS and w not in self._held]:

@@ -12,7 +12,7 @@ from bot.market_data.prices import Prices
 from bot.slots import Slot, Window
 from bot.strategy.api import Action, Decision, Inputs
 from bot.strategy.guard import Guarded
-from bot.venue.types import Market
+from bot.venue.types import Market, MarketProblem
 from ledger import LastState
 from ledger.rows import Position
 from ledger.values import Outcome
@@ -82,6 +82,9 @@ class Listing(Protocol):
 
     def asked(self, window: Window) -> bool:
         """Whether the venue answered about this window at all."""
+
+    def problem(self, window: Window) -> MarketProblem | None:
+        """Why nothing of this window is bought, or None."""
 
 
 def wanted_tokens(slots: tuple[Slot, ...], markets: Listing, now_ms: int) -> list[str]:
@@ -181,21 +184,25 @@ def _evaluate_slot(slot: Slot, markets: Listing, prices: Prices, view: View) -> 
     if not view.enabled(slot):
         return Evaluation(slot, window, market, None, Decision("none", "switched off"), evaluated=True)
     if market is None:
-        asked = markets.asked(window)
+        asked, problem = markets.asked(window), markets.problem(window)
         reason = "the venue does not list this window yet" if asked else "this window was not looked up yet"
+        reason = reason if problem is None else problem.text
         return Evaluation(slot, window, None, None, Decision("none", reason), evaluated=asked)
     inputs = _inputs(slot, window, market, prices, view)
     decision = view.strategy.decide(inputs, view.parameters)
     wanted = decision.action
     if not market.accepting and decision.action != "none":
         decision = replace(decision, action="none", reason="the venue takes no orders in this window")
+    elif market.problem is not None and decision.action != "exit":
+        decision = replace(decision, action="none", reason=market.problem.text)
     return Evaluation(slot, window, market, inputs, decision, evaluated=True, wanted=wanted)
 
 
 def _inputs(slot: Slot, window: Window, market: Market, prices: Prices, view: View) -> Inputs:
     held = next((p for p in view.positions if p.window == window.slug and p.shares > 0), None)
     up, down = view.books.get(market.up_token), view.books.get(market.down_token)
-    average_from = max(window.start_ms, window.end_ms - window.average_ms)
+    average_ms = window.average_ms if market.average_ms is None else market.average_ms
+    average_from = max(window.start_ms, window.end_ms - average_ms)
     seconds, average = 0.0, None
     if view.now_ms > average_from:
         seconds, average = prices.average(slot.asset, average_from, view.now_ms, view.to_boot_ms)
@@ -212,7 +219,7 @@ def _inputs(slot: Slot, window: Window, market: Market, prices: Prices, view: Vi
         now_ms=view.now_ms,
         start_ms=window.start_ms,
         end_ms=window.end_ms,
-        average_ms=window.average_ms,
+        average_ms=average_ms,
         strike=None if market.strike is None else float(market.strike),
         lead_price=prices.newest(slot.asset),
         volatility=prices.volatility(slot.asset),
@@ -231,7 +238,13 @@ def _inputs(slot: Slot, window: Window, market: Market, prices: Prices, view: Vi
         streak_window=streak.window,
         streak_outcome=streak.outcome,
         streak=streak.length,
-        blocked=view.blocked(slot, window, held is not None),
+        blocked=_blocked(view, slot, window, market, is_held=held is not None),
         seen_ms=seen_ms,
         streak_ms=streak.seen_ms,
     )
+
+
+def _blocked(view: View, slot: Slot, window: Window, market: Market, *, is_held: bool) -> str:
+    """Why no order may be placed; what is held of a market that is not traded may be sold all the same."""
+    problem = "" if market.problem is None or is_held else market.problem.text
+    return view.blocked(slot, window, is_held) or problem
