@@ -34,9 +34,8 @@ COMPARES = "never-sleeps.compares-on"
 COMPARISON_LABELS = frozenset({COMPARES, SHA, IMAGE})
 
 PIDS = 256
-# Sixteen times the weight of everything else. BuildKit's steps run in a group beside it with the default of 1024, which cannot
-# be chosen, so it is the bot that weighs more.
-CPU_SHARES = 16384
+# Four times the weight of everything else.
+CPU_SHARES = 4096
 # A comparison has a small weight, and never more than half of a processor.
 COMPARISON_SHARES, COMPARISON_NANO_CPUS = 64, 500_000_000
 # The deployer kills what does not end in time, after 15 s; the Engine's own limit must not come first.

@@ -23,7 +23,7 @@ from deployer.errors import BuildError, EngineRefusedError, RepositoryError, Sta
 from deployer.push.repository import Repository
 from deployer.runtimes.docker.body import BUS, COMPARE_LABEL, PROJECT, SHA
 from deployer.runtimes.docker.engine import Engine
-from deployer.runtimes.docker.room import BuildRoom
+from deployer.runtimes.docker.room import CPU_SHARES, BuildRoom
 
 # What the Dockerfile of a repository of one's own is built on (deployer/own). Another project's is its own, though.
 BASE = "never-sleeps-bot:base"
@@ -212,7 +212,7 @@ class Images:
                 f"its Dockerfile is built on {BASE}, which is another checkout's here, and the classic builder cannot put "
                 f"{self._base} in its place; install Docker's plugin buildx where the deployer runs"
             )
-        cancelled = threading.Event()
+        cancelled, memory = threading.Event(), self.room.limits.memory
 
         def build(client: Any) -> list[str]:
             """The output when it failed, else nothing."""
@@ -221,7 +221,7 @@ class Images:
                 stream = client.build(
                     fileobj=context, custom_context=True, target=TARGET, tag=tag, labels=dict(labels),
                     buildargs=dict(inputs.arguments), rm=True, forcerm=True, decode=True,
-                    container_limits={"cpushares": 256, "memory": self.room.limits.memory, "memswap": self.room.limits.memory},
+                    container_limits={"cpushares": CPU_SHARES, "memory": memory, "memswap": memory},
                 )  # fmt: skip
                 for piece in stream:
                     lines += str(piece.get("stream", "")).splitlines()

@@ -1,8 +1,9 @@
-"""Where image builds run: below the cgroup of a container that does nothing, whose limits are theirs.
+"""Where image builds run: below the cgroup of a container that does nothing, whose limits and weight are theirs.
 
 BuildKit's steps are no containers that the Engine can limit, but each runs in a cgroup below the one that the build names
-(`--cgroup-parent`), and a group's limits of memory and processes hold for all below it. A classic build's steps are limited in
-memory alone. Where an Engine cannot do this (rootless, another cgroup driver) builds run without, and it is said once.
+(`--cgroup-parent`), and a group's weight and its limits of memory and processes hold for all below it. A classic build's steps
+are limited in memory alone. Where an Engine cannot do this (rootless, another cgroup driver) builds run without, and it is said
+once.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from deployer.errors import RuntimeFailedError
 from deployer.runtimes.docker.engine import Engine
 
 BUILDS = "never-sleeps.builds"
+# A sixteenth of a bot's weight, of the classic builder's steps as well.
+CPU_SHARES = 256
 # By the Engine's cgroup driver: the parent that the container asks for, and what its own group is called then.
 _GROUPS = {"cgroupfs": ("/docker", "/docker/{}"), "systemd": ("system.slice", "/system.slice/docker-{}.scope")}
 
@@ -81,6 +84,7 @@ def room_body(image: str, bus_id: str, cgroup_parent: str, limits: BuildLimits) 
         "Labels": {BUILDS: bus_id},
         "HostConfig": {
             "CgroupParent": cgroup_parent,
+            "CpuShares": CPU_SHARES,
             "Memory": limits.memory,
             "MemorySwap": limits.memory,
             "PidsLimit": limits.processes,

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from deployer import Start, StartError
+from deployer.build_limits import BuildLimits
 from deployer.docker_place import own_container, place_of
 from deployer.runtimes.docker.body import (
     COMPARISON_LABELS,
@@ -23,6 +24,7 @@ from deployer.runtimes.docker.body import (
     faults_of_container,
 )
 from deployer.runtimes.docker.images import build_error
+from deployer.runtimes.docker.room import room_body
 
 PLACE = Place(bus=Mount("bind", "/srv/bus"), network="net", user="1000:1000")
 SHA = "a" * 40
@@ -32,6 +34,12 @@ def body(place: Place = PLACE, **environment: str) -> dict[str, Any]:
     """A body as the runtime makes it."""
     start = Start(SHA, "green", "deploy-1")
     return bot_body(start, "unit-1", "bot:1", "sha256:1", place, environment, boot_id="boot", boot_ms=7)
+
+
+def test_a_build_weighs_a_sixteenth_of_a_bot_for_the_processor() -> None:
+    """Nothing holds a build back in a snipe window: it gets what the trader leaves."""
+    room = room_body("image", "bus", "/docker", BuildLimits())
+    assert room["HostConfig"]["CpuShares"] * 16 == body()["HostConfig"]["CpuShares"]
 
 
 def inspected() -> dict[str, Any]:
