@@ -30,11 +30,10 @@ from typing import Any
 
 from bench.inside import InsideVenue, Paper, dump, make_world
 from bench.virtual import VirtualClock, VirtualLoop, fix_hashes
-from bot.feeds import PriceUpdate, Source
 from bot.lifecycle.active import Active
-from bot.plugin import DEFAULT_STRATEGY
+from bot.market_data.binance_messages import PriceUpdate, Source
 from bot.settings import BotSettings
-from bot.strategy.guard import Guarded
+from bot.strategy.guard import DEFAULT_STRATEGY, Guarded
 from bot.strategy.snipe import Snipe
 from bot.tools.audit import summary
 from bus import Bus, Log, open_bus, write_control

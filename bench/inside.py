@@ -17,14 +17,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from bot.account.watch import AccountWatch
-from bot.feeds import BinanceFeed, Kline
-from bot.feeds.book_messages import TickChange
 from bot.lifecycle.context import World
+from bot.market_data.binance import BinanceFeed
 from bot.market_data.books import Books
-from bot.market_data.debounce import News
+from bot.market_data.debounce import News, Routes
+from bot.market_data.market_channel import TickChange
 from bot.market_data.markets import Markets
-from bot.market_data.prices import Prices
-from bot.routes import Routes
+from bot.market_data.prices import Kline, Prices
 from bot.settings import BotSettings
 from bot.slots import make_slots
 from bot.strategy.guard import Guarded
@@ -47,10 +46,9 @@ from bot.venue.types import (
 from bus import Bus, Clock, Log
 from ledger import Identity
 from ledger.values import Side, VenueTrade
-from paper import report
 from paper.engine.book import Book as EngineBook
 from paper.engine.exchange import Exchange
-from paper.engine.feed import Feed
+from paper.engine.feed import Feed, Tape
 from paper.engine.keys import ApiKey
 from paper.engine.market_maker import Traders
 from paper.engine.markets import Market as PaperMarket
@@ -58,9 +56,9 @@ from paper.engine.matching import CASH, Engine, Placement
 from paper.engine.offers import read_offer
 from paper.engine.record import Record
 from paper.errors import RefusedError
-from paper.hub import Listener
 from paper.settings import Settings
-from paper.tape import Tape
+from paper.streams.sockets import Listener
+from paper.wire import control as report
 from paper.wire.clob import _clob_market
 from paper.wire.forms import by_match, open_order_json, trade_json
 from paper.wire.gamma import _event

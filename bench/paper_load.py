@@ -30,9 +30,9 @@ import aiohttp
 from coincurve import PrivateKey
 from eth_account import Account
 from eth_account.messages import encode_typed_data
+from eth_hash.auto import keccak
 
-from paper.engine.signing import SignedOrder, order_digest, order_id
-from paper.evm import checksum, keccak
+from paper.engine.signing import SignedOrder, checksum, order_digest, order_id
 
 _ROOT = Path(__file__).resolve().parents[1]
 _ASSETS = ("btc", "eth", "sol", "xrp", "doge", "bnb")

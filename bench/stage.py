@@ -21,17 +21,16 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
 from bot.account.watch import AccountWatch
-from bot.feeds import BinanceFeed, Kline
 from bot.lifecycle.context import World
+from bot.market_data.binance import BinanceFeed
 from bot.market_data.binance_messages import symbol
 from bot.market_data.books import Books
-from bot.market_data.debounce import News
+from bot.market_data.debounce import News, Routes
 from bot.market_data.markets import Markets
-from bot.market_data.prices import Prices
-from bot.plugin import DEFAULT_STRATEGY, load_strategy
-from bot.routes import Routes
+from bot.market_data.prices import Kline, Prices
 from bot.settings import BotSettings
 from bot.slots import Slot, parse_slug
+from bot.strategy.guard import DEFAULT_STRATEGY, load_strategy
 from bot.venue.polymarket import Credentials, Hosts, PolymarketVenue
 from bot.venue.types import BASE_UNITS, Account, Book, Holding, Level, Market, UserEvent, VenueOrder
 from bus import Bus, Logging, SystemClock

@@ -36,10 +36,10 @@ from websockets.asyncio.client import connect
 from websockets.asyncio.connection import Connection as WebSocketConnection
 
 from bench.stage import SIGNAL_PRICE, STRIKE, FarEnd, make_market, make_venue, make_world, percentiles, show_books
-from bot.garbage import Garbage
 from bot.lifecycle.active import Active
+from bot.lifecycle.app import Garbage
+from bot.lifecycle.polls import shadow_poll
 from bot.settings import BotSettings
-from bot.shadow import shadow_poll
 from bot.slots import DEFAULT_ASSETS, Slot, make_slots
 from bot.strategy.evaluation import Own
 from bus import Logging, SystemClock, open_bus, write_control

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import getpass
 import json
 import sys
 from decimal import Decimal
 from pathlib import Path
 
+from bot.operator.requests import ask_and_wait
 from bus import (
     VERSION,
+    Bus,
     BusError,
     BusSettings,
+    Clock,
     Logging,
     SettingsError,
     SystemClock,
@@ -21,6 +25,57 @@ from bus import (
     open_bus,
     read_inputs,
 )
+
+# What people say to the running bot from the command line: adopt what the account has, settle what the venue never resolved.
+
+
+def whoami() -> str:
+    """The name that is recorded beside what a person did."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # a container's user need not have a name
+        return "nobody named"
+
+
+def _agrees(question: str) -> bool:
+    try:
+        return input(question).strip().lower() in ("y", "yes")
+    except EOFError:  # nobody is there
+        return False
+
+
+def adopt(bus: Bus, clock: Clock, *, who: str, note: str, yes: bool) -> str:
+    """Show what the account has and the ledger does not know, and adopt it where the person agrees; returns what was done.
+
+    Raises BusError: no instance answered, or what was shown changed meanwhile.
+    """
+    _, shown = ask_and_wait(bus, clock, action="strangers", who=who)
+    name, _, lines = shown.partition("\n")
+    if not name:
+        return "the ledger knows all that the account shows; there is nothing to adopt"
+    print("This ledger does not know:")
+    print(lines)
+    print("Adopted, it is recorded as the owner's own: the bot never touches it, and goes on trading beside it.")
+    if not yes and not _agrees("Adopt all of it? [y/N] "):
+        return "nothing was changed"
+    done, answer = ask_and_wait(bus, clock, action="adopt", who=who, note=note, seen=name)
+    if not done:
+        raise BusError(answer)
+    return answer
+
+
+def settle(bus: Bus, clock: Clock, *, order_id: str, verdict: str, shares: Decimal | None, who: str, note: str) -> str:
+    """End an order that the venue never resolved, by a person's word; returns what was done. Raises BusError."""
+    done, answer = ask_and_wait(
+        bus, clock, action="settle", who=who, note=note, order_id=order_id, verdict=verdict, shares=shares
+    )
+    if not done:
+        raise BusError(answer)
+    return answer
+
+
+# The command line: `python -m bot [run] | credentials | adopt | settle | audit | explain | compare | replay | record`.
+
 
 EXIT_OK, EXIT_FAILED, EXIT_BAD_INPUT = 0, 1, 2
 _UNITS_MS = {"s": 1_000, "m": 60_000, "h": 3_600_000}
@@ -142,10 +197,9 @@ def _duration_ms(text: str) -> int:
 
 
 def _compare(last_ms: int, by: str, ref: str | None, *, as_json: bool) -> int:
-    from bot.compare_commit import compare_commit
-    from bot.plugin import load_strategy
     from bot.settings import BotSettings
-    from bot.tools.decision_diff import compare
+    from bot.strategy.guard import load_strategy
+    from bot.tools.decision_diff import compare, compare_commit
 
     bus = bus_to_read(load_settings(BusSettings).dir)  # a deploy compares upon a bus that it cannot write to
     if ref is not None:
@@ -176,9 +230,9 @@ def _replay(arguments: list[str]) -> int:
 
 
 def _record(folder: Path, limit_s: float | None) -> int:
-    from bot.endpoints import endpoints
     from bot.settings import BotSettings
     from bot.tools.tape_recorder import record_tapes
+    from bot.venue.credentials import endpoints
 
     settings, clock = load_settings(BotSettings), SystemClock()
     logging = Logging(color=settings.color, git_sha=settings.sha[:12], deploy_id=settings.deploy_id)
@@ -200,7 +254,6 @@ def _record(folder: Path, limit_s: float | None) -> int:
 
 
 def _say(chosen: argparse.Namespace) -> int:
-    from bot.commands import adopt, settle, whoami
 
     bus, clock = open_bus(load_settings(BusSettings).dir), SystemClock()
     if chosen.command == "adopt":

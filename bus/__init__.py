@@ -12,7 +12,7 @@ from bus.control import (
     read_control,
     write_control,
 )
-from bus.documents import Document, Read, Stamp
+from bus.documents import Document, Read, Stamp, append_durably, sync_directory, write_atomically
 from bus.errors import (
     BusError,
     DocumentCorruptError,
@@ -27,7 +27,6 @@ from bus.errors import (
     TickTakenError,
     WrongLedgerError,
 )
-from bus.files import append_durably, sync_directory, write_atomically
 from bus.handover import Handover, read_handover, write_handover
 from bus.history import Step, append_step, read_steps
 from bus.inputs import InputRecord, InputsRing, read_inputs
@@ -42,11 +41,10 @@ from bus.instances import (
     read_instance,
     read_instances,
 )
-from bus.layout import Bus, bus_to_read, open_bus
+from bus.layout import Bus, BusSettings, SettingsError, bus_to_read, load_settings, open_bus
 from bus.lease import FileLock, Lease, is_locked
 from bus.logs import Log, Logging
 from bus.requests import Request, make_request, read_requests, remove_request
-from bus.settings import BusSettings, SettingsError, load_settings
 from bus.status import (
     ControlStatus,
     FeedStatus,

@@ -9,9 +9,8 @@ from typing import Any
 
 from pydantic import Field
 
-from bus.documents import Part
+from bus.documents import Part, append_durably
 from bus.errors import DocumentCorruptError
-from bus.files import append_durably
 from bus.layout import Bus
 
 SCHEMA = "1.0"

@@ -5,9 +5,13 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
+
+from pydantic import ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from bus.errors import BusDirectoryError
-from bus.selftest import check_locking
+from bus.lease import check_locking
 
 FSYNC_FAILED = "fsync-failed"
 HALT = "halt"
@@ -113,3 +117,35 @@ def open_bus(directory: Path) -> Bus:
 def bus_to_read(directory: Path) -> Bus:
     """The bus of a command that only reads: nothing is made, also where there is no bus yet."""
     return Bus(directory.absolute())
+
+
+# The settings of the bus (prefix BUS_) and how settings errors are said.
+
+
+S = TypeVar("S", bound=BaseSettings)
+
+
+class BusSettings(BaseSettings):
+    """dir: the bus directory (BUS_DIR)."""
+
+    model_config = SettingsConfigDict(env_prefix="BUS_")
+
+    dir: Path = Path("volumes/bus")
+
+
+class SettingsError(Exception):
+    """A setting cannot be used; the text is one line for people."""
+
+
+def load_settings(kind: type[S]) -> S:
+    """Read settings from the environment. Raises SettingsError that names the variable, its value and what was expected."""
+    try:
+        return kind()
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = f"{kind.model_config.get('env_prefix', '')}{'_'.join(str(part) for part in first['loc'])}".upper()
+        raise SettingsError(
+            f"{name}: {first['msg']}, found {first['input']!r:.80}; correct it and start again"
+        ) from error
+    except ValueError as error:  # pydantic-settings: a complex value that is not JSON
+        raise SettingsError(f"{error}; correct it and start again") from error

@@ -21,10 +21,9 @@ from bus import (
     remove_request,
     write_handover,
 )
-from deployer.differences import NOTHING, Compared, not_compared, read_comparison
 from deployer.disk import Disks
 from deployer.errors import BuildError, DeployerError, RuntimeFailedError
-from deployer.metrics import Metrics
+from deployer.metrics import Metrics, TargetsFile
 from deployer.push.branch import BranchWatch
 from deployer.push.hooks import Hooks
 from deployer.push.log import PushLog
@@ -33,6 +32,7 @@ from deployer.push.repository import Repository
 from deployer.push.verify import Verify
 from deployer.rollout.decide import decide
 from deployer.rollout.deploys import Deploy, History, fold
+from deployer.rollout.differences import NOTHING, Compared, not_compared, read_comparison
 from deployer.rollout.observed import (
     Action,
     Build,
@@ -49,11 +49,9 @@ from deployer.rollout.observed import (
     StopUnit,
     WriteHandover,
 )
-from deployer.rollout.observer import Look
+from deployer.rollout.observer import Look, Probe
 from deployer.runtimes.api import Runtime, Start
-from deployer.signs import Probe
-from deployer.state import State, write_state
-from deployer.targets import TargetsFile
+from deployer.settings import State, write_state
 
 LOOK_EVERY_S = 0.15
 ACTION_LIMIT_S = 5.0

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import shlex
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from bus import Bus, write_atomically
+from deployer.errors import StartError
+from deployer.runtimes.api import Unit
 
 
 class DeployerSettings(BaseSettings):
@@ -70,3 +76,78 @@ class DeployerSettings(BaseSettings):
         if not shlex.split(value):
             raise ValueError("expected arguments for Python such as -m bot")
         return value
+
+
+# A bus trades at one place: a copy of it beside the original would be two traders on one account.
+#
+# The file `home` on the bus says which file `lease` it was made with. That file is never removed or replaced, so its number on
+# the file system is another one wherever the bus was copied to, restored, or moved over file systems.
+
+
+NAME = "home"
+
+
+def claim_home(bus: Bus) -> None:
+    """Write it once; later see that it still holds. Raises StartError: this bus is a copy. OSError."""
+    try:
+        found = home_of(bus).read_text().strip()
+    except FileNotFoundError:
+        found = ""
+    if found and found != _here(bus):
+        raise StartError(
+            f"the bus {bus.directory} is a copy: it traded elsewhere before, and both would trade on one account; "
+            "where the original has ended for good, say so: `deployer move`"
+        )
+    if not found:
+        move_home(bus)
+
+
+def move_home(bus: Bus) -> None:
+    """From now on it trades here. Raises OSError."""
+    write_atomically(home_of(bus), f"{_here(bus)}\n".encode(), durable=True)
+
+
+def home_of(bus: Bus) -> Path:
+    """The file."""
+    return bus.directory / NAME
+
+
+def _here(bus: Bus) -> str:
+    return f"lease {bus.lease.stat().st_ino}"
+
+
+# What a running deployer says of itself in its own folder, for `deployer status`. Nothing else reads it.
+
+
+_NAME = "state.json"
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What is watched, what runs, what could be started, and what is wrong now (None when nothing is)."""
+
+    pid: int
+    repository: str
+    branch: str
+    tip: str | None
+    runtime: str
+    problem: str | None
+    units: tuple[Unit, ...]
+    built: tuple[str, ...] = ()
+
+
+def write_state(folder: Path, state: State) -> None:
+    """Raises OSError."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(folder / _NAME, json.dumps(asdict(state), indent=1).encode(), durable=False)
+
+
+def read_state(folder: Path) -> State | None:
+    """The newest state, or None when there is none that can be read."""
+    try:
+        found = json.loads((folder / _NAME).read_bytes())
+        return State(
+            **{**found, "units": tuple(Unit(**unit) for unit in found["units"]), "built": tuple(found.get("built", ()))}
+        )
+    except (OSError, ValueError, TypeError, KeyError):
+        return None

@@ -10,27 +10,22 @@ from functools import partial
 
 from bus import Bus, Clock, FileLock, Logging, Step, append_step, make_request, read_steps
 from bus.scrape import serve_metrics
-from deployer.build_inputs import read_build_inputs
-from deployer.build_limits import BuildLimits
 from deployer.disk import Disks
 from deployer.errors import RepositoryError, StartError
-from deployer.home import claim_home
-from deployer.metrics import Metrics
-from deployer.push.branch import BranchWatch
+from deployer.metrics import Metrics, TargetsFile
+from deployer.push.branch import BranchWatch, WorktreeWatch
 from deployer.push.hooks import Hooks
 from deployer.push.log import PushLog
 from deployer.push.repository import Repository
 from deployer.push.verify import Verify
 from deployer.rollout.deploys import fold
 from deployer.rollout.observed import Policy
-from deployer.runtimes.api import Runtime
+from deployer.runtimes.api import Runtime, read_build_inputs
+from deployer.runtimes.build_limits import BuildLimits
 from deployer.runtimes.builder import Builder
 from deployer.runtimes.process import ProcessRuntime
 from deployer.service import Deployer
-from deployer.settings import DeployerSettings
-from deployer.state import read_state
-from deployer.targets import TargetsFile
-from deployer.worktree import WorktreeWatch
+from deployer.settings import DeployerSettings, claim_home, read_state
 
 
 async def run(settings: DeployerSettings, bus: Bus, clock: Clock, logging: Logging, *, worktree: bool = False) -> int:

@@ -7,10 +7,9 @@ from panel.actions import Actions, Asker, Written
 from panel.api import create_app
 from panel.errors import ConfirmationNeededError, PanelError, StartError, TooManyPagesError, UnknownSlotError
 from panel.events import Events
-from panel.guard import Guard
+from panel.guard import Guard, Scope, Token, load_tokens
 from panel.ledger_queries import History
-from panel.settings import PanelSettings
-from panel.token import Scope, Token, load_tokens
+from panel.server import PanelSettings
 from panel.views import Views
 
 __all__ = [

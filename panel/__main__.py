@@ -9,9 +9,8 @@ from collections.abc import Sequence
 
 from bus import BusError, BusSettings, Logging, SettingsError, SystemClock, load_settings, open_bus
 from panel.errors import StartError
-from panel.server import bind, serve
-from panel.settings import PanelSettings
-from panel.token import Scope, load_tokens
+from panel.guard import Scope, load_tokens
+from panel.server import PanelSettings, bind, serve
 
 _SETTINGS = """settings (environment):
   BUS_DIR             the bus directory (volumes/bus)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Literal
@@ -16,6 +16,7 @@ from bus import (
     Control,
     DocumentError,
     Log,
+    ManualAction,
     Mode,
     SlotControl,
     SlotStatus,
@@ -29,10 +30,78 @@ from bus import (
     write_control,
 )
 from panel.audit_log import Write, append_write, difference
-from panel.errors import ConfirmationNeededError, NoWindowError, TooManyRequestsError, UnknownSlotError
-from panel.manual import add_entry, add_exits, forget_over
-from panel.progress import Progress
-from panel.views import read_applied, read_base
+from panel.errors import (
+    ConfirmationNeededError,
+    NoWindowError,
+    TooManyActionsError,
+    TooManyRequestsError,
+    UnknownSlotError,
+)
+from panel.views import Progress, read_applied, read_base
+
+# Manual entries and exits in control: which to add and which to forget. Pure. What becomes of them is the bot's matter.
+
+
+MOST = 200
+# People still want to read what became of one whose window is over.
+KEPT_MS = 600_000
+FINAL = ("done", "refused")
+
+ManualActions = tuple[ManualAction, ...]
+
+
+def forget_over(standing: ManualActions, now_ms: int) -> ManualActions:
+    """Without those whose window ended a while ago, and those that name none: no bot does these."""
+    return tuple(one for one in standing if one.expires_ms is not None and one.expires_ms > now_ms - KEPT_MS)
+
+
+def add_exits(
+    standing: ManualActions, slots: Iterable[SlotStatus], said: Mapping[str, str], new_id: Callable[[], str]
+) -> ManualActions:
+    """An exit for the window of each slot, unless one is wanted there already and is not over.
+
+    said: the state of actions by id, as the bot says it. Raises TooManyActionsError.
+    """
+    wanted = {one.window for one in standing if one.action == "exit" and said.get(one.id) not in FINAL}
+    # Two slots may be in one window for a moment.
+    new = {slot.window: slot for slot in slots if slot.window not in wanted}
+    exits = tuple(
+        ManualAction(id=new_id(), action="exit", slot=slot.slot, window=slot.window, expires_ms=slot.end_ms)
+        for slot in new.values()
+    )
+    return _bounded((*standing, *exits))
+
+
+def add_entry(
+    standing: ManualActions,
+    slot: SlotStatus,
+    outcome: Literal["Up", "Down"],
+    max_spend: Decimal,
+    max_price: Decimal | None,
+    new_id: Callable[[], str],
+) -> ManualActions:
+    """One entry in the slot's window. Raises TooManyActionsError."""
+    entry = ManualAction(
+        id=new_id(),
+        action="enter",
+        slot=slot.slot,
+        outcome=outcome,
+        max_spend=max_spend,
+        max_price=max_price,
+        window=slot.window,
+        expires_ms=slot.end_ms,
+    )
+    return _bounded((*standing, entry))
+
+
+def _bounded(actions: ManualActions) -> ManualActions:
+    if len(actions) > MOST:
+        raise TooManyActionsError(MOST)
+    return actions
+
+
+# What the buttons do: each changes control, based on the generation that the person saw, and is recorded.
+
 
 Change = Callable[[Control], Control]
 MAX_REQUESTS = 50

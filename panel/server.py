@@ -4,26 +4,194 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import ipaddress
+import os
 import secrets
 import signal
 import socket
 import time
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 import uvicorn
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    Info,
+    ProcessCollector,
+    disable_created_metrics,
+    generate_latest,
+)
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from pydantic import Field, ValidationInfo, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from bus import Bus, Clock, Log, is_halted
+from bus import VERSION, Bus, Clock, Log, is_halted
 from panel.actions import Actions
 from panel.api import create_app
 from panel.errors import StartError
 from panel.events import Events
-from panel.guard import Guard
+from panel.guard import Guard, Token
 from panel.ledger_queries import History
-from panel.metrics import Measured, Metrics
-from panel.settings import PanelSettings
-from panel.token import Token
 from panel.views import Views
+
+# The settings of the panel (prefix PANEL_).
+
+
+LOOPBACK_NAMES = frozenset({"127.0.0.1", "localhost", "::1"})
+
+
+class PanelSettings(BaseSettings):
+    """Where the panel listens and who may reach it.
+
+    behind_proxy: declares that a proxy with TLS, or Compose publishing on 127.0.0.1, stands in front. tls_cert, tls_key: PEM
+    files to serve HTTPS with. Any host but loopback needs one of the two. host: the address to listen on. port: 0 for any free
+    one. hosts: further host names, separated by commas, by which people reach the page. token_file: the tokens that allow
+    writing; read_token_file: those that allow looking alone (token_file with "-read" at its end unless set); made when missing.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="PANEL_", validate_default=True)
+
+    behind_proxy: bool = False
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    host: str = "127.0.0.1"
+    port: int = Field(default=8701, ge=0, le=65535)
+    hosts: str = ""
+    token_file: Path = Path(".run/panel-token")
+    read_token_file: Path | None = None
+
+    @field_validator("tls_key")
+    @classmethod
+    def _both_or_none(cls, key: Path | None, info: ValidationInfo) -> Path | None:
+        if (key is None) != (info.data.get("tls_cert") is None):
+            raise ValueError("expected PANEL_TLS_CERT and PANEL_TLS_KEY both, or neither")
+        for name in (key, info.data.get("tls_cert")):
+            if name is not None and not os.access(name, os.R_OK):
+                raise ValueError(f"expected a PEM file that can be read, found none at {name}")
+        return key
+
+    @field_validator("host")
+    @classmethod
+    def _loopback_unless_protected(cls, host: str, info: ValidationInfo) -> str:
+        if not info.data.get("behind_proxy") and not info.data.get("tls_cert") and not _is_loopback(host):
+            raise ValueError(
+                "expected a loopback address such as 127.0.0.1; for any other set PANEL_TLS_CERT and PANEL_TLS_KEY, or put a "
+                "proxy with TLS in front and declare it with PANEL_BEHIND_PROXY=true"
+            )
+        return host
+
+    @property
+    def read_tokens(self) -> Path:
+        """Where the tokens are that allow looking alone."""
+        return self.read_token_file or self.token_file.with_name(f"{self.token_file.name}-read")
+
+    def allowed_hosts(self) -> frozenset[str]:
+        """Host names, without ports, that requests may name."""
+        return LOOPBACK_NAMES | {name.strip().lower() for name in self.hosts.split(",") if name.strip()}
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+# The panel's metrics at `/metrics`, in front of the guard: numbers alone, no token, nothing of status or control.
+
+
+PATH = "/metrics"
+EVENTS = "/api/events"
+KINDS = ("read", "write", "events", "page")
+STATUS = ("2xx", "3xx", "4xx", "5xx")
+_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5)
+
+
+def kind_of(method: str, path: str) -> str:
+    """One of KINDS: paths are a stranger's word and never a label."""
+    if path == EVENTS:
+        return "events"
+    if not path.startswith("/api/"):
+        return "page"
+    return "read" if method in ("GET", "HEAD") else "write"
+
+
+class Metrics:
+    """All metrics of one panel."""
+
+    def __init__(self) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # the library's own gap
+        self.registry = registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
+        Info("panel_build", "The version that runs.", registry=registry).info({"version": VERSION})
+        self.requests = Counter(
+            "panel_requests", "Requests answered; events when they end.", ["kind", "status"], registry=registry
+        )
+        self.seconds = Histogram(
+            "panel_request_seconds",
+            "How long a request took; no events.",
+            ["kind"],
+            buckets=_BUCKETS,
+            registry=registry,
+        )
+        self.streams = Gauge("panel_streams", "Pages that follow events now.", registry=registry)
+        for kind in KINDS:
+            if kind != "events":
+                self.seconds.labels(kind)
+            for status in STATUS:
+                self.requests.labels(kind, status)
+
+
+class Measured:
+    """ASGI middleware, the outermost: answers /metrics itself and measures everything else."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app, self._metrics = app, metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+        elif scope["path"] == PATH and scope["method"] == "GET":
+            await _answer(generate_latest(self._metrics.registry), send)
+        else:
+            await self._measure(scope, receive, send)
+
+    async def _measure(self, scope: Scope, receive: Receive, send: Send) -> None:
+        metrics, kind = self._metrics, kind_of(scope["method"], scope["path"])
+        status = 500
+
+        async def noted(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        began = time.perf_counter()
+        metrics.streams.inc(kind == "events")
+        try:
+            await self._app(scope, receive, noted)
+        finally:
+            metrics.streams.dec(kind == "events")
+            metrics.requests.labels(kind, f"{min(5, max(2, status // 100))}xx").inc()
+            if kind != "events":
+                metrics.seconds.labels(kind).observe(time.perf_counter() - began)
+
+
+async def _answer(body: bytes, send: Send) -> None:
+    headers = [(b"content-type", CONTENT_TYPE_LATEST.encode()), (b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+# Running the panel: one socket, one uvicorn, one task that watches the bus.
+
 
 MAX_CONNECTIONS = 300
 SHUTDOWN_LIMIT_S = 1

@@ -13,7 +13,7 @@ from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from panel.actions import Actions, Asked, Asker, Written
-from panel.token import Token
+from panel.guard import Token
 from panel.views import Views
 
 MOST_GENERATION = 1 << 53

@@ -1,4 +1,4 @@
-"""The command line: ``python -m paper [serve]``, ``record``, and the commands to a running exchange (``paper.remote``)."""
+"""The command line: ``python -m paper [serve]``, ``record``, and the commands to a running exchange (``paper.cli``)."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ import asyncio
 import gc
 import json
 import logging
+import os
 import signal
 import sys
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,17 +21,150 @@ from aiohttp import web
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
-from paper import remote
-from paper.chaos import haunt, schedule
+from paper import cli as remote
 from paper.engine.exchange import Exchange
+from paper.engine.faults import KINDS, haunt, schedule
 from paper.engine.record import Record
 from paper.errors import PaperError, UsageError
-from paper.report import read_record
 from paper.settings import Settings, load_tapes
 from paper.streams.sockets import Sockets
 from paper.wire.app import make_app
+from paper.wire.control import read_record
 
-__all__ = ["main"]
+# The state of an exchange as lines for a terminal. Pure.
+
+
+def as_text(state: dict[str, Any]) -> str:
+    """Return what ``GET /paper/view`` answers, as tables."""
+    parts = [
+        _table("prices", ("asset", "lead", "settlement"), [list(one.values()) for one in state["prices"]]),
+        _table(
+            "books of Up",
+            ("window", "left s", "reference", "last", "tick", "users' orders", "bid", "ask"),
+            [
+                [
+                    *_of(one, "slug", "left_s", "reference", "last", "tick", "users"),
+                    _best(one["bids"]),
+                    _best(one["asks"]),
+                ]
+                for one in state["books"]
+            ],
+        ),
+        *(
+            _table(
+                title,
+                ("age s", "window", "taker's side", "outcome", "shares", "price", "whose"),
+                [_of(one, "age_s", "slug", "side", "outcome", "size", "price", "whose") for one in state[name]],
+            )
+            for title, name in (("last trades", "flow"), ("users' last trades", "users_flow"))
+        ),
+        _table(
+            "users' resting orders",
+            ("window", "side", "outcome", "type", "price", "size", "filled", "order"),
+            [
+                _of(one, "slug", "side", "outcome", "type", "price", "size", "filled", "order_id")
+                for one in state["orders"]
+            ],
+        ),
+        _table("balances", ("wallet", "pUSD", "tokens"), [list(one.values()) for one in state["balances"]]),
+        _table(
+            "faults that are on",
+            ("kind", "path", "left", "until (UTC ms)"),
+            [_of(one, "kind", "path", "left", "until_ms") for one in state["faults"]],
+        ),
+    ]
+    return "\n".join(parts)
+
+
+def _table(title: str, head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    if not rows:
+        return f"{title}: none\n"
+    lines = [head, *[[str(cell) for cell in row] for row in rows]]
+    widths = [max(len(line[n]) for line in lines) for n in range(len(head))]
+    text = "\n".join(
+        "  " + "  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip() for line in lines
+    )
+    return f"{title}\n{text}\n"
+
+
+def _best(levels: Sequence[Sequence[str]]) -> str:
+    return f"{levels[0][0]} x {levels[0][1]}" if levels else "-"
+
+
+def _of(row: dict[str, Any], *names: str) -> list[object]:
+    return ["-" if row[name] is None else row[name] for name in names]
+
+
+# Commands to a running exchange: ``fault`` breaks it on purpose, ``show`` prints what goes on.
+
+
+COMMANDS = ("fault", "show")
+_LIMIT_S = 10
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one of COMMANDS; return 0.
+
+    Raises:
+        UsageError: the exchange refuses the request.
+        PaperError: there is no exchange.
+    """
+    options = _remote_parser().parse_args(arguments)
+    if options.command == "show":
+        sys.stdout.write(as_text(_ask(options.url, "GET", "/paper/view")))
+        return 0
+    if options.kind == "list":
+        answer = _ask(options.url, "GET", "/paper/state")["faults"]
+    elif options.kind == "clear":
+        answer = _ask(options.url, "DELETE", "/paper/faults")
+    else:
+        names = ("count", "seconds", "path", "method", "offset", "post_only_seconds")
+        order = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+        answer = _ask(options.url, "POST", "/paper/faults", order | {"kind": options.kind})
+    sys.stdout.write(json.dumps(answer) + "\n")
+    return 0
+
+
+def _remote_parser() -> argparse.ArgumentParser:
+    host, port = os.environ.get("PAPER_HOST", "127.0.0.1"), os.environ.get("PAPER_PORT", "8700")
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--url", default=f"http://{host}:{port}", help="of the exchange (default: %(default)s)")
+    parser = argparse.ArgumentParser(prog="python -m paper")
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("show", parents=[common], help="print prices, books, flow, orders and faults")
+    fault = commands.add_parser(
+        "fault",
+        parents=[common],
+        help="break something on purpose",
+        description="Arm a fault. docs/paper.md says what each kind does.",
+        epilog=f"Kinds: {', '.join(KINDS)}.",
+    )
+    fault.add_argument("kind", choices=(*KINDS, "list", "clear"), metavar="KIND", help="a kind, or list, or clear")
+    fault.add_argument("--count", type=int, help="how often it strikes (default: once, or as long as --seconds says)")
+    fault.add_argument("--seconds", type=float, help="how long it lasts; of slow and late_resolution: the delay")
+    fault.add_argument("--path", help="start of the paths that it strikes (default: all)")
+    fault.add_argument("--method", choices=("GET", "POST", "DELETE"), help="HTTP method that it strikes (default: all)")
+    fault.add_argument("--offset", type=float, help="wrong_clock: seconds ahead")
+    fault.add_argument("--post-only-seconds", type=float, help="restart: seconds of post-only mode after it")
+    return parser
+
+
+def _ask(url: str, method: str, path: str, body: object = None) -> Any:
+    data = None if body is None else json.dumps(body).encode()
+    if not url.startswith(("http://", "https://")):
+        raise UsageError(f"--url: expected http://HOST:PORT, was {url}")
+    request = urllib.request.Request(url.rstrip("/") + path, data=data, method=method)  # http(s) alone
+    try:
+        with urllib.request.urlopen(request, timeout=_LIMIT_S) as answer:
+            return json.load(answer)
+    except urllib.error.HTTPError as error:
+        raise UsageError(json.load(error)["error"]) from error
+    except (urllib.error.URLError, OSError, ValueError) as error:
+        raise PaperError(f"no exchange answers at {url} ({error}); start one, or give its --url") from error
+
+
+# The command line: ``python -m paper [serve]``, ``record``, and the commands to a running exchange (``paper.cli``).
+
 
 _STOP_LIMIT_S = 1.5
 _DUMP_ROWS = 1000

@@ -9,11 +9,12 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from paper.engine.book import parse_units
 from paper.engine.faults import KINDS, Kind
+from paper.engine.feed import Tape, load_tape
+from paper.engine.markets import parse_timeframe
+from paper.engine.prices import ASSETS
 from paper.errors import UsageError
-from paper.money import parse_units
-from paper.tape import Tape, load_tape
-from paper.windows import ASSETS, parse_timeframe
 from paper.wire.forms import TradeForm
 
 __all__ = ["Settings", "load_tapes"]

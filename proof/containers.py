@@ -24,7 +24,7 @@ from itertools import product
 from pathlib import Path
 
 from bus import Role, Seen
-from proof.results import Row, add_out, save
+from proof.report import Row, add_out, save
 from tests.e2e.docker_engine import USER, docker, own
 from tests.e2e.fire.docker_rig import DockerFireRig
 from tests.e2e.fire.outcome import duplicates

@@ -19,7 +19,7 @@ from pathlib import Path
 from bench.stage import percentiles
 from bus import Role
 from proof.kills import Stage
-from proof.results import Row, add_out, save
+from proof.report import Row, add_out, save
 from tests.e2e.fire.outcome import duplicates
 from tests.e2e.rig import until
 

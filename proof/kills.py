@@ -18,7 +18,7 @@ from pathlib import Path
 
 from bus import Role
 from proof.forked import ForkedBot, StraceError, tampered
-from proof.results import Row, add_out, save
+from proof.report import Row, add_out, save
 from tests.e2e.deployer_rig import DeployerRig
 from tests.e2e.rig import CONFIRMED, Bot, Rig, end, until
 

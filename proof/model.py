@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from proof.results import Row, add_out, save
+from proof.report import Row, add_out, save
 
 MODEL = Path(__file__).with_name("lease.pml")
 LIMIT_S = 600.0

@@ -24,7 +24,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from bus import SystemClock, open_bus, write_control
-from proof.results import Row, add_out, save
+from proof.report import Row, add_out, save
 from proof.writers import WRITERS, Writer, missing
 
 SHUTDOWN = 0x8004587D  # EXT4_IOC_SHUTDOWN = _IOR('X', 125, __u32), fs/ext4/ext4.h

@@ -18,7 +18,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from proof.results import ROOT, Row, add_out, save
+from proof.report import ROOT, Row, add_out, save
 
 FORMER = "HEAD~1"
 PACKAGES = ("bus", "ledger")

@@ -21,7 +21,7 @@ from statistics import median
 
 from bench.day import TAPE, Day, Plan, run
 from bench.virtual import fix_hashes
-from proof.results import Row, add_out, save
+from proof.report import Row, add_out, save
 
 PART = "soak"
 SINCE = datetime(2022, 1, 5, tzinfo=UTC)

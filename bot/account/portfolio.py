@@ -8,9 +8,8 @@ from dataclasses import replace
 from bot.lifecycle.context import World
 from bot.orders.risk import Usage, at_stake
 from bot.slots import Slot, parse_slug
-from bot.totals import Lifetime, lifetime, pnl_by_slot, pnl_since, recent_outcomes
 from ledger import Ledger
-from ledger.rows import OpenIntent, Position, positions
+from ledger.rows import Lifetime, OpenIntent, Position, lifetime, pnl_by_slot, pnl_since, positions, recent_outcomes
 from ledger.values import Side
 
 DAY_MS = 86_400_000

@@ -6,22 +6,148 @@ The user channel only says when to look at once: what is recorded was asked for 
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 
 from bot.account.portfolio import Holdings
 from bot.account.unknown_activity import Comparison
-from bot.heartbeat import Heartbeat
 from bot.lifecycle.context import World
+from bot.operator.requests import Wishes
 from bot.orders.manager import Desk
 from bot.slots import parse_slug
-from bot.user_channel import UserChannel
-from bot.venue.types import UserEvent, VenueError
-from bot.wishes import Wishes
-from bus import LedgerFullError, Log
+from bot.venue.types import HeartbeatMismatchError, UserEvent, Venue, VenueError
+from bus import FencedError, LedgerFullError, Log
 from ledger import Ledger
 from ledger.rows import add_fill, add_outcome, find_intent
 from ledger.values import VenueTrade
+
+# The dead-man heartbeat of one epoch: without one for 10 s the venue cancels all our resting orders (venue.md 4.3).
+#
+# Its ids are a chain, so that two senders notice each other. The chain of the holder before is taken over from the venue's
+# answer; later a break of it is explained by a lost reply of ours, or by nothing: then somebody else trades on this account.
+
+
+EVERY_S = 5.0
+RETRY_S = 1.0
+TAKING_OVER_S = 15.0
+"""A beat of the holder before may stay so long in the network (design section 6)."""
+SUSPECT_S = 60.0
+"""How long entries stay closed after a break that nothing explains."""
+
+
+class Heartbeat:
+    """Sends it, and says why entries must stay closed. problem: the reason, or None."""
+
+    def __init__(self, venue: Venue, ledger: Ledger, epoch: int, log: Log) -> None:
+        self._venue, self._ledger, self._epoch, self._log = venue, ledger, epoch, log
+        self._suspect_until_s = 0.0
+        self.problem: str | None = None
+
+    async def run(self) -> None:
+        """Beat until cancelled. Raises FencedError: the epoch is over."""
+        loop = asyncio.get_running_loop()
+        began, chain, explained = loop.time(), "", True
+        while True:
+            next_at = loop.time() + EVERY_S
+            if not self._ledger.is_newest(self._epoch):
+                raise FencedError(f"epoch {self._epoch} is not the newest any more")
+            try:
+                recover = explained or loop.time() - began < TAKING_OVER_S
+                chain = await self._venue.heartbeat(chain, recover=recover)
+                explained = False
+                self._beaten(loop.time())
+            except HeartbeatMismatchError as error:
+                self.problem = f"another sender uses this account: {error}"
+                self._suspect_until_s = loop.time() + SUSPECT_S
+                self._log.error("heartbeat_mismatch", reason=str(error))
+                # Somebody must keep the switch from falling: the next beat takes the chain over.
+                explained, next_at = True, loop.time() + RETRY_S
+            except VenueError as error:
+                if loop.time() >= self._suspect_until_s:
+                    self.problem = f"the heartbeat was not answered: {error}"
+                explained, next_at = True, loop.time() + RETRY_S
+            await asyncio.sleep(next_at - loop.time())
+
+    def _beaten(self, now_s: float) -> None:
+        if now_s >= self._suspect_until_s:
+            self.problem = None
+
+
+# The user channel beside the polls: it says where to look at once; what is true is asked over HTTP.
+#
+# The channel gives no sign of what it left out, and one that answers PING may be dead. So the two are held against each other:
+# a trade of ours that shows over HTTP while the channel was open, and that the channel did not tell of, ends the connection.
+
+
+CHANNEL_RETRY_S = (0.5, 1.0, 2.0, 5.0, 15.0)
+LASTED_S = 60.0
+AGREE_WITHIN_S = 10.0
+REMEMBERED = 1_000
+
+
+class UserChannel:
+    """Keeps one connection to the user channel, as long as `run` runs.
+
+    Args:
+        on_open: the channel listens (again): what happened before must be asked for.
+        on_event: what it said.
+    """
+
+    def __init__(
+        self, venue: Venue, log: Log, on_open: Callable[[], None], on_event: Callable[[UserEvent], None]
+    ) -> None:
+        self._venue, self._log, self._on_open, self._on_event = venue, log, on_open, on_event
+        self._told: deque[str] = deque(maxlen=REMEMBERED)
+        self._opened_s: float | None = None
+        self._scope: asyncio.Timeout | None = None
+        self.connects = 0
+        self.missed = 0
+
+    async def run(self) -> None:
+        """Connect again and again, with growing pauses, until cancelled."""
+        loop = asyncio.get_running_loop()
+        failures = 0
+        while True:
+            started = loop.time()
+            try:
+                async with asyncio.timeout(None) as self._scope:
+                    await self._venue.follow_user(self._opened, self._event)
+            except VenueError as error:
+                self._log.warning("user_channel_ended", reason=str(error), connects=self.connects)
+            except TimeoutError:
+                self._log.warning("user_channel_silent", missed=self.missed)
+            finally:
+                self._opened_s = None
+            failures = 0 if loop.time() - started > LASTED_S else failures + 1
+            await asyncio.sleep(CHANNEL_RETRY_S[min(failures, len(CHANNEL_RETRY_S) - 1)])
+
+    def shown_over_http(self, trade_id: str) -> None:
+        """A trade of ours is at the venue: the channel must have told of it, or do so soon."""
+        loop = asyncio.get_running_loop()
+        if self._opened_s is None or trade_id in self._told or loop.time() - self._opened_s < AGREE_WITHIN_S:
+            return  # it may have happened before the channel listened
+        loop.call_later(AGREE_WITHIN_S, self._judge, trade_id, self.connects)
+
+    def _judge(self, trade_id: str, connects: int) -> None:
+        if connects == self.connects and self._opened_s is not None and trade_id not in self._told:
+            self.missed += 1
+            if self._scope is not None and self._scope.when() is None:
+                self._scope.reschedule(asyncio.get_running_loop().time())
+
+    def _opened(self) -> None:
+        self._opened_s = asyncio.get_running_loop().time()
+        self.connects += 1
+        self._on_open()
+
+    def _event(self, event: UserEvent) -> None:
+        if event.trade_id:
+            self._told.append(event.trade_id)
+        self._on_event(event)
+
+
+# What runs beside the polls of one epoch and delays none: settling, reconciliation, resolution, the heartbeat.
+
 
 SETTLE_EVERY_S = 2.0
 SETTLE_SPACING_S = 0.1

@@ -9,10 +9,9 @@ settlement, settlement_messages      the prices that windows settle by
 settled    the known part of a settlement average out of them (pure)
 """
 
-from bot.feeds.candles import Candles, Volatility
-from bot.feeds.history import Kline, fetch_history
 from bot.market_data.binance import BinanceFeed, FeedState, Timing
 from bot.market_data.binance_messages import PriceUpdate, Source
+from bot.market_data.prices import Candles, Kline, Volatility, fetch_history
 
 __all__ = [
     "BinanceFeed",

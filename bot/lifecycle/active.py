@@ -15,13 +15,13 @@ from functools import partial
 from bot.account.portfolio import Holdings
 from bot.account.reconciler import Reconciler
 from bot.account.redeem import Redeemer
-from bot.budget import Budget
 from bot.lifecycle.context import World
 from bot.lifecycle.inputs_recorder import Recorder
 from bot.lifecycle.polls import Ticks
 from bot.lifecycle.status_builder import build_status
 from bot.operator.control import InForce, judge, to_apply
 from bot.operator.manual_orders import ManualDesk
+from bot.orders.limits import Budget
 from bot.orders.manager import Desk
 from bot.orders.order_plan import Plan, worst_cost
 from bot.orders.risk import Usage, refuse_entry, why_blocked

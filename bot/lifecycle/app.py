@@ -3,30 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import secrets
 import signal
 import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
 
 from bot.account.watch import AccountWatch
-from bot.endpoints import endpoints
-from bot.feeds import BinanceFeed, fetch_history
-from bot.garbage import Garbage
 from bot.lifecycle.context import World
 from bot.lifecycle.instance import Runner
 from bot.lifecycle.metrics import Metrics
+from bot.market_data.binance import BinanceFeed
 from bot.market_data.books import Books
-from bot.market_data.debounce import News
+from bot.market_data.debounce import News, Routes
 from bot.market_data.market_channel import MarketChannel
 from bot.market_data.markets import Markets
-from bot.market_data.prices import Prices
+from bot.market_data.prices import Prices, fetch_history
 from bot.market_data.rtds import SettlementFeed
-from bot.plugin import load_strategy
-from bot.routes import Routes
 from bot.settings import CHAIN, BotSettings, read_key
 from bot.slots import make_slots
-from bot.strategy.guard import Guarded
-from bot.venue.credentials import credentials_path, read_credentials, read_relayer_key
+from bot.strategy.guard import Guarded, load_strategy
+from bot.venue.credentials import credentials_path, endpoints, read_credentials, read_relayer_key
 from bot.venue.polymarket import (
     Credentials,
     PolymarketVenue,
@@ -37,11 +38,95 @@ from bot.venue.polymarket import (
     trading_wallet,
 )
 from bot.venue.types import VenueError
-from bot.watchdog import Watchdog
 from bus import VERSION, Bus, Clock, Instance, InstanceFile, Log, Logging, Role, SettingsError, new_id, write_atomically
 from bus.scrape import serve_metrics
 from bus.tasks import Guard
 from ledger import Identity, Ledger
+
+# A thread that ends the process when the event loop stands still.
+#
+# It counts its own wake-ups and not the clock, so that a process that was paused as a whole is not killed for having slept. And
+# it looks whether the disk stands, fsync included: then the loop waits for it, and a new process would wait just so.
+
+
+WAKE_EVERY_S = 0.5
+
+
+class Watchdog:
+    """`on_stuck` is called from the thread after the loop has not run for `limit_s` seconds of wake-ups.
+
+    Args:
+        write: writes something to the disk that the loop writes to, and returns when it is there; an OSError counts as done.
+    """
+
+    def __init__(self, limit_s: float, on_stuck: Callable[[], None], write: Callable[[], None] = lambda: None) -> None:
+        self._wakes_allowed = max(2, round(limit_s / WAKE_EVERY_S))
+        self._on_stuck, self._write = on_stuck, write
+        self._beats = 0
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="watchdog", daemon=True)
+
+    def start(self) -> None:
+        """Begin to watch the running loop."""
+        self._beat(asyncio.get_running_loop())
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Watch no longer."""
+        self._end.set()
+
+    def _beat(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._beats += 1
+        if not self._end.is_set():
+            loop.call_later(WAKE_EVERY_S / 2, self._beat, loop)
+
+    def _run(self) -> None:
+        seen, silent = self._beats, 0
+        while not self._end.wait(WAKE_EVERY_S):
+            silent = silent + 1 if self._beats == seen else 0
+            seen = self._beats
+            if silent < self._wakes_allowed:
+                continue
+            if not self._disk_stood() and self._beats == seen:
+                self._on_stuck()
+                return
+            seen, silent = self._beats, 0
+
+    def _disk_stood(self) -> bool:
+        """Whether the disk let a write wait, for as long as it did."""
+        began = time.monotonic()
+        with suppress(OSError):
+            self._write()
+        return time.monotonic() - began > WAKE_EVERY_S
+
+
+# The garbage collector works in the quiet right after a poll, and not between a price and its order.
+#
+# What stands when an instance is ready (modules, tables, the feeds' past) is taken out of its sight once, so that a collection
+# looks at what came since: a few ms, where it was a few hundred.
+
+
+MOST_NEW = 50_000
+"""Objects that may come and stay between two polls before it works in their midst all the same: a bound on memory."""
+
+
+class Garbage:
+    """Call `after_poll` after each healthy poll."""
+
+    def __init__(self) -> None:
+        self._settled = False
+
+    def after_poll(self) -> None:
+        """Collect now. The first time: everything that is there stays for good, and is looked at no more."""
+        gc.collect()
+        if not self._settled:
+            self._settled = True
+            gc.freeze()
+            gc.set_threshold(MOST_NEW, 10, 10)
+
+
+# Puts one instance together and runs it until it is told to stop.
+
 
 VENUE_RETRY_S = 1.0
 EXIT_STUCK = 70

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from bot.account.watch import AccountWatch
-from bot.feeds import BinanceFeed
+from bot.market_data.binance import BinanceFeed
 from bot.market_data.books import Books
 from bot.market_data.debounce import News
 from bot.market_data.market_channel import MarketChannel

@@ -13,9 +13,9 @@ from contextlib import suppress
 from bot.lifecycle.active import Active
 from bot.lifecycle.context import World
 from bot.lifecycle.metrics import Metrics
+from bot.lifecycle.polls import shadow_poll
 from bot.lifecycle.publisher import Publisher
 from bot.lifecycle.roles import TAKE_BACKOFF_MS, Self, is_retired, take_delay_ms, yield_to
-from bot.shadow import shadow_poll
 from bot.strategy.evaluation import Own
 from bus import (
     BusError,

@@ -7,6 +7,8 @@ process cannot export its own age. Every label has a closed list of values, and 
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Callable, Iterable
 
 from prometheus_client import (
@@ -21,11 +23,64 @@ from prometheus_client import (
 )
 
 from bot.lifecycle.active import Poll
-from bot.reasons import REASONS, reason_name
-from bot.sendings import Outcome
+from bot.lifecycle.context import World
+from bot.orders.order_plan import AnswerKind as Outcome
 from bot.venue.decoding import Code, Origin
 from bot.venue.types import VenueMode
-from bus import Role, SlotStatus, Status
+from bus import DocumentError, Role, SlotStatus, Status, read_status
+
+# The short names of reasons, for metrics: a closed list, so that no text and no number ever becomes a label. Pure.
+
+
+# The first pattern that the reason begins with (after "exit waits: ") names it.
+_PATTERNS = (
+    ("off", r"switched off"),
+    ("no_market", r"the venue does not list|this window was not looked up|the venue takes no orders"),
+    ("market_problem", r"the market "),
+    ("no_data", r"no (strike|lead price|volatility|books?)\b"),
+    ("no_offers", r"no offers"),
+    ("before_snipe", r"before the snipe window"),
+    ("price", r"\S+ costs "),
+    ("edge", r"edge .* is below"),
+    ("confirming", r"confirmation "),
+    ("size", r"size .* is below"),
+    ("holding", r"holding"),
+    ("standby", r"standby"),
+    ("busy", r"an order of this slot is open|open: "),
+    ("traded", r"this window was traded"),
+    ("halted", r"halted|control says halt"),
+    ("paused", r"control says pause"),
+    ("control", r"control\b|no control was|an entry needs the newest control"),
+    ("clock", r"the wall clock"),
+    ("venue_mode", r"the venue (is|was) "),
+    ("disk", r"no room left|expected \d+ MB free|the disk of the bus"),
+    (
+        "account",
+        r"the account|another sender|the heartbeat|the venue did not answer|the venue was not asked|wallet 0x|the exchange may"
+        r"|the venue (has|lets|refuses|wants|does not accept)",
+    ),
+    ("stale_data", r"the price of|no price of|the books?\b|the stream"),
+    ("rate", r"risk: .*orders in the last minute"),
+    ("daily_loss", r"risk: today's loss"),
+    ("risk", r"risk"),
+    ("unsigned", r"cannot be signed"),
+    ("budget", r"our own budget"),
+    ("failed", r"the evaluation failed|the strategy|left out for"),
+    ("unsound", r"expected an? |an order needs|price \S+ is not on|nothing is offered|an exit of"),
+    ("manual", r"manual "),
+)
+_RULES = tuple((name, re.compile(pattern)) for name, pattern in _PATTERNS)
+REASONS = (*(name for name, _ in _PATTERNS), "other")
+
+
+def reason_name(text: str) -> str:
+    """The name of a reason in REASONS; `other` for one that is not known here."""
+    text = text.removeprefix("exit waits: ")
+    return next((name for name, rule in _RULES if rule.match(text)), "other")
+
+
+# The bot's metrics, served from its own event loop, so that a dead loop is a failed scrape.
+
 
 _FAST = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1)
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
@@ -255,3 +310,70 @@ def slot_state(slot: SlotStatus) -> str:
     if not slot.enabled:
         return "off"
     return "snipe" if slot.in_snipe else "waiting"
+
+
+# What the metrics show of the world around an instance: looked at when Prometheus asks, so that no poll pays for it.
+
+
+class Observer:
+    """Fills the gauges that nobody tells of: feeds, the disk, and on a standby what the lease holder published.
+
+    Args:
+        is_active: whether this instance holds the lease; then it publishes status itself.
+    """
+
+    def __init__(self, world: World, metrics: Metrics, is_active: Callable[[], bool]) -> None:
+        self._world, self._metrics, self._is_active = world, metrics, is_active
+        self._counted = {"connects": 1, "gaps": 0, "parse_errors": 0}
+        self._skipped: dict[tuple[str, str], int] = {}
+        metrics.interval.set(world.settings.interval_ms / 1000)
+        metrics.prepare(((slot.id, slot.asset) for slot in world.slots), (feed.name for feed in world.feed_status()))
+        metrics.before_scrape(self.look)
+
+    def look(self) -> None:
+        """Look at everything once."""
+        self._look_at_feeds()
+        self._look_at_disk()
+        offset = self._world.account.clock_offset_ms
+        if offset is not None:
+            self._metrics.clock_offset.set(offset / 1000)
+        if not self._is_active():
+            try:
+                self._metrics.note_status(read_status(self._world.bus).body)
+            except DocumentError:
+                return  # nobody traded yet, or a newer release does: what was known stays
+
+    def _look_at_feeds(self) -> None:
+        metrics, now_ms = self._metrics, self._world.clock.wall_ms()
+        for feed in self._world.feed_status():
+            metrics.feed_connected.labels(feed.name).set(feed.connected)
+            if feed.age_ms is not None:
+                metrics.feed_time.labels(feed.name).set((now_ms - feed.age_ms) / 1000)
+        state = self._world.feed.state()
+        for name, counter in (
+            ("connects", metrics.reconnects),
+            ("gaps", metrics.gaps),
+            ("parse_errors", metrics.parse_errors),
+        ):
+            found = getattr(state, name)
+            counter.inc(max(0, found - self._counted[name]))
+            self._counted[name] = max(found, self._counted[name])
+
+        for (origin, code), count in self._world.skips.counts.items():
+            metrics.skipped.labels(origin, code).inc(count - self._skipped.get((origin, code), 0))
+            self._skipped[origin, code] = count
+
+    def _look_at_disk(self) -> None:
+        metrics, bus = self._metrics, self._world.bus
+        for file, path in (("db", bus.ledger), ("wal", bus.ledger.with_name(f"{bus.ledger.name}-wal"))):
+            try:
+                metrics.ledger_bytes.labels(file).set(path.stat().st_size)  # never an open: that would drop its locks
+            except OSError:
+                metrics.ledger_bytes.labels(file).set(0)
+        try:
+            room = os.statvfs(bus.directory)
+        except OSError:
+            return
+        metrics.bus_free.set(room.f_bavail * room.f_frsize)
+        metrics.bus_size.set(room.f_blocks * room.f_frsize)
+        metrics.fsync_failed.set(bus.fsync_failed.exists())

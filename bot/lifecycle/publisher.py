@@ -7,9 +7,8 @@ from contextlib import suppress
 
 from bot.lifecycle.active import Active, Poll
 from bot.lifecycle.context import World
-from bot.lifecycle.metrics import Metrics
-from bot.observer import Observer
-from bot.shadow import ShadowPoll
+from bot.lifecycle.metrics import Metrics, Observer
+from bot.lifecycle.polls import ShadowPoll
 from bus import InstanceFile, LedgerError, Role, write_status
 
 PUBLISH_EVERY_S = 0.5

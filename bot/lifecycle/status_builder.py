@@ -11,7 +11,6 @@ from bot.operator.control import InForce
 from bot.orders.manager import Desk
 from bot.orders.risk import Usage
 from bot.strategy.evaluation import Evaluation
-from bot.totals import Lifetime
 from bot.venue.types import BASE_UNITS, Book
 from bus import (
     ControlStatus,
@@ -24,7 +23,7 @@ from bus import (
     Totals,
     UsageStatus,
 )
-from ledger.rows import Position
+from ledger.rows import Lifetime, Position
 from ledger.schema import OrderState
 from ledger.values import Outcome
 

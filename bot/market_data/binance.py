@@ -16,8 +16,16 @@ from functools import partial
 from websockets.asyncio.client import connect
 from websockets.exceptions import WebSocketException
 
-from bot.feeds.straight import StraightConnection
-from bot.market_data.binance_messages import MESSAGE_BYTES, PriceUpdate, Shutdown, Source, parse, stream_path, symbol
+from bot.market_data.binance_messages import (
+    MESSAGE_BYTES,
+    PriceUpdate,
+    Shutdown,
+    Source,
+    StraightConnection,
+    parse,
+    stream_path,
+    symbol,
+)
 from bot.venue.decoding import OddError, Origin, Skips
 from bus import Log
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 
-from bot.feeds.book_messages import Best, Change
+from bot.market_data.market_channel import Best, Change
 from bot.venue.decoding import Code, OddError, Origin, Skips
 from bot.venue.types import Book, Level
 

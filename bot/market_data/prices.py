@@ -2,11 +2,264 @@
 
 from __future__ import annotations
 
+import asyncio
+import math
+from collections import deque
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
 
-from bot.feeds import Candles, Kline, PriceUpdate, Source
-from bot.feeds.settled import Settled
-from bot.feeds.settlement_messages import SettlementPrice
+import aiohttp
+
+from bot.market_data.binance_messages import PriceUpdate, Source, symbol
+from bot.market_data.rtds import SettlementPrice
+from bot.venue.decoding import (
+    HIGH_PRICE,
+    LOW_PRICE,
+    Code,
+    OddError,
+    Origin,
+    Skips,
+    as_float,
+    as_list,
+    as_ms,
+    clean,
+    decode,
+    each,
+)
+from bus import Log
+
+# The last minutes of one-second candles over Binance's REST API (GET /api/v3/klines).
+
+
+_PATH = "/api/v3/klines"
+_MOST_BYTES = 1 << 20  # 1000 candles have 170 kB
+_MOST_KLINES = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Kline:
+    """One second: its start (UTC ms) and the last price in it."""
+
+    open_ms: int
+    close: float
+
+
+async def fetch_history(
+    rest_url: str,
+    assets: Iterable[str],
+    *,
+    log: Log,
+    seconds: int = 300,
+    time_limit_s: float = 5.0,
+    skips: Skips | None = None,
+) -> dict[str, list[Kline]]:
+    """The last `seconds` (1 to 1000) one-second candles of each asset, oldest first.
+
+    An asset whose history does not come within the time limit is left out and logged: history only shortens a cold
+    start, and the stream fills in for it.
+    """
+    timeout, counted = aiohttp.ClientTimeout(total=time_limit_s), skips or Skips()
+    # Never compressed: what is to be bounded is what is read.
+    async with aiohttp.ClientSession(
+        timeout=timeout, auto_decompress=False, headers={"Accept-Encoding": "identity"}
+    ) as session:
+
+        async def fetch(asset: str) -> tuple[str, list[Kline] | None]:
+            params = {"symbol": symbol(asset), "interval": "1s", "limit": str(seconds)}
+            try:
+                async with session.get(rest_url.rstrip("/") + _PATH, params=params) as response:
+                    body = await _read(response.content)
+                    if response.status != 200:
+                        raise OddError(
+                            Code.SHAPE, "", "status 200", f"{response.status}: {clean(body.decode('latin-1'), 50)}"
+                        )
+                    return asset, parse_klines(decode(body, _MOST_BYTES), counted)
+            except OddError as error:
+                counted.count(Origin.BINANCE, error.code)
+                log.warning("history_failed", asset=asset, reason=str(error))
+            except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+                log.warning("history_failed", asset=asset, reason=clean(f"{type(error).__name__}: {error}"))
+            return asset, None
+
+        found = await asyncio.gather(*(fetch(asset) for asset in assets))
+    return {asset: klines for asset, klines in found if klines is not None}
+
+
+async def _read(content: aiohttp.StreamReader) -> bytes:
+    """The body, up to the first byte that is too many."""
+    body = bytearray()
+    async for piece in content.iter_any():
+        body += piece
+        if len(body) > _MOST_BYTES:
+            raise OddError(Code.SIZE, "", f"at most {_MOST_BYTES} bytes", "more")
+    return bytes(body)
+
+
+def parse_klines(payload: object, skips: Skips | None = None) -> list[Kline]:
+    """Binance's arrays ([open time ms, open, high, low, close, ...]) as klines; a candle that cannot be read is left out.
+
+    Raises OddError: it is no list of candles, or none of them can be read.
+    """
+    odd: list[OddError] = []
+    rows = as_list(payload, "candles", _MOST_KLINES)
+    klines = list(each(rows, "candles", _kline, odd.append))
+    if rows and not klines:
+        raise odd[0]
+    for error in odd:
+        if skips is not None:
+            skips.note(Origin.BINANCE, error)
+    return klines
+
+
+def _kline(value: object, where: str) -> Kline:
+    row = as_list(value, where, 100)
+    if len(row) < 5 or isinstance(row[0], str) or not isinstance(row[4], str):
+        raise OddError(Code.SHAPE, where, "[open time, open, high, low, close, ...]", value)
+    return Kline(as_ms(row[0], f"{where}[0]"), as_float(row[4], f"{where}[4]", LOW_PRICE, HIGH_PRICE))
+
+
+# One-second closes of one asset, and the volatility realised by them. Pure.
+#
+# Seconds are whole seconds of CLOCK_BOOTTIME, so that a step of the wall clock tears no hole.
+
+
+@dataclass(frozen=True, slots=True)
+class Volatility:
+    """Standard deviation of the log price after one second; after t seconds it is that times sqrt(t).
+
+    samples: the returns behind it; with few of them it is a guess.
+    """
+
+    per_sqrt_second: float
+    samples: int
+
+
+class Candles:
+    """The last `capacity` one-second closes; seconds without an update are not there.
+
+    The volatility is carried along, so that asking for it at every price costs nothing: what it sums up besides the newest
+    close changes once a second. Its memory is its half-life, not the capacity.
+    """
+
+    def __init__(self, capacity: int = 900, half_life_s: float = 120.0) -> None:
+        self._closes: deque[tuple[int, float]] = deque(maxlen=capacity)
+        self._half_life_s = half_life_s
+        self._squares = self._seconds = 0.0  # of all returns but the newest, weighed as of the close before the newest
+
+    def add(self, update: PriceUpdate) -> None:
+        """Take an update. Trades are left out: they jump between bid and ask, which would count as volatility.
+
+        An update of an earlier second than the last is left out too.
+        """
+        if update.source is Source.BOOK:
+            self._put(update.boot_ms // 1000, update.price)
+
+    def seed(self, klines: Iterable[Kline], utc_to_boot_ms: int) -> None:
+        """Put history (oldest first) before what is there already; history of later seconds is left out.
+
+        Args:
+            utc_to_boot_ms: what is added to a UTC time to make it a CLOCK_BOOTTIME.
+        """
+        known = list(self._closes)
+        self._closes.clear()
+        self._squares = self._seconds = 0.0
+        for kline in klines:
+            second = (kline.open_ms + utc_to_boot_ms) // 1000
+            if not known or second < known[0][0]:
+                self._put(second, kline.close)
+        for second, close in known:
+            self._put(second, close)
+
+    def closes(self) -> list[tuple[int, float]]:
+        """(second of CLOCK_BOOTTIME, close), oldest first."""
+        return list(self._closes)
+
+    def between(self, from_boot_ms: int, to_boot_ms: int) -> list[float]:
+        """The closes of the seconds that begin in [from, to), newest first. Looks at no older ones."""
+        found = []
+        for second, close in reversed(self._closes):
+            if second * 1000 < from_boot_ms:
+                break
+            if second * 1000 < to_boot_ms:
+                found.append(close)
+        return found
+
+    def volatility(self, floor: float = 1e-6) -> Volatility:
+        """Realised volatility, recent seconds weighing more; never below the floor, which is also the answer to no data.
+
+        Each return r over a gap of dt seconds counts as dt seconds of variance r^2 / dt (a random walk's best
+        estimate), weighed by 0.5 ** (age / half_life_s): sqrt(sum(w * r^2) / sum(w * dt)).
+        """
+        if len(self._closes) < 2:
+            return Volatility(floor, 0)
+        squares, seconds = self._with_newest()
+        return Volatility(max(floor, math.sqrt(squares / seconds)), len(self._closes) - 1)
+
+    def _with_newest(self) -> tuple[float, float]:
+        """Both sums with the newest return, weighed as of the newest close."""
+        (before, previous), (second, close) = self._closes[-2], self._closes[-1]
+        fading = 0.5 ** ((second - before) / self._half_life_s)
+        return self._squares * fading + math.log(close / previous) ** 2, self._seconds * fading + second - before
+
+    def _put(self, second: int, close: float) -> None:
+        if self._closes and second <= self._closes[-1][0]:
+            if second == self._closes[-1][0]:
+                self._closes[-1] = (second, close)
+            return
+        if len(self._closes) >= 2:
+            self._squares, self._seconds = self._with_newest()
+        self._closes.append((second, close))
+
+
+# The last two minutes of one asset's settlement prices, and the known part of a settlement average out of them. Pure.
+
+
+MOST_SILENT_MS = 3_000
+"""The stream brings a price a second; where longer none is known, the average of the others is not relied upon."""
+
+
+class Settled:
+    """Filled by `add`, which is told one price a second; asked at every price of the lead."""
+
+    def __init__(self, capacity: int = 120) -> None:
+        self._prices: deque[tuple[int, float]] = deque(maxlen=capacity)
+        self._parts: dict[int, tuple[int, float] | None] = {}  # until the next price: one for each average that runs
+
+    def add(self, price: SettlementPrice) -> None:
+        """Take a price. One that is not later than the last is left out."""
+        if not self._prices or price.time_ms > self._prices[-1][0]:
+            self._prices.append((price.time_ms, price.price))
+            self._parts.clear()
+
+    def known(self, from_ms: int, to_ms: int) -> tuple[float, float] | None:
+        """(seconds, mean price) of the part of (from, to] that is known, which ends with the newest price.
+
+        None unless prices cover it: none is missing for more than MOST_SILENT_MS, be it at the begin, between, or at the end.
+        Times: UTC ms; to_ms is now.
+        """
+        if from_ms not in self._parts:
+            self._parts[from_ms] = self._part(from_ms)
+        part = self._parts[from_ms]
+        if part is None or not -MOST_SILENT_MS <= to_ms - part[0] <= MOST_SILENT_MS:
+            return None
+        return (part[0] - from_ms) / 1000, part[1]
+
+    def _part(self, from_ms: int) -> tuple[int, float] | None:
+        """(time of the newest price, mean) of the prices after `from_ms`."""
+        prices = []
+        for time_ms, price in reversed(self._prices):
+            if time_ms <= from_ms:
+                break
+            prices.append((time_ms, price))
+        times = [*(time_ms for time_ms, _ in prices), from_ms]
+        if not prices or any(later - earlier > MOST_SILENT_MS for later, earlier in pairwise(times)):
+            return None
+        return times[0], sum(price for _, price in prices) / len(prices)
+
+
+# The prices of all assets: the lead's newest price, one-second closes and volatility; the known part of settlement averages.
+
 
 MIN_RETURNS = 20  # fewer seconds than this say nothing of volatility
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from bot.parameters import read_parameters
+from bot.strategy.api import read_parameters
 from bus import Control, DocumentError, Mode, SlotControl
 
 _AS_DEFAULT = SlotControl()

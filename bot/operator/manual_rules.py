@@ -12,8 +12,7 @@ from decimal import ROUND_DOWN, Decimal
 from typing import Literal
 
 from bot.orders.order_plan import FEE_ROUNDING, worst_cost
-from bot.sound import SIZE_STEP
-from bot.strategy.api import Decision, Inputs
+from bot.strategy.api import SIZE_STEP, Decision, Inputs
 from bot.strategy.evaluation import Evaluation
 from bot.venue.types import BASE_UNITS, Level, Market
 from bus import ManualAction

@@ -14,12 +14,9 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Literal
 
-from bot.budget import Budget
-from bot.by_hand import Verdict, add_settled_by_hand, vouched_trade
-from bot.orders.limits import HOLD_MS, Believed, Mode
-from bot.orders.order_plan import Plan
-from bot.orders.resolution import CLOSED_MARGIN_MS, Evidence, conclude
-from bot.sendings import Sending, Sendings, is_at_fault, outcome_of
+from bot.orders.limits import HOLD_MS, Believed, Budget, Mode
+from bot.orders.order_plan import Plan, Sending, Sendings, is_at_fault, outcome_of
+from bot.orders.resolution import CLOSED_MARGIN_MS, Evidence, Verdict, add_settled_by_hand, conclude, vouched_trade
 from bot.venue.types import BASE_UNITS, Accepted, Answer, InDoubt, Refused, Venue, VenueError, VenueMode
 from bus import Clock, FencedError, LedgerError, LedgerFullError, Log
 from ledger import Ledger

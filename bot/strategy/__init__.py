@@ -3,8 +3,7 @@
 A strategy of one's own needs what is exported here, and nothing else (docs/strategy.md).
 """
 
-from bot.parameters import number
-from bot.strategy.api import Decision, Inputs, Strategy
+from bot.strategy.api import Decision, Inputs, Strategy, number
 from bot.venue.types import BASE_UNITS
 from ledger.values import Outcome
 

@@ -5,11 +5,12 @@ BOT_STRATEGY names the class that trades (docs/strategy.md); `bot.strategy.snipe
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from decimal import Decimal
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeVar
 
-from bot.venue.types import Level
+from bot.venue.types import BASE_UNITS, Level
 from ledger.values import Outcome
 
 Action = Literal["none", "enter", "exit"]
@@ -82,7 +83,7 @@ class Decision:
 class Strategy(Protocol):
     """A strategy. Made once at the start, without arguments; it keeps nothing between two decisions.
 
-    Whatever it decides, risk limits, the checks of `bot.sound` and a slot's state stand between it and an order.
+    Whatever it decides, risk limits, the checks of `bot.strategy.api` and a slot's state stand between it and an order.
     """
 
     @property
@@ -91,3 +92,119 @@ class Strategy(Protocol):
 
     def decide(self, inputs: Inputs, parameters: Any) -> Decision:
         """What to do in one slot now. Takes well under a millisecond; what it raises costs this slot this evaluation."""
+
+
+# A strategy's parameters: a frozen dataclass whose fields say what they allow; control's values are checked by it. Pure.
+
+
+LARGEST = 1e12
+LONGEST = 200
+
+P = TypeVar("P", bound=object)
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """The least and the most that a number may be, both allowed."""
+
+    least: float = 0.0
+    most: float = LARGEST
+
+
+def number(default: float, *, least: float = 0.0, most: float = LARGEST) -> Any:
+    """A field of a parameters class. A default that is an int makes it a whole number."""
+    return field(default=default, metadata={"range": Range(least, most)})
+
+
+def why_no_schema(kind: object) -> str | None:
+    """Why a class cannot be a strategy's parameters, or None."""
+    if not isinstance(kind, type) or not hasattr(kind, "__dataclass_fields__"):
+        return "expected a dataclass"
+    for one in fields(kind):
+        if not isinstance(one.default, bool | int | float | str):
+            return f"expected field {one.name} to have a default that is a number, a text or a bool"
+    return None
+
+
+def read_parameters(kind: type[P], values: Mapping[str, object], before: P | None = None) -> tuple[P, tuple[str, ...]]:
+    """The parameters out of control's table, and one sentence for each value that was refused.
+
+    A name that is not there has its default. A refused value leaves that of `before`, the last good ones.
+    """
+    last_good = before if before is not None else kind()
+    schema: Any = kind  # `why_no_schema` saw that it is a dataclass
+    known = {one.name: one for one in fields(schema)}
+    good: dict[str, object] = {}
+    refused = []
+    for name, value in values.items():
+        if name not in known:
+            refused.append(f"strategy.{name}: no such parameter; known are {', '.join(known)}")
+            continue
+        default: Any = known[name].default
+        wrong = _wrong(default, known[name].metadata.get("range", Range(-LARGEST)), value)
+        if wrong is not None:
+            stays = getattr(last_good, name)
+            refused.append(f"strategy.{name}: expected {wrong}, found {value!r:.80}; {stays} stays")
+            good[name] = stays
+        else:
+            good[name] = type(default)(value)
+    return kind(**good), tuple(refused)
+
+
+def _wrong(default: object, allowed: Range, value: object) -> str | None:
+    """What was expected of a value that cannot be taken, or None."""
+    if isinstance(default, bool):
+        return None if isinstance(value, bool) else "true or false"
+    if isinstance(default, str):
+        return None if isinstance(value, str) and len(value) <= LONGEST else f"a text of at most {LONGEST} characters"
+    what = "a whole number" if isinstance(default, int) else "a number"
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int | float)
+        or not allowed.least <= value <= allowed.most  # NaN is refused, too
+        or (isinstance(default, int) and value != int(value))
+    ):
+        return f"{what} from {allowed.least:g} to {allowed.most:g}"
+    return None
+
+
+# Whether a decision can become an order at all: outside the strategy's reach, before risk is asked. Pure.
+
+
+SIZE_STEP = BASE_UNITS // 100  # sizes have two decimals (venue.md 2.3)
+
+
+def unsound(decision: object, inputs: Inputs) -> str | None:
+    """What is wrong with a decision in itself, whatever the limits say, or None. Prices and sizes are as in Decision."""
+    if not isinstance(decision, Decision):
+        return f"expected a Decision, found {type(decision).__name__}"
+    if decision.action not in ("none", "enter", "exit"):
+        return f"expected the action none, enter or exit, found {decision.action!r:.40}"
+    if decision.action == "none":
+        return None
+    if not isinstance(decision.outcome, Outcome):
+        return f"an order needs an outcome, found {decision.outcome!r:.40}"
+    return _unsound_price(decision, inputs) or _unsound_size(decision, inputs)
+
+
+def _unsound_price(decision: Decision, inputs: Inputs) -> str | None:
+    price, tick = decision.price, inputs.tick
+    if not isinstance(price, Decimal) or not price.is_finite() or not tick <= price <= 1 - tick:
+        return f"expected a Decimal price from {tick} to {1 - tick}, found {price!r:.40}"
+    if price % tick:
+        return f"price {price} is not on the tick {tick}"
+    if decision.action == "exit":
+        return None  # however low: it meets the best bid there is
+    asks = inputs.asks_up if decision.outcome is Outcome.UP else inputs.asks_down
+    if not asks or price < asks[0].price:
+        return f"nothing is offered at {price} that an entry could meet"
+    return None
+
+
+def _unsound_size(decision: Decision, inputs: Inputs) -> str | None:
+    size = decision.size
+    if isinstance(size, bool) or not isinstance(size, int) or size < inputs.min_size or size % SIZE_STEP:
+        return f"expected a size of at least {inputs.min_size} base units in steps of {SIZE_STEP}, found {size!r:.40}"
+    if decision.action == "exit" and (decision.outcome is not inputs.held or size > inputs.held_shares):
+        return f"an exit of {size} {decision.outcome} is more than is held ({inputs.held_shares} {inputs.held})"
+    return None

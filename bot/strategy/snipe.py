@@ -9,9 +9,7 @@ import math
 from dataclasses import dataclass, replace
 from decimal import ROUND_DOWN, Decimal
 
-from bot.parameters import number
-from bot.sound import SIZE_STEP
-from bot.strategy.api import Decision, Inputs
+from bot.strategy.api import SIZE_STEP, Decision, Inputs, number
 from bot.venue.types import BASE_UNITS, Level
 from ledger.values import Outcome
 

@@ -11,7 +11,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TextIO
 
-from bot.feeds import BinanceFeed, PriceUpdate, Source
+from bot.market_data.binance import BinanceFeed
+from bot.market_data.binance_messages import PriceUpdate, Source
 from bus import Clock, Log, SettingsError
 
 HEADER = "time,open,high,low,close,volume"

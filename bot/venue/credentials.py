@@ -7,15 +7,65 @@ stored and never creates. On paper, where nothing is at stake, credentials come 
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
-from bot.endpoints import endpoints
 from bot.settings import BotSettings, read_secret
-from bot.venue.polymarket import Credentials, NoCredentialsError, RelayerKey, derive_credentials, signer_address
+from bot.venue.polymarket import (
+    Credentials,
+    Hosts,
+    NoCredentialsError,
+    RelayerKey,
+    derive_credentials,
+    official_hosts,
+    paper_hosts,
+    signer_address,
+)
 from bot.venue.types import VenueError
 from bus import SettingsError
+
+# Where this instance asks: the official hosts on live, one paper exchange on paper, and what settings put in their place.
+
+
+# Binance is the lead (venue.md 0); its addresses are its own documentation's (venue.md 3).
+_BINANCE_URL, _BINANCE_WS_URL = "https://api.binance.com", "wss://stream.binance.com:9443"
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoints:
+    """venue: the exchange and its neighbours. binance_url, binance_ws_url: history and streams of the lead price."""
+
+    venue: Hosts
+    binance_url: str
+    binance_ws_url: str
+
+
+def endpoints(settings: BotSettings) -> Endpoints:
+    """The hosts that settings mean."""
+    paper = settings.venue == "paper"
+    venue = paper_hosts(settings.paper_url) if paper else official_hosts()
+    chosen = {
+        "clob": settings.clob_url,
+        "gamma": settings.gamma_url,
+        "relayer": settings.relayer_url,
+        "data": settings.data_url,
+        "market_ws": settings.market_ws_url,
+        "user_ws": settings.user_ws_url,
+        "prices_ws": settings.prices_ws_url,
+    }
+    return Endpoints(
+        venue=dataclasses.replace(venue, **{name: url for name, url in chosen.items() if url is not None}),
+        binance_url=settings.binance_url or (settings.paper_url if paper else _BINANCE_URL),
+        binance_ws_url=settings.binance_ws_url
+        or (settings.paper_url.replace("http", "ws", 1) if paper else _BINANCE_WS_URL),
+    )
+
+
+# The venue's API credentials on disk: derived once by `bot credentials`, then only read.
+
 
 _SCHEMA = "1.0"
 

@@ -8,8 +8,9 @@ import getpass
 import json
 import os
 import sys
-from collections.abc import Sequence
-from datetime import UTC, datetime
+import urllib.request
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from rich.console import Console
@@ -27,23 +28,62 @@ from bus import (
     make_request,
     open_bus,
 )
-from deployer.alert import SEVERITIES, send_test_alert
-from deployer.check_bodies import prepare_for_container, starter
 from deployer.commands import status as report
 from deployer.commands.backup import backup, restore
-from deployer.commands.check import Kept, check, own_folder
+from deployer.commands.check import Kept, check, own_folder, prepare_for_container, starter
 from deployer.commands.demo import demo
-from deployer.commands.init import init
+from deployer.commands.init import init, new
 from deployer.commands.plan import plan, plan_text
-from deployer.commands.up import up
-from deployer.deploy_logs import deploy_logs, deploy_logs_text
-from deployer.down import down, what_ends
+from deployer.commands.status import deploy_logs, deploy_logs_text
+from deployer.commands.up import down, up, what_ends
 from deployer.errors import DeployerError, StartError
-from deployer.home import move_home
 from deployer.live import watch
-from deployer.new import new
-from deployer.settings import DeployerSettings
+from deployer.settings import DeployerSettings, move_home
 from deployer.start import run
+
+# A test alert, sent to Alertmanager as Prometheus sends one: whether what wakes people up does.
+
+
+LIMIT_S = 5
+SEVERITIES = ("page", "look")
+RESOLVES_AFTER = timedelta(minutes=2)
+
+
+class AlertError(DeployerError):
+    """The alert could not be handed over."""
+
+
+def send_test_alert(url: str, severity: str, now: datetime, say: Callable[[str], None]) -> None:
+    """Hand one alert to Alertmanager's API (v2); it resolves by itself after two minutes. Raises AlertError."""
+    alert = {
+        "labels": {"alertname": "TestAlert", "severity": severity},
+        "annotations": {"summary": "A test alert of Never Sleeps; nothing is wrong."},
+        "startsAt": _text(now),
+        "endsAt": _text(now + RESOLVES_AFTER),
+    }
+    address = f"{url.rstrip('/')}/api/v2/alerts"
+    try:
+        request = urllib.request.Request(
+            address, data=json.dumps([alert]).encode(), headers={"Content-Type": "application/json"}, method="POST"
+        )
+        with urllib.request.urlopen(request, timeout=LIMIT_S):
+            pass
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "reason", error)
+        raise AlertError(
+            f"expected Alertmanager at {url}, found {reason}; start it (docs/monitoring.md) or set DEPLOYER_ALERTMANAGER"
+        ) from error
+    say(
+        f"TestAlert with severity {severity} was taken by {url}; who gets it says monitoring/alertmanager/alertmanager.yml"
+    )
+
+
+def _text(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+# The command line: `python -m deployer COMMAND`.
+
 
 EXIT_OK, EXIT_FAILED, EXIT_BAD_INPUT = 0, 1, 2
 # What only reads makes nothing, no bus either.

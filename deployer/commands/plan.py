@@ -8,8 +8,7 @@ from typing import Any
 from bus import Bus, LedgerError, Seen, is_locked, read_instances, read_steps
 from deployer.push.repository import Repository
 from deployer.rollout.deploys import History, fold
-from deployer.settings import DeployerSettings
-from deployer.state import State, read_state
+from deployer.settings import DeployerSettings, State, read_state
 from ledger import Ledger
 
 MAX_COMMITS = 10

@@ -2,20 +2,299 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import os
 import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
 
-from bus import Bus, Clock, DocumentError, FileLock, is_locked, read_status
-from deployer.down import end_everything, up_lock
+from bus import Bus, Clock, DocumentError, FileLock, Role, Seen, is_locked, read_instances, read_status
 from deployer.errors import StartError
-from deployer.services import DEPLOYER, PANEL, PAPER, Services, service_environment
-from deployer.settings import DeployerSettings
-from deployer.start import already_runs
+from deployer.push.repository import Repository
+from deployer.runtimes.api import Runtime
+from deployer.runtimes.children import Children, last_lines
+from deployer.settings import DeployerSettings, read_state
+from deployer.start import already_runs, make_runtime
+
+# The standing services that `up` runs beside the bots: paper, panel and the deployer itself, as child processes.
+#
+# They live in sessions of their own, so that Ctrl-C in a terminal reaches only `up`, which ends bots first and them after.
+
+
+READY_LIMIT_S = 60.0
+END_LIMIT_S = 10.0
+BACKOFF_S = (0.0, 1.0, 2.0, 5.0, 10.0, 30.0)
+RECENT_S = 300.0
+MAX_LOG_READ = 1 << 20
+SERVICE_LOOK_EVERY_S = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """One service: `python -m MODULE`, and the event of the log line that says that it is ready."""
+
+    name: str
+    arguments: tuple[str, ...]
+    ready: str
+
+
+PAPER = Service("paper", ("-m", "paper"), "listening")
+PANEL = Service("panel", ("-m", "panel"), "listening")
+DEPLOYER = Service("deployer", ("-m", "deployer", "run"), "watching")
+ALL = (DEPLOYER, PANEL, PAPER)  # in the order in which they are ended
+
+
+class Services:
+    """Starts, watches and ends them."""
+
+    def __init__(self, folder: Path, say: Callable[[str], None]) -> None:
+        self._folder = folder.absolute() / "services"
+        self._children = Children(self._folder)
+        self._say = say
+        self._environment: dict[str, Mapping[str, str]] = {}
+        self._deaths: dict[str, list[float]] = {}
+
+    def log(self, service: Service) -> Path:
+        """Where its output goes."""
+        return self._folder / f"{service.name}.log"
+
+    def start(self, service: Service, environment: Mapping[str, str], stopped: Callable[[], bool]) -> dict[str, Any]:
+        """Start it and wait until it is ready; returns its line that says so. Raises StartError with its own words.
+
+        One that an `up` left behind when it was killed is kept: the bots that still run depend on it.
+        """
+        self._environment[service.name] = environment
+        log = self.log(service)
+        if not self.is_running(service):
+            self._spawn(service)
+        deadline = time.monotonic() + READY_LIMIT_S
+        while time.monotonic() < deadline and not stopped():
+            running = self._children.is_running(service.name)
+            line = _event(log, service.ready)
+            if line is not None:
+                return line
+            if not running:
+                word = _last_word(log).removeprefix("deployer: ")
+                raise StartError(word or f"{service.name} ended at its start; see {log}")
+            time.sleep(SERVICE_LOOK_EVERY_S)
+        if stopped():
+            return {}
+        raise StartError(f"{service.name} was not ready within {READY_LIMIT_S:g} s; see {log}")
+
+    def restart_dead(self, service: Service) -> None:
+        """Start it again if it died, later and later when it keeps dying."""
+        if self._children.is_running(service.name):
+            return
+        now = time.monotonic()
+        deaths = [moment for moment in self._deaths.get(service.name, []) if now - moment < RECENT_S]
+        if deaths and now - deaths[-1] < BACKOFF_S[min(len(deaths), len(BACKOFF_S) - 1)]:
+            return
+        self._deaths[service.name] = [*deaths, now]
+        self._say(f"{service.name} ended and is started again; see {self.log(service)}")
+        self._spawn(service)
+
+    def end(self, service: Service) -> bool:
+        """SIGTERM, SIGKILL after a limit; whether it ran."""
+        name = service.name
+        ran = self._children.signal(name, signal.SIGTERM)
+        deadline = time.monotonic() + END_LIMIT_S
+        while self._children.is_running(name):
+            if time.monotonic() > deadline:
+                self._children.signal(name, signal.SIGKILL)
+            time.sleep(SERVICE_LOOK_EVERY_S)
+        self._children.exit_code(name)  # reaps it
+        return ran
+
+    def is_running(self, service: Service) -> bool:
+        """Whether it lives."""
+        return self._children.is_running(service.name)
+
+    def _spawn(self, service: Service) -> None:
+        log = self.log(service)
+        try:
+            if log.exists():  # each run has a log of its own; one former is kept
+                log.replace(log.with_suffix(".log.old"))
+            self._children.start(
+                service.name,
+                [sys.executable, *service.arguments],
+                environment=self._environment[service.name],
+                directory=Path.cwd(),
+                log=log,
+                facts={},
+            )
+        except OSError as error:
+            raise StartError(f"{service.name} could not be started: {error}") from error
+
+
+def service_environment(bus_directory: Path, *, fast: bool) -> dict[str, str]:
+    """What every service gets: this process's environment, the bus, and short windows and polls when fast."""
+    environment = {**os.environ, "BUS_DIR": str(bus_directory), "PYTHONUNBUFFERED": "1"}
+    if fast:
+        for name, value in (
+            ("BOT_POLL_INTERVAL", "1"),
+            ("BOT_TIMEFRAMES", "30s,90s"),
+            ("PAPER_TIMEFRAMES", "30s,90s"),
+        ):
+            environment.setdefault(name, value)
+    return environment
+
+
+def _event(log: Path, event: str) -> dict[str, Any] | None:
+    for line in _lines(log):
+        try:
+            found = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(found, dict) and found.get("event") == event:
+            return found
+    return None
+
+
+def _last_word(log: Path) -> str:
+    """The service's own last line for people; its JSON log lines are not."""
+    plain = [line for line in _lines(log) if line and not line.startswith("{")]
+    return plain[-1] if plain else last_lines(log, 1)
+
+
+def _lines(log: Path) -> list[str]:
+    try:
+        with log.open("rb") as file:
+            return file.read(MAX_LOG_READ).decode("utf-8", "replace").splitlines()
+    except OSError:
+        return []
+
+
+# Ending everything: the deployer first, so that nobody starts bots again, then the bots, then the other services.
+
+
+STOP_LIMIT_S = 15.0
+KILL_LIMIT_S = 10.0
+UP_LIMIT_S = 90.0
+DEPLOYER_LIMIT_S = 15.0
+ENDED_LOOK_EVERY_S = 0.05
+
+Say = Callable[[str], None]
+
+
+def up_lock(settings: DeployerSettings) -> Path:
+    """Held by the one `up` of this folder; its pid is in the file `up.pid` beside."""
+    return settings.dir / "up.lock"
+
+
+def what_ends(bus: Bus) -> str | None:
+    """What of the trader `down` ends, in a sentence for whoever asks for it; None where no bot lives. Raises OSError."""
+    living = [seen for seen in read_instances(bus) if seen.alive]
+    if not living:
+        return None
+    bots = ", ".join(sorted(_called(seen) for seen in living))
+    try:
+        positions = len(read_status(bus).body.positions)
+    except DocumentError:
+        positions = 0
+    kept = f"; {positions} open positions are left to themselves until the next `make run`" if positions else ""
+    return f"this ends all trading on the bus {bus.directory}: the bots ({bots}), the deployer and the services{kept}"
+
+
+def _called(seen: Seen) -> str:
+    document = seen.document
+    if document is None:
+        return seen.id
+    return f"{document.color} {document.sha[:7]}{', which trades' if document.role is Role.ACTIVE else ''}"
+
+
+def down(settings: DeployerSettings, bus: Bus, clock: Clock, say: Say) -> int:
+    """End everything, whoever started it; 0 when nothing runs any more. Raises StartError."""
+    if is_locked(up_lock(settings)):
+        _end_up(settings, say)
+    return end_everything(settings, bus, clock, say)
+
+
+def end_everything(settings: DeployerSettings, bus: Bus, clock: Clock, say: Say) -> int:
+    """Bots and services. Harmless when nothing runs."""
+    services = Services(settings.dir, say)
+    if services.end(DEPLOYER):
+        say("ended the deployer")
+    lock = _lock_deployer(settings, bus, say)
+    try:
+        runtime = make_runtime(settings, Repository(settings.repository), bus, clock, say)
+        asyncio.run(_end_bots(runtime, say))
+    finally:
+        lock.unlock()
+    for service in ALL:
+        if services.end(service):
+            say(f"ended {service.name}")
+    left = [seen.id for seen in read_instances(bus) if seen.alive]
+    for instance_id in left:
+        say(f"instance {instance_id} still lives; this deployer did not start it: end it yourself")
+    return 1 if left else 0
+
+
+async def _end_bots(runtime: Runtime, say: Say) -> None:
+    """SIGTERM to all: each yields and ends. SIGKILL after a limit."""
+    asked: set[str] = set()
+    deadline = time.monotonic() + STOP_LIMIT_S
+    while running := [unit.name for unit in await runtime.units() if unit.running]:
+        late = time.monotonic() > deadline
+        if time.monotonic() > deadline + KILL_LIMIT_S:
+            raise StartError(f"{', '.join(running)} did not end though killed; is a disk hanging? try again")
+        for name in running:
+            if late:
+                await runtime.kill(name)
+            elif name not in asked:
+                await runtime.stop(name)
+            asked.add(name)
+        await asyncio.sleep(ENDED_LOOK_EVERY_S)
+    for name in sorted(asked):
+        say(f"ended {name}")
+    for unit in await runtime.units():
+        await runtime.remove(unit.name)
+
+
+def _lock_deployer(settings: DeployerSettings, bus: Bus, say: Say) -> FileLock:
+    """Hold the deployers' lock; a deployer that was started by hand is ended for it."""
+    lock = FileLock(bus.deployer_lock)
+    deadline = time.monotonic() + DEPLOYER_LIMIT_S
+    asked = False
+    while not lock.try_lock():
+        state = read_state(settings.dir)
+        if not asked and state is not None and state.pid:
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(state.pid, signal.SIGTERM)
+                say(f"ended the deployer (pid {state.pid})")
+            asked = True
+        if time.monotonic() > deadline:
+            raise StartError(f"another deployer holds {bus.deployer_lock} and does not end; end it, then try again")
+        time.sleep(ENDED_LOOK_EVERY_S)
+    return lock
+
+
+def _end_up(settings: DeployerSettings, say: Say) -> None:
+    """Ask the `up` of another terminal to end everything, and wait for it."""
+    try:
+        pid = int(up_lock(settings).with_name("up.pid").read_text())
+        os.kill(pid, signal.SIGTERM)
+    except (OSError, ValueError) as error:
+        raise StartError(
+            f"`up` runs in {settings.dir}, but could not be asked to end ({error}); end it there"
+        ) from error
+    say(f"asked `up` (pid {pid}) to end everything")
+    deadline = time.monotonic() + UP_LIMIT_S
+    while is_locked(up_lock(settings)):
+        if time.monotonic() > deadline:
+            raise StartError(f"`up` (pid {pid}) did not end within {UP_LIMIT_S:g} s; end it, then try again")
+        time.sleep(ENDED_LOOK_EVERY_S)
+
+
+# `up`: the main job as processes. Starts the services, shows who trades, and ends everything when it is asked to.
+
 
 LOOK_EVERY_S = 1.0
 PLAIN_LINE_EVERY_S = 10.0

@@ -12,8 +12,7 @@ lease are in `fleet`, what the new version would have decided is in `comparing`.
 from __future__ import annotations
 
 from bus import Instance, Seen
-from deployer.refusals import Tally, why_refused_more
-from deployer.rollout.decision_gate import compare, hold
+from deployer.rollout.decision_gate import Tally, compare, hold, why_refused_more
 from deployer.rollout.deploy_requests import answer, cancel, notice_branch, notice_pushes
 from deployer.rollout.deploys import Deploy
 from deployer.rollout.fleet import candidate_of, doomed, fleet, supervise, surplus

@@ -19,11 +19,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from bus import is_locked, sync_directory
-from deployer.build_inputs import FOLDER, BuildInputs
-from deployer.build_limits import LOOK_EVERY_S, MARK, BuildLimits, build_environment, end, members, tail
 from deployer.errors import BuildError, RepositoryError, StartError
-from deployer.one_off import gently
 from deployer.push.repository import Repository
+from deployer.runtimes.api import FOLDER, BuildInputs
+from deployer.runtimes.build_limits import LOOK_EVERY_S, MARK, BuildLimits, build_environment, end, members, tail
+from deployer.runtimes.children import gently
 
 CHECK_LIMIT_S = 60.0
 OUTPUT_LINES = 20

@@ -14,10 +14,18 @@ from pathlib import Path
 
 from bus import Bus, Clock
 from deployer.errors import RuntimeFailedError
-from deployer.one_off import run_one_off
 from deployer.runtimes.api import COMPARE, COMPARE_LIMIT_S, MEMORY_BYTES, OneOff, Start, Unit
 from deployer.runtimes.builder import Builder
-from deployer.runtimes.children import Children, Entry, last_lines
+from deployer.runtimes.children import Children, Entry, last_lines, run_one_off
+
+# A process that runs once for the deployer and tells something: bounded in time, in what it says, and gentle to the trader.
+
+
+# Linux with autogroups: without it two sessions share a processor equally, whatever their nice values.
+
+
+# The process runtime: one tree a commit, one environment a lock file, one process a bot.
+
 
 KEEP_LOGS = 50
 # The kernel refuses what goes beyond (RLIMIT_DATA, in KB), where it knows such a limit; the shell becomes the bot.

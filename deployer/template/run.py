@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from bot.cli import main
-from bot.plugin import load_strategy
+from bot.strategy.guard import load_strategy
 from bus import SettingsError
 
 for line in Path(__file__).with_name("settings.env").read_text().splitlines():

@@ -10,30 +10,23 @@ import asyncio
 import random
 from collections.abc import Callable
 
-from paper.accounts import Accounts
 from paper.engine.book import Book
 from paper.engine.faults import Faults
-from paper.engine.feed import TICK_MS, Feed
+from paper.engine.feed import TICK_MS, Feed, Tape, shift_ms
+from paper.engine.funds import Accounts, Funds
 from paper.engine.journal import Journal
-from paper.engine.keys import Keys
+from paper.engine.keys import Heartbeats, Keys, Limits
 from paper.engine.market_maker import HOUSE, PURSES, Traders
-from paper.engine.markets import Market, Markets
+from paper.engine.markets import Market, Markets, windows_at
 from paper.engine.matching import Engine
 from paper.engine.orders import Orders
-from paper.engine.record import Record
+from paper.engine.record import PriceLog, Record
 from paper.engine.relayer import Relayer
-from paper.funds import Funds
-from paper.heartbeats import Heartbeats
-from paper.hub import Hub
-from paper.limits import Limits
-from paper.pricelog import PriceLog
 from paper.settings import Settings
-from paper.streams_binance import BinanceStreams
-from paper.streams_market import MarketStreams
-from paper.streams_price import PriceStreams
-from paper.streams_user import UserStreams
-from paper.tape import Tape, shift_ms
-from paper.windows import windows_at
+from paper.streams.binance import BinanceStreams
+from paper.streams.prices import PriceStreams
+from paper.streams.sockets import Hub
+from paper.streams.venue import MarketStreams, UserStreams
 
 __all__ = ["Exchange"]
 

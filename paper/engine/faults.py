@@ -5,12 +5,33 @@ A fault strikes the next ``count`` times that it applies, or everything within `
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
+import logging
+import random
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
 
-__all__ = ["KINDS", "Fault", "FaultOrder", "Faults", "Kind"]
+# Draws that are the same for the same seed, purpose and name, whatever else happened. Pure.
+
+
+def draw(seed: int, what: str, name: str) -> float:
+    """Return a number in [0, 1).
+
+    Args:
+        seed: of the exchange.
+        what: the purpose, so that two draws of one thing do not go together.
+        name: what is drawn for: a window's slug, an order's id.
+    """
+    digest = hashlib.sha256(f"{seed}:{what}:{name}".encode()).digest()
+    return int.from_bytes(digest[:6], "big") / (1 << 48)
+
+
+# Faults on demand. Pure: what is armed, and which request, stream, trade or window it strikes.
+
 
 Kind = Literal[
     "lost_before",
@@ -154,3 +175,61 @@ class Faults:
             for fault in self.armed
             if (fault.left is None or fault.left > 0) and (fault.until_ms is None or now_ms < fault.until_ms)
         ]
+
+
+# Faults by themselves: a seeded schedule, and the task that arms them on time.
+#
+# The schedule is pure; the same seed gives the same faults at the same distances.
+
+
+_LOG = logging.getLogger("paper")
+
+_ORDERS: dict[str, Any] = {"path": "/order", "method": "POST"}
+
+
+def schedule(seed: int, kinds: tuple[Kind, ...], interval_s: float, start_ms: int) -> Iterator[tuple[int, FaultOrder]]:
+    """Yield faults without end: when each begins (UTC ms), and what it is.
+
+    Args:
+        kinds: at least one; they come up equally often.
+        interval_s: mean distance in seconds; distances are exponential, so that faults also meet.
+    """
+    rng = random.Random(f"faults:{seed}")
+    at = float(start_ms)
+    while True:
+        at += rng.expovariate(1 / interval_s) * 1000
+        yield round(at), _order(rng.choice(kinds), rng)
+
+
+def _order(kind: Kind, rng: random.Random) -> FaultOrder:
+    """A fault of the size that the venue's users met: some seconds, some requests."""
+    seconds, count = round(rng.uniform(2, 20), 1), rng.randint(1, 3)
+    match kind:
+        case "lost_before" | "lost_after":
+            return FaultOrder(kind=kind, count=1, **_ORDERS)
+        case "context_canceled" | "not_found" | "timed_out" | "origin_error":
+            return FaultOrder(kind=kind, count=1, applied=rng.random() < 0.5, **_ORDERS)
+        case "slow":
+            return FaultOrder(kind=kind, seconds=round(rng.uniform(0.5, 3), 1), count=count, **_ORDERS)
+        case "error" | "restarting" | "rate_limited" | "unavailable":
+            return FaultOrder(kind=kind, count=count, **_ORDERS)
+        case "restart":
+            return FaultOrder(kind=kind, seconds=seconds, post_only_seconds=seconds * 2)
+        case "wrong_clock":
+            return FaultOrder(kind=kind, seconds=seconds, offset=round(rng.uniform(-30, 30), 1))
+        case "failing_trades" | "retried_trades" | "drop_streams":
+            return FaultOrder(kind=kind, count=1)
+        case "late_resolution":
+            return FaultOrder(kind=kind, count=1, seconds=seconds)
+        case _:
+            return FaultOrder(kind=kind, seconds=seconds)
+
+
+async def haunt(
+    faults: Iterable[tuple[int, FaultOrder]], arm: Callable[[FaultOrder], object], clock: Callable[[], int]
+) -> None:
+    """Arm each fault when its time has come, until cancelled."""
+    for at_ms, order in faults:
+        await asyncio.sleep(max(0, at_ms - clock()) / 1000)
+        _LOG.info("fault armed", extra={"facts": order.model_dump(exclude_defaults=True)})
+        arm(order)

@@ -9,12 +9,18 @@ from collections.abc import Callable, Iterable, Sequence
 
 from paper.engine.book import Order
 from paper.engine.market_maker import HOUSE
-from paper.engine.matching import Entry, Fill
+from paper.engine.matching import Entry, Fate, Fill, stages
 from paper.engine.record import Record, Value
-from paper.fates import Fate, stages
-from paper.streams_user import UserStreams
+from paper.streams.venue import UserStreams
 
-__all__ = ["Journal", "order_row"]
+# What becomes of a trade after its match. Pure.
+#
+# At the venue a match is settled on chain: MATCHED, then MINED, then CONFIRMED; or the transaction fails and is RETRYING,
+# and in the end it is CONFIRMED after all, or FAILED, and then it never moved anything (venue.md 1.6).
+
+
+# What happened to users' orders and money: rows of the record, and events of the user channel once these are durable.
+
 
 _RECENT = 20_000  # ids in memory; rows not yet durable are always among them
 

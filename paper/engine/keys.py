@@ -10,18 +10,141 @@ import base64
 import binascii
 import hashlib
 import hmac
+import math
 import secrets
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Literal
 
 from paper.engine.record import Record
-from paper.engine.signing import auth_signer
+from paper.engine.signing import auth_signer, checksum, is_address
 from paper.errors import RefusedError
-from paper.evm import checksum, is_address
 
-__all__ = ["ApiKey", "Keys"]
+# Rate limits per signer, as token buckets (venue.md 4.1). Pure: time comes in.
+
+
+_KEPT = 10_000  # signers
+
+
+@dataclass(frozen=True, slots=True)
+class Tier:
+    """Tokens a second and burst, of orders and of cancels."""
+
+    orders_s: float
+    orders_burst: float
+    cancels_s: float
+    cancels_burst: float
+
+
+# Standard is documented; the factor of Elite is not.
+TIERS = {"standard": Tier(40, 60, 80, 120), "elite": Tier(400, 600, 800, 1200)}
+
+
+class Limits:
+    """The buckets of all signers.
+
+    Args:
+        tier: name of a tier, or ``none``: no limits and no headers.
+    """
+
+    def __init__(self, tier: str) -> None:
+        self.tier = tier
+        self._rates = TIERS.get(tier)
+        self._buckets: dict[tuple[str, str], tuple[float, int]] = {}  # tokens, and when that was (UTC ms)
+
+    def take(
+        self, address: str, kind: Literal["order", "cancel"], count: int, now_ms: int, *, may_owe: bool = False
+    ) -> dict[str, str]:
+        """Take tokens for a request, all or none; return the headers of its answer.
+
+        Args:
+            may_owe: let the balance fall below zero; later requests wait for it (cancel-all).
+
+        Raises:
+            RefusedError: 429 with ``Retry-After``.
+        """
+        if self._rates is None:
+            return {}
+        rate, burst = self._rates.orders_s, self._rates.orders_burst
+        if kind == "cancel":
+            rate, burst = self._rates.cancels_s, self._rates.cancels_burst
+        tokens, since_ms = self._buckets.pop((address, kind), (burst, now_ms))
+        tokens = min(burst, tokens + max(0, now_ms - since_ms) / 1000 * rate)
+        allowed = tokens >= count or (may_owe and tokens >= 0)
+        left = tokens - count if allowed else tokens
+        self._buckets[address, kind] = (left, now_ms)
+        if len(self._buckets) > _KEPT:
+            del self._buckets[next(iter(self._buckets))]
+        wait_s = max(0.0, (min(count, burst) - left) / rate)
+        headers = {
+            "Poly-RateLimit-Remaining": str(math.floor(left)),
+            "Poly-RateLimit-Reset": str(math.ceil(now_ms / 1000 + wait_s)),
+            "Poly-RateLimit-Tier": self.tier,
+        }
+        if not allowed:
+            headers["Retry-After"] = str(max(1, math.ceil(wait_s)))
+            raise RefusedError(429, "Too Many Requests", headers=headers)
+        return headers
+
+
+# The dead-man switch (venue.md 4.3): one chain of heartbeats an API key, kept in the record.
+#
+# A key that never sent one is not watched. Once it has, it must go on: there is no disarming. A restarted exchange knows
+# the chains, and gives every armed key one whole time limit again.
+
+
+@dataclass(slots=True)
+class _Chain:
+    """``expected`` is the id that the next heartbeat must carry; ``armed`` until the switch has struck."""
+
+    expected: str
+    seen_ms: int
+    armed: bool
+
+
+class Heartbeats:
+    """The chains of all keys.
+
+    Args:
+        limit_ms: how long a key may be silent.
+    """
+
+    def __init__(self, record: Record, limit_ms: int, now_ms: int) -> None:
+        self._record = record
+        self._limit_ms = limit_ms
+        rows = record.query("SELECT key, expected, armed FROM heartbeats")
+        self._chains = {str(key): _Chain(str(expected), now_ms, bool(armed)) for key, expected, armed in rows}
+
+    def beat(self, key: str, heartbeat_id: str, now_ms: int) -> str:
+        """Arm or renew a key's switch; return the id for its next heartbeat.
+
+        Raises:
+            RefusedError: 400 with the expected id; the switch keeps running down.
+        """
+        chain = self._chains.get(key)
+        if heartbeat_id != (chain.expected if chain else ""):
+            text = "Invalid Heartbeat ID"
+            raise RefusedError(400, text, error_msg=text, heartbeat_id=chain.expected if chain else "")
+        self._keep(key, _Chain(str(uuid.uuid4()), now_ms, armed=True))
+        return self._chains[key].expected
+
+    def silent(self, now_ms: int) -> set[str]:
+        """Return the keys whose time has just run out. Their chains stay: the next heartbeat arms them again."""
+        ended = {key for key, chain in self._chains.items() if chain.armed and now_ms - chain.seen_ms > self._limit_ms}
+        for key in ended:
+            self._keep(key, _Chain(self._chains[key].expected, now_ms, armed=False))
+        return ended
+
+    def _keep(self, key: str, chain: _Chain) -> None:
+        self._chains[key] = chain
+        sql = "INSERT OR REPLACE INTO heartbeats (key, expected, armed) VALUES (?, ?, ?)"
+        self._record.add(sql, (key, chain.expected, int(chain.armed)))
+
+
+# API keys, and the two levels of authentication (venue.md 1.7).
+
 
 _MAX_SKEW_S = 300
 

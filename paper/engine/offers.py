@@ -5,12 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, cast
 
-from paper.engine.book import Order, OrderType
+from paper.engine.book import ONE, Order, OrderType, format_units
 from paper.engine.matching import MIN_SIZE
-from paper.engine.signing import SignedOrder, order_id
+from paper.engine.signing import SignedOrder, checksum, is_address, order_id
 from paper.errors import RefusedError
-from paper.evm import checksum, is_address
-from paper.money import ONE, format_units
 
 __all__ = ["Offer", "read_offer", "read_order"]
 

@@ -9,26 +9,20 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from paper.accounts import Accounts
-from paper.chance import draw
-from paper.engine.book import Book, Order
-from paper.engine.faults import Faults
+from paper.engine.book import Book, Order, format_units
+from paper.engine.faults import Faults, draw
+from paper.engine.funds import Accounts, Funds
 from paper.engine.journal import Journal
 from paper.engine.keys import ApiKey
 from paper.engine.market_maker import HOUSE
-from paper.engine.markets import Market, Markets
-from paper.engine.matching import Engine, Entry, Fill, Placement
+from paper.engine.markets import OUTCOMES, Market, Markets
+from paper.engine.matching import Engine, Entry, Fate, Fill, Placement, fate_of, stages
 from paper.engine.offers import Offer, read_order
 from paper.engine.record import Record
-from paper.engine.signing import order_signer
+from paper.engine.signing import order_signer, wallets
 from paper.errors import RefusedError
-from paper.fates import Fate, fate_of, stages
-from paper.funds import Funds
-from paper.money import format_units
 from paper.settings import Settings
-from paper.streams_market import MarketStreams
-from paper.wallets import wallets
-from paper.windows import OUTCOMES
+from paper.streams.venue import MarketStreams
 from paper.wire.forms import delayed_answer, order_answer
 
 __all__ = ["Orders"]

@@ -2,17 +2,247 @@
 
 from __future__ import annotations
 
-from typing import Any
+import json
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
-from paper.engine.exchange import Exchange
+from paper.engine.book import ONE, Book, format_units
+from paper.engine.markets import OUTCOMES, Market, Window
+from paper.engine.matching import Fill
+from paper.engine.record import Value
 from paper.errors import RefusedError
-from paper.hub import Listener
-from paper.streams.sockets import POLICY, Sockets, strings
-from paper.streams_market import NEW_MARKETS
+from paper.streams.sockets import POLICY, Hub, Listener, Sockets, strings
+from paper.wire.forms import TradeForm, book_json, open_order_json, trade_json
 
-__all__ = ["routes"]
+if TYPE_CHECKING:  # the exchange makes the streams
+    from paper.engine.exchange import Exchange
+
+# The venue's market channel (venue.md 3): books, price changes, trades, ticks, new and resolved markets.
+#
+# Topics: ``token:ID`` for what every subscriber of a token gets, ``custom:ID`` for what must be asked for, and ``markets``
+# for news of markets nobody can have subscribed to yet.
+
+
+NEW_MARKETS = "markets"
+
+_Levels = dict[tuple[bool, int], int]
+
+
+class MarketStreams:
+    """Sends how books changed since they were last shown. A market has one book, so a change shows in both tokens."""
+
+    def __init__(self, hub: Hub) -> None:
+        self._hub = hub
+        self._shown: dict[str, _Levels] = {}  # of books that somebody follows
+        self._best: dict[str, tuple[int, int]] = {}
+
+    def snapshot(self, book: Book, outcome: int, now_ms: int) -> str:
+        """Return the book event for a new subscriber; from now on changes count from here."""
+        self.publish_changes(book, now_ms)
+        book.take_changes()
+        bids, asks = book.levels(0)
+        self._shown[book.condition_id] = {(True, p): s for p, s in bids} | {(False, p): s for p, s in asks}
+        self._best[book.condition_id] = book.best(0)
+        return json.dumps({"event_type": "book", **book_json(book, outcome, now_ms)})
+
+    def follows(self, book: Book) -> bool:
+        """Whether changes of this book are sent to anybody."""
+        return book.condition_id in self._shown
+
+    def publish_changes(self, book: Book, now_ms: int) -> None:
+        """Send the levels of both tokens that are not as they were shown."""
+        shown = self._shown.get(book.condition_id)
+        if shown is None:
+            return
+        topics = _topics("token", book)
+        if not self._hub.wanted(*topics):
+            self.forget(book)
+            return
+        changed: _Levels = {
+            (is_bid, price): size
+            for is_bid, price, size in book.take_changes()
+            if shown.get((is_bid, price), 0) != size
+        }
+        if not changed:
+            return
+        for level, size in changed.items():
+            if size:
+                shown[level] = size
+            else:
+                del shown[level]
+        changes = [change for outcome in (0, 1) for change in _changes(book, outcome, changed)]
+        event = {"event_type": "price_change", "market": book.condition_id, "price_changes": changes}
+        self._hub.publish(json.dumps(event | {"timestamp": str(now_ms)}), *topics)
+        self._publish_best(book, now_ms)
+
+    def publish_trade(self, book: Book, fill: Fill, now_ms: int) -> None:
+        """Send the price of a trade."""
+        token = fill.taker.token_id
+        if self._hub.wanted(f"token:{token}"):
+            event = {
+                "event_type": "last_trade_price",
+                "market": book.condition_id,
+                "asset_id": token,
+                "price": format_units(fill.taker_price),
+                "size": format_units(fill.size),
+                "side": fill.taker.side,
+                "fee_rate_bps": "0",
+                "timestamp": str(now_ms),
+            }
+            self._hub.publish(json.dumps(event), f"token:{token}")
+
+    def publish_tick(self, book: Book, old_tick: int, now_ms: int) -> None:
+        """Send that a market's tick changed."""
+        for token in book.token_ids:
+            event = {
+                "event_type": "tick_size_change",
+                "market": book.condition_id,
+                "asset_id": token,
+                "old_tick_size": format_units(old_tick),
+                "new_tick_size": format_units(book.tick),
+                "timestamp": str(now_ms),
+            }
+            self._hub.publish(json.dumps(event), f"token:{token}")
+
+    def publish_new(self, window: Window, tick: int, now_ms: int) -> None:
+        """Send that a market came to be, to everybody who asked for custom features."""
+        if self._hub.wanted(NEW_MARKETS):
+            event = {
+                "event_type": "new_market",
+                "id": str(window.number),
+                "market": window.condition_id,
+                "condition_id": window.condition_id,
+                "question": window.title,
+                "slug": window.slug,
+                "assets_ids": list(window.token_ids),
+                "clob_token_ids": list(window.token_ids),
+                "outcomes": list(OUTCOMES),
+                "active": True,
+                "order_price_min_tick_size": format_units(tick),
+                "fees_enabled": True,
+                "timestamp": str(now_ms),
+            }
+            self._hub.publish(json.dumps(event), NEW_MARKETS)
+
+    def publish_resolved(self, market: Market, book: Book, now_ms: int) -> None:
+        """Send the outcome, to whoever asked for custom features."""
+        self.forget(book)
+        winner = market.winner or 0
+        event = {
+            "event_type": "market_resolved",
+            "id": str(market.window.number),
+            "market": book.condition_id,
+            "assets_ids": list(book.token_ids),
+            "winning_asset_id": book.token_ids[winner],
+            "winning_outcome": OUTCOMES[winner],
+            "timestamp": str(now_ms),
+        }
+        self._hub.publish(json.dumps(event), *_topics("custom", book))
+
+    def forget(self, book: Book) -> None:
+        """Drop what was shown of a book."""
+        self._shown.pop(book.condition_id, None)
+        self._best.pop(book.condition_id, None)
+
+    def _publish_best(self, book: Book, now_ms: int) -> None:
+        if self._best.get(book.condition_id) == book.best(0):
+            return
+        self._best[book.condition_id] = book.best(0)
+        for outcome, token in enumerate(book.token_ids):
+            if self._hub.wanted(f"custom:{token}"):
+                best_bid, best_ask = book.best(outcome)
+                event = {
+                    "event_type": "best_bid_ask",
+                    "market": book.condition_id,
+                    "asset_id": token,
+                    "best_bid": format_units(best_bid),
+                    "best_ask": format_units(best_ask),
+                    "spread": format_units(best_ask - best_bid),
+                    "timestamp": str(now_ms),
+                }
+                self._hub.publish(json.dumps(event), f"custom:{token}")
+
+
+def _topics(kind: str, book: Book) -> list[str]:
+    return [f"{kind}:{token}" for token in book.token_ids]
+
+
+def _changes(book: Book, outcome: int, changed: _Levels) -> Iterable[dict[str, str]]:
+    """The changed levels as one token shows them: an offer to sell Up at p is a bid for Down at 1 - p."""
+    best_bid, best_ask = (format_units(price) for price in book.best(outcome))
+    for (is_bid, up_price), size in changed.items():
+        yield {
+            "asset_id": book.token_ids[outcome],
+            "price": format_units(up_price if outcome == 0 else ONE - up_price),
+            "size": format_units(size),
+            "side": "BUY" if is_bid == (outcome == 0) else "SELL",
+            "hash": "",
+            "best_bid": best_bid,
+            "best_ask": best_ask,
+        }
+
+
+# The venue's user channel: own orders and trades. Topics: ``user:ADDRESS`` and ``user:ADDRESS:MARKET``.
+
+
+class UserStreams:
+    """Sends events to those whose orders they concern."""
+
+    def __init__(self, hub: Hub, form: TradeForm) -> None:
+        self._hub = hub
+        self._form = form
+
+    def listens(self, owner: str, condition_id: str) -> bool:
+        """Whether this address hears of this market."""
+        return self._hub.wanted(*_user_topics(owner, condition_id))
+
+    def publish_order(self, row: dict[str, Value], event: str, now_ms: int) -> None:
+        """Send a PLACEMENT, UPDATE or CANCELLATION to the order's owner."""
+        self._send_order(row, event, now_ms)
+
+    def publish_killed(self, row: dict[str, Value], budget: int | None, now_ms: int) -> None:
+        """Send the CANCELLATION of a FAK or FOK that met nothing, as recorded: texts empty, the size of a BUY its money.
+
+        (nautilus_trader issue 3987 and its fixture of a FOK whose original_size is pUSD.)
+        """
+        empty = {"size_matched": "", "outcome": "", "created_at": "", "associate_trades": []}
+        money = {} if budget is None else {"original_size": format_units(budget)}
+        self._send_order(row, "CANCELLATION", now_ms, **empty, **money)
+
+    def _send_order(self, row: dict[str, Value], event: str, now_ms: int, **other: object) -> None:
+        message = open_order_json(row) | {"event_type": "order", "type": event, "timestamp": str(now_ms)}
+        message |= {"order_owner": row["api_key"], "created_at": str(message["created_at"]), "associate_trades": None}
+        topics = _user_topics(str(row["owner"]), str(row["condition_id"]))
+        self._hub.publish(json.dumps(message | other), *topics)
+
+    def publish_trade(self, rows: Sequence[dict[str, Value]], clock: Callable[[], int]) -> None:
+        """Send a trade with the status that it has now to all its owners.
+
+        Args:
+            rows: of one match, a row for each maker.
+        """
+        now, condition = clock(), str(rows[0]["condition_id"])
+        for owner in {str(row[f"{role}_owner"]) for row in rows for role in ("taker", "maker")}:
+            if self.listens(owner, condition):
+                message = trade_json(rows, owner, now, self._form)
+                mine = next((row for row in rows if row["maker_owner"] == owner), rows[0])
+                extra = {
+                    "event_type": "trade",
+                    "type": "TRADE",
+                    "trade_owner": mine["taker_key" if rows[0]["taker_owner"] == owner else "maker_key"],
+                    "transaction_hash": message["transaction_hash"] or None,
+                    "timestamp": str(now),
+                }
+                self._hub.publish(json.dumps(message | extra), *_user_topics(owner, condition))
+
+
+def _user_topics(owner: str, condition_id: str) -> tuple[str, str]:
+    return f"user:{owner}", f"user:{owner}:{condition_id.lower()}"
+
+
+# The venue's WebSockets: the market and the user channel.
 
 
 def routes(exchange: Exchange, sockets: Sockets) -> list[web.RouteDef]:

@@ -8,15 +8,14 @@ from typing import Any
 
 from aiohttp import web
 
-from paper.body import END_CURSOR, read_cursor, read_json, write_cursor
 from paper.engine.exchange import Exchange
 from paper.engine.journal import order_row
-from paper.engine.keys import ApiKey
+from paper.engine.keys import TIERS, ApiKey
 from paper.engine.matching import CASH
 from paper.engine.offers import read_offer
 from paper.engine.record import Value
 from paper.errors import RefusedError
-from paper.limits import TIERS
+from paper.wire.body import END_CURSOR, read_cursor, read_json, write_cursor
 from paper.wire.forms import by_match, open_order_json, trade_json
 
 __all__ = ["routes"]

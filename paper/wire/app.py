@@ -9,7 +9,6 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
-from paper.body import parse_json, plain
 from paper.engine.exchange import Exchange
 from paper.engine.faults import Fault, Kind
 from paper.engine.offers import read_offer
@@ -24,9 +23,14 @@ from paper.wire import clob as http_clob
 from paper.wire import control as http_control
 from paper.wire import gamma as http_gamma
 from paper.wire import relayer as http_relayer
+from paper.wire.body import parse_json, plain
 from paper.wire.metrics import Metrics
 
-__all__ = ["make_app"]
+# Reading what a request carries: its JSON body, counts and cursors in its query.
+
+
+# The server: routes, and the middleware that turns refusals into answers, applies faults and waits for the disk.
+
 
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _MAX_BODY = 1 << 20

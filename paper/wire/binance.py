@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from paper.body import read_count
-from paper.candles import KEPT
 from paper.engine.exchange import Exchange
-from paper.engine.prices import DECIMALS
+from paper.engine.prices import ASSETS, DECIMALS, KEPT
 from paper.errors import RefusedError
-from paper.streams_binance import kline_row
-from paper.windows import ASSETS
+from paper.streams.binance import kline_row
+from paper.wire.body import read_count
 
 __all__ = ["routes"]
 

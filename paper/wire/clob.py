@@ -6,14 +6,12 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
-from paper.body import END_CURSOR, read_cursor, read_json, write_cursor
-from paper.engine.book import Book
+from paper.engine.book import FEE_EXPONENT, FEE_RATE, ONE, Book, format_units
 from paper.engine.exchange import Exchange
-from paper.engine.markets import Market
+from paper.engine.markets import OUTCOMES, Market
 from paper.engine.matching import MIN_SIZE
 from paper.errors import RefusedError
-from paper.money import FEE_EXPONENT, FEE_RATE, ONE, format_units
-from paper.windows import OUTCOMES
+from paper.wire.body import END_CURSOR, read_cursor, read_json, write_cursor
 from paper.wire.forms import book_json
 
 __all__ = ["clob_list", "routes"]

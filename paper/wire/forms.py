@@ -7,14 +7,13 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from paper.chance import draw
-from paper.engine.book import Book
-from paper.engine.matching import MIN_SIZE, Placement
+from eth_hash.auto import keccak
+
+from paper.engine.book import ONE, Book, format_units
+from paper.engine.faults import draw
+from paper.engine.markets import OUTCOMES
+from paper.engine.matching import MIN_SIZE, Placement, trade_status
 from paper.engine.record import Value
-from paper.evm import keccak
-from paper.fates import trade_status
-from paper.money import ONE, format_units
-from paper.windows import OUTCOMES
 
 __all__ = [
     "TradeForm",

@@ -9,13 +9,12 @@ from datetime import UTC, datetime
 
 from aiohttp import web
 
-from paper.body import read_count
+from paper.engine.book import FEE_EXPONENT, FEE_RATE, ONE, format_units
 from paper.engine.exchange import Exchange
-from paper.engine.markets import Market
+from paper.engine.markets import OUTCOMES, Market
 from paper.engine.matching import MIN_SIZE
 from paper.errors import RefusedError
-from paper.money import FEE_EXPONENT, FEE_RATE, ONE, format_units
-from paper.windows import OUTCOMES
+from paper.wire.body import read_count
 from paper.wire.clob import clob_list
 
 __all__ = ["routes"]

@@ -24,8 +24,8 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from paper.engine.exchange import Exchange
 from paper.engine.faults import KINDS
 from paper.engine.market_maker import HOUSE
+from paper.engine.prices import ASSETS
 from paper.streams.sockets import Sockets
-from paper.windows import ASSETS
 
 __all__ = ["AREAS", "Metrics", "area"]
 

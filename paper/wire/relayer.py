@@ -6,11 +6,10 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from paper.body import read_json
 from paper.engine.exchange import Exchange
-from paper.engine.signing import CHAIN_ID
+from paper.engine.signing import CHAIN_ID, checksum, is_address
 from paper.errors import RefusedError
-from paper.evm import checksum, is_address
+from paper.wire.body import read_json
 
 __all__ = ["routes"]
 

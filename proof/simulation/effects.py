@@ -19,22 +19,34 @@ import bot.lifecycle.publisher
 import bus.documents
 import bus.history
 import bus.watch
+import deployer.metrics
 import deployer.push.branch
-import deployer.signs
-import deployer.state
-import deployer.targets
+import deployer.rollout.observer
+import deployer.settings
 import ledger.connection
 import paper.engine.feed
 from bus import LedgerFullError
 from ledger import Row, Value
 from ledger.connection import Connection
 from proof.simulation.loop import PROCESS
-from proof.simulation.seams import put_in, replace_in
 
 FULL = "no room left on the disk of the bus (simulated)"
 RESERVE_BYTES = 1 << 16  # of 8 MB in each of a thousand ledgers nothing is learnt
 STATUS_SPACING_S = 1.5  # nobody takes over from it
 PAST_MINUTES = 10  # of prices: the strategy here asks for none
+
+
+# Other functions in the place of the product's own, for as long as this process lives.
+
+
+def replace_in(where: object, name: str, by: Callable[[Any], Any]) -> None:
+    """Put what `by` makes out of a module's or a class's own one in its place."""
+    setattr(where, name, by(getattr(where, name)))
+
+
+def put_in(where: object, name: str, value: object) -> None:
+    """Put another one in its place."""
+    setattr(where, name, value)
 
 
 @dataclass(slots=True)
@@ -132,7 +144,7 @@ def install(disk: Disk) -> None:
 
         return classmethod(open_holder)
 
-    for module in (bus.documents, deployer.signs, deployer.state, deployer.targets):
+    for module in (bus.documents, deployer.rollout.observer, deployer.settings, deployer.metrics):
         replace_in(module, "write_atomically", writes)
     replace_in(bus.history, "append_durably", writes)
     replace_in(Connection, "execute", executes)

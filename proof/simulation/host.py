@@ -12,13 +12,21 @@ from typing import Any
 
 from bench.inside import Paper
 from bench.virtual import VirtualClock
-from bot.venue.types import BASE_UNITS
+from bot.venue.types import (
+    BASE_UNITS,
+)
 from bus import Control, Log, RiskLimits, open_bus, read_control, write_control
 from proof.simulation.bots import TIMEFRAMES, Bot, Commit
 from proof.simulation.effects import Disk, install
 from proof.simulation.loop import SimulatedLoop
 from proof.simulation.network import Network
 from proof.simulation.watch import Watch
+
+# The way to the exchange: answers that come late, get lost, or never; requests that outlive their process.
+
+
+# The machine that everything runs on: the loop, the clocks, the disk, the network, the exchange, and who was started.
+
 
 BEGIN_MS = 1_641_384_000_000
 STEP_S, QUOTE_S = 1.0, 2.0

@@ -16,9 +16,9 @@ import deployer.service
 import ledger.fencing
 from bot.account.portfolio import Holdings
 from bot.lifecycle.instance import Runner
+from bot.lifecycle.polls import ShadowPoll, shadow_poll
 from bot.orders.manager import Desk
 from bot.orders.resolution import Evidence, conclude
-from bot.shadow import ShadowPoll, shadow_poll
 from bot.strategy.evaluation import Own
 from bot.venue.polymarket import PolymarketVenue
 from bus import Handover, Lease, Role, read_instances
@@ -26,7 +26,7 @@ from deployer.rollout.observed import Actions, Now, Observed, Policy
 from ledger import Ledger
 from ledger.rows import Intent
 from ledger.schema import TERMINAL, OrderState
-from proof.simulation.seams import put_in, replace_in
+from proof.simulation.effects import put_in, replace_in
 
 _FENCE = re.compile(r"CREATE TRIGGER IF NOT EXISTS \w+_fence .*? END;", re.DOTALL)
 _STALE_S, _LOOK_EVERY_S = 1.0, 0.3

@@ -12,7 +12,7 @@ from bot.venue.polymarket.streams import user_events
 from bot.venue.types import Account, Answer, Book, InDoubt, Market, Refused, UserEvent, VenueError, VenueOrder
 from bus import Log
 from ledger.values import VenueTrade
-from paper.hub import Listener
+from paper.streams.sockets import Listener
 from proof.simulation.loop import KERNEL, Process
 
 T = TypeVar("T")

@@ -12,6 +12,7 @@ from typing import Any
 from bus import make_request, read_steps
 from deployer.disk import Disks
 from deployer.errors import BuildError, RepositoryError, RuntimeFailedError
+from deployer.metrics import TargetsFile
 from deployer.push.branch import BranchWatch
 from deployer.push.hooks import Hooks
 from deployer.push.log import PushLog
@@ -21,7 +22,6 @@ from deployer.rollout.deploys import History, fold
 from deployer.rollout.observed import Policy
 from deployer.runtimes.api import OneOff, Start, Unit
 from deployer.service import Deployer
-from deployer.targets import TargetsFile
 from proof.simulation.bots import KINDS, Bot, Commit, Nothing
 from proof.simulation.host import Host
 from proof.simulation.loop import Process

@@ -18,8 +18,8 @@ from bus import Bus, Handover, Step, is_alive, is_halted
 from deployer.rollout.deploys import fold
 from ledger import Ledger
 from proof.simulation.bots import Bot
+from proof.simulation.effects import replace_in
 from proof.simulation.loop import SimulatedLoop
-from proof.simulation.seams import replace_in
 
 MOST = 20
 AGAIN_S = 2.5

@@ -17,10 +17,9 @@ from ledger import Ledger
 from ledger.checks import Check, audit
 from ledger.schema import OPEN
 from ledger.venue_record import VenueRecord, read_record
-from proof.simulation.faults import Faults
+from proof.simulation.faults import Faults, Relay
 from proof.simulation.host import STEP_S, Host
 from proof.simulation.loop import SimulatedLoop
-from proof.simulation.relay import Relay
 from proof.simulation.rollout import Shop
 
 CALM_S = 2.5

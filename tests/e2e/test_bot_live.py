@@ -19,8 +19,7 @@ from polymarket._internal.wallet import derive_beacon_deposit_wallet_address
 
 from bot.slots import parse_slug
 from bot.venue.polymarket import PolymarketVenue, paper_hosts, signer_address
-from bot.venue.polymarket.account import Credentials
-from bot.venue.polymarket.client import CONFIG
+from bot.venue.polymarket.client import CONFIG, Credentials
 from bot.venue.types import BASE_UNITS, Accepted, OrderRequest
 from bus import Role, read_status
 from ledger.values import Side

@@ -21,8 +21,7 @@ from coincurve import PrivateKey
 from rich.console import Console
 
 from bench.paper_load import Key, address_of, key_request, order_pair
-from deployer.board import Board
-from deployer.commands.demo import STEPS, Demo
+from deployer.commands.demo import STEPS, Board, Demo
 from tests.e2e.deployer_rig import GIT
 from tests.e2e.rig import ROOT, log_lines
 

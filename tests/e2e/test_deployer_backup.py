@@ -9,7 +9,7 @@ import pytest
 from bus import SystemClock, open_bus
 from deployer.commands.backup import backup, restore
 from deployer.errors import StartError
-from deployer.home import claim_home, move_home
+from deployer.settings import claim_home, move_home
 from tests.e2e.deployer_rig import DeployerRig
 from tests.e2e.rig import until
 

@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 
 from bus import SystemClock, write_control
-from deployer.new import new
+from deployer.commands.init import new
 from tests.e2e.deployer_rig import DeployerRig
 from tests.e2e.rig import ROOT, Paper, until
 
 STRATEGY = """
 from dataclasses import dataclass
-from bot.parameters import number
+from bot.strategy.api import number
 from bot.strategy.api import Decision
 from bot.venue.types import BASE_UNITS, Outcome
 

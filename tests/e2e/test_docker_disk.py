@@ -15,8 +15,8 @@ import pytest
 
 from bus import SystemClock, open_bus
 from deployer import BuildError
-from deployer.build_limits import BuildLimits
 from deployer.push.repository import Repository
+from deployer.runtimes.build_limits import BuildLimits
 from deployer.runtimes.docker.body import Mount, Place
 from deployer.runtimes.docker.engine import Engine
 from deployer.runtimes.docker.images import Images

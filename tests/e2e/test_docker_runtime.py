@@ -18,9 +18,9 @@ import pytest
 
 from bus import SystemClock, open_bus
 from deployer import BuildError, RuntimeFailedError, Start, Unit
-from deployer.build_inputs import BuildInputs, read_build_inputs
-from deployer.build_limits import BuildLimits
 from deployer.push.repository import Repository
+from deployer.runtimes.api import BuildInputs, read_build_inputs
+from deployer.runtimes.build_limits import BuildLimits
 from deployer.runtimes.docker.body import BUS, IMAGE, LABELS, Place
 from deployer.runtimes.docker.engine import Engine
 from deployer.runtimes.docker.images import Images

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from deployer.alert import AlertError, send_test_alert
+from deployer.commands.cli import AlertError, send_test_alert
 from tests.e2e.rig import ROOT, end, until
 from tests.forked import run
 

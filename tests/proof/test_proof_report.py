@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from proof.report import table
-from proof.results import Found, Row
+from proof.report import Found, Row, table
 
 MODEL = Found("abc", "2026-01-01 00:00", 5.0, (Row("model", "ideal lock", 1_000, "states"),))
 SOAK = Found("abc", "2026-01-01 00:00", 9.0, (Row("soak", "a week", 168, "hours", ("the disk grows",)),))

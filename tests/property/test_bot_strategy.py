@@ -13,13 +13,10 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from bot.parameters import read_parameters
-from bot.plugin import load_strategy
 from bot.slots import make_slots
-from bot.sound import SIZE_STEP
-from bot.strategy.api import Decision, Inputs
+from bot.strategy.api import SIZE_STEP, Decision, Inputs, read_parameters
 from bot.strategy.evaluation import NO_STREAK, Moment, Own, State, Streak, goes_on_from, read_state, write_state
-from bot.strategy.guard import Guarded
+from bot.strategy.guard import Guarded, load_strategy
 from bot.strategy.snipe import MIN_STAKE, Parameters, decide, probability_up
 from bot.venue.types import BASE_UNITS, Level
 from ledger import LastState

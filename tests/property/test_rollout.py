@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from bus import Handover, Instance, Request, Role, Seen, Step
-from deployer.differences import Compared, not_compared
 from deployer.rollout.decide import MAX_SPENT_REQUESTS, decide
 from deployer.rollout.deploys import History
+from deployer.rollout.differences import Compared, not_compared
 from deployer.rollout.observed import (
     Action,
     Asked,
@@ -31,8 +31,8 @@ from deployer.rollout.observed import (
     WriteHandover,
     timers,
 )
+from deployer.rollout.observer import Since
 from deployer.runtimes.api import Unit
-from deployer.signs import Since
 from ledger import Epoch
 
 INTERVAL_MS = 200

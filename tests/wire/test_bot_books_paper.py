@@ -11,11 +11,10 @@ from pathlib import Path
 import httpx
 import structlog
 
-from bot.feeds.book_messages import BookEvent, Change
 from bot.market_data.books import TOP, Books
-from bot.market_data.market_channel import ChannelTiming, MarketChannel
+from bot.market_data.market_channel import BookEvent, Change, ChannelTiming, MarketChannel
 from bot.venue.types import BASE_UNITS, Book
-from paper.tape import load_tape
+from paper.engine.feed import load_tape
 from tests.forked import Forked
 from tests.wire.conftest import LIMIT_S, StartPaper, until
 

@@ -12,7 +12,9 @@ import aiohttp
 import pytest
 import structlog
 
-from bot.feeds import BinanceFeed, Candles, PriceUpdate, Source, Timing, fetch_history
+from bot.market_data.binance import BinanceFeed, Timing
+from bot.market_data.binance_messages import PriceUpdate, Source
+from bot.market_data.prices import Candles, fetch_history
 from tests.wire.conftest import StartPaper
 
 ASSETS = ("BTC", "ETH", "SOL", "XRP", "DOGE", "BNB")

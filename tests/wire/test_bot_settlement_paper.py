@@ -8,7 +8,7 @@ import time
 import httpx
 import structlog
 
-from bot.feeds import PriceUpdate, Source
+from bot.market_data.binance_messages import PriceUpdate, Source
 from bot.market_data.prices import Prices
 from bot.market_data.rtds import SettlementFeed, SettlementTiming
 from tests.wire.conftest import LIMIT_S, StartPaper, until

@@ -13,7 +13,7 @@ from eth_account import Account
 from polymarket._internal.environment import create_environment, get_environment_config
 from polymarket.auth import RelayerApiKey
 
-from paper.wallets import deposit_wallets, proxy_wallet, safe_wallet
+from paper.engine.signing import deposit_wallets, proxy_wallet, safe_wallet
 
 
 @pytest.mark.parametrize(("wallet_of", "kind"), [(proxy_wallet, 1), (safe_wallet, 2)], ids=["type 1", "type 2"])

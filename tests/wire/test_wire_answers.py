@@ -232,7 +232,7 @@ async def test_an_official_client_approves_through_the_relayer(start_paper: Any,
     """polymarket-client finds its deposit wallet without an allowance, approves, and sends the order again."""
     from polymarket.auth import RelayerApiKey
 
-    from paper.wallets import deposit_wallets
+    from paper.engine.signing import deposit_wallets
 
     paper = start_paper(**EXCHANGE | {"approvals": "none"})
     account = Account.create()

@@ -16,8 +16,7 @@ from polymarket.models.clob.order_response import AcceptedOrder
 from polymarket.streams import MarketSpec
 
 from paper.engine.offers import read_signed
-from paper.engine.signing import order_id
-from paper.wallets import deposit_wallets
+from paper.engine.signing import deposit_wallets, order_id
 
 LIMIT_S = 30
 

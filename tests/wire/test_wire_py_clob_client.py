@@ -22,8 +22,7 @@ from py_clob_client_v2.clob_types import (
 from py_clob_client_v2.exceptions import PolyApiException
 from py_clob_client_v2.order_utils import ExchangeOrderBuilderV2
 
-from paper.engine.signing import EXCHANGE
-from paper.wallets import deposit_wallets
+from paper.engine.signing import EXCHANGE, deposit_wallets
 
 LIMIT_S = 30
 

@@ -12,19 +12,18 @@ from pathlib import Path
 from typing import Any
 
 from bot.market_data.prices import Prices
-from bot.parameters import read_parameters
-from bot.plugin import DEFAULT_STRATEGY, load_strategy
 from bot.slots import DEFAULT_ASSETS, DEFAULT_TIMEFRAMES, make_slots, timeframe_seconds
-from bot.tools.replay.chart import draw
+from bot.strategy.api import read_parameters
+from bot.strategy.guard import DEFAULT_STRATEGY, load_strategy
 from bot.tools.replay.house import House
-from bot.tools.replay.result import Result, as_json, as_text, moment
+from bot.tools.replay.result import Result, as_json, as_text, draw, moment
 from bot.tools.replay.trading import Trading
 from bot.venue.types import BASE_UNITS
 from bus import RiskLimits, SettingsError
+from paper.engine.feed import Tape
+from paper.engine.prices import ASSETS
 from paper.errors import UsageError
 from paper.settings import load_tapes
-from paper.tape import Tape
-from paper.windows import ASSETS
 
 WARM_UP_MS = 300_000  # volatility needs a past, as a live start reads it
 TICK_MS = 100

@@ -12,18 +12,16 @@ from bot.orders.order_plan import Plan
 from bot.slots import Window
 from bot.venue.types import BASE_UNITS, ORDER_TYPE, Book, Level, Market
 from ledger.values import Outcome, Side
-from paper.candles import average
+from paper.engine.book import FEE_EXPONENT, FEE_RATE, Order
 from paper.engine.book import Book as EngineBook
-from paper.engine.book import Order
-from paper.engine.feed import TICK_MS, Feed
+from paper.engine.feed import TICK_MS, Feed, Tape
 from paper.engine.market_maker import PURSES, Traders
+from paper.engine.markets import OUTCOMES
 from paper.engine.markets import Market as PaperMarket
+from paper.engine.markets import Window as PaperWindow
 from paper.engine.matching import CASH, MIN_SIZE, Engine
+from paper.engine.prices import average
 from paper.errors import RefusedError
-from paper.money import FEE_EXPONENT, FEE_RATE
-from paper.tape import Tape
-from paper.windows import OUTCOMES
-from paper.windows import Window as PaperWindow
 
 WALLET = "0x000000000000000000000000000000000000bBbB"
 HOUSE_MONEY = 10**15

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bot.account.portfolio import DAY_MS
-from bot.feeds import PriceUpdate, Source
+from bot.lifecycle.metrics import reason_name
+from bot.market_data.binance_messages import PriceUpdate, Source
 from bot.market_data.books import Books
 from bot.market_data.prices import Prices
 from bot.orders.order_plan import Plan, worst_cost
 from bot.orders.risk import Usage, at_stake, refuse_entry, why_blocked
-from bot.reasons import reason_name
 from bot.slots import Slot, Window
 from bot.strategy.evaluation import Evaluation, Streak, View, evaluate, next_state
 from bot.strategy.guard import Guarded

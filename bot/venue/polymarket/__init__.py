@@ -17,11 +17,20 @@ no public way to name other hosts, to set time limits, or to be made without tou
     account    credentials and how to derive them
 """
 
-from bot.venue.polymarket.account import Credentials, NoCredentialsError, derive_credentials
 from bot.venue.polymarket.adapter import PolymarketVenue
 from bot.venue.polymarket.answers import DUPLICATE, NO_MATCH, NOT_SENT
-from bot.venue.polymarket.client import RelayerKey, TimeLimits, signer_address, trading_wallet
-from bot.venue.polymarket.hosts import Hosts, official_hosts, paper_hosts
+from bot.venue.polymarket.client import (
+    Credentials,
+    Hosts,
+    NoCredentialsError,
+    RelayerKey,
+    TimeLimits,
+    derive_credentials,
+    official_hosts,
+    paper_hosts,
+    signer_address,
+    trading_wallet,
+)
 
 __all__ = [
     "DUPLICATE",

@@ -17,15 +17,21 @@ from polymarket.models.clob import AssetType
 
 from bot.venue.decoding import Code, OddError, Origin, Skips, as_name, as_object, clean, decode, each
 from bot.venue.polymarket import reading
-from bot.venue.polymarket.account import Credentials
-from bot.venue.polymarket.answers import NOT_SENT, classify
+from bot.venue.polymarket.answers import NOT_SENT, classify, in_words
 from bot.venue.polymarket.channel import OrderRequests, OrdersChannel
-from bot.venue.polymarket.client import CONFIG, ReadingClient, RelayerKey, TimeLimits, identify, post_bytes
-from bot.venue.polymarket.hosts import Hosts
+from bot.venue.polymarket.client import (
+    CONFIG,
+    Credentials,
+    Hosts,
+    ReadingClient,
+    RelayerKey,
+    TimeLimits,
+    identify,
+    post_bytes,
+)
 from bot.venue.polymarket.http1 import Target
 from bot.venue.polymarket.signing import EOA, Exchange, OrderSigner
 from bot.venue.polymarket.streams import follow_user
-from bot.venue.polymarket.words import in_words
 from bot.venue.types import (
     Account,
     Answer,

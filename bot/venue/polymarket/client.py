@@ -8,8 +8,10 @@ exist, so that a paper bot never reaches the real venue by accident.
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import ssl
+import time
 import zlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -17,11 +19,13 @@ from typing import TYPE_CHECKING, Any
 import httpx
 from eth_account import Account as EthAccount
 from eth_utils.address import to_checksum_address
+from polymarket._internal.actions.auth import create_api_key, derive_api_key
 from polymarket._internal.actions.orders.cache import AsyncOrderMetadataCache
 from polymarket._internal.actions.relayer.auth import make_relayer_header_resolver
 from polymarket._internal.context import AsyncSecureClientContext
 from polymarket._internal.environment import PRODUCTION_CONFIG, create_environment
 from polymarket._internal.eoa.rpc import JsonRpcClient
+from polymarket._internal.l1_auth import sign_api_key_auth
 from polymarket._internal.wallet import (
     SignerType,
     WalletType,
@@ -35,17 +39,137 @@ from polymarket._internal.wallet import (
 from polymarket.auth import RelayerApiKey
 from polymarket.clients._transport import AsyncTransport
 from polymarket.clients.async_secure import _CREATE_TOKEN, AsyncSecureClient, _make_l2_header_resolver
+from polymarket.errors import PolymarketError, RequestRejectedError
 from polymarket.models import ApiKeyCreds
 from polymarket.types import EvmAddress
 
-from bot.venue.decoding import Code, OddError
-from bot.venue.polymarket.hosts import NOWHERE, Hosts
+from bot.venue.decoding import Code, OddError, as_name
 from bot.venue.polymarket.reading import MOST_BYTES
+from bot.venue.types import VenueError
 
 if TYPE_CHECKING:
     from eth_account.signers.local import LocalAccount
 
-    from bot.venue.polymarket.account import Credentials
+
+# Where the venue answers. The official addresses are those of polymarket-client's own environment.
+
+
+NOWHERE = "http://unused.invalid"
+"""A host that cannot exist: what is not named is never reached by accident."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hosts:
+    """Base URLs of the exchange (CLOB), the market catalogue (Gamma), the relayer, the data API, and of three streams."""
+
+    clob: str
+    gamma: str
+    relayer: str = NOWHERE
+    data: str = NOWHERE
+    market_ws: str = NOWHERE.replace("http", "ws", 1)
+    user_ws: str = NOWHERE.replace("http", "ws", 1)
+    prices_ws: str = NOWHERE.replace("http", "ws", 1)
+
+
+def official_hosts() -> Hosts:
+    """The hosts that the library speaks to by default."""
+    config = PRODUCTION_CONFIG
+    return Hosts(
+        clob=config.clob_url,
+        gamma=config.gamma_url,
+        relayer=config.relayer_url,
+        data=config.data_url,
+        market_ws=config.clob_market_ws_url,
+        user_ws=config.clob_user_ws_url,
+        prices_ws=config.rtds_ws_url,
+    )
+
+
+def paper_hosts(url: str) -> Hosts:
+    """All of them at one paper exchange, http://HOST:PORT."""
+    streams = url.replace("http", "ws", 1)
+    return Hosts(
+        clob=url,
+        gamma=url,
+        relayer=url,
+        data=url,
+        market_ws=f"{streams}/ws/market",
+        user_ws=f"{streams}/ws/user",
+        prices_ws=f"{streams}/rtds",
+    )
+
+
+# The account at the venue: API credentials, and how to derive them from the key.
+
+
+_NO_KEY_YET = frozenset({400, 401, 404})
+
+
+class NoCredentialsError(VenueError):
+    """The venue has no API key of this wallet that could be derived, and none was to be created."""
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """An API key of the venue (its "L2" credentials). The secret parts never show in a repr or a log."""
+
+    key: str
+    secret: str = field(repr=False)
+    passphrase: str = field(repr=False)
+
+
+async def derive_credentials(
+    clob_url: str, private_key: str, *, may_create: bool = False, time_limit_s: float = 5.0
+) -> Credentials:
+    """The credentials of the key's account, which the venue derives from a signature.
+
+    A wallet has one active API key, and creating another invalidates the first: under a running bot that would stop
+    its trading (venue.md 1.7). So creating is for paper alone, and only where there is none to derive.
+
+    Args:
+        clob_url: where the exchange answers, for example http://127.0.0.1:8700.
+        may_create: whether to create credentials where the venue has none.
+
+    Raises:
+        NoCredentialsError: there is nothing to derive, and may_create is not set.
+        VenueError: the venue refused, or did not answer within the time limit.
+        ValueError: the key is unreadable.
+    """
+    signer = signer_of(private_key)
+    signature = sign_api_key_auth(signer, chain_id=CONFIG.chain_id, timestamp=int(time.time()))
+    client = BoundedClient(base_url=clob_url, timeout=time_limit_s)
+    transport = AsyncTransport(base_url=clob_url, client=client)
+    try:
+        async with asyncio.timeout(time_limit_s):
+            try:
+                creds = await derive_api_key(transport, signature)
+            except RequestRejectedError as error:
+                if error.status not in _NO_KEY_YET:
+                    raise
+                if not may_create:
+                    raise NoCredentialsError(f"credentials: {clob_url} said: {error}") from error
+                creds = await create_api_key(transport, signature)
+    except TimeoutError as error:
+        raise VenueError(f"credentials: {clob_url} gave no answer within {time_limit_s} s") from error
+    except PolymarketError as error:
+        raise VenueError(f"credentials: {clob_url} said: {error}") from error
+    except Exception as error:
+        if isinstance(error, VenueError):
+            raise
+        raise VenueError(f"credentials: the answer of {clob_url} cannot be read ({type(error).__name__})") from None
+    finally:
+        await client.aclose()
+    try:
+        key, secret, passphrase = (as_name(part, "credentials") for part in (creds.key, creds.secret, creds.passphrase))
+        return Credentials(key, secret, passphrase)
+    except OddError:  # its text would hold a part of them
+        raise VenueError(
+            f"credentials: {clob_url} sent what is no key: three texts without blanks are expected"
+        ) from None
+
+
+# The library's client, built for our hosts and time limits, without any network and without touching the account.
+
 
 CONFIG = PRODUCTION_CONFIG
 """The venue's contracts and chain id. Only hosts are replaced, so paper checks the same signatures."""

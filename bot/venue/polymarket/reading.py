@@ -33,7 +33,7 @@ from bot.venue.decoding import (
     describe,
     each,
 )
-from bot.venue.polymarket.amounts import TICKS
+from bot.venue.polymarket.signing import TICKS
 from bot.venue.statuses import trade_word
 from bot.venue.types import (
     BASE_UNITS,

@@ -14,7 +14,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import WebSocketException
 
 from bot.venue.decoding import OddError, Origin, Skips, as_list, as_name, as_object, as_text, decode, each
-from bot.venue.polymarket.account import Credentials
+from bot.venue.polymarket.client import Credentials
 from bot.venue.statuses import trade_word
 from bot.venue.types import UserEvent, VenueError
 

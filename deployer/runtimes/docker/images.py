@@ -17,10 +17,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from deployer.build_inputs import BuildInputs
-from deployer.build_limits import tail
 from deployer.errors import BuildError, EngineRefusedError, RepositoryError, StartError
 from deployer.push.repository import Repository
+from deployer.runtimes.api import BuildInputs
+from deployer.runtimes.build_limits import tail
 from deployer.runtimes.docker.body import BUS, COMPARE_LABEL, PROJECT, SHA
 from deployer.runtimes.docker.engine import Engine
 from deployer.runtimes.docker.room import CPU_SHARES, BuildRoom

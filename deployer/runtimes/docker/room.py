@@ -13,8 +13,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from deployer.build_limits import BuildLimits
 from deployer.errors import RuntimeFailedError
+from deployer.runtimes.build_limits import BuildLimits
 from deployer.runtimes.docker.engine import Engine
 
 BUILDS = "never-sleeps.builds"

@@ -14,13 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from bus import Bus, Clock
-from deployer.build_inputs import BuildInputs
-from deployer.build_limits import BuildLimits
-from deployer.docker_events import Events
-from deployer.docker_place import find_place
 from deployer.errors import EngineRefusedError, RuntimeFailedError
 from deployer.push.repository import Repository
-from deployer.runtimes.api import OneOff, Start, Unit
+from deployer.runtimes.api import BuildInputs, OneOff, Start, Unit
+from deployer.runtimes.build_limits import BuildLimits
 from deployer.runtimes.children import last_lines
 from deployer.runtimes.docker.body import (
     BOOT_ID,
@@ -37,9 +34,9 @@ from deployer.runtimes.docker.body import (
     faults_of_body,
     faults_of_container,
 )
-from deployer.runtimes.docker.engine import Engine
+from deployer.runtimes.docker.engine import Engine, Events
 from deployer.runtimes.docker.images import Images
-from deployer.runtimes.docker.one_off import Comparisons
+from deployer.runtimes.docker.one_off import Comparisons, find_place
 from deployer.runtimes.docker.room import BuildRoom
 
 KEEP_LOGS = 50

@@ -11,18 +11,18 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 from bot.account.watch import AccountWatch
-from bot.feeds import BinanceFeed, Kline, PriceUpdate, Source
 from bot.lifecycle.context import World
 from bot.lifecycle.instance import Runner
 from bot.lifecycle.metrics import Metrics
-from bot.market_data.binance import FeedState
+from bot.market_data.binance import BinanceFeed, FeedState
+from bot.market_data.binance_messages import PriceUpdate, Source
 from bot.market_data.books import Books
 from bot.market_data.debounce import News
 from bot.market_data.markets import Markets
-from bot.market_data.prices import Prices
-from bot.plugin import DEFAULT_STRATEGY, load_strategy
+from bot.market_data.prices import Kline, Prices
 from bot.settings import BotSettings
 from bot.slots import make_slots
+from bot.strategy.guard import DEFAULT_STRATEGY, load_strategy
 from bus import Instance, InstanceFile, Logging, Role, Seen, new_id, open_bus, read_instances, write_control
 from bus.tasks import Guard
 from ledger import Ledger

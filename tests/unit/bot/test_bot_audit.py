@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from bot.by_hand import add_settled_by_hand
+from bot.orders.resolution import add_settled_by_hand
 from bot.tools.audit import run_audit
 from bus import BusError
 from ledger import Ledger

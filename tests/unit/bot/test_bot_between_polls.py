@@ -7,10 +7,9 @@ import json
 import sqlite3
 from pathlib import Path
 
-from bot.feeds import PriceUpdate, Source
-from bot.plugin import load_strategy
+from bot.market_data.binance_messages import PriceUpdate, Source
 from bot.strategy.api import Decision, Inputs
-from bot.strategy.guard import Guarded
+from bot.strategy.guard import Guarded, load_strategy
 from bot.strategy.snipe import Parameters, Snipe
 from bot.venue.types import Refused
 from bus import Role, read_status

@@ -10,9 +10,9 @@ from decimal import Decimal
 
 import pytest
 
-from bot.feeds.book_messages import Best, BookEvent, Change, Doubt, Resolved, TickChange, parse_books
 from bot.market_data.books import ASKED_MS, QUIET_MS, STREAMED_MS, Books
 from bot.market_data.debounce import MOST_REST_S, News
+from bot.market_data.market_channel import Best, BookEvent, Change, Doubt, Resolved, TickChange, parse_books
 from bot.venue.decoding import Origin, Skips
 from bot.venue.types import Book, Level
 from tests.unit.bot.making import SHARE, VirtualLoop, run

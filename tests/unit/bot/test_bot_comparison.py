@@ -15,12 +15,10 @@ from hypothesis import strategies as st
 
 from bot.cli import main
 from bot.lifecycle.inputs_recorder import record
-from bot.parameters import number
-from bot.plugin import load_strategy
 from bot.slots import Slot
-from bot.strategy.api import Decision, Inputs
+from bot.strategy.api import Decision, Inputs, number
 from bot.strategy.evaluation import Evaluation
-from bot.strategy.guard import Guarded
+from bot.strategy.guard import Guarded, load_strategy
 from bot.strategy.snipe import Parameters, Snipe
 from bot.tools.decision_diff import compare, read_decision
 from bot.venue.types import Level

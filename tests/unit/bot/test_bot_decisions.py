@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bot.account.watch import RETRY_S, UNKNOWN, VENUE_CLOCK_ERROR_MS, Offset
-from bot.feeds import PriceUpdate, Source
+from bot.market_data.binance_messages import PriceUpdate, Source
 from bot.market_data.markets import AHEAD_MS, Markets, retry_after_ms, wanted_windows
 from bot.market_data.prices import Prices
 from bot.operator.control import judge, to_apply

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from bot.account.redeem import won_positions
-from bot.totals import lifetime, pnl_by_slot, recent_outcomes
 from ledger import Ledger
 from ledger.checks import audit
 from ledger.rows import (
@@ -22,9 +21,12 @@ from ledger.rows import (
     add_outcome,
     filled,
     find_intent,
+    lifetime,
     next_seq,
     open_intents,
+    pnl_by_slot,
     positions,
+    recent_outcomes,
 )
 from ledger.schema import DERIVED, SCHEMA, OrderState
 from ledger.values import Outcome, Side, VenueTrade

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from bot.garbage import MOST_NEW, Garbage
+from bot.lifecycle.app import MOST_NEW, Garbage
 
 
 class Knot:

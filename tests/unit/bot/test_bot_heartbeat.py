@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bot.heartbeat import SUSPECT_S, Heartbeat
+from bot.account.reconciler import SUSPECT_S, Heartbeat
 from bot.venue.types import HeartbeatMismatchError, VenueError
 from bus import FencedError, Logging
 from tests.unit.bot.fake_venue import FakeVenue

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from bot.feeds import PriceUpdate, Source
 from bot.lifecycle.context import World
+from bot.market_data.binance_messages import PriceUpdate, Source
 from bot.orders.manager import Desk
 from bot.strategy.api import Decision, Inputs
 from bot.strategy.guard import Guarded

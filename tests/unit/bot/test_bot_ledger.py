@@ -12,8 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bot.by_hand import add_settled_by_hand, vouched_trade
-from bot.totals import lifetime, pnl_by_slot, pnl_since, recent_outcomes
+from bot.orders.resolution import add_settled_by_hand, vouched_trade
 from bus import FencedError, LedgerError
 from ledger import Ledger
 from ledger.checks import audit
@@ -26,9 +25,13 @@ from ledger.rows import (
     add_outcome,
     entries_since,
     find_intent,
+    lifetime,
     next_seq,
     open_intents,
+    pnl_by_slot,
+    pnl_since,
     positions,
+    recent_outcomes,
 )
 from ledger.schema import OrderState
 from ledger.values import Outcome, Side, VenueTrade

@@ -10,8 +10,7 @@ import pytest
 
 from bot.account.portfolio import cost_ahead
 from bot.account.watch import account_problem
-from bot.budget import Budget
-from bot.orders.limits import Believed, Mode
+from bot.orders.limits import Believed, Budget, Mode
 from bot.orders.risk import SETTLES_MS, at_stake
 from bot.venue.types import Account, VenueMode
 from ledger.rows import OpenIntent, add_fill, add_intent, add_order_state, positions

@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 from bot.operator.manual_rules import Ordered, Verdict, judge
 from bot.orders.order_plan import worst_cost
 from bot.slots import Slot, Window
-from bot.sound import unsound
-from bot.strategy.api import Decision
+from bot.strategy.api import Decision, unsound
 from bot.strategy.evaluation import Evaluation
 from bot.venue.types import BASE_UNITS, Level
 from bus import ManualAction, ManualStatus, clear_halt, read_control, read_status, write_control

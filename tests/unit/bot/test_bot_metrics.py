@@ -13,9 +13,8 @@ import aiohttp
 import pytest
 
 from bot.lifecycle.active import Poll
-from bot.lifecycle.metrics import Metrics, slot_state
+from bot.lifecycle.metrics import REASONS, Metrics, reason_name, slot_state
 from bot.orders.risk import Usage, refuse_entry
-from bot.reasons import REASONS, reason_name
 from bot.strategy.snipe import Parameters, decide
 from bus import RiskLimits, SlotControl, Status, Totals
 from bus.scrape import serve_metrics

@@ -9,10 +9,17 @@ from typing import Any
 
 import pytest
 
-from bot.parameters import number, read_parameters
-from bot.plugin import DEFAULT_STRATEGY, load_strategy
-from bot.strategy.api import Decision, Inputs
-from bot.strategy.guard import CPU_LIMIT_MS, LEFT_OUT_MS, SLOW_IN_A_ROW, WALL_LIMIT_MS, Guarded, StrategyError
+from bot.strategy.api import Decision, Inputs, number, read_parameters
+from bot.strategy.guard import (
+    CPU_LIMIT_MS,
+    DEFAULT_STRATEGY,
+    LEFT_OUT_MS,
+    SLOW_IN_A_ROW,
+    WALL_LIMIT_MS,
+    Guarded,
+    StrategyError,
+    load_strategy,
+)
 from bot.strategy.snipe import Parameters, Snipe
 from bot.venue.types import Level
 from bus import SettingsError

@@ -12,12 +12,11 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from bot.cli import main
-from bot.tools.replay.chart import round_steps
-from bot.tools.replay.result import Trade, deepest_fall, wilson
+from bot.tools.replay.result import Trade, deepest_fall, round_steps, wilson
 from bot.tools.tape_recorder import HEADER, Bar, Bars, last_ms
 from bus import SettingsError
 from ledger.values import Outcome
-from paper.tape import load_tape
+from paper.engine.feed import load_tape
 from tests.unit.bot.test_bot_plugin import CHEAP
 
 START_MS = 1_640_000_400_000

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bot.sendings import Sending, Sendings, is_at_fault
+from bot.orders.order_plan import Sending, Sendings, is_at_fault
 from bot.venue.polymarket.answers import classify
 from bot.venue.types import Accepted, Answer, InDoubt, Refused, VenueMode
 from ledger.values import Side

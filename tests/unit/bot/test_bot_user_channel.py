@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from bot.user_channel import AGREE_WITHIN_S, RETRY_S, UserChannel
+from bot.account.reconciler import AGREE_WITHIN_S, UserChannel
+from bot.account.reconciler import CHANNEL_RETRY_S as RETRY_S
 from bot.venue.types import UserEvent, VenueError
 from bus import Logging
 from tests.unit.bot.fake_venue import FakeVenue

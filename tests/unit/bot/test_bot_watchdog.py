@@ -6,7 +6,7 @@ import asyncio
 import threading
 import time
 
-from bot.watchdog import WAKE_EVERY_S, Watchdog
+from bot.lifecycle.app import WAKE_EVERY_S, Watchdog
 
 
 async def test_a_loop_that_stands_is_noticed() -> None:

@@ -15,7 +15,8 @@ from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 from websockets.frames import Frame, Opcode
 
-from bot.feeds import BinanceFeed, PriceUpdate, Timing
+from bot.market_data.binance import BinanceFeed, Timing
+from bot.market_data.binance_messages import PriceUpdate
 
 LIMIT_S = 20
 Handler = Callable[[ServerConnection, int], Awaitable[None]]

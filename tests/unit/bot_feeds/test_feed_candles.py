@@ -10,9 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bot.feeds.candles import Candles
-from bot.feeds.history import Kline, parse_klines
 from bot.market_data.binance_messages import PriceUpdate, Source
+from bot.market_data.prices import Candles, Kline, parse_klines
 
 
 def update(boot_ms: int, price: float, source: Source = Source.BOOK) -> PriceUpdate:

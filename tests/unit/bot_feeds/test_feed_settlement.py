@@ -9,10 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot.feeds import PriceUpdate, Source
-from bot.feeds.settled import MOST_SILENT_MS, Settled
-from bot.feeds.settlement_messages import TOPIC, SettlementPrice, parse_settlement
-from bot.market_data.prices import Prices
+from bot.market_data.binance_messages import PriceUpdate, Source
+from bot.market_data.prices import MOST_SILENT_MS, Prices, Settled
+from bot.market_data.rtds import TOPIC, SettlementPrice, parse_settlement
 
 START_MS = 1_800_000_000_000
 TO_BOOT_MS = 5_000 - START_MS  # the lead's clock

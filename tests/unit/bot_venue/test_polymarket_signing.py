@@ -27,8 +27,8 @@ from py_clob_client_v2.order_utils.model.side import Side as V2Side
 from py_clob_client_v2.order_utils.model.signature_type_v2 import SignatureTypeV2 as V2SignatureType
 
 from bot.venue.polymarket import Credentials, Hosts, PolymarketVenue
-from bot.venue.polymarket.amounts import TICKS, order_amounts
 from bot.venue.polymarket.client import CONFIG, identify
+from bot.venue.polymarket.signing import TICKS, order_amounts
 from bot.venue.types import BASE_UNITS, Market, OrderRequest
 from ledger.values import Side
 

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from bus import open_bus, selftest
+from bus import lease as selftest
+from bus import open_bus
 from bus.errors import BusDirectoryError, LockingUnreliableError
-from bus.selftest import check_locking, file_system_type, parse_mounts
+from bus.lease import check_locking, file_system_type, parse_mounts
 
 # From Docker Desktop, WSL, a VM with a shared folder, a Linux host; shortened to what counts.
 MOUNTS = r"""1 0 254:0 / / rw - ext4 /dev/vda rw

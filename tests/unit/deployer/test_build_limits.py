@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from deployer.build_limits import BuildLimits, build_environment, members
 from deployer.disk import Disks
 from deployer.errors import BuildError
 from deployer.push.repository import Repository
+from deployer.runtimes.build_limits import BuildLimits, build_environment, members
 from deployer.runtimes.builder import Builder
 from tests.e2e.rig import until
 from tests.unit.deployer.test_deployer_builder import Source

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from deployer.build_inputs import BuildInputs, read_build_inputs
 from deployer.errors import StartError
+from deployer.runtimes.api import BuildInputs, read_build_inputs
 
 
 def secret(folder: Path, name: str, text: str, mode: int = 0o600) -> Path:

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from deployer.build_inputs import read_build_inputs
 from deployer.errors import BuildError, RepositoryError
 from deployer.push.repository import Repository
+from deployer.runtimes.api import read_build_inputs
 from deployer.runtimes.builder import Builder
 from tests.e2e.deployer_rig import GIT
 from tests.e2e.rig import until

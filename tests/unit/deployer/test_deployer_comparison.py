@@ -11,15 +11,15 @@ from typing import Any
 import pytest
 
 from bus import Request, Step
-from deployer.differences import NOTHING, SHOWN, Compared, not_compared, read_comparison
 from deployer.errors import RuntimeFailedError
-from deployer.one_off import MAX_BYTES, run_one_off
 from deployer.push.receive import Situation, tell, waits_for
 from deployer.rollout.decide import decide
 from deployer.rollout.deploy_requests import answer
 from deployer.rollout.deploys import Deploy, fold
+from deployer.rollout.differences import NOTHING, SHOWN, Compared, not_compared, read_comparison
 from deployer.rollout.observed import Asked, Compare, Observed, Policy, Record
 from deployer.runtimes.api import OneOff
+from deployer.runtimes.children import MAX_BYTES, run_one_off
 from tests.e2e.rig import until
 from tests.unit.deployer.test_deployer_push import PUSH
 from tests.unit.deployer.test_deployer_rollout import BLUE, GREEN, NOW, UP_TO_HEALTHY, look, recorded, steps

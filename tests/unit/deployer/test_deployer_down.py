@@ -12,9 +12,8 @@ import pytest
 from bot.cli import main as bot
 from bus import FileLock, Instance, InstanceFile, Role, SystemClock, new_id, open_bus
 from deployer.commands.cli import main as deployer
-from deployer.settings import DeployerSettings
+from deployer.settings import DeployerSettings, State, write_state
 from deployer.start import already_runs
-from deployer.state import State, write_state
 
 Command = Callable[[list[str]], int]
 

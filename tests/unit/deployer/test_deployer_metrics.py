@@ -8,11 +8,9 @@ from pathlib import Path
 from prometheus_client import CollectorRegistry
 
 from bus import Instance, Role, Seen, Step
-from deployer.gaps import read_gaps
-from deployer.metrics import Metrics
+from deployer.metrics import Metrics, TargetsFile, read_gaps, targets
 from deployer.rollout.deploys import fold
 from deployer.rollout.observed import Policy
-from deployer.targets import TargetsFile, targets
 from ledger import Identity, Ledger
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from deployer.commands.init import FILES, new
 from deployer.errors import BuildError, StartError
-from deployer.new import FILES, new
 from deployer.push.repository import Repository
 from deployer.runtimes.builder import Builder
 from tests.e2e.deployer_rig import GIT

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bus import Instance, Role, Seen, Step
 from deployer.rollout.deploys import KEEP, fold
-from deployer.signs import Since, Stillness
+from deployer.rollout.observer import Since, Stillness
 
 
 def seen(sequence: int) -> Seen:

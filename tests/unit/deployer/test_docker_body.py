@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 
 from deployer import Start, StartError
-from deployer.build_limits import BuildLimits
-from deployer.docker_place import own_container, place_of
+from deployer.runtimes.build_limits import BuildLimits
 from deployer.runtimes.docker.body import (
     COMPARISON_LABELS,
     IMAGE,
@@ -24,6 +23,7 @@ from deployer.runtimes.docker.body import (
     faults_of_container,
 )
 from deployer.runtimes.docker.images import build_error
+from deployer.runtimes.docker.one_off import own_container, place_of
 from deployer.runtimes.docker.room import room_body
 
 PLACE = Place(bus=Mount("bind", "/srv/bus"), network="net", user="1000:1000")

@@ -12,12 +12,12 @@ from prometheus_client import CollectorRegistry, Metric
 
 import bot.lifecycle.metrics
 import deployer.metrics
-import panel.metrics
+import panel.server
 import paper.wire.metrics
 from bot.slots import make_slots
 from bus import Instance, Role, Seen
+from deployer.metrics import FILE, TargetsFile
 from deployer.rollout.observed import Policy
-from deployer.targets import FILE, TargetsFile
 from paper.engine.exchange import Exchange
 from paper.streams.sockets import Sockets
 
@@ -76,7 +76,7 @@ def _registries(assets: tuple[str, ...], timeframes: tuple[str, ...]) -> dict[st
     return {
         "bot": of_bot.registry,
         "deployer": deployer.metrics.Metrics(Policy()).registry,
-        "panel": panel.metrics.Metrics().registry,
+        "panel": panel.server.Metrics().registry,
         "paper": of_paper.registry,
     }
 

@@ -7,8 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.datastructures import Headers
 
-from panel.guard import Bucket, Refusal, check_body, check_site, check_token, token_of
-from panel.token import Scope, Token
+from panel.guard import Bucket, Refusal, Scope, Token, check_body, check_site, check_token, token_of
 
 HOSTS = frozenset({"127.0.0.1", "localhost", "::1"})
 TOKEN = "t" * 43

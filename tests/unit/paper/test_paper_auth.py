@@ -23,9 +23,8 @@ from polymarket.types import EvmAddress, HexString
 
 from paper.engine.keys import ApiKey, Keys
 from paper.engine.record import Record
-from paper.engine.signing import SignedOrder, order_id, order_signer
+from paper.engine.signing import SignedOrder, deposit_wallets, order_id, order_signer
 from paper.errors import RefusedError
-from paper.wallets import deposit_wallets
 
 NOW_S = 1_795_000_000
 OWNER = Account.from_key("0x" + "11" * 32)

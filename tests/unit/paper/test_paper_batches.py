@@ -12,10 +12,9 @@ from polymarket._internal.actions.relayer.signing.deposit_wallet import sign_dep
 from polymarket._internal.actions.relayer.signing.proxy import build_proxy_transaction_hash, sign_proxy_message
 from polymarket._internal.actions.relayer.signing.safe import sign_safe_transaction
 
-from paper.batches import Batch, Call, read_batch
+from paper.engine.relayer import Batch, Call, read_batch
+from paper.engine.signing import PROXY_FACTORY, checksum, deposit_wallets, proxy_wallet, safe_wallet
 from paper.errors import RefusedError
-from paper.evm import checksum
-from paper.wallets import PROXY_FACTORY, deposit_wallets, proxy_wallet, safe_wallet
 
 OWNER = Account.from_key("0x" + "11" * 32)
 TARGET, RELAY, HUB = (checksum("0x" + digit * 40) for digit in "abc")

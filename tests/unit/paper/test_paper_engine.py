@@ -10,10 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from paper.engine.book import Book, Order
+from paper.engine.book import ONE, Book, Order, fee, format_units, parse_units
 from paper.engine.matching import CASH, FEES, Engine, Entry, Placement
 from paper.errors import RefusedError
-from paper.money import ONE, fee, format_units, parse_units
 
 TOKENS = ("1001", "1002")
 MARKET = "0xmarket"

@@ -6,9 +6,8 @@ import itertools
 
 import pytest
 
-from paper.chaos import schedule
-from paper.engine.faults import KINDS, FaultOrder, Faults
-from paper.fates import stages, trade_status
+from paper.engine.faults import KINDS, FaultOrder, Faults, schedule
+from paper.engine.matching import stages, trade_status
 
 NOW = 1_795_000_000_000
 

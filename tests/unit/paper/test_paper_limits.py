@@ -10,10 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from paper.engine.keys import TIERS, Heartbeats, Limits
 from paper.engine.record import Record
 from paper.errors import RefusedError
-from paper.heartbeats import Heartbeats
-from paper.limits import TIERS, Limits
 
 NOW = 1_795_000_000_000
 

@@ -11,11 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from paper.engine.feed import TICK_MS, Feed
-from paper.engine.prices import SPECS, Mood, sigma_second, step
+from paper.engine.feed import TICK_MS, Bar, Feed, Tape, bridge, load_tape, shift_ms
+from paper.engine.prices import ASSETS, SPECS, Mood, sigma_second, step
 from paper.errors import UsageError
-from paper.tape import Bar, Tape, bridge, load_tape, shift_ms
-from paper.windows import ASSETS
 
 NOW = 1_795_000_200_000  # a full minute
 TAPES = Path(__file__).resolve().parents[3].parent / "shared" / "data" / "tapes"

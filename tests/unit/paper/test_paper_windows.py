@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from paper.maker import fair_up, quotes
-from paper.money import ONE
-from paper.windows import ASSETS, Window, parse_slug, parse_timeframe, windows_at
+from paper.engine.book import ONE
+from paper.engine.market_maker import fair_up, quotes
+from paper.engine.markets import Window, parse_slug, parse_timeframe, windows_at
+from paper.engine.prices import ASSETS
 
 
 @given(

@@ -11,16 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from paper.candles import History
-from paper.engine.book import Book, Order
+from paper.engine.book import ONE, Book, Order
 from paper.engine.exchange import Exchange
 from paper.engine.faults import FaultOrder
-from paper.engine.markets import Markets
+from paper.engine.markets import Markets, Window
 from paper.engine.matching import CASH, Engine
+from paper.engine.prices import ASSETS, History
 from paper.engine.record import Record
-from paper.money import ONE
 from paper.settings import Settings
-from paper.windows import ASSETS, Window
 
 NOW = 1_795_000_200_000
 

@@ -12,8 +12,6 @@ from aiohttp import web
 
 from paper.errors import RefusedError
 
-__all__ = ["END_CURSOR", "parse_json", "plain", "read_count", "read_cursor", "read_json", "write_cursor"]
-
 END_CURSOR = "LTE="  # -1: there is no next page
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
