@@ -16,8 +16,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, TypeVar
 
-from bot.account.watch import AccountWatch
-from bot.lifecycle.context import World
+from bot.context import World
 from bot.market_data.binance import BinanceFeed
 from bot.market_data.books import Books
 from bot.market_data.debounce import News, Routes
@@ -27,6 +26,7 @@ from bot.market_data.prices import Kline, Prices
 from bot.settings import BotSettings
 from bot.slots import make_slots
 from bot.strategy.guard import Guarded
+from bot.venue.account_watch import AccountWatch
 from bot.venue.polymarket import Credentials, Hosts, PolymarketVenue, reading
 from bot.venue.polymarket.answers import classify
 from bot.venue.polymarket.streams import user_events

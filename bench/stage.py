@@ -20,8 +20,7 @@ from typing import Any
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
-from bot.account.watch import AccountWatch
-from bot.lifecycle.context import World
+from bot.context import World
 from bot.market_data.binance import BinanceFeed
 from bot.market_data.binance_messages import symbol
 from bot.market_data.books import Books
@@ -31,6 +30,7 @@ from bot.market_data.prices import Kline, Prices
 from bot.settings import BotSettings
 from bot.slots import Slot, parse_slug
 from bot.strategy.guard import DEFAULT_STRATEGY, load_strategy
+from bot.venue.account_watch import AccountWatch
 from bot.venue.polymarket import Credentials, Hosts, PolymarketVenue
 from bot.venue.types import BASE_UNITS, Account, Book, Holding, Level, Market, UserEvent, VenueOrder
 from bus import Bus, Logging, SystemClock

@@ -24,8 +24,8 @@ from prometheus_client import (
 )
 
 from bus import VERSION, Bus, LedgerError, Log, Role, Seen, Step, write_atomically
+from deployer.deploys import VERDICTS, Deploy, History
 from deployer.disk import Space
-from deployer.rollout.deploys import VERDICTS, Deploy, History
 from deployer.rollout.observed import Now, Observed, Policy
 from ledger import Ledger
 

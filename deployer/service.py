@@ -21,6 +21,7 @@ from bus import (
     remove_request,
     write_handover,
 )
+from deployer.deploys import Deploy, History, fold
 from deployer.disk import Disks
 from deployer.errors import BuildError, DeployerError, RuntimeFailedError
 from deployer.metrics import Metrics, TargetsFile
@@ -31,7 +32,6 @@ from deployer.push.receive import Situation, waits_for
 from deployer.push.repository import Repository
 from deployer.push.verify import Verify
 from deployer.rollout.decide import decide
-from deployer.rollout.deploys import Deploy, History, fold
 from deployer.rollout.differences import NOTHING, Compared, not_compared, read_comparison
 from deployer.rollout.observed import (
     Action,

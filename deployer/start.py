@@ -10,6 +10,7 @@ from functools import partial
 
 from bus import Bus, Clock, FileLock, Logging, Step, append_step, make_request, read_steps
 from bus.scrape import serve_metrics
+from deployer.deploys import fold
 from deployer.disk import Disks
 from deployer.errors import RepositoryError, StartError
 from deployer.metrics import Metrics, TargetsFile
@@ -18,7 +19,6 @@ from deployer.push.hooks import Hooks
 from deployer.push.log import PushLog
 from deployer.push.repository import Repository
 from deployer.push.verify import Verify
-from deployer.rollout.deploys import fold
 from deployer.rollout.observed import Policy
 from deployer.runtimes.api import Runtime, read_build_inputs
 from deployer.runtimes.build_limits import BuildLimits

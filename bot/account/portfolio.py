@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from bot.lifecycle.context import World
+from bot.context import World
 from bot.orders.risk import Usage, at_stake
 from bot.slots import Slot, parse_slug
 from ledger import Ledger

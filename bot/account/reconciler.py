@@ -12,7 +12,7 @@ from contextlib import suppress
 
 from bot.account.portfolio import Holdings
 from bot.account.unknown_activity import Comparison
-from bot.lifecycle.context import World
+from bot.context import World
 from bot.operator.requests import Wishes
 from bot.orders.manager import Desk
 from bot.slots import parse_slug

@@ -11,7 +11,7 @@ import asyncio
 from dataclasses import dataclass
 from typing import Literal
 
-from bot.lifecycle.context import World
+from bot.context import World
 from bot.venue.types import BASE_UNITS, VenueError
 from bus import LedgerFullError, Log
 from ledger import Ledger, Value

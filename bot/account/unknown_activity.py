@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from bot.lifecycle.context import World
+from bot.context import World
 from bot.venue.types import BASE_UNITS, Holding, TooManyError, VenueOrder
 from bus import Log
 from ledger import Ledger

@@ -15,7 +15,7 @@ from functools import partial
 from bot.account.portfolio import Holdings
 from bot.account.reconciler import Reconciler
 from bot.account.redeem import Redeemer
-from bot.lifecycle.context import World
+from bot.context import World
 from bot.lifecycle.inputs_recorder import Recorder
 from bot.lifecycle.polls import Ticks
 from bot.lifecycle.status_builder import build_status

@@ -13,8 +13,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
-from bot.account.watch import AccountWatch
-from bot.lifecycle.context import World
+from bot.context import World
 from bot.lifecycle.instance import Runner
 from bot.lifecycle.metrics import Metrics
 from bot.market_data.binance import BinanceFeed
@@ -27,6 +26,7 @@ from bot.market_data.rtds import SettlementFeed
 from bot.settings import CHAIN, BotSettings, read_key
 from bot.slots import make_slots
 from bot.strategy.guard import Guarded, load_strategy
+from bot.venue.account_watch import AccountWatch
 from bot.venue.credentials import credentials_path, endpoints, read_credentials, read_relayer_key
 from bot.venue.polymarket import (
     Credentials,

@@ -10,8 +10,8 @@ import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 
+from bot.context import World
 from bot.lifecycle.active import Active
-from bot.lifecycle.context import World
 from bot.lifecycle.metrics import Metrics
 from bot.lifecycle.polls import shadow_poll
 from bot.lifecycle.publisher import Publisher

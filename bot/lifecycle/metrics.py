@@ -22,8 +22,8 @@ from prometheus_client import (
     generate_latest,
 )
 
+from bot.context import World
 from bot.lifecycle.active import Poll
-from bot.lifecycle.context import World
 from bot.orders.order_plan import AnswerKind as Outcome
 from bot.venue.decoding import Code, Origin
 from bot.venue.types import VenueMode

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from bot.lifecycle.context import World
+from bot.context import World
 from bot.operator.control import judge
 from bot.slots import Slot, Window
 from bot.strategy.evaluation import Evaluation, Own, View, goes_on_from, next_state

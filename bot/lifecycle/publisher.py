@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 
+from bot.context import World
 from bot.lifecycle.active import Active, Poll
-from bot.lifecycle.context import World
 from bot.lifecycle.metrics import Metrics, Observer
 from bot.lifecycle.polls import ShadowPoll
 from bus import InstanceFile, LedgerError, Role, write_status

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from decimal import Decimal
 
-from bot.lifecycle.context import World
+from bot.context import World
 from bot.operator.control import InForce
 from bot.orders.manager import Desk
 from bot.orders.risk import Usage

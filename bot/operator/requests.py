@@ -18,7 +18,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from bot.account.unknown_activity import Comparison
-from bot.lifecycle.context import World
+from bot.context import World
 from bot.orders.manager import Desk
 from bot.venue.types import BASE_UNITS
 from bus import Bus, BusError, Clock, Document, DocumentError, Log, Stamp

@@ -25,8 +25,8 @@ from rich.text import Text
 
 from bus import Bus, DocumentError, Role, Seen, Status, open_bus, read_instances, read_status, read_steps
 from deployer.commands.up import trading_line
+from deployer.deploys import Deploy, History, fold
 from deployer.errors import DeployerError, StartError
-from deployer.rollout.deploys import Deploy, History, fold
 
 # The demo's table of steps: live on a terminal, plain lines elsewhere.
 

@@ -6,8 +6,8 @@ import asyncio
 from typing import Any
 
 from bus import Bus, LedgerError, Seen, is_locked, read_instances, read_steps
+from deployer.deploys import History, fold
 from deployer.push.repository import Repository
-from deployer.rollout.deploys import History, fold
 from deployer.settings import DeployerSettings, State, read_state
 from ledger import Ledger
 

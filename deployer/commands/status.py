@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from bus import Bus, LedgerError, Seen, Step, is_locked, read_handover, read_instances, read_steps
+from deployer.deploys import Deploy, History, fold
 from deployer.errors import RuntimeFailedError, StartError
 from deployer.push.receive import details, step_line
-from deployer.rollout.deploys import Deploy, History, fold
 from deployer.runtimes.children import last_lines
 from deployer.settings import DeployerSettings, read_state
 from ledger import Ledger

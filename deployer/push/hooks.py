@@ -15,8 +15,8 @@ import shlex
 from pathlib import Path
 
 from bus import Log, Step
+from deployer.deploys import Deploy
 from deployer.push.verify import run_shell
-from deployer.rollout.deploys import Deploy
 
 HOOK_LIMIT_S = 30.0
 MAX_WAITING = 100

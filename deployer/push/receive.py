@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bus import Step
-from deployer.rollout.deploys import Deploy, History
+from deployer.deploys import Deploy, History
 from deployer.runtimes.api import COMPARE_LIMIT_S
 
 MAX_TEXT = 300

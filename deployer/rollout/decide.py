@@ -12,9 +12,9 @@ lease are in `fleet`, what the new version would have decided is in `comparing`.
 from __future__ import annotations
 
 from bus import Instance, Seen
+from deployer.deploys import Deploy
 from deployer.rollout.decision_gate import Tally, compare, hold, why_refused_more
 from deployer.rollout.deploy_requests import answer, cancel, notice_branch, notice_pushes
-from deployer.rollout.deploys import Deploy
 from deployer.rollout.fleet import candidate_of, doomed, fleet, supervise, surplus
 from deployer.rollout.observed import Actions, Build, KillUnit, Now, Observed, Policy, StartUnit, WriteHandover, step_of
 from deployer.runtimes.api import Start, Unit

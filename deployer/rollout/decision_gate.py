@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from deployer.rollout.deploys import Deploy
+from deployer.deploys import Deploy
 from deployer.rollout.observed import Actions, Compare, Observed, Policy, step_of
 
 # Whether a candidate's orders are refused more than the former commit's were, beyond chance. Pure.

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from bus import Request
+from deployer.deploys import Deploy
 from deployer.push.receive import deploy_of
-from deployer.rollout.deploys import Deploy
 from deployer.rollout.observed import Actions, Asked, Now, Observed, Record, RemoveRequest, step_of
 
 

@@ -7,7 +7,7 @@ the former commit's instances until a spare of the new one is ready. Whoever may
 from __future__ import annotations
 
 from bus import Handover, Role, Seen
-from deployer.rollout.deploys import Deploy
+from deployer.deploys import Deploy
 from deployer.rollout.observed import (
     Action,
     Actions,

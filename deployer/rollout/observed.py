@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bus import Handover, Request, Role, Seen
+from deployer.deploys import Deploy, History
 from deployer.push.receive import Push
-from deployer.rollout.deploys import Deploy, History
 from deployer.rollout.differences import Compared
 from deployer.runtimes.api import Start, Unit
 from ledger import Epoch

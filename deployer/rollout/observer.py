@@ -20,11 +20,11 @@ from bus import (
     read_requests,
     write_atomically,
 )
+from deployer.deploys import History
 from deployer.errors import RepositoryError
 from deployer.push.branch import BranchWatch
 from deployer.push.log import PushLog
 from deployer.push.repository import Repository
-from deployer.rollout.deploys import History
 from deployer.rollout.differences import Compared
 from deployer.rollout.observed import Asked, Now, Observed, timers
 from deployer.runtimes.api import Runtime

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bus import make_request, read_steps
+from deployer.deploys import History, fold
 from deployer.disk import Disks
 from deployer.errors import BuildError, RepositoryError, RuntimeFailedError
 from deployer.metrics import TargetsFile
@@ -18,7 +19,6 @@ from deployer.push.hooks import Hooks
 from deployer.push.log import PushLog
 from deployer.push.repository import Repository
 from deployer.push.verify import Verify
-from deployer.rollout.deploys import History, fold
 from deployer.rollout.observed import Policy
 from deployer.runtimes.api import OneOff, Start, Unit
 from deployer.service import Deployer

@@ -15,7 +15,7 @@ import deployer.service
 from bot.lifecycle.active import Active
 from bot.lifecycle.instance import Runner
 from bus import Bus, Handover, Step, is_alive, is_halted
-from deployer.rollout.deploys import fold
+from deployer.deploys import fold
 from ledger import Ledger
 from proof.simulation.bots import Bot
 from proof.simulation.effects import replace_in

@@ -13,7 +13,7 @@ from typing import Any
 
 from bus import Role, Seen, Step, read_instances, read_steps
 from bus.layout import Bus
-from deployer.rollout.deploys import fold
+from deployer.deploys import fold
 from tests.e2e.deployer_rig import GIT
 from tests.e2e.docker_engine import docker, own, remove_all
 from tests.e2e.rig import ROOT, until

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from bus import Seen, is_locked, open_bus, read_instances, read_steps
-from deployer.rollout.deploys import Deploy, History, fold
+from deployer.deploys import Deploy, History, fold
 from deployer.runtimes.children import Children
 from ledger import Ledger
 from tests.e2e.rig import end, log_lines, start, until

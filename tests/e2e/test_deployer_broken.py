@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from deployer.rollout.deploys import Deploy
+from deployer.deploys import Deploy
 from tests.e2e.deployer_rig import DeployerRig
 from tests.e2e.rig import until
 

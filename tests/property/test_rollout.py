@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from bus import Handover, Instance, Request, Role, Seen, Step
+from deployer.deploys import History
 from deployer.rollout.decide import MAX_SPENT_REQUESTS, decide
-from deployer.rollout.deploys import History
 from deployer.rollout.differences import Compared, not_compared
 from deployer.rollout.observed import (
     Action,

@@ -34,11 +34,9 @@ Active.poll = _broken
 
 BREAKS = {
     "syntax-error": Break("bot/strategy/api.py", "\ndef (:\n", ("SyntaxError", "does not compile", "the build failed")),
-    "build-fails": Break(
-        "bot/lifecycle/context.py", "\nraise RuntimeError('broken on purpose')\n", ("the build failed",)
-    ),
+    "build-fails": Break("bot/context.py", "\nraise RuntimeError('broken on purpose')\n", ("the build failed",)),
     "import-hangs": Break(
-        "bot/lifecycle/context.py", "\nimport time\ntime.sleep(3600)\n", ("DEPLOYER_BUILD_LIMIT", "did not end within")
+        "bot/context.py", "\nimport time\ntime.sleep(3600)\n", ("DEPLOYER_BUILD_LIMIT", "did not end within")
     ),
     "start-hangs": Break(
         "bot/lifecycle/app.py",
@@ -46,7 +44,7 @@ BREAKS = {
         ("it wrote no instance document",),
     ),
     "never-healthy": Break(
-        "bot/lifecycle/context.py", "\nWorld.why_unhealthy = lambda *_: 'sick on purpose'\n", ("sick on purpose",)
+        "bot/context.py", "\nWorld.why_unhealthy = lambda *_: 'sick on purpose'\n", ("sick on purpose",)
     ),
     "unhealthy-active": Break(
         "bot/lifecycle/active.py",

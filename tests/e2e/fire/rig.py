@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 from bus import Role, Seen, SystemClock, read_handover, read_instance, write_control
-from deployer.rollout.deploys import Deploy
+from deployer.deploys import Deploy
 from ledger import Ledger
 from tests.e2e.deployer_rig import DeployerRig
 from tests.e2e.fire.breaks import BREAKS

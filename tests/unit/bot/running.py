@@ -10,8 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
-from bot.account.watch import AccountWatch
-from bot.lifecycle.context import World
+from bot.context import World
 from bot.lifecycle.instance import Runner
 from bot.lifecycle.metrics import Metrics
 from bot.market_data.binance import BinanceFeed, FeedState
@@ -23,6 +22,7 @@ from bot.market_data.prices import Kline, Prices
 from bot.settings import BotSettings
 from bot.slots import make_slots
 from bot.strategy.guard import DEFAULT_STRATEGY, load_strategy
+from bot.venue.account_watch import AccountWatch
 from bus import Instance, InstanceFile, Logging, Role, Seen, new_id, open_bus, read_instances, write_control
 from bus.tasks import Guard
 from ledger import Ledger

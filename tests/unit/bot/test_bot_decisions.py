@@ -11,7 +11,6 @@ import structlog
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bot.account.watch import RETRY_S, UNKNOWN, VENUE_CLOCK_ERROR_MS, Offset
 from bot.market_data.binance_messages import PriceUpdate, Source
 from bot.market_data.markets import AHEAD_MS, Markets, retry_after_ms, wanted_windows
 from bot.market_data.prices import Prices
@@ -20,6 +19,7 @@ from bot.orders.limits import HOLD_MS, Mode
 from bot.orders.order_plan import worst_cost
 from bot.slots import DEFAULT_ASSETS, DEFAULT_TIMEFRAMES, Slot, make_slots, parse_slug, timeframe_seconds
 from bot.strategy.snipe import Parameters
+from bot.venue.account_watch import RETRY_S, UNKNOWN, VENUE_CLOCK_ERROR_MS, Offset
 from bot.venue.types import Market, VenueMode
 from bus import Control, DocumentCorruptError, DocumentMissingError
 from bus.errors import DocumentTooNewError

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from bot.lifecycle.context import World
+from bot.context import World
 from bot.market_data.binance_messages import PriceUpdate, Source
 from bot.orders.manager import Desk
 from bot.strategy.api import Decision, Inputs

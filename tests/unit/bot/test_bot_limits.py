@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from bot.account.portfolio import cost_ahead
-from bot.account.watch import account_problem
 from bot.orders.limits import Believed, Budget, Mode
 from bot.orders.risk import SETTLES_MS, at_stake
+from bot.venue.account_watch import account_problem
 from bot.venue.types import Account, VenueMode
 from ledger.rows import OpenIntent, add_fill, add_intent, add_order_state, positions
 from ledger.schema import OrderState

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from bus import Request, Step
+from deployer.deploys import Deploy, fold
 from deployer.errors import RuntimeFailedError
 from deployer.push.receive import Situation, tell, waits_for
 from deployer.rollout.decide import decide
 from deployer.rollout.deploy_requests import answer
-from deployer.rollout.deploys import Deploy, fold
 from deployer.rollout.differences import NOTHING, SHOWN, Compared, not_compared, read_comparison
 from deployer.rollout.observed import Asked, Compare, Observed, Policy, Record
 from deployer.runtimes.api import OneOff

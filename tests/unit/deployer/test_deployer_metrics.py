@@ -8,8 +8,8 @@ from pathlib import Path
 from prometheus_client import CollectorRegistry
 
 from bus import Instance, Role, Seen, Step
+from deployer.deploys import fold
 from deployer.metrics import Metrics, TargetsFile, read_gaps, targets
-from deployer.rollout.deploys import fold
 from deployer.rollout.observed import Policy
 from ledger import Identity, Ledger
 

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from bus import Logging, Step, SystemClock
+from deployer.deploys import History, fold
 from deployer.push.log import KEEP_LOGS, MAX_OPEN, PushLog
 from deployer.push.receive import Push, Situation, parse_push, tell
-from deployer.rollout.deploys import History, fold
 
 OLD, NEW, NEWER = "a" * 40, "b" * 40, "c" * 40
 PUSH = Push("1700000000-1-1", OLD, NEW, "refs/heads/main", "ann")

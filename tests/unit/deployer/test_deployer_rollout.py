@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from bus import Handover, Instance, Request, Role, Seen, Step
+from deployer.deploys import fold
 from deployer.rollout.decide import decide
-from deployer.rollout.deploys import fold
 from deployer.rollout.observed import (
     Asked,
     KillUnit,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bus import Instance, Role, Seen, Step
-from deployer.rollout.deploys import KEEP, fold
+from deployer.deploys import KEEP, fold
 from deployer.rollout.observer import Since, Stillness
 
 

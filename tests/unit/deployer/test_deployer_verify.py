@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from bus import Logging, Step
+from deployer.deploys import fold
 from deployer.errors import BuildError
 from deployer.push import hooks as hooks_module
 from deployer.push.hooks import Hooks
 from deployer.push.repository import Repository
 from deployer.push.verify import Verify
-from deployer.rollout.deploys import fold
 from tests.e2e.deployer_rig import GIT
 from tests.e2e.rig import until
 

@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from bot.account.watch import AccountWatch
 from bot.market_data.binance import BinanceFeed
 from bot.market_data.books import Books
 from bot.market_data.debounce import News
@@ -18,6 +17,7 @@ from bot.settings import BotSettings
 from bot.slots import Slot
 from bot.strategy.evaluation import Evaluation, Moment, View, evaluate, wanted_tokens
 from bot.strategy.guard import Guarded
+from bot.venue.account_watch import AccountWatch
 from bot.venue.decoding import Skips
 from bot.venue.types import Venue, VenueError
 from bus import Bus, Clock, FeedStatus, Log
