@@ -13,7 +13,6 @@ from contextlib import suppress
 from bot.account.portfolio import Holdings
 from bot.account.unknown_activity import Comparison
 from bot.context import World
-from bot.operator.requests import Wishes
 from bot.orders.manager import Desk
 from bot.slots import parse_slug
 from bot.venue.types import HeartbeatMismatchError, UserEvent, Venue, VenueError
@@ -165,15 +164,14 @@ class Reconciler:
         *,
         desk: Desk,
         holdings: Holdings,
+        comparison: Comparison,
+        answer_requests: Callable[[], None],
         log: Log,
         on_change: Callable[[], None],
     ) -> None:
         self._world, self._ledger, self._epoch = world, ledger, epoch
         self._desk, self._holdings, self._log, self._on_change = desk, holdings, log, on_change
-        self._comparison = Comparison(world, ledger, epoch, log)
-        self._wishes = Wishes(
-            world, ledger, epoch, desk=desk, comparison=self._comparison, log=log, on_change=on_change
-        )
+        self._comparison, self._answer_requests = comparison, answer_requests
         self._channel = UserChannel(world.venue, log, self._reconcile_soon, self._heard)
         self._wake = asyncio.Event()
         self._soon = True
@@ -199,7 +197,7 @@ class Reconciler:
             try:
                 await self._desk.settle()
                 self._resolve()
-                self._wishes.fulfil()
+                self._answer_requests()
                 if self._soon or loop.time() >= reconcile_at:
                     self._soon = False
                     reconcile_at = loop.time() + RECONCILE_EVERY_S

@@ -15,12 +15,14 @@ from functools import partial
 from bot.account.portfolio import Holdings
 from bot.account.reconciler import Reconciler
 from bot.account.redeem import Redeemer
+from bot.account.unknown_activity import Comparison
 from bot.context import World
 from bot.lifecycle.inputs_recorder import Recorder
 from bot.lifecycle.polls import Ticks
 from bot.lifecycle.status_builder import build_status
 from bot.operator.control import InForce, judge, to_apply
 from bot.operator.manual_orders import ManualDesk
+from bot.operator.requests import Wishes
 from bot.orders.limits import Budget
 from bot.orders.manager import Desk
 from bot.orders.order_plan import Plan, worst_cost
@@ -105,12 +107,18 @@ class Active:
             ledger, epoch, desk=self.desk, now_ms=world.now_ms, wall_ms=world.clock.wall_ms, log=self._log
         )
         self._redeemer = Redeemer(world, ledger, epoch, self._log)
+        comparison = Comparison(world, ledger, epoch, self._log)
+        requests = Wishes(
+            world, ledger, epoch, desk=self.desk, comparison=comparison, log=self._log, on_change=self._changed
+        )
         self._reconciler = Reconciler(
             world,
             ledger,
             epoch,
             desk=self.desk,
             holdings=self._holdings,
+            comparison=comparison,
+            answer_requests=requests.fulfil,
             log=self._log,
             on_change=self._changed,
         )
