@@ -29,7 +29,7 @@ COPY bot bot
 # A commit that does not compile, or cannot be imported, fails here and is never started.
 RUN python -m compileall -q bot && python -c "import bot.app"
 USER 10001:10001
-# It knows the command `compare` (docs/contract.md); what is built on it does, too.
+# It knows the command `compare` (docs/reference/contract.md); what is built on it does, too.
 LABEL never-sleeps.compare=1
 ENTRYPOINT ["python", "-m", "bot"]
 

@@ -281,7 +281,9 @@ def _credentials(*, may_create: bool) -> int:
 
     settings = load_settings(BotSettings)
     if settings.key_file is None:
-        raise SettingsError("BOT_KEY_FILE is not set; it names the file with the wallet's private key (docs/live.md)")
+        raise SettingsError(
+            "BOT_KEY_FILE is not set; it names the file with the wallet's private key (docs/how-to/live.md)"
+        )
     print(store_credentials(settings, read_key(settings, settings.key_file.parent), may_create=may_create))
     return EXIT_OK
 

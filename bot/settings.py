@@ -40,7 +40,7 @@ class BotSettings(BaseSettings):
     orders_per_second: our own rate budget, below the venue's limit of 40 a signer (venue.md 4.1).
     poll_interval, request_limit: seconds. color, sha, unit, deploy_id are given by the deployer.
     resend: which orders in doubt are sent again with identical bytes: exits only, or entries too.
-    strategy: the class that decides, package.module:Class or path/to/file.py:Class (docs/strategy.md).
+    strategy: the class that decides, package.module:Class or path/to/file.py:Class (docs/how-to/strategy.md).
     """
 
     model_config = SettingsConfigDict(env_prefix="BOT_")
@@ -148,7 +148,7 @@ def read_key(settings: BotSettings, bus_directory: Path) -> str:
         return _checked(settings.key_file)
     if settings.venue == "live":
         raise SettingsError(
-            "BOT_VENUE=live needs BOT_KEY_FILE: a file of mode 0600 that holds the wallet's private key (docs/live.md)"
+            "BOT_VENUE=live needs BOT_KEY_FILE: a file of mode 0600 that holds the wallet's private key (docs/how-to/live.md)"
         )
     path = bus_directory / "paper.key"
     try:

@@ -18,7 +18,7 @@ PAGE = 1000
 
 @dataclass(slots=True)
 class VenueRecord:
-    """What the venue wrote down of one wallet. Rows as in docs/paper.md."""
+    """What the venue wrote down of one wallet. Rows as in docs/reference/paper.md."""
 
     orders: dict[str, dict[str, Any]] = field(default_factory=dict)
     trades: list[dict[str, Any]] = field(default_factory=list)

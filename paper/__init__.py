@@ -1,6 +1,6 @@
 """A local Polymarket and Binance at the level of the wire, on a price tape or a random walk.
 
-``python -m paper`` serves it; docs/paper.md describes it. The pure parts (engine, prices, maker, windows) know no clock
+``python -m paper`` serves it; docs/reference/paper.md describes it. The pure parts (engine, prices, maker, windows) know no clock
 and no I/O; ``Exchange`` joins them with the durable record, and ``make_app`` puts the wire in front.
 """
 

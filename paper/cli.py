@@ -136,7 +136,7 @@ def _remote_parser() -> argparse.ArgumentParser:
         "fault",
         parents=[common],
         help="break something on purpose",
-        description="Arm a fault. docs/paper.md says what each kind does.",
+        description="Arm a fault. docs/reference/paper.md says what each kind does.",
         epilog=f"Kinds: {', '.join(KINDS)}.",
     )
     fault.add_argument("kind", choices=(*KINDS, "list", "clear"), metavar="KIND", help="a kind, or list, or clear")
@@ -197,7 +197,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog=(
             "Every option can also be given as an environment variable, such as PAPER_PORT=0. With a running exchange: "
             "'python -m paper show' prints its books, orders and faults (a browser: /paper), 'python -m paper fault --help' "
-            "breaks it on purpose. docs/paper.md has the rest."
+            "breaks it on purpose. docs/reference/paper.md has the rest."
         ),
     )
     parser.add_argument(

@@ -35,7 +35,7 @@ from bot.venue.decoding import (
 from bot.venue.types import Book
 from bus import Log
 
-# The venue's market channel: messages to events. Pure. Forms: docs/venue.md 3, and recordings of October 2026.
+# The venue's market channel: messages to events. Pure. Forms: docs/reference/venue.md 3, and recordings of October 2026.
 #
 # A frame is one event or a list of events: the first frame of the live channel is one list of all books. An event that cannot
 # be read costs itself. Where it names its token, that token's book is in `Doubt`: what the channel says next builds on what was

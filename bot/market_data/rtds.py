@@ -31,7 +31,7 @@ from bot.venue.decoding import (
 )
 from bus import Log
 
-# The venue's price stream RTDS: messages to prices of the settlement source (Chainlink). Pure. Forms: docs/venue.md 3.
+# The venue's price stream RTDS: messages to prices of the settlement source (Chainlink). Pure. Forms: docs/reference/venue.md 3.
 #
 # The spot topic alone is read: the stream's 60 s averages say what the last minute was, not what the part of it was that counts
 # for a window, and spot prices say both, for every length.

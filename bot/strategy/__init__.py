@@ -1,6 +1,6 @@
 """Strategies: what one is, the guard around it, the one that is shipped, and the evaluation of all slots.
 
-A strategy of one's own needs what is exported here, and nothing else (docs/strategy.md).
+A strategy of one's own needs what is exported here, and nothing else (docs/how-to/strategy.md).
 """
 
 from bot.strategy.api import Decision, Inputs, Strategy, number

@@ -1,6 +1,6 @@
 """What a strategy is: from all that is known of one slot to one decision. Pure: equal inputs give equal decisions.
 
-BOT_STRATEGY names the class that trades (docs/strategy.md); `bot.strategy.snipe` is the default.
+BOT_STRATEGY names the class that trades (docs/how-to/strategy.md); `bot.strategy.snipe` is the default.
 """
 
 from __future__ import annotations

@@ -54,7 +54,7 @@ def account_problem(account: Account) -> str | None:
     if account.allowance < LEAST_BALANCE:
         return (
             f"the exchange may spend {account.allowance / BASE_UNITS:.2f} pUSD of wallet {account.wallet}: give the allowance "
-            "once, by enabling trading on the venue's site with this wallet (docs/live.md)"
+            "once, by enabling trading on the venue's site with this wallet (docs/how-to/live.md)"
         )
     return None
 

@@ -76,7 +76,7 @@ def credentials_path(settings: BotSettings) -> Path:
         return settings.credentials_file
     if settings.key_file is None:
         raise SettingsError(
-            "BOT_CREDENTIALS_FILE and BOT_KEY_FILE are not set; the credentials have no place (docs/live.md)"
+            "BOT_CREDENTIALS_FILE and BOT_KEY_FILE are not set; the credentials have no place (docs/how-to/live.md)"
         )
     return settings.key_file.with_name(f"{settings.key_file.name}.credentials")
 
@@ -85,7 +85,7 @@ def read_credentials(path: Path, key: str) -> Credentials:
     """The stored credentials of a key. Raises SettingsError: missing, unreadable, or of another key."""
     if not path.exists():
         raise SettingsError(
-            f"there are no API credentials at {path}: run `python -m bot credentials` once (docs/live.md)"
+            f"there are no API credentials at {path}: run `python -m bot credentials` once (docs/how-to/live.md)"
         )
     try:
         found = json.loads(read_secret(path, "credentials file", "what `bot credentials` wrote"))

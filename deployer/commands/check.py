@@ -1,4 +1,4 @@
-"""`deployer check`: whether a worker keeps the contract (docs/contract.md). It runs on a bus of its own, beside nothing.
+"""`deployer check`: whether a worker keeps the contract (docs/reference/contract.md). It runs on a bus of its own.
 
 Two instances of it are started and put through what a deploy would do to them. Each promise is one line of the answer.
 """

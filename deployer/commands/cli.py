@@ -71,7 +71,7 @@ def send_test_alert(url: str, severity: str, now: datetime, say: Callable[[str],
     except (OSError, ValueError) as error:
         reason = getattr(error, "reason", error)
         raise AlertError(
-            f"expected Alertmanager at {url}, found {reason}; start it (docs/monitoring.md) or set DEPLOYER_ALERTMANAGER"
+            f"expected Alertmanager at {url}, found {reason}; start it (docs/how-to/monitoring.md) or set DEPLOYER_ALERTMANAGER"
         ) from error
     say(
         f"TestAlert with severity {severity} was taken by {url}; who gets it says monitoring/alertmanager/alertmanager.yml"
@@ -125,7 +125,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m deployer",
         description="Replaces the bot by what is committed, while it trades. Settings come from the environment "
-        "(DEPLOYER_*, BUS_DIR); see docs/deployer.md.",
+        "(DEPLOYER_*, BUS_DIR); see docs/reference/deployer.md.",
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     begin = commands.add_parser(
@@ -173,7 +173,9 @@ def _parser() -> argparse.ArgumentParser:
     keep = commands.add_parser("restore", help="fill an empty bus (BUS_DIR) from a backup")
     keep.add_argument("file", metavar="FILE", type=Path, help="what `backup` made")
     commands.add_parser("move", help="say that the bus's original has ended for good: the copy may trade")
-    trial = commands.add_parser("check", help="whether a worker keeps the contract, in about 15 s (docs/contract.md)")
+    trial = commands.add_parser(
+        "check", help="whether a worker keeps the contract, in about 15 s (docs/reference/contract.md)"
+    )
     trial.add_argument(
         "worker", metavar="IMAGE|COMMAND", nargs="+", help="an image, or a command such as 'python -m settle'"
     )
@@ -274,7 +276,7 @@ def _check(chosen: argparse.Namespace) -> int:
     if chosen.json:
         print(json.dumps({"worker": what, "kept": good, "promises": [promise.json() for promise in kept]}, indent=1))
     else:
-        print(f"{what} {'keeps' if good else 'does not keep'} the contract (docs/contract.md)")
+        print(f"{what} {'keeps' if good else 'does not keep'} the contract (docs/reference/contract.md)")
     return EXIT_OK if good else EXIT_FAILED
 
 

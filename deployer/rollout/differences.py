@@ -47,7 +47,7 @@ class _Difference(BaseModel):
 
 
 class _Report(BaseModel):
-    """What `compare --json` prints (docs/contract.md); further fields are left alone."""
+    """What `compare --json` prints (docs/reference/contract.md); further fields are left alone."""
 
     polls: NonNegativeInt
     decisions: NonNegativeInt

@@ -88,7 +88,7 @@ class Runtime(Protocol):
         """Make a commit ready to start; quick when it is. Cancelling it ends what it runs. Raises BuildError."""
 
     async def comparable(self) -> frozenset[str]:
-        """Those of the last answer of `built` whose worker declares that it knows `compare` (docs/contract.md)."""
+        """Those of the last answer of `built` whose worker declares that it knows `compare` (docs/reference/contract.md)."""
 
     async def compare(self, sha: str, by: str) -> OneOff:
         """Ask a comparable commit what it would have decided where the commit `by` did; it can write to no bus.

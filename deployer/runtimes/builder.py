@@ -31,7 +31,7 @@ LOCK_FILE = "requirements.lock"
 # A repository of one's own (`deployer new`) has no bot in it: it is run on this release's bot, with its environment.
 OWN = "run.py"
 HOME = Path(__file__).absolute().parents[2]
-# In the package that runs a bot: it knows the command `compare` (docs/contract.md).
+# In the package that runs a bot: it knows the command `compare` (docs/reference/contract.md).
 COMPARES = "tools/decision_diff.py"
 _READY = ".ready"
 _NO_ENV = "own"

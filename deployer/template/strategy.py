@@ -1,4 +1,4 @@
-"""My strategy. What may be read and decided is in Never Sleeps' docs/strategy.md; a push of this file is a deploy."""
+"""My strategy. What may be read and decided is in Never Sleeps' docs/how-to/strategy.md; a push of this file is a deploy."""
 
 from dataclasses import dataclass
 

@@ -67,7 +67,7 @@ _AMOUNTS = ("slow", "late_resolution")  # their seconds say how much, not how lo
 
 @dataclass(slots=True)
 class Fault:
-    """One armed fault; docs/paper.md says what each kind does.
+    """One armed fault; docs/reference/paper.md says what each kind does.
 
     Attributes:
         path: start of the path that it strikes.

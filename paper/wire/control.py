@@ -119,7 +119,7 @@ _Rows = list[dict[str, Value]]
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A part of the record; docs/paper.md describes the fields. Money and shares are base units.
+    """A part of the record; docs/reference/paper.md describes the fields. Money and shares are base units.
 
     Attributes:
         resolutions: of the markets of these trades, as far as they are resolved.

@@ -61,7 +61,7 @@ def log_lines(log: Path) -> list[dict[str, Any]]:
 
 
 def arm_fault(paper: str, **order: Any) -> None:
-    """Arm a fault of the paper exchange at this URL (docs/paper.md)."""
+    """Arm a fault of the paper exchange at this URL (docs/reference/paper.md)."""
     request = urllib.request.Request(
         f"{paper}/paper/faults",
         data=json.dumps(order).encode(),
@@ -111,7 +111,7 @@ class Paper:
         self.process.wait(10)
 
     def fault(self, **order: Any) -> None:
-        """Arm a fault (docs/paper.md)."""
+        """Arm a fault (docs/reference/paper.md)."""
         arm_fault(self.url, **order)
 
     def clear_faults(self) -> None:

@@ -1,6 +1,6 @@
 """The second worker: a settlement queue. Each job in BUS/jobs is paid exactly once, whoever dies and whatever is deployed.
 
-What it owes the deployer is in docs/contract.md. It has no ticks: a cycle is one look at the queue. Payments go to
+What it owes the deployer is in docs/reference/contract.md. It has no ticks: a cycle is one look at the queue. Payments go to
 BUS/payments.log, the bank of this example. A job is intended in the ledger before it is paid; after a death the bank's own
 record tells whether it was.
 """

@@ -60,7 +60,7 @@ def test_everything_is_scraped_and_every_rule_evaluates(rig: MonitoredRig) -> No
 
 
 def test_what_is_scraped_is_what_the_documents_say(rig: MonitoredRig) -> None:
-    """Each process that runs exports the series of its table in docs/metrics.md, with those labels, and no other."""
+    """Each process that runs exports the series of its table in docs/reference/metrics.md, with those labels, and no other."""
     for process in ("bot", "deployer", "panel", "paper"):
         listed = {
             name: labels

@@ -1,6 +1,6 @@
 """A second worker under the same deployer, which knows nothing of the bot; and `deployer check`, which judges a worker.
 
-TEST_SETTLEMENT_ROUNDS=10 runs as many deploys and deaths as docs/contract.md tells of.
+TEST_SETTLEMENT_ROUNDS=10 runs as many deploys and deaths as docs/reference/contract.md tells of.
 """
 
 from __future__ import annotations

@@ -28,7 +28,8 @@ BOOT_ID = "never-sleeps.boot-id"
 STARTED_MS = "never-sleeps.started-ms"
 CONFIG = "never-sleeps.config"
 LABELS = frozenset({BUS, SHA, COLOR, DEPLOY, IMAGE, BOOT_ID, STARTED_MS, CONFIG})
-# Of an image whose worker knows the command `compare` (docs/contract.md); of such a comparison's container, which is no unit.
+# Of an image whose worker knows the command `compare` (docs/reference/contract.md); of such a comparison's container, which is no
+# unit.
 COMPARE_LABEL = "never-sleeps.compare"
 COMPARES = "never-sleeps.compares-on"
 COMPARISON_LABELS = frozenset({COMPARES, SHA, IMAGE})
@@ -110,7 +111,7 @@ def bot_body(
             "IpcMode": "private",
             "CgroupnsMode": "private",
             "NetworkMode": place.network,
-            # The deployer alone starts bots again: see docs/containers.md.
+            # The deployer alone starts bots again: see docs/how-to/containers.md.
             "RestartPolicy": {"Name": "no"},
             "LogConfig": LOGS,
         },

@@ -39,7 +39,7 @@ class Family:
 
     @property
     def listed_as(self) -> str:
-        """Its name in docs/metrics.md."""
+        """Its name in docs/reference/metrics.md."""
         return self.name + _IN_THE_TABLE.get(self.type, "")
 
     def series(self) -> Iterator[tuple[str, dict[str, tuple[str, ...]]]]:

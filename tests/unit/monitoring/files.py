@@ -15,8 +15,8 @@ ROOT = Path(__file__).resolve().parents[3]
 PROMETHEUS = ROOT / "monitoring" / "prometheus"
 RULES = PROMETHEUS / "rules" / "never-sleeps.yml"
 DASHBOARDS = ROOT / "monitoring" / "grafana" / "dashboards"
-METRICS = ROOT / "docs" / "metrics.md"
-RUNBOOK = ROOT / "docs" / "runbook.md"
+METRICS = ROOT / "docs" / "reference" / "metrics.md"
+RUNBOOK = ROOT / "docs" / "how-to" / "runbook.md"
 _RECORDED = "recorded by Prometheus"
 
 
@@ -114,12 +114,12 @@ def _section(name: str, text: str) -> Section:
 
 
 def metrics_table() -> list[Line]:
-    """Every line of docs/metrics.md but those of recorded series."""
+    """Every line of docs/reference/metrics.md but those of recorded series."""
     return [Line(process, *_cells(row)) for process, row in _rows() if process != _RECORDED]
 
 
 def recorded_table() -> dict[str, frozenset[str]]:
-    """The labels of each recorded series, as docs/metrics.md says."""
+    """The labels of each recorded series, as docs/reference/metrics.md says."""
     return {row[0].strip("`"): frozenset(_labels(row[1])) for heading, row in _rows() if heading == _RECORDED}
 
 

@@ -103,14 +103,14 @@ def test_every_alert_asks_for_names_labels_and_values_that_exist(catalog: Catalo
 
 
 def test_every_recorded_series_is_in_the_table_with_its_labels(catalog: Catalog) -> None:
-    """docs/metrics.md has each recorded series with the labels that it has, and no other."""
+    """docs/reference/metrics.md has each recorded series with the labels that it has, and no other."""
     assert recorded_table() == {name: catalog.labels(name) for name in recordings()}
 
 
 def test_the_table_of_metrics_has_what_the_processes_export_and_nothing_else(
     exported: list[tuple[Family, Values]],
 ) -> None:
-    """Each metric has one line in docs/metrics.md: type, labels, the values of closed lists, meaning. A failure shows them."""
+    """Each metric has one line in metrics.md: type, labels, the values of closed lists, meaning. A failure shows them."""
     listed = [_line(row.process, row.name, row.type, row.labels, row.meaning) for row in metrics_table()]
     real = [
         _line(
@@ -123,9 +123,9 @@ def test_the_table_of_metrics_has_what_the_processes_export_and_nothing_else(
         for family, values in exported
     ]
     lacking, surplus = [line for line in real if line not in listed], [line for line in listed if line not in real]
-    assert not lacking, "\n".join(["docs/metrics.md lacks", *lacking])
-    assert not surplus, "\n".join(["docs/metrics.md has, and no process exports", *surplus])
-    assert len(listed) == len(set(listed)), "docs/metrics.md has a line twice"
+    assert not lacking, "\n".join(["docs/reference/metrics.md lacks", *lacking])
+    assert not surplus, "\n".join(["docs/reference/metrics.md has, and no process exports", *surplus])
+    assert len(listed) == len(set(listed)), "docs/reference/metrics.md has a line twice"
     assert all(family.meaning for family, _ in exported)
 
 
@@ -138,7 +138,7 @@ def test_documents_name_only_metrics_that_exist(catalog: Catalog, exported: list
     """A name that looks like a metric in docs/ or the README is one, and a name with a star is the beginning of one."""
     names = {family.name for family, _ in exported} | {family.listed_as for family, _ in exported}
     wrong = []
-    for path in (*(ROOT / "docs").glob("*.md"), ROOT / "README.md"):
+    for path in (*(ROOT / "docs").rglob("*.md"), ROOT / "README.md"):
         for name, star in _WORD.findall(path.read_text()):
             is_there = any(one.startswith(name) for one in names) if star else name in names or name in catalog
             if not is_there:
@@ -152,7 +152,7 @@ def test_every_alert_has_its_section_in_the_runbook_and_every_section_its_alert(
     assert list(sections) == list(rules)
     for name, rule in rules.items():
         section = sections[name]
-        assert rule["annotations"]["runbook"] == f"docs/runbook.md#{name.lower()}"
+        assert rule["annotations"]["runbook"] == f"docs/how-to/runbook.md#{name.lower()}"
         assert rule["annotations"]["summary"].endswith("."), name
         said = (section.severity, section.wait, section.expr)
         assert said == (rule["labels"]["severity"], rule["for"], rule["expr"]), name
