@@ -20,8 +20,8 @@ from deployer.rollout.observed import Actions, Compare, Observed, Policy, step_o
 #
 # A worker may count, since it took the lease, the orders that it sent and those of them that the other side refused for what they
 # were (docs/reference/contract.md). The candidate's are compared with the share that the former commit had: were its refusals as
-# likely as that, at least LEAST_SHARE, would so many come about less often than once in 500 times? Then it is the code. With three
-# orders that is three refusals of three; one or two tell nothing, and neither does a candidate that sends nothing.
+# likely as that, at least LEAST_SHARE, would so many come about less often than once in 500 times? Then it is the code. With
+# three orders that is three refusals of three; one or two tell nothing, and neither does a candidate that sends nothing.
 
 
 LEAST = 3
