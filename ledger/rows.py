@@ -11,8 +11,8 @@ from decimal import Decimal
 from bus import FencedError, LedgerError
 from ledger.base import Ledger
 from ledger.connection import Value
-from ledger.schema import BY_HAND, COUNTED, DERIVED, LOOK_BACK_MS, OrderState
-from ledger.values import Outcome, Side, VenueTrade
+from ledger.schema import BY_HAND, COUNTED, DERIVED, LOOK_BACK_MS, QUIET, OrderState
+from ledger.values import FAILED, Outcome, Side, VenueTrade, trade_word
 
 
 class SlotTakenError(LedgerError):
@@ -47,14 +47,25 @@ class Intent:
 class OpenIntent:
     """An intent without a terminal row: what was last said of it.
 
-    filled: shares in recorded trades, failed ones included; matched: the most that the venue said was matched, None when it
-    said nothing (both in base units).
+    filled, spent: shares in recorded trades, failed ones included, and what they cost with their fees; matched: the most that
+    the venue said was matched, None when it said nothing (all in base units).
     """
 
     intent: Intent
     state: OrderState | None
     filled: int = 0
     matched: int | None = None
+    spent: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Fills:
+    """The recorded trades of one order, failed ones included: how many, their shares, value and fees in base units."""
+
+    trades: int
+    shares: int
+    value: int
+    fees: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +162,7 @@ def add_fill(ledger: Ledger, epoch: int, intent: Intent, trade: VenueTrade, wall
             "SELECT status FROM fills WHERE trade_id = ? AND order_id = ?", (trade.trade_id, trade.order_id)
         )
     }
-    wanted = ("MATCHED", "FAILED") if trade.status.upper() == "FAILED" else ("MATCHED",)
+    wanted = ("MATCHED", "FAILED") if trade_word(trade.status) == FAILED else ("MATCHED",)
     new = [status for status in wanted if status not in known]
     if not new:
         return False
@@ -172,7 +183,7 @@ def add_fill(ledger: Ledger, epoch: int, intent: Intent, trade: VenueTrade, wall
                     intent.side,
                     str(trade.price),
                     trade.size,
-                    int(trade.price * trade.size),
+                    trade.worth,
                     trade.fee,
                     trade.at_ms,
                 ),
@@ -211,11 +222,21 @@ def _correct(ledger: Ledger, epoch: int, window: str, reason: str, wall_ms: int)
         )
 
 
-def filled(ledger: Ledger, order_id: str) -> int:
-    """Shares in the recorded trades of one order, failed ones included, in base units."""
-    return ledger.integer(
-        "SELECT coalesce(sum(size), 0) FROM fills WHERE order_id = ? AND status = 'MATCHED'", (order_id,)
+def fills_of(ledger: Ledger, order_id: str) -> Fills:
+    """The recorded trades of one order."""
+    ((trades, shares, value, fees),) = ledger.execute(
+        "SELECT count(*), coalesce(sum(size), 0), coalesce(sum(value), 0), coalesce(sum(fee), 0) FROM fills "
+        "WHERE order_id = ? AND status = 'MATCHED'",
+        (order_id,),
     )
+    return Fills(_int(trades), _int(shares), _int(value), _int(fees))
+
+
+def knows_fill(ledger: Ledger, trade_id: str, order_id: str, status: str) -> bool:
+    """Whether what the venue says of a trade of an order is recorded."""
+    recorded = FAILED if trade_word(status) == FAILED else "MATCHED"
+    sql = "SELECT count(*) FROM fills WHERE trade_id = ? AND order_id = ? AND status = ?"
+    return bool(ledger.integer(sql, (trade_id, order_id, recorded)))
 
 
 def add_outcome(
@@ -251,7 +272,8 @@ def open_intents(ledger: Ledger, now_ms: int) -> list[OpenIntent]:
     rows = ledger.execute(
         f"SELECT {_INTENT}, (SELECT o.state FROM orders o WHERE o.order_id = i.order_id ORDER BY o.id DESC LIMIT 1), "
         "(SELECT coalesce(sum(f.size), 0) FROM fills f WHERE f.order_id = i.order_id AND f.status = 'MATCHED'), "
-        "(SELECT max(o.matched) FROM orders o WHERE o.order_id = i.order_id) "
+        "(SELECT max(o.matched) FROM orders o WHERE o.order_id = i.order_id), "
+        "(SELECT coalesce(sum(f.value + f.fee), 0) FROM fills f WHERE f.order_id = i.order_id AND f.status = 'MATCHED') "
         "FROM open_orders u CROSS JOIN intents i ON i.order_id = u.order_id WHERE u.window_end_ms > ? ORDER BY i.rowid",
         (now_ms - LOOK_BACK_MS,),
     )
@@ -261,9 +283,23 @@ def open_intents(ledger: Ledger, now_ms: int) -> list[OpenIntent]:
             None if row[18] is None else OrderState(str(row[18])),
             _int(row[19]),
             None if row[20] is None else _int(row[20]),
+            _int(row[21]),
         )
         for row in rows
     ]
+
+
+def quiet_entries(ledger: Ledger, now_ms: int) -> list[OpenIntent]:
+    """The entries that ended because nothing more came (`settlement`), of windows that have not closed."""
+    rows = ledger.execute(
+        f"SELECT {_INTENT}, "
+        "(SELECT coalesce(sum(f.size), 0) FROM fills f WHERE f.order_id = i.order_id AND f.status = 'MATCHED'), "
+        "(SELECT coalesce(sum(f.value + f.fee), 0) FROM fills f WHERE f.order_id = i.order_id AND f.status = 'MATCHED') "
+        "FROM intents i WHERE i.window_end_ms > ? AND i.side = 'BUY' AND EXISTS (SELECT 1 FROM orders o "
+        f"WHERE o.order_id = i.order_id AND o.state = '{OrderState.DONE}' AND o.text LIKE '{QUIET}%')",
+        (now_ms,),
+    )
+    return [OpenIntent(_intent(row), OrderState.DONE, _int(row[18]), None, _int(row[19])) for row in rows]
 
 
 def find_intent(ledger: Ledger, order_id: str) -> Intent | None:

@@ -36,6 +36,8 @@ COUNTED = (
 OPEN = f"NOT EXISTS (SELECT 1 FROM orders o WHERE o.order_id = i.order_id AND o.state IN ({_TERMINAL_SQL}))"
 # The start of the trade id of a fill that a person vouches for, until the venue shows the trade itself.
 BY_HAND = "by-hand:"
+# The start of the text of an order that ended because nothing more came: what it might cost stays reserved until its window closes.
+QUIET = "nothing more came:"
 # What a won position ends with.
 _PAID_SQL = "'paid', 'dust', 'given_up'"
 # Windows that ended longer ago are not looked at any more.

@@ -24,6 +24,15 @@ class Outcome(StrEnum):
     DOWN = "Down"
 
 
+FAILED = "FAILED"
+"""The status of a trade that was reversed on the chain."""
+
+
+def trade_word(status: str) -> str:
+    """The status of a trade without the prefix that REST serves it with, in capitals (py-sdk models)."""
+    return status.strip().upper().removeprefix("TRADE_STATUS_")
+
+
 @dataclass(frozen=True, slots=True)
 class VenueTrade:
     """A fill of one of our orders, as the venue shows it. fee, value: base units of pUSD. status: MATCHED .. CONFIRMED, FAILED.

@@ -78,6 +78,8 @@ class Holdings:
 
 
 def cost_ahead(found: OpenIntent) -> int:
-    """The most that an open entry may still cost in base units: what is filled of it is in the positions already. Pure."""
-    intent = found.intent
-    return intent.cost * max(0, intent.size - found.filled) // intent.size
+    """The most that an entry may still cost in base units: what its trades cost is in the positions already. Pure.
+
+    In money and not in shares: a market BUY that meets a better price brings more shares for the same money.
+    """
+    return max(0, found.intent.cost - found.spent)

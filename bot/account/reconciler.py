@@ -18,8 +18,8 @@ from bot.slots import parse_slug
 from bot.venue.types import HeartbeatMismatchError, UserEvent, Venue, VenueError
 from bus import FencedError, LedgerFullError, Log
 from ledger import Ledger
-from ledger.rows import add_fill, add_outcome, find_intent
-from ledger.values import VenueTrade
+from ledger.rows import add_fill, add_outcome, find_intent, knows_fill
+from ledger.values import FAILED, VenueTrade, trade_word
 
 # The dead-man heartbeat of one epoch: without one for 10 s the venue cancels all our resting orders (venue.md 4.3).
 #
@@ -151,6 +151,8 @@ class UserChannel:
 SETTLE_EVERY_S = 2.0
 SETTLE_SPACING_S = 0.1
 RECONCILE_EVERY_S = 20.0
+MOST_LATE = 200
+LATE_LOOKS = 5  # at trades of an order that is over; then the next comparison finds them
 
 
 class Reconciler:
@@ -175,6 +177,7 @@ class Reconciler:
         self._channel = UserChannel(world.venue, log, self._reconcile_soon, self._heard)
         self._wake = asyncio.Event()
         self._soon = True
+        self._late: dict[str, int] = {}  # orders that are over and that the channel spoke of: looks that are left
         self._heartbeat = Heartbeat(world.venue, ledger, epoch, log)
 
     @property
@@ -196,6 +199,7 @@ class Reconciler:
         while True:
             try:
                 await self._desk.settle()
+                await self._look_at_late()
                 self._resolve()
                 self._answer_requests()
                 if self._soon or loop.time() >= reconcile_at:
@@ -222,13 +226,45 @@ class Reconciler:
         await self._heartbeat.run()
 
     def _heard(self, event: UserEvent) -> None:
-        """The user channel spoke: look at the orders that are open; a failure, or an order of nobody's, needs a comparison."""
+        """The user channel spoke: every order that the ledger knows is looked at, whatever its state.
+
+        One that is over may have been called so too soon. Of a trade of nobody's only a failure needs a comparison.
+        """
         ours = [order_id for order_id in event.order_ids if order_id in self._desk.open]
         if ours:
             self._desk.told(ours)
             self._wake.set()
-        elif event.trade_id and event.status.upper() == "FAILED":
+        late = [key for key in event.order_ids if key not in self._desk.open and self._is_news(key, event)]
+        for order_id in late:
+            if len(self._late) >= MOST_LATE:
+                self._late.clear()
+                self._reconcile_soon()
+            self._late[order_id] = LATE_LOOKS
+            self._wake.set()
+        if not ours and not late and event.trade_id and trade_word(event.status) == FAILED:
             self._reconcile_soon()
+
+    def _is_news(self, order_id: str, event: UserEvent) -> bool:
+        """Whether an event says something of an order of ours that its rows do not say."""
+        if find_intent(self._ledger, order_id) is None:
+            return False
+        return not event.trade_id or not knows_fill(self._ledger, event.trade_id, order_id, event.status)
+
+    async def _look_at_late(self) -> None:
+        """Record the trades of orders that are over and that the channel spoke of."""
+        looked: set[str] = set()
+        for order_id, left in list(self._late.items()):
+            intent = find_intent(self._ledger, order_id)
+            if left <= 1 or intent is None:
+                self._late.pop(order_id, None)
+            else:
+                self._late[order_id] = left - 1
+            if intent is None or intent.condition_id in looked:
+                continue
+            looked.add(intent.condition_id)
+            for trade in await self._world.venue.trades(condition_id=intent.condition_id):
+                if self._add_late(trade):
+                    self._late.pop(trade.order_id, None)
 
     def _reconcile_soon(self) -> None:
         self._soon = True
@@ -252,11 +288,14 @@ class Reconciler:
         for trade in await self._comparison.look():
             self._add_late(trade)
 
-    def _add_late(self, trade: VenueTrade) -> None:
+    def _add_late(self, trade: VenueTrade) -> bool:
+        """Record a trade of an order of ours; whether it was new."""
         intent = find_intent(self._ledger, trade.order_id)
-        if intent is not None and add_fill(self._ledger, self._epoch, intent, trade, self._world.clock.wall_ms()):
+        is_new = intent is not None and add_fill(self._ledger, self._epoch, intent, trade, self._world.clock.wall_ms())
+        if intent is not None and is_new:
             self._log.info("fill_found", order_id=trade.order_id, slot=intent.slot, trade_status=trade.status)
             self.found_trade(trade.trade_id)
             self._desk.note_fill(trade.order_id)
             self._holdings.summarize()
             self._on_change()
+        return is_new

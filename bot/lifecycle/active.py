@@ -396,13 +396,13 @@ class Active:
         limits = self._control.slot(slot.id)
         if not limits.enabled:
             return "switched off"
-        usage = self._holdings.usage(slot, self.desk.open.values(), self.desk.orders_last_minute)
+        usage = self._holdings.usage(slot, self.desk.entries_ahead, self.desk.orders_last_minute)
         return refuse_entry(worst_cost(plan.price, plan.size, plan.market), usage, control.risk, limits)
 
     def _usage(self) -> dict[str, Usage]:
         """What is at stake, by slot."""
-        minute = self.desk.orders_last_minute
-        return {slot.id: self._holdings.usage(slot, self.desk.open.values(), minute) for slot in self._world.slots}
+        minute, ahead = self.desk.orders_last_minute, self.desk.entries_ahead
+        return {slot.id: self._holdings.usage(slot, ahead, minute) for slot in self._world.slots}
 
     def _place(self, plan: Plan) -> str | None:
         try:

@@ -17,7 +17,20 @@ from typing import Literal
 from bot.orders.limits import HOLD_MS, Believed, Budget, Mode
 from bot.orders.order_plan import Plan, Sending, Sendings, is_at_fault, outcome_of
 from bot.orders.resolution import CLOSED_MARGIN_MS, Evidence, Verdict, add_settled_by_hand, conclude, vouched_trade
-from bot.venue.types import BASE_UNITS, Accepted, Answer, InDoubt, Refused, Venue, VenueError, VenueMode
+from bot.orders.watch import Watch
+from bot.venue.signed import signed_amounts
+from bot.venue.statuses import TRADE_STATUSES, Fate, fate_of
+from bot.venue.types import (
+    BASE_UNITS,
+    Accepted,
+    Answer,
+    InDoubt,
+    Refused,
+    Venue,
+    VenueError,
+    VenueMode,
+    VenueOrder,
+)
 from bus import Clock, FencedError, LedgerError, LedgerFullError, Log
 from ledger import Ledger
 from ledger.rows import (
@@ -28,17 +41,20 @@ from ledger.rows import (
     add_intent,
     add_order_state,
     entries_since,
-    filled,
+    fills_of,
     next_seq,
     open_intents,
+    quiet_entries,
 )
-from ledger.schema import TERMINAL, OrderState
-from ledger.values import Side
+from ledger.schema import QUIET, TERMINAL, OrderState
+from ledger.values import Side, VenueTrade, trade_word
 
 COLLECT_AFTER_S = (0.0, 0.1, 0.4, 1.0, 2.0)
 ORDERS_PER_SECOND = 20.0
 RATE_LIMITED = "rate_limited"
 MOST_SEQS = 1_000
+COMPARE_BACK_MS = 60_000  # how long before an order's tick the trades begin that it is compared with
+MOST_WORDS = 10
 MOST_RECENT = 10_000  # entries of the last minute that are counted
 SALT_BITS = 53  # as the client library: a salt travels as a JSON number
 AT_ONCE_MS = 50  # a process that stood still for longer between decision and sending looks at epoch and halt anew
@@ -100,6 +116,10 @@ class Desk:
         self._told: dict[str, asyncio.Event] = {}
         self.sendings = Sendings()
         self.open = {found.intent.order_id: found for found in open_intents(ledger, now_ms())}
+        # Ended because nothing more came; should the venue still fill them, no limit is passed.
+        self._quiet = {found.intent.order_id: found for found in quiet_entries(ledger, now_ms() - CLOSED_MARGIN_MS)}
+        self._watches: dict[str, Watch] = {}
+        self.unknown_words = 0
         self._recent = deque(entries_since(ledger, clock.wall_ms() - 60_000, MOST_RECENT), maxlen=MOST_RECENT)
 
     @property
@@ -130,6 +150,13 @@ class Desk:
             for key, found in self.open.items()
             if found.state is not OrderState.ACCEPTED and key not in self._tasks
         ]
+
+    @property
+    def entries_ahead(self) -> list[OpenIntent]:
+        """The entries that may cost something still: the open ones, and until their window closes those that ended by quiet."""
+        over_ms = self._now_ms() - CLOSED_MARGIN_MS
+        self._quiet = {key: found for key, found in self._quiet.items() if found.intent.window_end_ms > over_ms}
+        return [found for found in (*self.open.values(), *self._quiet.values()) if found.intent.side is Side.BUY]
 
     def is_busy(self, slot: str, window: str) -> bool:
         """Whether an intent is open in the slot, or in the window (two slots meet in one when the next becomes the current)."""
@@ -164,6 +191,7 @@ class Desk:
         self._trouble.tries(boot_ms)
         self._mode.tries(boot_ms)
         self.open[intent.order_id] = OpenIntent(intent, None)
+        self._watches[intent.order_id] = Watch(plan.market.delay_ms)
         self._unsent.add(intent.order_id)
         self._start(intent, self._send_at_once(intent, boot_ms))
         return None
@@ -183,6 +211,10 @@ class Desk:
                 self._log.warning("order_lookup_failed", order_id=intent.order_id, reason=str(error))
             if self._may_resend(intent.order_id) and intent.order_id not in self._tasks:
                 self._start(intent)
+        try:
+            await self._compare()
+        except VenueError as error:
+            self._log.warning("orders_not_compared", reason=str(error))
 
     def told(self, order_ids: Iterable[str]) -> None:
         """The user channel spoke of these orders: a task that waits to look at one of them looks now."""
@@ -191,9 +223,13 @@ class Desk:
                 event.set()
 
     def note_fill(self, order_id: str) -> None:
-        """A fill of an order was recorded elsewhere: an open one is at stake only with what is not filled."""
-        if (found := self.open.get(order_id)) is not None:
-            self.open[order_id] = replace(found, filled=filled(self._ledger, order_id))
+        """A fill of an order was recorded elsewhere: one that may be filled is at stake only with what is not filled."""
+        for orders in (self.open, self._quiet):
+            if (found := orders.get(order_id)) is not None:
+                fills = fills_of(self._ledger, order_id)
+                orders[order_id] = replace(found, filled=fills.shares, spent=fills.value + fills.fees)
+        if order_id in self.open:
+            self._watch(order_id).news(self._clock.boot_ms())
 
     def end_by_hand(self, order_id: str, verdict: Verdict, shares: int | None, who: str, note: str) -> int:
         """A person ends what the venue never resolved; returns the shares that they vouch for, in base units.
@@ -205,7 +241,7 @@ class Desk:
         found = self.open.get(order_id)
         if found is None:
             raise ValueError(f"order {order_id} is not open: nothing about it is in doubt")
-        known, wall_ms = filled(self._ledger, order_id), self._clock.wall_ms()
+        known, wall_ms = fills_of(self._ledger, order_id).shares, self._clock.wall_ms()
         trade = vouched_trade(found, verdict, shares, known=known, now_ms=self._now_ms())
         vouched = 0 if trade is None else trade.size
         add_settled_by_hand(self._ledger, self._epoch, order_id, verdict, vouched, who, note, wall_ms)
@@ -341,6 +377,7 @@ class Desk:
             case Accepted(order_id=order_id, matched=matched):
                 self._mode.note(VenueMode.NORMAL, now)
                 self._trouble.note(None, now)
+                self._watch(intent.order_id).news(now)
                 if order_id and order_id != intent.order_id:
                     self._log.error("order_id_differs", order_id=intent.order_id, venue_order_id=order_id)
                 self._note(intent.order_id, OrderState.ACCEPTED, _words(answer), matched)
@@ -355,51 +392,127 @@ class Desk:
                 # Refusing the second sending says nothing of the first: only the venue's showing it or its trades does.
                 if first:
                     self._note(intent.order_id, OrderState.REFUSED, _words(answer))
+                elif intent.epoch == self._epoch and self.open[intent.order_id].state is None:  # its row found no room
+                    self._note(intent.order_id, OrderState.IN_DOUBT, f"sent again, and refused: {_words(answer)}")
             case InDoubt(mode=mode):
                 if mode is not VenueMode.NORMAL:  # no answer says nothing good
                     self._mode.note(mode, now)
                 self._note(intent.order_id, OrderState.IN_DOUBT, _words(answer))
 
     async def _look(self, intent: Intent) -> None:
-        """Compare one open intent with what the venue shows, and record what follows."""
+        """Compare one open order with what the venue shows, and record what follows."""
+        started, closed = self._clock.boot_ms(), self._is_closed(intent)
         shown = await self._venue.order(intent.order_id)
         trades = await self._venue.trades(condition_id=intent.condition_id)
+        is_new = self._take_trades(intent, trades)
+        watch = self._watch(intent.order_id)
+        if shown is not None:
+            self._note_word(intent, shown, watch)
+        if is_new or (shown is not None and fate_of(shown.status) is Fate.OPEN):
+            watch.news(self._clock.boot_ms())
+        else:
+            watch.looked(started, closed=closed)
+        self._conclude(intent, shown)
+
+    async def _compare(self) -> None:
+        """Hold the orders about which look after look found nothing against all that the account shows."""
+        due = [
+            self.open[key].intent for key, watch in self._watches.items() if watch.wants_comparison and key in self.open
+        ]
+        if not due:
+            return
+        trades = await self._venue.trades(after_ms=min(intent.tick for intent in due) - COMPARE_BACK_MS)
+        resting = {order.order_id for order in await self._venue.open_orders()}
+        for intent in due:
+            watch = self._watch(intent.order_id)
+            if self._take_trades(intent, trades) or intent.order_id in resting:
+                watch.news(self._clock.boot_ms())
+            else:
+                watch.compared()
+            # What it is shown as is asked for at the next look: nothing is concluded from a comparison alone.
+
+    def _take_trades(self, intent: Intent, trades: Iterable[VenueTrade]) -> bool:
+        """Record the trades of one order; whether any was new."""
+        is_new = False
         for trade in trades:
-            if trade.order_id == intent.order_id and add_fill(
+            if trade.order_id != intent.order_id or not add_fill(
                 self._ledger, self._epoch, intent, trade, self._clock.wall_ms()
             ):
-                self._on_trade(trade.trade_id)
-                self._log.info(
-                    "fill",
-                    order_id=intent.order_id,
-                    slot=intent.slot,
-                    side=intent.side,
-                    outcome=intent.outcome,
-                    price=str(trade.price),
-                    shares=str(Decimal(trade.size) / BASE_UNITS),
-                    trade_status=trade.status,
-                )
-                self._on_change()
+                continue
+            is_new = True
+            if trade_word(trade.status) not in TRADE_STATUSES:
+                self._log.error("trade_status_unknown", order_id=intent.order_id, trade_status=trade.status)
+            self._on_trade(trade.trade_id)
+            self._log.info(
+                "fill",
+                order_id=intent.order_id,
+                slot=intent.slot,
+                side=intent.side,
+                outcome=intent.outcome,
+                price=str(trade.price),
+                shares=str(Decimal(trade.size) / BASE_UNITS),
+                trade_status=trade.status,
+            )
+            self._on_change()
+        return is_new
+
+    def _note_word(self, intent: Intent, shown: VenueOrder, watch: Watch) -> None:
+        """Say once of an order that its status is a word that nobody knows: it is looked at again, and longer than others."""
+        if fate_of(shown.status) is Fate.UNKNOWN and shown.status not in watch.unknown:
+            watch.unknown = {shown.status, *list(watch.unknown)[:MOST_WORDS]}
+            self.unknown_words += 1
+            self._log.error("order_status_unknown", order_id=intent.order_id, slot=intent.slot, status=shown.status)
+
+    def _conclude(self, intent: Intent, shown: VenueOrder | None) -> None:
+        """Record what follows from all that is known of an order."""
         found = self.open.get(intent.order_id)
         if found is None:
             return
-        shares = filled(self._ledger, intent.order_id)
+        fills = fills_of(self._ledger, intent.order_id)
         matched = shown.matched if shown is not None else 0
         if matched > (found.matched or 0):
             found = replace(found, matched=matched)
-        self.open[intent.order_id] = replace(found, filled=shares)
+        self.open[intent.order_id] = replace(found, filled=fills.shares, spent=fills.value + fills.fees)
+        # Bodies of other venues do not say what they sign: then it is what was decided.
+        give, ask = signed_amounts(intent.body) or (
+            (int(intent.price * intent.size), intent.size) if intent.side is Side.BUY else (intent.size, 0)
+        )
+        watch = self._watch(intent.order_id)
         verdict = conclude(
             Evidence(
                 state=found.state,
                 size=intent.size,
-                filled=shares,
+                filled=fills.shares,
                 matched=found.matched,
                 shown=shown,
-                closed=self._now_ms() > intent.window_end_ms + CLOSED_MARGIN_MS,
+                closed=watch.closed,
+                side=intent.side,
+                give=give,
+                ask=ask,
+                given=fills.value if intent.side is Side.BUY else fills.shares,
+                trades=fills.trades,
+                quiet=watch.quiet,
             )
         )
-        if verdict is not None:
-            self._note(intent.order_id, *verdict, found.matched)
+        if verdict is None:
+            return
+        if verdict[1].startswith(QUIET):
+            self._log.warning("order_ended_by_quiet", order_id=intent.order_id, slot=intent.slot, reason=verdict[1])
+            self._quiet[intent.order_id] = self.open[intent.order_id]
+        self._note(intent.order_id, *verdict, found.matched)
+
+    def _watch(self, order_id: str) -> Watch:
+        """What looks at an order found. One of a former holder that the venue has is watched from now on."""
+        watch = self._watches.get(order_id)
+        if watch is None:
+            watch = self._watches[order_id] = Watch()
+            found = self.open.get(order_id)
+            if found is not None and found.state is OrderState.ACCEPTED:
+                watch.news(self._clock.boot_ms())
+        return watch
+
+    def _is_closed(self, intent: Intent) -> bool:
+        return self._now_ms() > intent.window_end_ms + CLOSED_MARGIN_MS
 
     def _may_resend(self, order_id: str) -> bool:
         """Identical bytes cannot fill beyond the order's size: the only retry there is (design section 6)."""
@@ -420,6 +533,7 @@ class Desk:
         self._unsent.discard(order_id)
         if state in TERMINAL:
             self.open.pop(order_id, None)
+            self._watches.pop(order_id, None)
         elif (found := self.open.get(order_id)) is not None:
             self.open[order_id] = replace(found, state=state, matched=matched if matched is not None else found.matched)
         self._on_change()

@@ -1,7 +1,9 @@
 """What may be concluded of an order from what the venue shows. Pure.
 
-Not finding an order proves nothing: a request may still be in the network (venue.md 1.6). Doubt ends when the venue shows the
-order or its trades, when the identical bytes are answered, or when the window has closed.
+An order ends by proof only: the venue shows it in a final state, or its trades reach what was signed, or the market's delay
+has passed and then enough looks and a comparison of the whole account found nothing more (`watch`), or the same after its
+window closed. Never by an answer without amounts, never by one look that finds nothing: a request may still be in the
+network (venue.md 1.6), and an order that was answered `delayed` is filled afterwards (py-sdk 228).
 """
 
 from __future__ import annotations
@@ -9,22 +11,36 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from bot.venue.statuses import MATCHED, Fate, fate_of, order_word
 from bot.venue.types import BASE_UNITS, VenueOrder
 from ledger import Ledger
 from ledger.rows import OpenIntent
-from ledger.schema import BY_HAND, OrderState
-from ledger.values import VenueTrade
+from ledger.schema import BY_HAND, QUIET, OrderState
+from ledger.values import Side, VenueTrade
 
 # After the end of its window no order of it can be matched; the margin is for a venue clock that differs and for late trades.
 CLOSED_MARGIN_MS = 5_000
+# Base units of pUSD that the venue's rounding leaves of a purchase's money: no share can be had for them.
+LEFT_OVER = 2
+# The finest amount of shares that an order asks for, in base units: a fill is 0.01 shares at least.
+FINEST_SHARES = BASE_UNITS // 10_000
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """state: the last row of the order, None when there is none. size: base units of shares.
+    """What is known of one order.
 
-    filled: shares in its recorded trades, failed ones included. matched: the most that the venue said was matched, None when
-    it said nothing. shown: the order as the venue shows it now. closed: the window ended CLOSED_MARGIN_MS ago.
+    Args:
+        state: its last row, None when there is none.
+        size: what was decided, in base units of shares.
+        filled: shares in its recorded trades, failed ones included.
+        matched: the most that the venue said was matched, None when it said nothing.
+        shown: the order as the venue shows it now.
+        closed: its window ended CLOSED_MARGIN_MS ago, and looks and a comparison since then found nothing new.
+        give, ask: the signed amounts, in base units: a BUY gives money and asks for shares; None where they are not known.
+        given: what its recorded trades took of `give`.
+        trades: how many they are; each may be a base unit short, by rounding.
+        quiet: the market's delay passed, and looks and a comparison since then found nothing new.
     """
 
     state: OrderState | None
@@ -33,25 +49,54 @@ class Evidence:
     matched: int | None
     shown: VenueOrder | None
     closed: bool
+    side: Side = Side.SELL
+    give: int | None = None
+    ask: int | None = None
+    given: int = 0
+    trades: int = 0
+    quiet: bool = False
+
+
+def is_whole(evidence: Evidence) -> bool:
+    """Whether the trades reach what was signed: shares of a SELL, money of a BUY.
+
+    A market BUY spends its money: at a better price it brings more shares than it asked for (recorded on chain: 100 at a limit
+    of 0.90 brought 112.359545 shares at 0.89). Filled at its limit it may keep what less than FINEST_SHARES cost.
+    """
+    give, given, trades = evidence.give, evidence.given, evidence.trades
+    if evidence.side is Side.SELL:
+        return evidence.filled + trades >= (evidence.size if give is None else give)
+    if give is None:
+        return False
+    left, ask = give - given, evidence.size if evidence.ask is None else evidence.ask
+    if left <= LEFT_OVER + trades:
+        return trades > 0
+    return evidence.filled + trades >= ask and left * ask <= give * FINEST_SHARES
 
 
 def conclude(evidence: Evidence) -> tuple[OrderState, str] | None:
     """The next state of an order and the reason in words, or None when nothing new can be said.
 
-    Never DONE while the venue says that more was matched than its trades show.
+    Never DONE while the venue says that more was matched than its trades show, or that it is open.
     """
     shown, filled, state = evidence.shown, evidence.filled, evidence.state
     matched = max(evidence.matched or 0, shown.matched if shown is not None else 0)
-    if filled >= matched and not (shown is not None and shown.open):
-        if shown is not None:
+    fate = None if shown is None else fate_of(shown.status)
+    if shown is not None and fate is Fate.FINAL and order_word(shown.status) == MATCHED and not matched and not filled:
+        fate = Fate.UNKNOWN  # matched with nothing: its amounts are not there yet
+    is_complete = filled + evidence.trades >= matched
+    if is_complete and fate is not Fate.OPEN:
+        if shown is not None and fate is Fate.FINAL:
             return OrderState.DONE, f"the venue shows it as {shown.status} with {shown.matched} matched"
-        if filled >= evidence.size:
+        if is_whole(evidence):
             return OrderState.DONE, "filled whole"
+        seen = f"the venue shows trades of {filled}"
+        seen += "" if shown is None else f" and the order as {shown.status!r}"
         if evidence.closed:
-            return OrderState.DONE, f"the window has closed; the venue shows trades of {filled}"
-        if state is OrderState.ACCEPTED and evidence.matched is not None:
-            return OrderState.DONE, f"the venue answered with {matched} matched, and shows that much in trades"
-    if evidence.closed and state is OrderState.ACCEPTED and filled < matched:
+            return OrderState.DONE, f"the window has closed; {seen}"
+        if evidence.quiet and state is OrderState.ACCEPTED:
+            return OrderState.DONE, f"{QUIET} {seen}"
+    if evidence.closed and state is OrderState.ACCEPTED and not is_complete:
         return OrderState.IN_DOUBT, f"the window has closed; {matched} were matched, the venue shows trades of {filled}"
     if state is not OrderState.ACCEPTED and not evidence.closed and (shown is not None or filled > 0):
         return OrderState.ACCEPTED, "the venue shows the order" if shown is not None else "the venue shows its trades"
@@ -88,10 +133,12 @@ def vouched_trade(
         if known:
             raise ValueError(f"trades of {known / BASE_UNITS:g} shares of the order are recorded: it was not refused")
         return None
-    total = shares if shares is not None else found.matched or intent.size
-    if not known <= total <= max(intent.size, found.matched or 0):
+    # A purchase at a better price than its limit has more shares than it asked for.
+    most = max(intent.size, found.matched or 0, known)
+    total = shares if shares is not None else max(known, found.matched or intent.size)
+    if not known <= total <= most:
         raise ValueError(
-            f"expected between {known / BASE_UNITS:g} shares (recorded) and {intent.size / BASE_UNITS:g} (the order), "
+            f"expected between {known / BASE_UNITS:g} shares (recorded) and {most / BASE_UNITS:g} (the order), "
             f"found {total / BASE_UNITS:g}"
         )
     if total == known:

@@ -10,8 +10,9 @@ from __future__ import annotations
 import re
 from enum import StrEnum
 
+from ledger.values import FAILED
+
 MATCHED = "MATCHED"
-FAILED = "FAILED"
 FINAL_STATUSES = (MATCHED, "UNMATCHED", "CANCELED", "CANCELLED", "INVALID", "EXPIRED", "REJECTED")
 OPEN_STATUSES = ("LIVE", "DELAYED", "OPEN")
 TRADE_STATUSES = (MATCHED, "MATCHED_NOT_BROADCASTED", "MINED", "CONFIRMED", "RETRYING", FAILED)
@@ -46,8 +47,3 @@ def fate_of(status: str) -> Fate:
     if word in FINAL_STATUSES:
         return Fate.FINAL
     return Fate.OPEN if word in OPEN_STATUSES else Fate.UNKNOWN
-
-
-def trade_word(status: str) -> str:
-    """The status of a trade without its prefix, in capitals."""
-    return status.strip().upper().removeprefix("TRADE_STATUS_")

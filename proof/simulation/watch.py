@@ -29,11 +29,11 @@ PASSED_ON_MS = 5_000
 LOOK_EVERY_S = 0.1
 
 
-# The worst that all open entries may still cost, in base units: each one's cost for what is not filled of it.
+# The worst that all open entries may still cost, in base units: each one's cost less what its trades cost already.
 AT_STAKE = """
-    SELECT sum(cost * max(0, size - filled) / size) FROM (
-        SELECT cost, size, coalesce((
-            SELECT sum(f.size) FROM fills f WHERE f.order_id = i.order_id AND f.status = 'MATCHED'), 0) AS filled
+    SELECT sum(max(0, cost - spent)) FROM (
+        SELECT cost, coalesce((
+            SELECT sum(f.value + f.fee) FROM fills f WHERE f.order_id = i.order_id AND f.status = 'MATCHED'), 0) AS spent
         FROM intents i WHERE side = 'BUY' AND NOT EXISTS (
             SELECT 1 FROM orders o WHERE o.order_id = i.order_id AND o.state IN ('abandoned', 'refused', 'done')))
 """

@@ -19,7 +19,7 @@ from ledger.rows import (
     add_intent,
     add_order_state,
     add_outcome,
-    filled,
+    fills_of,
     find_intent,
     lifetime,
     next_seq,
@@ -161,7 +161,7 @@ def test_nothing_that_a_poll_or_an_order_asks_for_grows_with_the_history(ledger:
             "totals": lambda: lifetime(ledger),
             "PnL by slot": lambda: pnl_by_slot(ledger),
             "outcomes": lambda: recent_outcomes(ledger, 5),
-            "shares of an order": lambda: filled(ledger, newest.order_id),
+            "shares of an order": lambda: fills_of(ledger, newest.order_id),
             "an intent": lambda: find_intent(ledger, newest.order_id),
             "the next number": lambda: next_seq(ledger, newest.window, Side.BUY),
         }

@@ -441,7 +441,9 @@ def test_a_fill_that_is_found_elsewhere_is_not_at_stake_twice(make_rig: Callable
         assert cost_ahead(found) == found.intent.cost
         assert add_fill(rig.ledger, 1, found.intent, rig.venue.trade(found.intent.order_id))
         desk.note_fill(found.intent.order_id)
-        assert [cost_ahead(found) for found in desk.open.values()] == [0]
+        (found,) = desk.open.values()
+        assert cost_ahead(found) + found.spent == found.intent.cost
+        assert found.spent == rig.ledger.integer("SELECT sum(value + fee) FROM fills")
         desk.note_fill("of nobody")
         await until_settled(rig, desk)
 

@@ -95,10 +95,11 @@ def test_an_account_that_cannot_buy_is_told_what_to_do(account: Account, words: 
     assert (found is None) if words is None else (found is not None and words in found)
 
 
-@pytest.mark.parametrize(("filled", "part"), [(0, 10), (4, 6), (10, 0), (11, 0)])
-def test_an_open_entry_is_at_stake_only_with_what_is_not_filled(filled: int, part: int) -> None:
-    """What is filled counts as a position; both together never count twice."""
-    assert cost_ahead(OpenIntent(INTENT, None, filled=filled * SHARE)) == INTENT.cost * part // 10
+@pytest.mark.parametrize("spent", [0, 1, 2 * SHARE, INTENT.cost, INTENT.cost + 1])
+def test_an_open_entry_is_at_stake_only_with_what_it_may_still_cost(spent: int) -> None:
+    """What its trades cost counts as a position; both together are its worst cost, however many shares the money brought."""
+    ahead = cost_ahead(OpenIntent(INTENT, None, filled=25 * SHARE, spent=spent))
+    assert ahead == max(0, INTENT.cost - spent)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,123 @@
+"""An order ends by proof only: a whole bot against answers that prove nothing."""
+
+from __future__ import annotations
+
+import asyncio
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from bot.settlement import QUIET
+from bot.venue.types import UserEvent
+from bus import read_status
+from tests.unit.bot.making import MARKET
+from tests.unit.bot.odd import END_MS, OddVenue, enter, held, rows, trading, until_ms
+from tests.unit.bot.running import Running
+from tests.unit.bot.test_bot_instance import until
+
+ENTRIES = "SELECT count(*) FROM intents WHERE side = 'BUY'"
+STATES = "SELECT state, text FROM orders ORDER BY id"
+SEVEN = {"max_slot": 7, "max_order": 7}  # an entry of ten shares at 0.60 costs at most 6.42
+
+
+@pytest.mark.parametrize("word", ["delayed", "live", "unmatched"])
+@pytest.mark.parametrize("after_s", [0.06, 0.25, 0.7, 3.0])
+@pytest.mark.parametrize("shown", ["LIVE", "DELAYED", None])
+def test_an_answer_without_amounts_leaves_the_order_open_until_its_fill_shows(
+    tmp_path: Path, word: str, after_s: float, shown: str | None
+) -> None:
+    """The fill comes after the market's delay, whatever a look-up says until then: one entry, and its limit holds."""
+    venue = OddVenue(word, after_s=after_s, show=lambda matched: None if matched else shown)
+
+    async def work(running: Running) -> None:
+        await until("an entry", lambda: running.count(ENTRIES) == 1)
+        await asyncio.sleep(after_s + 6)
+        assert held(running) == 10_000_000
+
+    running = trading(tmp_path, venue, enter, work, risk=SEVEN)
+    assert running.count(ENTRIES) == 1
+    assert rows(running, STATES)[-1] == ("done", "filled whole")
+
+
+@pytest.mark.parametrize(
+    "shown", ["UNMATCHED", "CANCELLED", "CANCELED", "ORDER_STATUS_INVALID", "CANCELED_order couldn't be"]
+)
+def test_an_order_that_is_shown_over_is_over_at_once(tmp_path: Path, shown: str) -> None:
+    """Delayed matching failed: the slot is free for the next entry, within seconds and not after the window."""
+    venue = OddVenue(after_s=None, show=lambda _matched: shown, most=1)
+
+    async def work(running: Running) -> None:
+        await until("a second entry", lambda: running.count(ENTRIES) == 2, 12)
+
+    trading(tmp_path, venue, enter, work, risk={"max_slot": 20})
+
+
+def test_a_word_that_nobody_knows_is_looked_at_again_and_ends_with_a_loud_line(tmp_path: Path) -> None:
+    """Neither open nor over for ever: the order ends after more looks than others, still inside its window."""
+    venue = OddVenue(after_s=None, show=lambda _matched: "PARKED_BY_OPERATOR", most=1)
+
+    async def work(running: Running) -> None:
+        await until("an entry", lambda: running.count(ENTRIES) == 1)
+        await asyncio.sleep(20)
+        assert running.count("SELECT count(*) FROM orders WHERE state = 'done'") == 0
+        await until("its end", lambda: running.count("SELECT count(*) FROM orders WHERE state = 'done'"), 40)
+
+    running = trading(tmp_path, venue, enter, work, risk=SEVEN)
+    ended = [str(text) for state, text in rows(running, STATES) if state == "done"]
+    assert ended[0].startswith(QUIET)
+    assert "PARKED_BY_OPERATOR" in ended[0]
+
+
+def test_an_order_of_which_nothing_ever_shows_ends_and_its_money_stays_reserved(tmp_path: Path) -> None:
+    """Delay, looks and a comparison passed with nothing: it is over; should it fill after all, no limit is passed."""
+    venue = OddVenue(after_s=None, most=1)
+
+    async def work(running: Running) -> None:
+        await until("an entry", lambda: running.count(ENTRIES) == 1)
+        begun = running.clock.wall_ms()
+        await until("its end", lambda: running.count("SELECT count(*) FROM orders WHERE state = 'done'"), 30)
+        assert running.clock.wall_ms() - begun > 5_000
+        await until_ms(running, END_MS - 2_000)
+        reasons = {slot.slot: slot.reason for slot in read_status(running.bus).body.slots}
+        assert reasons["BTC-5m"].startswith("risk: ")
+        assert running.count(ENTRIES) == 1
+        usage = read_status(running.bus).body.usage
+        assert usage is not None
+        assert 6 < usage.total < 7
+
+    trading(tmp_path, venue, enter, work, risk=SEVEN)
+
+
+@pytest.mark.parametrize("speaks", [True, False])
+def test_a_fill_of_an_order_that_was_called_over_is_heard(tmp_path: Path, speaks: bool) -> None:
+    """However late it comes: at once where the user channel speaks of it, else by the next comparison; no limit is passed."""
+    venue = OddVenue(after_s=30, most=1)
+
+    async def work(running: Running) -> None:
+        await until("its end", lambda: running.count("SELECT count(*) FROM orders WHERE state = 'done'"), 30)
+        await until("the venue to match it", lambda: venue.placed, 60)
+        if speaks:
+            (order_id,) = venue.placed
+            venue.tell(UserEvent((order_id, "0xof-others"), MARKET.condition_id, f"t-{order_id[:8]}", "MATCHED"))
+        await until("its fill", lambda: held(running), 3 if speaks else 25)
+        usage = read_status(running.bus).body.usage
+        assert usage is not None
+        assert usage.total <= 7
+
+    running = trading(tmp_path, venue, enter, work, risk=SEVEN)
+    assert running.count(ENTRIES) == 1
+
+
+@pytest.mark.parametrize("word", ["delayed", "live", "lost"])
+@pytest.mark.parametrize("part", ["0.6", "0.9999"])
+def test_an_entry_that_was_filled_in_part_ends_inside_its_window(tmp_path: Path, word: str, part: str) -> None:
+    """What is left of it was killed: no word says so, and the looks after its fill find nothing more."""
+    venue = OddVenue(word, part=Decimal(part))
+
+    async def work(running: Running) -> None:
+        await until("a fill", lambda: held(running))
+        await until("its end", lambda: running.count("SELECT count(*) FROM orders WHERE state = 'done'"), 30)
+        assert running.clock.wall_ms() < END_MS
+
+    trading(tmp_path, venue, enter, work)
