@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from decimal import Decimal
 from itertools import pairwise
 
 from ledger.base import Ledger
@@ -116,16 +117,17 @@ def _intents(ledger: Ledger) -> Check:
     wrong = [f"order {order_id} has no intent" for (order_id,) in strays]
     strays = ledger.execute("SELECT DISTINCT order_id FROM fills WHERE order_id NOT IN (SELECT order_id FROM intents)")
     wrong += [f"the fill of order {order_id} has no intent" for (order_id,) in strays]
-    # A purchase is bounded by what it may spend: the venue may give more shares at a better price.
-    over = ledger.execute(
-        "SELECT i.order_id, i.side, sum(f.size), sum(f.value + f.fee) FROM intents i JOIN fills f ON f.order_id = i.order_id "
-        f"WHERE {COUNTED} GROUP BY i.order_id "
-        "HAVING CASE i.side WHEN 'BUY' THEN sum(f.value + f.fee) > i.cost ELSE sum(f.size) > i.size END"
+    # A purchase is bounded by its money, and by its worst cost: the venue gives more shares at a better price.
+    filled = ledger.execute(
+        "SELECT i.order_id, i.side, i.price, i.size, i.cost, sum(f.size), sum(f.value), sum(f.fee) "
+        f"FROM intents i JOIN fills f ON f.order_id = i.order_id WHERE {COUNTED} GROUP BY i.order_id"
     )
-    wrong += [
-        f"order {order_id} ({side}) was filled beyond its intent: {size} for {value}"
-        for order_id, side, size, value in over
-    ]
+    for order_id, side, price, *numbers in filled:
+        size, cost, shares, value, fee = (int(str(number)) for number in numbers)
+        if side == "BUY" and value > Decimal(str(price)) * size:
+            wrong.append(f"order {order_id} (BUY) spent {value}, more than {price} for each of {size}")
+        elif (value + fee > cost) if side == "BUY" else (shares > size):
+            wrong.append(f"order {order_id} ({side}) was filled beyond its intent: {shares} for {value + fee}")
     return Check("I3", "an intent before every order; no order filled beyond it", rows, tuple(wrong))
 
 

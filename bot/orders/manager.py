@@ -137,7 +137,7 @@ class Desk:
 
     @property
     def orders_last_minute(self) -> int:
-        """Intents of the last 60 seconds."""
+        """Orders that were sent in the last 60 seconds, identical bytes that were sent again included."""
         while self._recent and self._recent[0] < self._clock.wall_ms() - 60_000:
             self._recent.popleft()
         return len(self._recent)
@@ -341,6 +341,7 @@ class Desk:
         first = begun is not None or intent.order_id in self._unsent
         if not first:
             self._budget.spend(self._clock.boot_ms())
+            self._recent.append(self._clock.wall_ms())
         self._unsent.discard(intent.order_id)
         self._sending.add(intent.order_id)
         started = self._clock.boot_ms() if begun is None else begun.boot_ms

@@ -59,13 +59,29 @@ class Plan:
 
 # The fee of each fill is rounded to 5 decimals (venue.md 2.3): up to 5 base units more a fill, and an order may have many.
 FEE_ROUNDING = 1_000
+LOWEST_PRICE = Decimal("0.0001")
 
 
 def worst_cost(price: Decimal, size: int, market: Market) -> int:
-    """The most that a buy at up to `price` can cost in base units, taker fee included (largest at a price of 0.5)."""
-    at = min(price, Decimal("0.5"))
-    fee = market.fee_rate * (at * (1 - at)) ** market.fee_exponent
-    return int((price + fee) * size) + FEE_ROUNDING
+    """The most that a buy at up to `price` can cost in base units: all of its money, with the fee where that is largest.
+
+    A market BUY spends its money whatever the price: the better it is, the more shares there are to pay a fee for
+    (nautilus_trader 3747: 5 pUSD at a limit of 0.999 brought 25 shares at 0.20).
+    """
+    return int(price * size * (1 + dearest_fee(price, market))) + FEE_ROUNDING
+
+
+def dearest_fee(price: Decimal, market: Market) -> Decimal:
+    """The taker's fee for each pUSD that is spent at up to `price`, at the price where it is largest.
+
+    At q a pUSD brings 1/q shares, and rate * q^(e-1) * (1-q)^e of fee: with e = 1 it grows towards rate as q falls; with a
+    greater e it is largest at (e-1)/(2e-1); with e = 0 the lowest price there is is the worst.
+    """
+    exponent = market.fee_exponent
+    if exponent == 1:
+        return market.fee_rate
+    worst = min(price, LOWEST_PRICE if exponent < 1 else Decimal(exponent - 1) / (2 * exponent - 1))
+    return market.fee_rate * worst ** (exponent - 1) * (1 - worst) ** exponent
 
 
 # How long orders took: kept by the desk as they are answered, drained into the metrics beside the polls.

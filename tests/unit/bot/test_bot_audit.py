@@ -136,6 +136,7 @@ STATE = (
             "order 0x02 has no intent; the fill of order 0x02 has no",
         ),
         (["UPDATE intents SET cost = 5174999 WHERE side = 'BUY'"], "I3", "0x01 (BUY) was filled beyond its intent"),
+        (["UPDATE intents SET price = '0.49' WHERE side = 'BUY'"], "I3", "0x01 (BUY) spent 5000000, more than 0.49"),
         (["UPDATE intents SET size = 3999999 WHERE side = 'SELL'"], "I3", "0x02 (SELL) was filled beyond its intent"),
         (
             ["UPDATE intents SET side = 'BUY', seq = 2, cost = 99999999 WHERE side = 'SELL'"],

@@ -274,11 +274,35 @@ def test_a_mode_is_believed_for_longer_each_time_it_is_met_again() -> None:
     assert mode.now(now + HOLD_MS[0]) is VenueMode.NORMAL
 
 
-@settings(deadline=None)
-@given(st.integers(1, 99), st.integers(1, 10_000), st.integers(1, 99))
-def test_no_fill_costs_more_than_the_worst_cost(limit: int, hundredths: int, at: int) -> None:
-    """At any price up to the limit, with the fee of that price, the worst cost is not reached."""
-    price, size = Decimal(limit) / 100, hundredths * SHARE // 100
-    paid = min(Decimal(at) / 100, price)
-    fee = MARKET.fee_rate * paid * (1 - paid)
-    assert (paid + fee) * size <= worst_cost(price, size, MARKET)
+@settings(deadline=None, max_examples=300)
+@given(
+    st.integers(1, 9_999),
+    st.integers(1, 100_000),
+    st.integers(1, 9_999),
+    st.sampled_from([(0, 0), ("0.07", 1), ("0.25", 2), ("0.02", 3), ("0.001", 0)]),
+)
+def test_no_fill_costs_more_than_the_worst_cost(limit: int, hundredths: int, at: int, fee: tuple[object, int]) -> None:
+    """A market BUY spends its money: at any better price, with all the shares that brings and their fee, within its cost."""
+    market = replace(MARKET, fee_rate=Decimal(str(fee[0])), fee_exponent=fee[1])
+    price, size = Decimal(limit) / 10_000, hundredths * SHARE // 100
+    money, paid = int(price * size), min(Decimal(at) / 10_000, price)
+    shares = int(money / paid)
+    cost = money + int(shares * market.fee_rate * (paid * (1 - paid)) ** market.fee_exponent)
+    assert cost <= worst_cost(price, size, market)
+
+
+@pytest.mark.parametrize(
+    ("limit", "at", "shares"),
+    [
+        ("0.90", "0.89", 111_120_000),
+        ("0.60", "0.57", 100_000_000),
+        ("0.999", "0.20", 5_010_000),
+        ("0.55", "0.50", 2 * 10**8),
+    ],
+)
+def test_recorded_overfills_stay_within_the_worst_cost(limit: str, at: str, shares: int) -> None:
+    """More shares for the same money, as the chain and others recorded it: the fee on them is within the worst cost."""
+    price, paid = Decimal(limit), Decimal(at)
+    money = int(price * shares)
+    got = int(money / paid)
+    assert money + int(got * MARKET.fee_rate * paid * (1 - paid)) <= worst_cost(price, shares, MARKET)
