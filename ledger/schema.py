@@ -36,7 +36,7 @@ COUNTED = (
 OPEN = f"NOT EXISTS (SELECT 1 FROM orders o WHERE o.order_id = i.order_id AND o.state IN ({_TERMINAL_SQL}))"
 # The start of the trade id of a fill that a person vouches for, until the venue shows the trade itself.
 BY_HAND = "by-hand:"
-# The start of the text of an order that ended because nothing more came: what it might cost stays reserved until its window closes.
+# The start of the text of an order that ended because nothing more came: its money stays reserved until its window closes.
 QUIET = "nothing more came:"
 # What a won position ends with.
 _PAID_SQL = "'paid', 'dust', 'given_up'"
@@ -171,11 +171,17 @@ SCHEMA = "\n".join(
         _follows("redemptions", "DELETE FROM unpaid WHERE window = NEW.window;", f"WHEN NEW.state IN ({_PAID_SQL})"),
         _follows("polls_completed", "UPDATE totals SET polls_completed = polls_completed + 1;"),
         _follows("polls_missed", "UPDATE totals SET polls_missed = polls_missed + NEW.ticks;"),
-        # Of the release before, which looked through a week of intents at every one.
+        # Of releases before: one looked through a week of intents at every one, one let an entry's doubt keep exits back.
         "DROP TRIGGER IF EXISTS intents_one_open;",
-        "CREATE TRIGGER IF NOT EXISTS intents_slot_is_free BEFORE INSERT ON intents BEGIN "
-        "SELECT RAISE(ABORT, 'open: the slot has an open intent') WHERE EXISTS (SELECT 1 FROM open_orders o WHERE "
-        f"o.slot = NEW.slot AND o.window_end_ms > NEW.window_end_ms - {LOOK_BACK_MS}); "
+        "DROP TRIGGER IF EXISTS intents_slot_is_free;",
+        "CREATE TRIGGER IF NOT EXISTS intents_may_open BEFORE INSERT ON intents BEGIN "
+        "SELECT RAISE(ABORT, 'open: the slot or its window has an open intent') WHERE NEW.side = 'BUY' AND EXISTS ("
+        "SELECT 1 FROM open_orders o JOIN intents i ON i.order_id = o.order_id WHERE "
+        f"(o.slot = NEW.slot OR i.window = NEW.window) AND o.window_end_ms > NEW.window_end_ms - {LOOK_BACK_MS}); "
+        # Whatever became of the exit before, this venue has no short selling: a second one sells at most what is left.
+        "SELECT RAISE(ABORT, 'open: an exit of the window waits for its answer') WHERE NEW.side = 'SELL' AND EXISTS ("
+        "SELECT 1 FROM open_orders o JOIN intents i ON i.order_id = o.order_id WHERE i.window = NEW.window "
+        "AND i.side = 'SELL' AND i.epoch = NEW.epoch AND NOT EXISTS (SELECT 1 FROM orders s WHERE s.order_id = i.order_id)); "
         "SELECT RAISE(ABORT, 'control: an entry needs the newest control, in mode run') WHERE NEW.side = 'BUY' AND NOT EXISTS "
         "(SELECT 1 FROM controls_applied c WHERE c.generation = NEW.generation AND json_extract(c.body, '$.mode') = 'run' "
         "AND c.generation = (SELECT max(generation) FROM controls_applied)); END;",

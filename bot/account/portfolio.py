@@ -55,9 +55,9 @@ class Holdings:
             self._pnl_today = (day_ms, pnl_since(self._ledger, day_ms))
         return self._pnl_today[1]
 
-    def holds(self, slot: Slot) -> bool:
-        """Whether shares of a slot are held."""
-        return any(position.slot == slot.id and position.shares > 0 for position in self.positions)
+    def holds(self, window: str) -> bool:
+        """Whether shares of a window are held, whichever slot bought them: one that was the next is the current one later."""
+        return any(position.window == window and position.shares > 0 for position in self.positions)
 
     def usage(self, slot: Slot, open_intents: Iterable[OpenIntent], orders_last_minute: int) -> Usage:
         """What is at stake: positions (`at_stake`), and the worst case of every open entry, which is not in the balance yet."""

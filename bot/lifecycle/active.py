@@ -33,6 +33,7 @@ from bot.venue.types import BASE_UNITS
 from bus import Control, DocumentError, LedgerError, LedgerFullError, Status, is_halted, read_control
 from bus.tasks import Guard
 from ledger import Ledger
+from ledger.rows import Position
 from ledger.values import Side
 
 LOG_AFTER_S = 0.02
@@ -323,27 +324,34 @@ class Active:
         traded = {position.window for position in self._holdings.positions} | self._manual.exits(self._control.control)
 
         def blocked(slot: Slot, window: Window, held: bool) -> str:
+            # What is held can be sold whatever an entry is in doubt about, and for its bid alone: no lead price is needed.
             return why_blocked(
-                busy=self.desk.is_busy(slot.id, window.slug),
+                busy=self.desk.is_selling(window.slug) if held else self.desk.is_busy(slot.id, window.slug),
                 placed=(slot.id, Side.SELL if held else Side.BUY) in self._placed,
                 held=held,
                 traded=window.slug in traded,
                 closed=closed,
-                stale=self._world.stale_feed(slot.asset),
+                stale=None if held else self._world.stale_feed(slot.asset),
             )
 
         return View(
             now_ms=now,
             to_boot_ms=self._world.clock.boot_ms() - now,
             books=self._world.books,
-            positions=self._holdings.positions,
+            positions=tuple(self._unsold(position) for position in self._holdings.positions),
             state=self._state,
             strategy=self._world.strategy,
             parameters=self._control.parameters,
             # Exits stay possible in a slot that is switched off.
-            enabled=lambda slot: self._control.slot(slot.id).enabled or self._holdings.holds(slot),
+            enabled=lambda slot: self._control.slot(slot.id).enabled or self._holdings.holds(slot.window(now).slug),
             blocked=blocked,
+            stale=lambda slot: self._world.stale_feed(slot.asset) is not None,
         )
+
+    def _unsold(self, position: Position) -> Position:
+        """A position without what the venue said was sold of it already, and shows no trades of yet."""
+        unseen = self.desk.sold_unseen(position.token_id)
+        return position if unseen == 0 else replace(position, shares=max(0, position.shares - unseen))
 
     def _act(self, e: Evaluation, tick: int) -> Evaluation:
         """Do what was decided for a slot, as far as risk lets it; the evaluation says what came of it."""
@@ -396,6 +404,12 @@ class Active:
         limits = self._control.slot(slot.id)
         if not limits.enabled:
             return "switched off"
+        # Of a slot that holds shares `blocked` says whether they may be sold: an entry there is asked about here.
+        if plan.window in self._manual.exits(control):
+            return "a person wants nothing held in this window"
+        closed = self._closed(self._halted or self._control.closed()) or self._world.stale_feed(slot.asset)
+        if closed is not None:
+            return closed
         usage = self._holdings.usage(slot, self.desk.entries_ahead, self.desk.orders_last_minute)
         return refuse_entry(worst_cost(plan.price, plan.size, plan.market), usage, control.risk, limits)
 

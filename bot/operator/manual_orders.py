@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 from bot.operator.manual_rules import Ordered, Verdict, judge, reason_of
-from bot.orders.manager import Desk
+from bot.orders.manager import TOO_SMALL, Desk
 from bot.strategy.evaluation import Evaluation
 from bus import Control, LedgerFullError, Log, ManualAction, ManualStatus
 from ledger import Ledger
@@ -87,8 +87,9 @@ class ManualDesk:
         return known
 
     def _judge(self, action: ManualAction, e: Evaluation | None) -> Verdict:
-        busy = e is not None and self._desk.is_busy(e.slot.id, e.window.slug)
-        return judge(action, e, self._ordered(action), busy=busy, now_ms=self._now_ms())
+        selling = e is not None and self._desk.is_selling(e.window.slug)
+        entering = e is not None and self._desk.is_entering(e.slot.id, e.window.slug)
+        return judge(action, e, self._ordered(action), busy=selling, entering=entering, now_ms=self._now_ms())
 
     def _ordered(self, action: ManualAction) -> Ordered:
         if action.window is None:
@@ -102,9 +103,14 @@ class ManualDesk:
         )
         return Ordered(
             orders=len(rows),
-            open=any(str(row[0]) in self._desk.open for row in rows),
+            open=any(self._desk.is_awaited(str(row[0])) for row in rows),
             shares=sum(row[1] for row in rows if isinstance(row[1], int)),
             text=str(rows[-1][2] or "") if rows else "",
+            held=self._ledger.integer(
+                "SELECT coalesce(sum(CASE f.side WHEN 'BUY' THEN f.size ELSE -f.size END), 0) FROM fills f "
+                f"WHERE f.window = ? AND {COUNTED}",
+                (action.window,),
+            ),
         )
 
     def _order(
@@ -116,7 +122,7 @@ class ManualDesk:
             self._note(
                 action, Verdict("ordered", done.decision.reason.removeprefix(reason_of(action)).strip()), control
             )
-        elif action.action == "enter":
+        elif action.action == "enter" or done.decision.reason.startswith(TOO_SMALL):
             self._note(action, Verdict("refused", done.decision.reason), control)
         else:
             self._note(action, Verdict("waiting", done.decision.reason), control)

@@ -14,7 +14,8 @@ from typing import Literal
 from bot.orders.order_plan import FEE_ROUNDING, worst_cost
 from bot.strategy.api import SIZE_STEP, Decision, Inputs
 from bot.strategy.evaluation import Evaluation
-from bot.venue.types import BASE_UNITS, Level, Market
+from bot.strategy.selling import sale
+from bot.venue.types import BASE_UNITS, Market
 from bus import ManualAction
 from ledger.values import Outcome
 
@@ -39,12 +40,16 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Ordered:
-    """What came of the orders that an action led to. open: one is on its way or in doubt. shares: filled, base units."""
+    """What came of the orders that an action led to, and what the ledger holds in its window.
+
+    open: one is on its way, or is an entry in doubt. shares: filled; held: in the window now (base units).
+    """
 
     orders: int = 0
     open: bool = False
     shares: int = 0
     text: str = ""
+    held: int = 0
 
 
 def reason_of(action: ManualAction) -> str:
@@ -52,10 +57,12 @@ def reason_of(action: ManualAction) -> str:
     return f"manual {action.id}:"
 
 
-def judge(action: ManualAction, e: Evaluation | None, ordered: Ordered, *, busy: bool, now_ms: int) -> Verdict:
+def judge(
+    action: ManualAction, e: Evaluation | None, ordered: Ordered, *, busy: bool, now_ms: int, entering: bool = False
+) -> Verdict:
     """What to do about an action. e: the evaluation of its window, None where no slot looks at it now.
 
-    busy: an order of the slot or window is open or in doubt.
+    busy: for an exit, another one of the window is on its way. entering: an entry of the slot or window is open or in doubt.
     """
     if ordered.open:
         return Verdict("ordered", "an order is on its way")
@@ -67,15 +74,21 @@ def judge(action: ManualAction, e: Evaluation | None, ordered: Ordered, *, busy:
     if now_ms >= action.expires_ms:
         return _over(action, ordered)
     if e is None or e.window.slug != action.window:
-        return Verdict("refused", f"no slot of this instance trades the window {action.window} now")
+        nobody = f"no slot of this instance trades the window {action.window} now"
+        if action.action == "exit" and ordered.held > 0:
+            return Verdict("waiting", f"{_shares(ordered.held)} are held, and {nobody}")
+        return Verdict("refused", nobody)
     if e.inputs is None or e.market is None:
         return Verdict("refused" if action.action == "enter" else "waiting", e.decision.reason)
     if action.action == "exit":
-        return _exit(action, e.inputs, ordered, busy=busy)
+        return _exit(action, e.inputs, e.market, ordered, busy=busy, entering=entering)
     return _enter(action, e, e.inputs, e.market)
 
 
 def _over(action: ManualAction, ordered: Ordered) -> Verdict:
+    if action.action == "exit" and ordered.held >= SIZE_STEP:
+        last = f" ({ordered.text})" if ordered.text else ""
+        return Verdict("refused", f"{OVER}; {_shares(ordered.held)} are held still{last}: they wait for the outcome")
     if action.action == "exit" and ordered.shares:
         return Verdict("done", f"sold {_shares(ordered.shares)}; {OVER}")
     return Verdict("refused", OVER)
@@ -108,20 +121,25 @@ def _enter(action: ManualAction, e: Evaluation, inputs: Inputs, market: Market) 
     return Verdict("waiting", "about to be ordered", _wanted(e, "enter", reason, outcome, price, size))
 
 
-def _exit(action: ManualAction, inputs: Inputs, ordered: Ordered, *, busy: bool) -> Verdict:
-    if busy:  # an entry that is on its way or in doubt may still be filled: to be sold then
-        return Verdict("waiting", "an order of this slot is open or in doubt")
+def _exit(
+    action: ManualAction, inputs: Inputs, market: Market, ordered: Ordered, *, busy: bool, entering: bool
+) -> Verdict:
+    if busy:
+        return Verdict("waiting", "an exit of this window is on its way")
     if inputs.held is None or inputs.held_shares <= 0:
+        if entering:  # it may still be filled: to be sold then
+            return Verdict("waiting", "nothing is held yet; an entry is open or in doubt")
         return Verdict("done", f"sold {_shares(ordered.shares)}" if ordered.shares else "nothing is held")
-    size = inputs.held_shares // SIZE_STEP * SIZE_STEP
-    if size < inputs.min_size:
+    if inputs.held_shares < SIZE_STEP:
         return Verdict("done", f"{_shares(inputs.held_shares)} are too few to sell; they wait for the outcome")
+    if not market.accepting:
+        return Verdict("waiting", f"{_shares(inputs.held_shares)} are held; the venue takes no orders in this window")
     bids = inputs.bids_up if inputs.held is Outcome.UP else inputs.bids_down
-    if not bids:
-        return Verdict("waiting", f"nobody bids for {inputs.held}")
-    price = max(inputs.tick, _price_that_takes(bids, size) // inputs.tick * inputs.tick)
-    reason = f"{reason_of(action)} {_shares(size)} {inputs.held} at {price} or better"
-    decision = Decision("exit", reason, outcome=inputs.held, price=price, size=size)
+    found = sale(bids, inputs.held_shares, min_size=inputs.min_size, tick=inputs.tick, floor=inputs.tick)
+    if found is None:
+        return Verdict("waiting", f"{_shares(inputs.held_shares)} are held; nobody bids for {inputs.held}")
+    reason = f"{reason_of(action)} {_shares(found.size)} {inputs.held} at {found.price} or better"
+    decision = Decision("exit", reason, outcome=inputs.held, price=found.price, size=found.size)
     return Verdict("waiting", "about to be ordered", decision)
 
 
@@ -148,16 +166,6 @@ def _affordable(max_spend: Decimal, price: Decimal, market: Market) -> int:
     share = Decimal(worst_cost(price, BASE_UNITS, market) - FEE_ROUNDING + 1) / BASE_UNITS
     most = (max_spend * BASE_UNITS - FEE_ROUNDING) / share
     return max(0, int(most.to_integral_value(ROUND_DOWN))) // SIZE_STEP * SIZE_STEP
-
-
-def _price_that_takes(bids: tuple[Level, ...], size: int) -> Decimal:
-    """The best price at which the bids, together with the better ones, take the whole size; else the worst that is shown."""
-    taken = 0
-    for level in bids:
-        taken += level.size
-        if taken >= size:
-            return level.price
-    return bids[-1].price
 
 
 def _shares(size: int) -> str:

@@ -55,6 +55,8 @@ RATE_LIMITED = "rate_limited"
 MOST_SEQS = 1_000
 COMPARE_BACK_MS = 60_000  # how long before an order's tick the trades begin that it is compared with
 MOST_WORDS = 10
+SIZE_CODES = ("min_size", "amounts")
+TOO_SMALL = "the venue refuses to sell"
 MOST_RECENT = 10_000  # entries of the last minute that are counted
 SALT_BITS = 53  # as the client library: a salt travels as a JSON number
 AT_ONCE_MS = 50  # a process that stood still for longer between decision and sending looks at epoch and halt anew
@@ -104,6 +106,9 @@ class Desk:
         self._log, self._on_change, self._on_failure = log, on_change, on_failure
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._unsent: set[str] = set()
+        self._too_small: dict[
+            str, tuple[int, str]
+        ] = {}  # by window: the largest exit that was refused for its size, and why
         self._seqs: dict[tuple[str, Side], int] = {}
         self._sending: set[str] = set()
         self._closing = False
@@ -159,8 +164,49 @@ class Desk:
         return [found for found in (*self.open.values(), *self._quiet.values()) if found.intent.side is Side.BUY]
 
     def is_busy(self, slot: str, window: str) -> bool:
-        """Whether an intent is open in the slot, or in the window (two slots meet in one when the next becomes the current)."""
+        """Whether an intent is open in the slot, or in the window (two slots meet in one when the next becomes the current).
+
+        Then nothing is entered there. Exits wait for less (`is_selling`).
+        """
         return any(slot == found.intent.slot or window == found.intent.window for found in self.open.values())
+
+    def is_entering(self, slot: str, window: str) -> bool:
+        """Whether an entry is open in the slot or in the window."""
+        return any(
+            found.intent.side is Side.BUY and (slot == found.intent.slot or window == found.intent.window)
+            for found in self.open.values()
+        )
+
+    def is_selling(self, window: str) -> bool:
+        """Whether an exit of the window is on its way, of which it will be known in a moment what it sold.
+
+        An exit in doubt, or of which the venue shows nothing when its delay has passed, is followed by a fresh one: there is no
+        short selling here, so the worst is a refusal.
+        """
+        return any(
+            found.intent.window == window and found.intent.side is Side.SELL and not self._may_follow(found)
+            for found in self.open.values()
+        )
+
+    def is_awaited(self, order_id: str) -> bool:
+        """Whether an order is open and nothing may follow it yet."""
+        found = self.open.get(order_id)
+        return found is not None and (found.intent.side is Side.BUY or not self._may_follow(found))
+
+    def sold_unseen(self, token_id: str) -> int:
+        """Shares of a token that the venue said were sold, in base units, and of which it shows no trade yet."""
+        return sum(
+            max(0, (found.matched or 0) - found.filled)
+            for found in self.open.values()
+            if found.intent.side is Side.SELL and found.intent.token_id == token_id
+        )
+
+    def _may_follow(self, found: OpenIntent) -> bool:
+        if found.state is None:  # of this holder: its answer comes, or its request's time limit
+            return found.intent.epoch != self._epoch
+        if found.state is OrderState.ACCEPTED:
+            return self._watch(found.intent.order_id).may_follow(self._clock.boot_ms())
+        return True
 
     def place(self, plan: Plan) -> str | None:
         """Sign, make the intent durable, and send it or let its task send it; returns why not, or None.
@@ -180,6 +226,8 @@ class Desk:
             signed = self._venue.sign(plan.request, plan.market, self._random_bits(SALT_BITS), self._now_ms())
         except ValueError as error:
             return f"cannot be signed: {error}"
+        if not entry and plan.size <= self._too_small.get(plan.window, (0, ""))[0]:
+            return f"{TOO_SMALL} {Decimal(plan.size) / BASE_UNITS:f} shares: {self._too_small[plan.window][1]}"
         intent = plan.intent(signed, self._epoch, self._next_seq(plan.window, plan.side))
         try:
             add_intent(self._ledger, intent, wall_ms, boot_ms)
@@ -392,6 +440,7 @@ class Desk:
                     self._mode.note(mode, now)
                 # Refusing the second sending says nothing of the first: only the venue's showing it or its trades does.
                 if first:
+                    self._learn(intent, answer)
                     self._note(intent.order_id, OrderState.REFUSED, _words(answer))
                 elif intent.epoch == self._epoch and self.open[intent.order_id].state is None:  # its row found no room
                     self._note(intent.order_id, OrderState.IN_DOUBT, f"sent again, and refused: {_words(answer)}")
@@ -399,6 +448,13 @@ class Desk:
                 if mode is not VenueMode.NORMAL:  # no answer says nothing good
                     self._mode.note(mode, now)
                 self._note(intent.order_id, OrderState.IN_DOUBT, _words(answer))
+
+    def _learn(self, intent: Intent, refused: Refused) -> None:
+        """An exit was refused for its size: one of the same window that is no larger is not tried again."""
+        if intent.side is Side.SELL and refused.code in SIZE_CODES:
+            while len(self._too_small) >= MOST_SEQS:
+                del self._too_small[next(iter(self._too_small))]
+            self._too_small[intent.window] = (intent.size, refused.reason)
 
     async def _look(self, intent: Intent) -> None:
         """Compare one open order with what the venue shows, and record what follows."""
@@ -522,11 +578,15 @@ class Desk:
             found is not None
             and not self._closing
             and found.state in (None, OrderState.IN_DOUBT)
-            and (found.intent.side is Side.SELL or self._resend == "entries")
+            and (self._is_newest_exit(found.intent) or (found.intent.side is Side.BUY and self._resend == "entries"))
             and self._now_ms() < found.intent.window_end_ms
             and self._mode.now(self._clock.boot_ms()) in (VenueMode.NORMAL, VenueMode.UNREACHABLE)
             and self._budget.refuse(self._clock.boot_ms(), entry=False) is None
         )
+
+    def _is_newest_exit(self, intent: Intent) -> bool:
+        """Whether no fresh exit followed, whose price is of today."""
+        return intent.side is Side.SELL and self._seqs.get((intent.window, intent.side), 0) <= intent.seq
 
     def _note(self, order_id: str, state: OrderState, text: str, matched: int | None = None) -> None:
         wall_ms, boot_ms = self._clock.wall_ms(), self._clock.boot_ms()

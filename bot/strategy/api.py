@@ -203,8 +203,10 @@ def _unsound_price(decision: Decision, inputs: Inputs) -> str | None:
 
 def _unsound_size(decision: Decision, inputs: Inputs) -> str | None:
     size = decision.size
-    if isinstance(size, bool) or not isinstance(size, int) or size < inputs.min_size or size % SIZE_STEP:
-        return f"expected a size of at least {inputs.min_size} base units in steps of {SIZE_STEP}, found {size!r:.40}"
+    # The market's minimum is of resting orders; what is left of a position is tried below it (venue.md 2.3).
+    least = SIZE_STEP if decision.action == "exit" else inputs.min_size
+    if isinstance(size, bool) or not isinstance(size, int) or size < least or size % SIZE_STEP:
+        return f"expected a size of at least {least} base units in steps of {SIZE_STEP}, found {size!r:.40}"
     if decision.action == "exit" and (decision.outcome is not inputs.held or size > inputs.held_shares):
         return f"an exit of {size} {decision.outcome} is more than is held ({inputs.held_shares} {inputs.held})"
     return None

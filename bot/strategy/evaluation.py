@@ -60,7 +60,7 @@ class View:
     """What an evaluation looks at.
 
     now_ms: the venue's time. to_boot_ms: added to a UTC time it gives CLOCK_BOOTTIME. blocked: why no order may be placed in
-    a slot now ("" when it may).
+    a slot now ("" when it may). stale: whether a slot's lead price cannot be relied upon.
     """
 
     now_ms: int
@@ -72,6 +72,7 @@ class View:
     parameters: Any
     enabled: Callable[[Slot], bool]
     blocked: Callable[[Slot, Window, bool], str]
+    stale: Callable[[Slot], bool] = lambda _slot: False
 
 
 class Listing(Protocol):
@@ -173,9 +174,12 @@ def _evaluate_guarded(slot: Slot, markets: Listing, prices: Prices, view: View) 
     try:
         return _evaluate_slot(slot, markets, prices, view)
     except Exception as error:  # noqa: BLE001  whatever a strategy raises must not cost the other slots their poll
-        window = slot.window(view.now_ms)
-        reason = f"the evaluation failed: {type(error).__name__}: {error}"
-        return Evaluation(slot, window, None, None, Decision("none", reason), evaluated=False, error=error)
+        return _failed(slot, None, None, slot.window(view.now_ms), error)
+
+
+def _failed(slot: Slot, market: Market | None, inputs: Inputs | None, window: Window, error: Exception) -> Evaluation:
+    reason = f"the evaluation failed: {type(error).__name__}: {error}"
+    return Evaluation(slot, window, market, inputs, Decision("none", reason), evaluated=False, error=error)
 
 
 def _evaluate_slot(slot: Slot, markets: Listing, prices: Prices, view: View) -> Evaluation:
@@ -189,7 +193,10 @@ def _evaluate_slot(slot: Slot, markets: Listing, prices: Prices, view: View) -> 
         reason = reason if problem is None else problem.text
         return Evaluation(slot, window, None, None, Decision("none", reason), evaluated=asked)
     inputs = _inputs(slot, window, market, prices, view)
-    decision = view.strategy.decide(inputs, view.parameters)
+    try:
+        decision = view.strategy.decide(inputs, view.parameters)
+    except Exception as error:  # noqa: BLE001  as above; a person can sell what is held without the strategy
+        return _failed(slot, market, inputs, window, error)
     wanted = decision.action
     if not market.accepting and decision.action != "none":
         decision = replace(decision, action="none", reason="the venue takes no orders in this window")
@@ -221,7 +228,8 @@ def _inputs(slot: Slot, window: Window, market: Market, prices: Prices, view: Vi
         end_ms=window.end_ms,
         average_ms=average_ms,
         strike=None if market.strike is None else float(market.strike),
-        lead_price=prices.newest(slot.asset),
+        # An exit is decided on the bid alone where the lead price is old; entries are blocked then, and say so.
+        lead_price=None if held is not None and view.stale(slot) else prices.newest(slot.asset),
         volatility=prices.volatility(slot.asset),
         average_seconds=seconds,
         average_price=average,

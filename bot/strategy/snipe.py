@@ -6,10 +6,12 @@ The mathematics is in floats; what leaves it (price, size) is Decimal on the mar
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from decimal import ROUND_DOWN, Decimal
 
 from bot.strategy.api import SIZE_STEP, Decision, Inputs, number
+from bot.strategy.selling import sale
 from bot.venue.types import BASE_UNITS, Level
 from ledger.values import Outcome
 
@@ -22,8 +24,9 @@ class Parameters:
 
     snipe_fraction: the snipe window, as a part of the window's length. min_edge: probability above the price, fee included,
     that an entry needs. exit_edge: how far the price must be above the probability for an exit. take_profit, stop_price: a
-    position is sold when the best bid is at least, or at most, that price; 1 and 0 never. confirmations: evaluations in a row
-    that must agree, each on data at least confirm_ms newer than that of the one before. kelly: fraction of the Kelly stake.
+    position is sold when the best bid is at least, or at most, that price; 1 and 0 never; the bid alone decides, so one odd
+    book does not suffice. confirmations: evaluations in a row that must agree upon an entry, a profit or a stop, each on data
+    at least confirm_ms newer than that of the one before. kelly: fraction of the Kelly stake.
     bankroll, max_stake: pUSD. max_price: the dearest entry. min_volatility: floor of the volatility, per sqrt(second).
     """
 
@@ -85,12 +88,11 @@ def decide(inputs: Inputs, parameters: Parameters) -> Decision:
     snipe_from = inputs.end_ms - int(parameters.snipe_fraction * (inputs.end_ms - inputs.start_ms))
     in_snipe = snipe_from <= inputs.now_ms < inputs.end_ms
     probability = probability_up(inputs, parameters.min_volatility)
-    if probability is None:
-        missing = "strike" if inputs.strike is None else "lead price" if inputs.lead_price is None else "volatility"
-        return Decision("none", f"no {missing} yet", in_snipe=in_snipe, every_price_from_ms=snipe_from)
     seen = Decision("none", "", probability_up=probability, in_snipe=in_snipe, every_price_from_ms=snipe_from)
     if inputs.held is not None and inputs.held_shares > 0:
-        return _exit(inputs, parameters, seen, probability)
+        return _exit(inputs, parameters, seen, inputs.held, probability)
+    if probability is None:
+        return replace(seen, reason=f"no {_missing(inputs)} yet")
     return _entry(inputs, parameters, seen, probability)
 
 
@@ -121,7 +123,11 @@ def _entry(inputs: Inputs, parameters: Parameters, seen: Decision, probability: 
     return replace(seen, action="enter", price=limit, size=size, reason=f"edge {edge:+.3f} at {best}")
 
 
-def _confirmed(inputs: Inputs, parameters: Parameters, outcome: Outcome) -> tuple[int, int]:
+def _missing(inputs: Inputs) -> str:
+    return "strike" if inputs.strike is None else "lead price" if inputs.lead_price is None else "volatility"
+
+
+def _confirmed(inputs: Inputs, parameters: Parameters, outcome: str) -> tuple[int, int]:
     """The length of the streak with this evaluation, and the time of the data that was counted last.
 
     Data confirms once: what was seen when the last confirmation was counted, or too little later, counts no further.
@@ -133,31 +139,50 @@ def _confirmed(inputs: Inputs, parameters: Parameters, outcome: Outcome) -> tupl
     return inputs.streak + 1, inputs.seen_ms
 
 
-def _exit(inputs: Inputs, parameters: Parameters, seen: Decision, probability: float) -> Decision:
-    outcome = inputs.held
-    assert outcome is not None, "an exit needs a position"
-    chance, bids = (probability, inputs.bids_up) if outcome is Outcome.UP else (1 - probability, inputs.bids_down)
+def _exit(
+    inputs: Inputs, parameters: Parameters, seen: Decision, outcome: Outcome, probability: float | None
+) -> Decision:
+    """Out where the bid pays more than the shares are worth; at the profit limit and at the stop, whatever they are worth."""
+    bids = inputs.bids_up if outcome is Outcome.UP else inputs.bids_down
     if not bids:
         return replace(seen, outcome=outcome, reason="holding; no bids")
     best = bids[0].price
-    gain = float(best) - _fee(inputs, float(best)) - chance
-    seen = replace(seen, outcome=outcome, edge=-gain)
-    if float(best) >= parameters.take_profit:
+    chance = None if probability is None else probability if outcome is Outcome.UP else 1 - probability
+    gain = None if chance is None else float(best) - _fee(inputs, float(best)) - chance
+    seen = replace(seen, outcome=outcome, edge=None if gain is None else -gain)
+    needed, floor = parameters.confirmations, inputs.tick
+    if chance is not None and gain is not None and gain >= parameters.exit_edge:
+        why, needed = f"the bid pays {gain:.3f} more than it is worth", 1
+        worth = chance + parameters.exit_edge
+        floor = _lowest(bids, lambda price: float(price) - _fee(inputs, float(price)) >= worth)
+    elif float(best) >= parameters.take_profit:
         why = f"the bid {best} reached the profit limit {parameters.take_profit:g}"
+        floor = _lowest(bids, lambda price: float(price) >= parameters.take_profit)
     elif float(best) <= parameters.stop_price:
         why = f"the bid {best} fell to the stop {parameters.stop_price:g}"
-    elif gain >= parameters.exit_edge:
-        why = f"the bid pays {gain:.3f} more than it is worth"
+    elif chance is None:
+        return replace(seen, reason=f"holding; no {_missing(inputs)} yet, bid {best}")
     else:
         return replace(seen, reason=f"holding; worth {chance:.3f}, bid {best}")
-    size = inputs.held_shares // SIZE_STEP * SIZE_STEP
-    if size < inputs.min_size:
+    if needed > 1:
+        key = f"exit {outcome}"
+        streak, counted_ms = _confirmed(inputs, parameters, key)
+        seen = replace(seen, streak_window=inputs.window, streak_outcome=key, streak=streak, streak_ms=counted_ms)
+        # The next price confirms it, before the snipe window as well.
+        seen = replace(seen, every_price_from_ms=min(inputs.now_ms, seen.every_price_from_ms or inputs.now_ms))
+        if streak < needed:
+            return replace(seen, reason=f"{why}: confirmation {streak} of {needed}")
+    found = sale(bids, inputs.held_shares, min_size=inputs.min_size, tick=inputs.tick, floor=floor)
+    if found is None:
         return replace(seen, reason="holding; too small to sell")
     if inputs.blocked:
         return replace(seen, reason=f"exit waits: {inputs.blocked}")
-    # A book that is older than a change of the tick may show a price off the tick; lower still meets the same bid.
-    price = max(inputs.tick, best // inputs.tick * inputs.tick)
-    return replace(seen, action="exit", price=price, size=size, reason=why)
+    return replace(seen, action="exit", price=found.price, size=found.size, reason=why)
+
+
+def _lowest(bids: tuple[Level, ...], suffices: Callable[[Decimal], bool]) -> Decimal:
+    """The lowest bid that suffices; the best one does."""
+    return min((level.price for level in bids if suffices(level.price)), default=bids[0].price)
 
 
 def _better_side(inputs: Inputs, probability: float) -> tuple[Outcome, float, tuple[Level, ...]]:

@@ -34,7 +34,6 @@ from bot.venue.decoding import (
     each,
 )
 from bot.venue.polymarket.signing import TICKS
-from bot.venue.statuses import trade_word
 from bot.venue.types import (
     BASE_UNITS,
     LONGEST_DELAY_MS,
@@ -47,7 +46,7 @@ from bot.venue.types import (
     VenueError,
     VenueOrder,
 )
-from ledger.values import Outcome, Side, VenueTrade
+from ledger.values import Outcome, Side, VenueTrade, trade_word
 
 MOST_BYTES = 8 << 20
 """Of any answer that is read."""

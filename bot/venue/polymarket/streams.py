@@ -15,8 +15,8 @@ from websockets.exceptions import WebSocketException
 
 from bot.venue.decoding import OddError, Origin, Skips, as_list, as_name, as_object, as_text, decode, each
 from bot.venue.polymarket.client import Credentials
-from bot.venue.statuses import trade_word
 from bot.venue.types import UserEvent, VenueError
+from ledger.values import trade_word
 
 PING_EVERY_S = 10.0
 SILENT_AFTER_S = 25.0  # two PINGs without an answer, and some air

@@ -10,11 +10,14 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from bot.guarded import Guarded
 from bot.strategy import Decision, Inputs
+from bot.strategy.guard import Guarded
 from bot.venue.polymarket.answers import classify
-from bot.venue.types import Accepted, Answer, InDoubt, Outcome, Refused, Side, VenueMode, VenueOrder, VenueTrade
-from bus import Ledger, Role, Value
+from bot.venue.types import Accepted, Answer, InDoubt, Refused, VenueMode, VenueOrder
+from bus import Role
+from ledger.base import Ledger
+from ledger.connection import Value
+from ledger.values import Outcome, Side, VenueTrade
 from tests.unit.bot.fake_venue import FakeVenue, Fault, Placed
 from tests.unit.bot.making import END_MS, MARKET, SHARE, WINDOW, run
 from tests.unit.bot.running import Running
@@ -108,7 +111,7 @@ class OddVenue(FakeVenue):
 
 def enter(inputs: Inputs, shares: int = 10, price: Decimal = ENTRY_PRICE) -> Decision:
     """Ten shares of Up in the first window of BTC, at every poll that is not blocked."""
-    if inputs.slot != "BTC-5m" or inputs.window != WINDOW or inputs.blocked or not inputs.asks_up:
+    if inputs.slot != "BTC-5m" or inputs.window != WINDOW or inputs.held or inputs.blocked or not inputs.asks_up:
         return Decision("none", inputs.blocked or "nothing")
     return Decision("enter", "buy", outcome=Outcome.UP, price=price, size=shares * SHARE)
 

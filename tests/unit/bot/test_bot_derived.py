@@ -132,7 +132,7 @@ def test_a_ledger_of_the_release_before_gets_them_at_the_first_take(tmp_path: Pa
             ledger.execute(f"DROP TRIGGER {name}")
         for table in DERIVED:
             ledger.execute(f"DROP TABLE {table}")
-        ledger.execute("DROP TRIGGER intents_slot_is_free")
+        ledger.execute("DROP TRIGGER intents_may_open")
         ledger.execute("CREATE TRIGGER intents_one_open BEFORE INSERT ON intents BEGIN SELECT 1; END")
         assert expected
         assert positions(ledger, START_MS) == expected, "a standby reads it before anybody of this release took it"

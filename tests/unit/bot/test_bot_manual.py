@@ -83,7 +83,7 @@ def test_an_entry_never_costs_more_than_it_may(spend: Decimal, best: int, limit:
         (ENTER.model_copy(update={"expires_ms": NOW}), {}, "refused", "its window is over"),
         (EXIT.model_copy(update={"expires_ms": NOW}), {}, "refused", "its window is over"),
         (EXIT, {}, "done", "nothing is held"),
-        (EXIT, {"held": Outcome.UP, "held_shares": SHARE}, "done", "too few to sell"),
+        (EXIT, {"held": Outcome.UP, "held_shares": SHARE // 100 - 1}, "done", "too few to sell"),
         (EXIT, {"held": Outcome.UP, "held_shares": 9 * SHARE, "bids_up": ()}, "waiting", "nobody bids"),
     ],
 )
@@ -104,6 +104,9 @@ def test_an_order_is_made_once_and_an_exit_repeated_until_nothing_is_held() -> N
     assert again is not None
     assert (again.action, again.outcome, again.size, again.price) == ("exit", Outcome.UP, 9 * SHARE, Decimal("0.58"))
     assert verdict(EXIT, busy=True, **held).decision is None
+    rest = verdict(EXIT, held=Outcome.UP, held_shares=SHARE).decision
+    assert rest is not None
+    assert rest.size == SHARE, "what is below the minimum of resting orders is tried"
     assert verdict(EXIT, Ordered(2, shares=9 * SHARE)) == Verdict("done", "sold 9")
 
 

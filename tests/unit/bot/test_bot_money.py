@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from bot.venue.types import Answer, Level, Side, VenueTrade
+from bot.venue.types import Answer, Level
 from bus import read_status
+from ledger.values import Side, VenueTrade
 from tests.unit.bot.fake_venue import FakeVenue, Placed
 from tests.unit.bot.making import MARKET, SHARE
 from tests.unit.bot.odd import END_MS, enter, held, rows, trading, until_ms

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from bot.settlement import QUIET
 from bot.venue.types import UserEvent
 from bus import read_status
+from ledger.schema import QUIET
 from tests.unit.bot.making import MARKET
 from tests.unit.bot.odd import END_MS, OddVenue, enter, held, rows, trading, until_ms
 from tests.unit.bot.running import Running

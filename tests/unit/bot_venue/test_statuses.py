@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot.venue.statuses import FINAL_STATUSES, OPEN_STATUSES, TRADE_STATUSES, Fate, fate_of, order_word, trade_word
+from bot.venue.statuses import FINAL_STATUSES, OPEN_STATUSES, TRADE_STATUSES, Fate, fate_of, order_word
+from ledger.values import trade_word
 
 UNMATCHED = "UNMATCHED"
 
