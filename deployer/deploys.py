@@ -3,6 +3,7 @@
 A deploy's steps: queued, building, built, started, healthy, handover (one for every request), taken, then confirmed and
 retired; or taking-back and taken-back; it ends as confirmed, failed or cancelled. Between healthy and handover it may be held,
 then approved. `answered` is the answer to a request, `compared` what came of the comparison of decisions: no phases.
+`interrupted` (rollout.interruption) takes back what the candidate had come to; the deploy goes on from what was built.
 """
 
 from __future__ import annotations
@@ -15,6 +16,9 @@ from bus import Step
 KEEP = 300
 VERDICTS = ("confirmed", "failed", "cancelled")
 NO_PHASE = ("answered", "compared")
+INTERRUPTED = "interrupted"
+# What a candidate came to that is gone since.
+_OF_A_CANDIDATE = frozenset({"started", "healthy", "held", "handover", "taken"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +27,12 @@ class Deploy:
 
     id: str
     steps: tuple[Step, ...]
+
+    @property
+    def standing(self) -> tuple[Step, ...]:
+        """Its steps without those of a candidate that ended with everything else."""
+        place = max((place for place, step in enumerate(self.steps) if step.step == INTERRUPTED), default=0)
+        return tuple(s for s in self.steps[:place] if s.step not in _OF_A_CANDIDATE) + self.steps[place:]
 
     @property
     def sha(self) -> str:
@@ -90,14 +100,14 @@ class Deploy:
     @property
     def handovers(self) -> tuple[str, ...]:
         """The ids of its handover requests."""
-        return tuple(step.request for step in self.steps if step.step == "handover")
+        return tuple(step.request for step in self.standing if step.step == "handover")
 
     def first(self, name: str) -> Step | None:
-        """The first step of that name."""
-        return next((step for step in self.steps if step.step == name), None)
+        """The first step of that name that still stands."""
+        return next((step for step in self.standing if step.step == name), None)
 
     def has(self, name: str) -> bool:
-        """Whether it came to that step."""
+        """Whether it came to that step, and the step still stands."""
         return self.first(name) is not None
 
 

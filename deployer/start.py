@@ -19,6 +19,7 @@ from deployer.push.hooks import Hooks
 from deployer.push.log import PushLog
 from deployer.push.repository import Repository
 from deployer.push.verify import Verify
+from deployer.rollout.interruption import interruption
 from deployer.rollout.observed import Policy
 from deployer.runtimes.api import Runtime, read_build_inputs
 from deployer.runtimes.build_limits import BuildLimits
@@ -64,7 +65,7 @@ async def run(settings: DeployerSettings, bus: Bus, clock: Clock, logging: Loggi
         )
         claim_runtime(bus, runtime)
         claim_home(bus)
-        await _end_first(bus, runtime, clock)
+        await _carry_on(bus, runtime, clock)
         metrics = Metrics(policy_of(settings))
         try:
             server, address = await serve_metrics(metrics.text, settings.metrics_host, settings.metrics_port)
@@ -196,20 +197,18 @@ def policy_of(settings: DeployerSettings) -> Policy:
     )
 
 
-async def _end_first(bus: Bus, runtime: Runtime, clock: Clock) -> None:
-    """The very first deploy, ended in the middle with everything else (Ctrl-C, power): there is nothing to go back to.
+async def _carry_on(bus: Bus, runtime: Runtime, clock: Clock) -> None:
+    """Note where everything was ended in the middle of a deploy. Raises RuntimeFailedError, BusError.
 
-    It is given up, so that `_try_again` asks for it anew instead of leaving nobody to trade.
+    Its ended candidate is removed first: should this be cut off as well, the next start sees the same.
     """
-    history = fold(read_steps(bus))
-    deploy = history.open
-    if history.confirmed is not None or deploy is None or not deploy.has("started"):
+    found = interruption(fold(read_steps(bus)), await runtime.units())
+    if found is None:
         return
-    if any(unit.running and unit.deploy_id == deploy.id for unit in await runtime.units()):
-        return
-    now_ms = clock.wall_ms()
-    text = "everything was ended in the middle of it; it is tried again"
-    append_step(bus, Step(deploy=deploy.id, step="cancelled", time_ms=now_ms, sha=deploy.sha, text=text))
+    for name in found.gone:
+        await runtime.remove(name)
+    deploy = found.deploy
+    append_step(bus, Step(deploy=deploy.id, step=found.step, time_ms=clock.wall_ms(), sha=deploy.sha, text=found.text))
 
 
 def _try_again(bus: Bus, clock: Clock, tip: str | None, branch: str) -> None:

@@ -16,13 +16,31 @@ from deployer.deploys import Deploy
 from deployer.rollout.decision_gate import Tally, compare, hold, why_refused_more
 from deployer.rollout.deploy_requests import answer, cancel, notice_branch, notice_pushes
 from deployer.rollout.fleet import candidate_of, doomed, fleet, supervise, surplus
-from deployer.rollout.observed import Actions, Build, KillUnit, Now, Observed, Policy, StartUnit, WriteHandover, step_of
+from deployer.rollout.interruption import Interruption, interrupted
+from deployer.rollout.observed import (
+    Actions,
+    Build,
+    KillUnit,
+    Now,
+    Observed,
+    Policy,
+    RemoveUnit,
+    StartUnit,
+    WriteHandover,
+    step_of,
+)
 from deployer.runtimes.api import Start, Unit
 
 REQUEST_LIFE_MS = 30_000
 MAX_REQUESTS = 20
 MAX_SPENT_REQUESTS = 2
 DYING_MS = 2_000
+# How a candidate ends that is told to, as a machine that shuts down tells everything: SIGTERM, then SIGKILL.
+TOLD_TO_END = frozenset(
+    [f"killed by {name}" for name in ("SIGTERM", "SIGHUP", "SIGINT", "SIGKILL")]
+    + [f"exit code {code}" for code in (0, 129, 130, 137, 143)]
+)
+EVERYTHING_ENDS_MS = 2_000
 HANG_TICKS = 3
 HANG_MS = 6_000
 
@@ -60,7 +78,10 @@ def _advance(seen: Observed, now: Now, policy: Policy) -> Actions:
             return _prepare(deploy, seen, policy)
         if "start" in seen.busy:
             return ()  # a container that the Engine refuses is there for a moment: the start tells why
-        return _fail(deploy, seen.failures.get(deploy.sha, "its process is gone"), seen)
+        reason = deploy.first("taking-back")
+        return _fail(deploy, seen.failures.get(deploy.sha, reason.text if reason else "its process is gone"), seen)
+    if unit.stopping and not deploy.has("taking-back"):  # nobody but `down` tells a candidate to end
+        return () if unit.running else _carry_on(interrupted(deploy, (unit.name,)))
     instance = seen.instance_of(unit)
     if not deploy.has("started"):
         return (
@@ -69,7 +90,7 @@ def _advance(seen: Observed, now: Now, policy: Policy) -> Actions:
             ),
         )
     if not unit.running:
-        return _died(deploy, unit, seen)
+        return _died(deploy, unit, seen, now)
     if deploy.has("taking-back"):
         return _take_back(deploy, unit, instance, seen, now)
     if instance is not None and seen.holder is not None and seen.holder.id == instance.id:
@@ -209,7 +230,9 @@ def _step_back(deploy: Deploy, reason: str, seen: Observed, unit: Unit | None = 
     return (step_of(deploy, "taken-back", text, instance=holder.id, data={"epoch": epoch}),)
 
 
-def _died(deploy: Deploy, unit: Unit, seen: Observed) -> Actions:
+def _died(deploy: Deploy, unit: Unit, seen: Observed, now: Now) -> Actions:
+    if unit.ended in TOLD_TO_END and seen.waited_ms(f"ended:{unit.name}", now) < EVERYTHING_ENDS_MS:
+        return ()  # where all are told to end, this deployer is, too, and the next one sees that (rollout.interruption)
     reason, how = deploy.first("taking-back"), f" ({unit.ended})" if unit.ended else ""
     if deploy.has("taken"):
         return _step_back(deploy, reason.text if reason else f"{unit.color} died while it was active{how}", seen, unit)
@@ -220,6 +243,11 @@ def _died(deploy: Deploy, unit: Unit, seen: Observed) -> Actions:
 
 
 # --- helpers
+
+
+def _carry_on(found: Interruption) -> Actions:
+    """Its unit first: should the deployer die in between, the next one sees no candidate, and the same."""
+    return (*(RemoveUnit(name) for name in found.gone), step_of(found.deploy, found.step, found.text))
 
 
 def _fail(deploy: Deploy, text: str, seen: Observed, unit: Unit | None = None) -> Actions:

@@ -157,7 +157,7 @@ class Observed:
 
 def timers(seen: Observed) -> frozenset[str]:
     """The keys of everything whose duration the rollout asks for. A duration begins anew with the deployer."""
-    keys = {f"unit:{unit.name}" for unit in seen.units if unit.running}
+    keys = {f"{'unit' if unit.running else 'ended'}:{unit.name}" for unit in seen.units}
     keys |= {f"stop:{unit.name}" for unit in seen.units if unit.running and unit.stopping}
     keys |= {f"retire:{instance_id}" for instance_id in seen.handover.retired}
     keys |= {f"silent:{unit.name}" for unit in seen.units if unit.running and seen.instance_of(unit) is None}

@@ -77,7 +77,7 @@ class Worker:
         self.file.write(self.me)
 
     def shadow_poll(self) -> None:
-        healthy = MODE != "sick"
+        healthy = MODE != "sick" and (MODE != "waits" or (self.bus.directory / "go").exists())
         retired = self.me.id in read_handover(self.bus).retired
         role = Role.RETIRED if retired else Role.STANDBY if healthy else Role.WARMING
         self.say(role=role, healthy=healthy, why_not=None if healthy else "sick on purpose", polls=self.me.polls + 1)

@@ -13,6 +13,8 @@ from bus import Handover, Instance, Request, Role, Seen, Step
 from deployer.deploys import History
 from deployer.rollout.decide import MAX_SPENT_REQUESTS, decide
 from deployer.rollout.differences import Compared, not_compared
+from deployer.rollout.interruption import MOST as MOST_INTERRUPTIONS
+from deployer.rollout.interruption import interruption
 from deployer.rollout.observed import (
     Action,
     Asked,
@@ -146,6 +148,26 @@ class World(RuleBasedStateMachine):
             self.perform(action)
         self.forget_memory()
 
+    @rule(left=st.booleans(), cut=st.booleans())
+    def everything_ends(self, left: bool, cut: bool) -> None:
+        """`make stop` removes what it ended, a power cut leaves it. Then a deployer starts, and again if that is cut off."""
+        for bot in self.bots:
+            bot.alive = False
+        if not left:
+            self.bots.clear()
+        self.forget_memory()
+        for last in (False, True) if cut else (True,):
+            found = interruption(self.history, [replace(bot.unit, running=bot.alive) for bot in self.bots])
+            if found is None:
+                return
+            for name in found.gone:
+                self.bots.remove(self.bot(name))
+            if last:
+                assert found.step == "interrupted" or len(found.deploy.steps) > MOST_INTERRUPTIONS
+                if found.step == "failed":
+                    self.wronged.add(found.deploy.sha)
+                self.perform(Record(found.deploy.id, found.step, found.text, found.deploy.sha))
+
     @rule(rounds=st.integers(1, 8), lucky=st.integers(0, 3))
     def time_passes(self, rounds: int, lucky: int) -> None:
         for _ in range(rounds):
@@ -155,6 +177,10 @@ class World(RuleBasedStateMachine):
     def deployer_acts(self) -> None:
         for action in self.decide():
             self.perform(action)
+        self.deployer_acts_beside()
+
+    def deployer_acts_beside(self) -> None:
+        """Its builds and comparisons."""
         if self.building is not None:
             sha, self.building = self.building, None
             if self.kinds[sha] == "no-build":

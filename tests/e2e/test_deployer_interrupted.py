@@ -1,0 +1,96 @@
+"""Everything is ended in the middle of a deploy, for real: each step that a deploy can stand at, and each way of ending."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from bus import is_locked
+from deployer.deploys import Deploy
+from tests.e2e.deployer_rig import DeployerRig
+from tests.e2e.rig import until
+
+
+@pytest.fixture
+def rig(tmp_path: Path) -> Iterator[DeployerRig]:
+    """A repository with one good commit, nothing started."""
+    made = DeployerRig(tmp_path)
+    yield made
+    (made.bus.directory / "go").touch()
+    made.stop()
+
+
+def make_stop(rig: DeployerRig) -> None:
+    """As `make stop`, and Ctrl-C at `make run`."""
+    done = rig.command("down", "--yes")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def told_to_end(rig: DeployerRig) -> None:
+    """SIGTERM to everything at once, bots first, as a machine or a service manager that goes down."""
+    _signal_all(rig, signal.SIGTERM)
+
+
+def killed(rig: DeployerRig) -> None:
+    """SIGKILL to everything, as far as a process can tell a power cut."""
+    _signal_all(rig, signal.SIGKILL)
+
+
+def _signal_all(rig: DeployerRig, number: signal.Signals) -> None:
+    assert rig.process is not None
+    pids = [seen.document.pid for seen in rig.living() if seen.document]
+    for pid in [*pids, rig.process.pid]:
+        os.kill(pid, number)
+    rig.process.wait(10)
+    until("all bots ended", lambda: not rig.units())
+    until("the deployer ended", lambda: not is_locked(rig.bus.deployer_lock))
+
+
+# What keeps a deploy at a step: settings of the deployer, the commit's mode, a file on the bus.
+KEEPS = {
+    "building": ({"DEPLOYER_VERIFY": "while [ ! -e {go} ]; do sleep 0.1; done"}, "good", ""),
+    "started": ({}, "waits", ""),
+    "healthy": ({}, "good", "snipes"),
+    "taken": ({"DEPLOYER_CONFIRM_POLLS": "1000"}, "good", ""),
+}
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("end", [make_stop, told_to_end, killed])
+@pytest.mark.parametrize("step", KEEPS)
+def test_a_deploy_in_whose_middle_everything_was_ended_is_carried_on(
+    rig: DeployerRig, step: str, end: Callable[[DeployerRig], None]
+) -> None:
+    """Interrupted is not failed: after the next start the same deploy is confirmed, and it alone."""
+    settings, mode, file = KEEPS[step]
+    first = rig.commit()
+    rig.start()
+    rig.assert_steady(first)
+    plain, go = dict(rig.environment), rig.bus.directory / "go"
+    rig.environment.update({name: value.format(go=go) for name, value in settings.items()})
+    if file:
+        (rig.bus.directory / file).touch()
+    assert rig.process is not None
+    rig.process.send_signal(signal.SIGTERM)
+    rig.process.wait(10)
+    rig.start()
+    sha = rig.commit(mode)
+
+    def stands() -> Deploy | None:
+        deploy = rig.deploy_of(sha)
+        return deploy if deploy is not None and deploy.phase == step else None
+
+    deploy = until(f"the deploy is {step}", stands)
+    end(rig)
+    go.touch()
+    (rig.bus.directory / "snipes").unlink(missing_ok=True)
+    rig.environment = plain
+    rig.start()
+    rig.until_step(sha, "confirmed")
+    rig.assert_steady(sha)
+    assert [found.id for found in rig.history().deploys if found.sha == sha] == [deploy.id]
+    rig.assert_ledger()
