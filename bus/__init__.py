@@ -137,6 +137,7 @@ __all__ = [
     "read_steps",
     "remove_request",
     "sync_directory",
+    "sync_disk",
     "write_atomically",
     "write_control",
     "write_handover",

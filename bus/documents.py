@@ -7,6 +7,7 @@ readers keep the fields that they do not know and ignore them, so the releases b
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import json
 import math
@@ -21,6 +22,8 @@ from typing import Any, ClassVar, Generic, Self, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from bus.errors import DocumentCorruptError, DocumentMissingError, DocumentTooNewError
+
+_LIBC = ctypes.CDLL(None, use_errno=True)
 
 # Writing files so that a reader sees the old content or the new one, and never less.
 
@@ -60,6 +63,21 @@ def append_durably(path: Path, data: bytes) -> None:
         os.close(descriptor)
     # Every time: whoever made the file may have been killed before its name was durable.
     sync_directory(path.parent)
+
+
+def sync_disk(folder: Path) -> None:
+    """Wait until everything that was written to the folder's file system is on the disk. Raises OSError."""
+    syncfs = getattr(_LIBC, "syncfs", None)  # Linux alone
+    if syncfs is None:
+        os.sync()
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        if syncfs(descriptor) != 0:
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number), str(folder))
+    finally:
+        os.close(descriptor)
 
 
 def sync_directory(directory: Path) -> None:

@@ -5,7 +5,8 @@ DeployerError
 ├── RepositoryError         the checkout, the branch or a commit cannot be read
 ├── BuildError              a commit could not be made ready to run
 └── RuntimeFailedError      the runtime could not start, stop or list units
-    └── EngineRefusedError  the Docker Engine answered with an error
+    ├── EngineRefusedError  the Docker Engine answered with an error
+    └── EngineAwayError     the Docker Engine did not answer
 """
 
 from __future__ import annotations
@@ -26,12 +27,13 @@ class RepositoryError(DeployerError):
 class BuildError(DeployerError):
     """A commit could not be made ready to run.
 
-    Attributes: output, the last lines of what failed, for people.
+    Attributes: output, the last lines of what failed, for people. interrupted: the commit is not what ended it, but a signal from
+    outside or an Engine that went away.
     """
 
-    def __init__(self, text: str, output: str = "") -> None:
+    def __init__(self, text: str, output: str = "", *, interrupted: bool = False) -> None:
         super().__init__(text)
-        self.output = output
+        self.output, self.interrupted = output, interrupted
 
 
 class RuntimeFailedError(DeployerError):
@@ -47,3 +49,7 @@ class EngineRefusedError(RuntimeFailedError):
     def __init__(self, text: str, status: int) -> None:
         super().__init__(text)
         self.status = status
+
+
+class EngineAwayError(RuntimeFailedError):
+    """The Docker Engine does not answer: it restarts, was stopped, or this user may not use it. No commit's fault."""

@@ -23,7 +23,7 @@ from bus import (
 )
 from deployer.deploys import Deploy, History, fold
 from deployer.disk import Disks
-from deployer.errors import BuildError, DeployerError, RuntimeFailedError
+from deployer.errors import BuildError, DeployerError, EngineAwayError, RuntimeFailedError
 from deployer.metrics import Metrics, TargetsFile
 from deployer.push.branch import BranchWatch
 from deployer.push.hooks import Hooks
@@ -56,6 +56,9 @@ from deployer.settings import State, write_state
 LOOK_EVERY_S = 0.15
 ACTION_LIMIT_S = 5.0
 START_LIMIT_S = 60.0
+# A build that something from outside ended is made so often again, each time after a while.
+BUILD_AGAIN = 2
+EVERYTHING_ENDS_S = 2.0
 RETRY_FAILED_MS = 30_000
 LAST_WORDS = 20
 ROOM_EVERY_MS = 60_000
@@ -234,15 +237,30 @@ class Deployer:
             self._begin("prune", self._prune())
 
     async def _build(self, sha: str) -> None:
-        try:
-            await self._hooks.before("building", self._deploy_of(sha))
-            await self._verify.check(sha)
-            await self._need_room(sha)
-            await self._disks.guard(self._runtime.build(sha))
-        except BuildError as error:
-            self._fail(sha, f"the build failed: {error}", error.output)
-        except RuntimeFailedError as error:
-            self._fail(sha, f"the build failed: {error}", "")
+        for more in range(BUILD_AGAIN, -1, -1):
+            try:
+                await self._build_once(sha)
+            except EngineAwayError as error:
+                # No commit's fault: it is asked for again as soon as the Engine answers.
+                self._log.warning("build_interrupted", sha=sha[:12], reason=str(error))
+                await asyncio.sleep(EVERYTHING_ENDS_S)
+            except RuntimeFailedError as error:
+                self._fail(sha, f"the build failed: {error}", "")
+            except BuildError as error:
+                if error.interrupted and more:
+                    # Where all is told to end, this deployer is told meanwhile as well.
+                    self._log.warning("build_interrupted", sha=sha[:12], reason=str(error), tries_left=more)
+                    await asyncio.sleep(EVERYTHING_ENDS_S)
+                    continue
+                self._fail(sha, f"the build failed: {error}", error.output)
+            return
+
+    async def _build_once(self, sha: str) -> None:
+        """Raises BuildError, RuntimeFailedError."""
+        await self._hooks.before("building", self._deploy_of(sha))
+        await self._verify.check(sha)
+        await self._need_room(sha)
+        await self._disks.guard(self._runtime.build(sha))
 
     async def _compare(self, deploy: str, sha: str, by: str) -> None:
         if not self._bus.inputs.exists():
@@ -259,6 +277,9 @@ class Deployer:
             async with asyncio.timeout(START_LIMIT_S):
                 unit = await self._runtime.start(what)
             self._log.info("unit_started", unit=unit, sha=what.sha[:12], color=what.color, deploy=what.deploy_id)
+        except EngineAwayError as error:  # no commit's fault
+            self._log.warning("start_interrupted", sha=what.sha[:12], reason=str(error))
+            await asyncio.sleep(EVERYTHING_ENDS_S)
         except RuntimeFailedError as error:
             self._fail(what.sha, f"it could not be started: {error}", "")
         except TimeoutError:

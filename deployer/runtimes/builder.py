@@ -12,13 +12,14 @@ import hashlib
 import os
 import shlex
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from bus import is_locked, sync_directory
+from bus import is_locked, sync_directory, sync_disk, write_atomically
 from deployer.errors import BuildError, RepositoryError, StartError
 from deployer.push.repository import Repository
 from deployer.runtimes.api import FOLDER, BuildInputs
@@ -33,6 +34,8 @@ OWN = "run.py"
 HOME = Path(__file__).absolute().parents[2]
 # In the package that runs a bot: it knows the command `compare` (docs/reference/contract.md).
 COMPARES = "tools/decision_diff.py"
+# What a machine or a service manager that goes down sends to everything.
+_FROM_OUTSIDE = (-signal.SIGTERM, -signal.SIGKILL, -signal.SIGINT, -signal.SIGHUP)
 _READY = ".ready"
 _NO_ENV = "own"
 
@@ -103,9 +106,8 @@ class Builder:
         except OSError as error:
             raise BuildError(f"the build could not write or run something: {error}") from error
         # The mark names the environment, so that looking for what is built reads no lock file.
-        (self.tree(sha) / _READY).write_text(
-            _NO_ENV if self._is_own(sha) else self._env(self.tree(sha)).name if self._python is None else ""
-        )
+        mark = _NO_ENV if self._is_own(sha) else self._env(self.tree(sha)).name if self._python is None else ""
+        write_atomically(self.tree(sha) / _READY, mark.encode(), durable=True)
 
     def prune(self, keep: frozenset[str], newest: int) -> None:
         """Remove all trees but `keep` and the newest few, and the environments that no tree uses any more."""
@@ -136,6 +138,8 @@ class Builder:
             raise BuildError(f"the commit's files could not be had from git: {error}") from error
         finally:
             tar.unlink(missing_ok=True)
+        # Before its name: after a power cut a tree of empty files would make a broken commit of a good one.
+        await asyncio.to_thread(sync_disk, fresh)
         fresh.rename(tree)
         sync_directory(self._trees)
 
@@ -168,7 +172,8 @@ class Builder:
             f"the packages of {LOCK_FILE} could not be installed",
             network=True,
         )
-        (env / _READY).touch()
+        await asyncio.to_thread(sync_disk, env)
+        write_atomically(env / _READY, b"", durable=True)
 
     async def _try(self, sha: str) -> None:
         """Compile what runs, so that a syntax error anywhere in it fails here, then import it."""
@@ -227,7 +232,7 @@ class Builder:
         if process.returncode != 0:
             lines = inputs.redact(said.result().decode("utf-8", "replace")).strip().splitlines()[-OUTPUT_LINES:]
             reason = lines[-1].strip() if lines else f"exit code {process.returncode}"
-            raise BuildError(f"{failed}: {reason}", "\n".join(lines))
+            raise BuildError(f"{failed}: {reason}", "\n".join(lines), interrupted=process.returncode in _FROM_OUTSIDE)
 
     async def _watch(self, mark: str, session: int) -> str:
         """Wait until a build has too much of something; what."""

@@ -94,3 +94,32 @@ def test_a_deploy_in_whose_middle_everything_was_ended_is_carried_on(
     rig.assert_steady(sha)
     assert [found.id for found in rig.history().deploys if found.sha == sha] == [deploy.id]
     rig.assert_ledger()
+
+
+def test_a_build_that_something_else_ended_is_made_again(rig: DeployerRig) -> None:
+    """SIGTERM to what runs for a build, as from a machine that goes down: the commit is not failed."""
+    rig.environment["DEPLOYER_CHECK"] = "-c 'import time; time.sleep(2)'"
+    rig.start()
+    sha = rig.commit()
+    builds = rig.folder / "run" / "builds"
+
+    def build() -> int | None:
+        found = next(builds.glob("*.pid"), None) if rig.deploy_of(sha) else None
+        return int(text) if found is not None and (text := found.read_text()) else None
+
+    os.kill(until("the build runs", build), signal.SIGTERM)
+    rig.until_step(sha, "confirmed")
+    assert "build_interrupted" in rig.log.read_text()
+
+
+def test_a_candidate_that_was_killed_alone_fails_its_deploy(rig: DeployerRig) -> None:
+    """The deployer lives on and so do the others: it was not everything that ended."""
+    first = rig.commit()
+    rig.start()
+    rig.assert_steady(first)
+    (rig.bus.directory / "snipes").touch()
+    sha = rig.commit()
+    rig.until_step(sha, "healthy")
+    candidate = next(seen.document for seen in rig.living() if seen.document and seen.document.sha == sha)
+    os.kill(candidate.pid, signal.SIGKILL)
+    assert rig.until_verdict(sha).why == "green died before the handover (killed by SIGKILL)"

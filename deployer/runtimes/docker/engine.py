@@ -20,7 +20,7 @@ import docker
 import requests
 from docker.errors import APIError, DockerException
 
-from deployer.errors import EngineRefusedError, RuntimeFailedError
+from deployer.errors import EngineAwayError, EngineRefusedError, RuntimeFailedError
 from deployer.runtimes.docker.body import BUS
 
 T = TypeVar("T")
@@ -72,7 +72,7 @@ class Engine:
             status = error.response.status_code if error.response is not None else 0
             raise EngineRefusedError(f"{what}: the Docker Engine answered: {_text_of(error)}", status) from error
         except (DockerException, requests.RequestException, OSError) as error:
-            raise RuntimeFailedError(f"{what}: {_unreachable(self.url, error)}") from error
+            raise EngineAwayError(f"{what}: {_unreachable(self.url, error)}") from error
 
 
 def connect(url: str) -> Any:
@@ -89,7 +89,7 @@ def connect(url: str) -> Any:
             probe.connect(path)
         client = docker.APIClient(base_url=url, timeout=LIMIT_S)
     except (OSError, DockerException, requests.RequestException) as error:
-        raise RuntimeFailedError(_unreachable(url, error)) from error
+        raise EngineAwayError(_unreachable(url, error)) from error
     found = str(client.api_version)  # negotiated with the Engine by the constructor
     if tuple(int(part) for part in found.split(".")) < MIN_API:
         raise RuntimeFailedError(

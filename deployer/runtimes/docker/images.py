@@ -184,7 +184,10 @@ class Images:
                     os.killpg(process.pid, signal.SIGKILL)
                     await process.wait()
         if process.returncode != 0:
-            error = build_error(inputs.redact(said.decode("utf-8", "replace")).splitlines())
+            output = inputs.redact(said.decode("utf-8", "replace"))
+            error = build_error(output.splitlines())
+            # A client that was killed, or one whose Engine went away in the middle.
+            error.interrupted = (process.returncode or 0) < 0 or any(word in output for word in _ENGINE_WENT)
             if self.room.cgroup is None or "cgroup" not in str(error):
                 raise self._of_memory(error)
             self.room.give_up(str(error))  # an Engine that cannot place builds: better not limited than not built
@@ -199,7 +202,9 @@ class Images:
         if _KILLED not in f"{error} {error.output}":
             return error
         most = f"builds have {self.room.limits.memory >> 20} MB of memory (DEPLOYER_BUILD_MEMORY)"
-        return BuildError(f"{error}; it was killed, most likely for memory: {most}", error.output)
+        return BuildError(
+            f"{error}; it was killed, most likely for memory: {most}", error.output, interrupted=error.interrupted
+        )
 
     async def _build_with_sdk(self, tar: Path, tag: str, labels: Mapping[str, str], inputs: BuildInputs) -> None:
         if inputs.secrets:
@@ -256,6 +261,11 @@ class Images:
 _NULL = asyncio.subprocess.DEVNULL
 _COLORS = re.compile(r"\x1b\[[0-9;]*m")  # the classic builder's, for what is written to stderr
 _KILLED = "exit code: 137"
+# The words of gRPC and of the command line client for an Engine that ended under them; taken from their sources, not tried.
+_ENGINE_WENT = (
+    *("code = Unavailable", "code = Canceled", "transport is closing", "error reading from server"),
+    *("Cannot connect to the Docker daemon", "context canceled"),
+)
 _NO_ROOM = "no space left on device"
 _COMMAND_FAILED = "returned a non-zero code"
 _TIMED = re.compile(r"^#\d+ (?:\d+\.\d+(?: |$))?|^\d+\.\d+(?: |$)")

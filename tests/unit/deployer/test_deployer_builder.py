@@ -176,8 +176,9 @@ async def test_a_build_that_a_killed_deployer_left_is_ended_by_the_next_one(sour
     pid = int(next((run / "builds").glob("*.pid")).read_text())
     os.killpg(pid, signal.SIGSTOP)
     later = builder(source, tmp_path)
-    with pytest.raises(BuildError, match=r"exit code -9"):
+    with pytest.raises(BuildError, match=r"exit code -9") as ended:
         await building
+    assert ended.value.interrupted, "not the commit's doing"
     assert not list((run / "builds").iterdir())
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
@@ -244,3 +245,19 @@ def test_only_what_declares_it_knows_the_command_compare(source: Source, tmp_pat
         asyncio.run(made.build(sha))
     assert made.built() == {plain, knows}
     assert made.comparable() == {knows}
+
+
+async def test_a_commits_files_are_on_the_disk_before_its_tree_has_its_name(
+    source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So a power cut never leaves a tree of empty files, which would make a broken commit of a good one."""
+    made = builder(source, tmp_path)
+    sha = source.commit({"bot/__init__.py": "", "bot/__main__.py": ""})
+    synced: list[bool] = []
+
+    def sync(folder: Path) -> None:
+        synced.append((folder / "bot" / "__main__.py").exists() and not made.tree(sha).exists())
+
+    monkeypatch.setattr("deployer.runtimes.builder.sync_disk", sync)
+    await made.build(sha)
+    assert synced == [True]
