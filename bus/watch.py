@@ -12,7 +12,8 @@ from pathlib import Path
 from stat import S_ISDIR
 
 from watchdog.events import FileCreatedEvent, FileDeletedEvent, FileMovedEvent, FileSystemEvent, FileSystemEventHandler
-from watchdog.observers import Observer
+
+from bus.hints import Hints
 
 STAT_EVERY_S = 0.25
 
@@ -24,29 +25,24 @@ class Watch:
         self._paths = tuple(paths)
         self._seen = {path: _signature(path) for path in self._paths}
         self._hint = asyncio.Event()
-        self._observer = Observer()
+        self._hints: Hints | None = None
 
     def __enter__(self) -> Watch:
         handler = _Hint(asyncio.get_running_loop(), self._hint, self._paths)
-        kinds: list[type[FileSystemEvent]] = [FileMovedEvent, FileCreatedEvent, FileDeletedEvent]
-        for folder in {path if path.is_dir() else path.parent for path in self._paths}:
-            # Without the filter every commit to the ledger in this folder would wake the loop.
-            self._observer.schedule(handler, str(folder), recursive=False, event_filter=kinds)
-        try:
-            self._observer.start()
-        except OSError:
-            self._observer.unschedule_all()
+        folders = {path if path.is_dir() else path.parent for path in self._paths}
+        # Without the filter every commit to the ledger in this folder would wake the loop.
+        self._hints = Hints(handler, folders, kinds=(FileMovedEvent, FileCreatedEvent, FileDeletedEvent))
+        self._hints.__enter__()
         return self
 
     @property
     def has_hints(self) -> bool:
         """Whether inotify works; without it a change is noticed up to STAT_EVERY_S later."""
-        return self._observer.is_alive()
+        return self._hints is not None and self._hints.work
 
     def __exit__(self, *exc: object) -> None:
-        if self._observer.is_alive():
-            self._observer.stop()
-            self._observer.join(timeout=2)
+        if self._hints is not None:
+            self._hints.__exit__(*exc)
 
     async def changed(self, limit_s: float) -> frozenset[Path]:
         """The paths that changed since the last call; waits for one up to `limit_s` seconds, then returns none."""

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from watchdog.events import FileSystemEvent, FileSystemEventHandler
-from watchdog.observers import Observer
 
 from bus import Log
+from bus.hints import Hints
 from deployer.errors import RepositoryError
 from deployer.push.repository import Repository
 
@@ -43,15 +43,16 @@ class BranchWatch:
 
     async def run(self) -> None:
         """Look again and again, until cancelled."""
-        observer = Observer()
         handler = _Hint(asyncio.get_running_loop(), self._hint)
+        folders: list[Path] = []
+        problem: str | None = None
         try:
-            for folder in _ref_folders(await self._repository.git_directory()):
-                observer.schedule(handler, str(folder), recursive=folder.name == "refs")
-            observer.start()
+            folders = _ref_folders(await self._repository.git_directory())
         except (OSError, RepositoryError) as error:
-            self._log.warning("git_not_watched", reason=str(error), instead=f"looking every {LOOK_EVERY_S:g} s")
-        try:
+            problem = str(error)
+        with Hints(handler, folders, recursive=[folder for folder in folders if folder.name == "refs"]) as hints:
+            if problem := problem or hints.problem:
+                self._log.warning("git_not_watched", reason=problem, instead=f"looking every {LOOK_EVERY_S:g} s")
             while True:
                 await self._look()
                 try:
@@ -61,9 +62,6 @@ class BranchWatch:
                 except TimeoutError:
                     pass
                 self._hint.clear()
-        finally:
-            if observer.is_alive():
-                observer.stop()
 
     async def _look(self) -> None:
         try:

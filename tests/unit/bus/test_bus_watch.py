@@ -1,10 +1,13 @@
 """Noticing changes: inotify as a hint, stat as the truth."""
 
 import asyncio
+import errno
 import os
 import time
 from collections.abc import Callable
 from pathlib import Path
+
+import pytest
 
 from bus import Bus, Watch, write_atomically
 from bus.watch import STAT_EVERY_S
@@ -42,8 +45,8 @@ async def test_inotify_wakes_the_waiter_long_before_the_stat(bus: Bus) -> None:
 async def test_without_inotify_the_stat_notices(bus: Bus) -> None:
     """With the observer dead a change is noticed within one period of the stat."""
     with Watch((bus.control, bus.halt)) as watch:
-        watch._observer.stop()
-        watch._observer.join(5)
+        assert watch._hints is not None
+        watch._hints.__exit__()
         assert not watch.has_hints
         waiting = asyncio.create_task(within(watch, 5))
         await asyncio.sleep(0)
@@ -61,6 +64,22 @@ async def test_a_watch_that_gets_no_inotify_still_watches(bus: Bus) -> None:
         later.parent.mkdir()
         later.touch()
         assert (await within(watch, 5))[0] == {later}
+
+
+def none_left() -> None:
+    """As the observer of inotify is made where the user has no instance left (fs.inotify.max_user_instances)."""
+    raise OSError(errno.EMFILE, "inotify instance limit reached")
+
+
+async def test_where_no_inotify_instance_is_left_everything_goes_on_by_looking(
+    bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A change is noticed by the next look."""
+    monkeypatch.setattr("bus.hints.Observer", none_left)
+    with Watch((bus.halt,)) as watch:
+        assert not watch.has_hints
+        bus.halt.touch()
+        assert (await within(watch, 5))[0] == {bus.halt}
 
 
 async def test_a_change_between_two_calls_is_not_lost(bus: Bus) -> None:
