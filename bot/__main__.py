@@ -2,6 +2,13 @@
 
 import sys
 
-from bot.cli import main
+from bus.main import run_main
 
-sys.exit(main())
+
+def _main() -> int:
+    from bot.cli import main
+
+    return main()
+
+
+sys.exit(run_main(_main))

@@ -12,7 +12,7 @@ from bus.control import (
     read_control,
     write_control,
 )
-from bus.documents import Document, Read, Stamp, append_durably, sync_directory, write_atomically
+from bus.documents import Document, Read, Stamp, append_durably, sync_directory, sync_disk, write_atomically
 from bus.errors import (
     BusError,
     DocumentCorruptError,

@@ -2,6 +2,13 @@
 
 import sys
 
-from deployer.commands.cli import main
+from bus.main import run_main
 
-sys.exit(main())
+
+def _main() -> int:
+    from deployer.commands.cli import main
+
+    return main()
+
+
+sys.exit(run_main(_main))

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from bus import BusError, BusSettings, Logging, SettingsError, SystemClock, load_settings, open_bus
+from bus.main import run_main
 from panel.errors import StartError
 from panel.guard import Scope, load_tokens
 from panel.server import PanelSettings, bind, serve
@@ -65,4 +66,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_main(main))

@@ -333,7 +333,7 @@ def compare_commit(bus: Bus, ref: str, last_ms: int, by: str, *, as_json: bool, 
             done = subprocess.run(
                 [*command, "compare", "--json", "--last", f"{max(1, last_ms // 1000)}s", *(["--by", by] if by else [])],
                 cwd=tree, env={**environment, "BUS_DIR": str(beside)}, stdin=subprocess.DEVNULL,
-                capture_output=True, text=True, timeout=LIMIT_S, check=False,
+                capture_output=True, encoding="utf-8", errors="replace", timeout=LIMIT_S, check=False,
             )  # fmt: skip
         except subprocess.TimeoutExpired as error:
             raise SettingsError(f"{sha[:7]} did not compare within {LIMIT_S:g} s; try a shorter --last") from error
@@ -363,7 +363,8 @@ def _git(*arguments: str) -> str:
         done = subprocess.run(
             ["git", *arguments],
             capture_output=True,
-            text=True,
+            encoding="utf-8",
+            errors="replace",
             timeout=GIT_LIMIT_S,
             check=False,
             stdin=subprocess.DEVNULL,

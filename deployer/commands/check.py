@@ -389,7 +389,14 @@ def prepare_for_container(folder: Path) -> None:
 def _docker(*arguments: str, check: bool = True) -> str:
     """Raises StartError with the client's last line."""
     try:
-        done = subprocess.run(["docker", *arguments], capture_output=True, text=True, timeout=LIMIT_S, check=False)
+        done = subprocess.run(
+            ["docker", *arguments],
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=LIMIT_S,
+            check=False,
+        )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise StartError(f"docker cannot be run ({error}); name a command instead, or start the Engine") from error
     if check and done.returncode != 0:

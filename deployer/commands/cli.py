@@ -111,9 +111,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (SettingsError, BusError, DeployerError) as error:
         print(f"deployer: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT
-    except BrokenPipeError:  # `deployer history | head`
-        sys.stderr.close()
-        return EXIT_OK
+    except BrokenPipeError:
+        raise  # nobody reads any more: `bus.main` ends in silence
     except OSError as error:
         print(f"deployer: {error}; correct it and start again", file=sys.stderr)
         return EXIT_BAD_INPUT

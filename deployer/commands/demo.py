@@ -236,7 +236,8 @@ class Demo:
             cwd=self._copy,
             env=self._environment,
             capture_output=True,
-            text=True,
+            encoding="utf-8",
+            errors="replace",
             timeout=STEP_LIMIT_S,
             check=False,
         )
@@ -278,7 +279,8 @@ class Demo:
             cwd=self._copy,
             env={**self._environment, "COLUMNS": str(self._console.width)},
             capture_output=True,
-            text=True,
+            encoding="utf-8",
+            errors="replace",
             timeout=STEP_LIMIT_S,
             check=False,
         )
@@ -369,7 +371,8 @@ def _git(folder: Path, *arguments: str) -> str:
         cwd=folder,
         env={**os.environ, **identity},
         capture_output=True,
-        text=True,
+        encoding="utf-8",
+        errors="replace",
         timeout=STEP_LIMIT_S,
         check=False,
     )

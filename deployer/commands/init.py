@@ -115,7 +115,7 @@ def _git(path: Path, *arguments: str) -> str:
     try:
         done = subprocess.run(
             ["git", "-C", str(path), *arguments],
-            capture_output=True, text=True, timeout=LIMIT_S, check=False, env=git_environment(), errors="replace",
+            capture_output=True, encoding="utf-8", errors="replace", timeout=LIMIT_S, check=False, env=git_environment(),
         )  # fmt: skip
     except (OSError, subprocess.TimeoutExpired) as error:
         raise StartError(f"git cannot be run in {path} ({error}); install it, or look at that disk") from error
@@ -153,7 +153,7 @@ def new(path: Path, say: Callable[[str], None]) -> None:
         (*AUTHOR, "commit", "--quiet", "--message=A trader of my own"),
     ):
         done = subprocess.run(
-            ["git", "-C", str(path), *arguments], env=git_environment(), capture_output=True, text=True,
+            ["git", "-C", str(path), *arguments], env=git_environment(), capture_output=True, encoding="utf-8", errors="replace",
             timeout=NEW_LIMIT_S, check=False,
         )  # fmt: skip
         if done.returncode != 0:

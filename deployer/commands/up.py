@@ -136,7 +136,7 @@ class Services:
 
 def service_environment(bus_directory: Path, *, fast: bool) -> dict[str, str]:
     """What every service gets: this process's environment, the bus, and short windows and polls when fast."""
-    environment = {**os.environ, "BUS_DIR": str(bus_directory), "PYTHONUNBUFFERED": "1"}
+    environment = {**os.environ, "BUS_DIR": str(bus_directory), "PYTHONUNBUFFERED": "1", "PYTHONUTF8": "1"}
     if fast:
         for name, value in (
             ("BOT_POLL_INTERVAL", "1"),

@@ -179,6 +179,7 @@ class ProcessRuntime:
             "BOT_UNIT": name,
             "BOT_DEPLOY_ID": what.deploy_id,
             "PYTHONUNBUFFERED": "1",
+            "PYTHONUTF8": "1",
         }
 
     def _settings(self, *, secrets: bool) -> dict[str, str]:

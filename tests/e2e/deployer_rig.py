@@ -47,7 +47,8 @@ class DeployerRig:
     def _make_repository(self) -> None:
         self.repository.mkdir()
         self.git("init", "--quiet", "--initial-branch=main")
-        shutil.copytree(ROOT / "bus", self.repository / "bus", ignore=shutil.ignore_patterns("__pycache__"))
+        for name in ("bus", "ledger"):
+            shutil.copytree(ROOT / name, self.repository / name, ignore=shutil.ignore_patterns("__pycache__"))
         package = self.repository / "bot"
         package.mkdir()
         (package / "__init__.py").touch()

@@ -1,0 +1,68 @@
+"""How every process begins and ends: UTF-8 whatever the locale, three open streams, and silence when nobody reads any more.
+
+Text of others (a commit's subject, a market's name, a file's name) goes to every stream and file. In an ISO-8859-1 locale Python
+would write it in that, and an emoji would end the process. So a process that finds itself in such a locale begins again with
+Python's UTF-8 mode, which is what every file and stream without an encoding of its own then has.
+"""
+
+from __future__ import annotations
+
+import io
+import locale
+import os
+import sys
+from collections.abc import Callable
+
+STREAMS = (0, 1, 2)
+
+
+def run_main(main: Callable[[], int]) -> int:
+    """Run a program's main function; the exit code. Called first of all, by its `__main__`."""
+    begin()
+    try:
+        try:
+            return main()
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:  # `deployer history | head`
+        _into_nothing()
+        return 0
+
+
+def begin() -> None:
+    """Set the streams up. Begins the process again, in UTF-8 mode, where the locale has another encoding."""
+    for number in STREAMS:
+        _keep_open(number)
+    if not sys.flags.utf8_mode and not _is_utf8():
+        os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        stream = getattr(sys, name)
+        if stream is None:  # it was closed when Python began
+            stream = open(number, "r" if number == 0 else "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+            setattr(sys, name, stream)
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding="utf-8", errors="replace")
+
+
+def _is_utf8() -> bool:
+    return locale.getpreferredencoding(do_setlocale=False).replace("-", "").lower() == "utf8"
+
+
+def _keep_open(number: int) -> None:
+    """A closed standard stream would become the number of the next file that is opened, and be written to as a stream."""
+    try:
+        os.fstat(number)
+    except OSError:
+        opened = os.open(os.devnull, os.O_RDWR)
+        if opened != number:
+            os.dup2(opened, number)
+            os.close(opened)
+        os.set_inheritable(number, True)
+
+
+def _into_nothing() -> None:
+    """What is still buffered shall not be complained about as the interpreter ends."""
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    for number in (1, 2):
+        os.dup2(nothing, number)
+    os.close(nothing)
