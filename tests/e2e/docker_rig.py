@@ -21,7 +21,6 @@ APPLICATION, DEPLOYER = "never-sleeps-test-application", "never-sleeps-test-depl
 DOCKERFILE = f"""FROM {APPLICATION} AS bot
 COPY bus bus
 COPY ledger ledger
-COPY ledger ledger
 COPY bot bot
 RUN python -m compileall -q bus ledger bot && python -m bot --version
 USER 10001:10001

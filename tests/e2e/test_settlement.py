@@ -27,7 +27,8 @@ JOB_EVERY_S = 0.1
 
 def put_worker(folder: Path, *, changed: tuple[str, str] = ("", "")) -> None:
     """The settlement queue as the package `settle`, with the bus that it is written on."""
-    shutil.copytree(ROOT / "bus", folder / "bus", ignore=shutil.ignore_patterns("__pycache__"), dirs_exist_ok=True)
+    for name in ("bus", "ledger"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"), dirs_exist_ok=True)
     (folder / "settle").mkdir(exist_ok=True)
     text = Path(__file__).with_name("settlement.py").read_text()
     assert changed[0] in text
