@@ -8,6 +8,7 @@ import secrets
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -30,10 +31,14 @@ _URLS = (
 _KEY = re.compile(r"(0x)?[0-9a-fA-F]{64}")
 
 
+_THIS_MACHINE = ("127.0.0.1", "::1", "localhost")
+
+
 class BotSettings(BaseSettings):
     """Settings of one instance.
 
-    venue: paper takes every host from paper_url; live takes the official ones; a `_url` set beside wins on both.
+    venue: paper takes every host from paper_url; live takes the official ones; a `_url` set beside wins on both. Live takes https
+    and wss alone, but for an address of this machine itself (a rehearsal against paper).
     wallet, signature_type: whose funds are traded, and how orders for it are signed (0 EOA, 1 proxy, 2 Safe, 3 deposit
     wallet); without a wallet the key's own address (type 0). relayer_key_file: JSON {"key", "address"}, for redemption.
     redeem, redeem_after: whether won positions are redeemed that the venue did not pay within so many seconds.
@@ -102,6 +107,14 @@ class BotSettings(BaseSettings):
             raise ValueError(
                 f"expected a URL that begins with {scheme.replace('s?', '')}:// or {scheme.replace('?', '')}://"
             )
+        # Orders, credentials and prices of a live account never go where anybody on the way may read or change them.
+        if (
+            value is not None
+            and info.data.get("venue") == "live"
+            and value.startswith(("http://", "ws://"))
+            and urlsplit(value).hostname not in _THIS_MACHINE
+        ):
+            raise ValueError(f"expected a URL that begins with {scheme.replace('?', '')}://, since BOT_VENUE is live")
         return value and value.rstrip("/")
 
     @field_validator("paper_url")

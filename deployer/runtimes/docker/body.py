@@ -14,7 +14,8 @@ from typing import Any
 from deployer.runtimes.api import COMPARE, MEMORY_BYTES, Start
 
 BUS_TARGET = "/bus"
-KEYS_TARGET = "/keys"
+SECRET_FILES = ("BOT_KEY_FILE", "BOT_CREDENTIALS_FILE", "BOT_RELAYER_KEY_FILE")
+"""Settings of the bot that name a file with a secret."""
 # Compose's name of a checkout that was given no other (compose.yaml).
 PROJECT = "never-sleeps"
 
@@ -59,14 +60,14 @@ class Mount:
 class Place:
     """Where bots run; the deployer finds it in its own container.
 
-    user: UID:GID, one for all that write to the bus. keys: the folder of secret keys, where there is one. image: the deployer's
+    user: UID:GID, one for all that write to the bus. keys: the secret files by their path in the container. image: the deployer's
     own, for the room of builds; empty for none. project: Compose's name of this checkout.
     """
 
     bus: Mount
     network: str
     user: str
-    keys: Mount | None = None
+    keys: tuple[tuple[str, Mount], ...] = ()
     image: str = ""
     project: str = PROJECT
 
@@ -145,7 +146,7 @@ def comparison_body(
     secret, and it has little of the processor."""
     no_secrets = {key: value for key, value in environment.items() if not key.endswith("_FILE")}
     start = Start(sha, "none", "")
-    body = bot_body(start, "", image, image_id, replace(place, keys=None), no_secrets, boot_id="", boot_ms=0)
+    body = bot_body(start, "", image, image_id, replace(place, keys=()), no_secrets, boot_id="", boot_ms=0)
     del body["NetworkingConfig"]
     body["Cmd"] = [*COMPARE, by]
     body["Labels"] = {COMPARES: place.bus_id, SHA: sha, IMAGE: image_id}
@@ -258,14 +259,14 @@ _NEVER = (
 
 def _mounts(place: Place) -> list[dict[str, Any]]:
     mounts: list[dict[str, Any]] = [{"Type": place.bus.type, "Source": place.bus.source, "Target": BUS_TARGET}]
-    if place.keys is not None:
-        keys = {"Type": place.keys.type, "Source": place.keys.source, "Target": KEYS_TARGET, "ReadOnly": True}
-        mounts.append(keys)
+    mounts += [
+        {"Type": mount.type, "Source": mount.source, "Target": target, "ReadOnly": True} for target, mount in place.keys
+    ]
     return mounts
 
 
 def _read_only_bus(place: Place) -> list[dict[str, Any]]:
-    return [{**_mounts(replace(place, keys=None))[0], "ReadOnly": True}]
+    return [{**_mounts(replace(place, keys=()))[0], "ReadOnly": True}]
 
 
 def _same(found: Iterable[Mapping[str, Any]], wanted: Iterable[Mapping[str, Any]]) -> bool:

@@ -7,7 +7,7 @@ import re
 import secrets
 from collections.abc import Mapping
 from contextlib import suppress
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from bus import Bus
@@ -16,8 +16,8 @@ from deployer.runtimes.api import COMPARE_LIMIT_S, OneOff
 from deployer.runtimes.docker.body import (
     BUS_TARGET,
     COMPARES,
-    KEYS_TARGET,
     PROJECT,
+    SECRET_FILES,
     Mount,
     Place,
     comparison_body,
@@ -35,8 +35,11 @@ PROJECT_LABEL = "com.docker.compose.project"
 _OWN = re.compile(r"/containers/([0-9a-f]{64})/(?:hostname|hosts|resolv\.conf) ")
 
 
-def find_place(engine: Engine, bus: Bus) -> Place:
-    """Raises StartError (not in a container that has what is needed), RuntimeFailedError (the Engine)."""
+def find_place(engine: Engine, bus: Bus, environment: Mapping[str, str]) -> Place:
+    """Where bots run. environment: names the secret files.
+
+    Raises StartError (not in a container that has what is needed), RuntimeFailedError (the Engine).
+    """
     own = own_container(Path("/proc/self/mountinfo").read_text())
     if own is None:
         raise StartError(
@@ -48,7 +51,7 @@ def find_place(engine: Engine, bus: Bus) -> Place:
     inspected = engine.call_now(
         "the deployer's own container could not be looked at", lambda client: client.inspect_container(own)
     )
-    return place_of(inspected)
+    return place_of(inspected, environment)
 
 
 def own_container(mountinfo: str) -> str | None:
@@ -57,8 +60,11 @@ def own_container(mountinfo: str) -> str | None:
     return found[1] if found else None
 
 
-def place_of(inspected: Mapping[str, Any]) -> Place:
-    """The place that a deployer's container names by its own mounts, network and user. Raises StartError."""
+def place_of(inspected: Mapping[str, Any], environment: Mapping[str, str]) -> Place:
+    """The place that a deployer's container names by its own mounts, network and user.
+
+    environment: of the secret files that it names, each is passed on alone, never the folder that it lies in. Raises StartError.
+    """
     mounts = {mount["Destination"]: _mount(mount) for mount in inspected.get("Mounts") or []}
     if BUS_TARGET not in mounts:
         raise StartError(f"expected a mount of the bus at {BUS_TARGET} in the deployer's container; see compose.yaml")
@@ -75,9 +81,24 @@ def place_of(inspected: Mapping[str, Any]) -> Place:
         bus=mounts[BUS_TARGET],
         network=network,
         user=user,
-        keys=mounts.get(KEYS_TARGET),
+        keys=tuple(
+            (environment[name], _secret(name, environment[name], mounts)) for name in SECRET_FILES if environment.get(name)
+        ),
         image=str(inspected.get("Image") or ""),
         project=str((inspected["Config"].get("Labels") or {}).get(PROJECT_LABEL) or PROJECT),
+    )
+
+
+def _secret(name: str, path: str, mounts: Mapping[str, Mount]) -> Mount:
+    """The mount of one file: as it is mounted here, or out of a folder that is."""
+    if path in mounts:
+        return mounts[path]
+    for folder in PurePosixPath(path).parents:
+        found = mounts.get(str(folder))
+        if found is not None and found.type == "bind" and ".." not in path:
+            return Mount("bind", str(PurePosixPath(found.source) / PurePosixPath(path).relative_to(folder)))
+    raise StartError(
+        f"{name}={path} is no file that is mounted in the deployer's container; name it for `make run`, which mounts it"
     )
 
 

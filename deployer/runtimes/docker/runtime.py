@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -351,9 +350,7 @@ def make_docker_runtime(
     warn: Callable[[str], None],
 ) -> DockerRuntime:
     """The runtime of the container that this process runs in. Raises StartError, RuntimeFailedError."""
-    place = find_place(engine, bus)
-    if not environment.get("BOT_KEY_FILE"):
-        place = replace(place, keys=None)
+    place = find_place(engine, bus, environment)
     room = BuildRoom(engine, place.bus_id, place.image, build_limits, warn)
     engine.call_now("a former room for builds could not be removed", room.sweep)  # also before all is ended for good
     images = Images(

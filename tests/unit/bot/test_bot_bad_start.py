@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from bot.cli import main
-from bus import open_bus
+from bot.settings import BotSettings
+from bus import load_settings, open_bus
 from ledger import Identity, Ledger
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -47,6 +48,26 @@ def assert_refused(capfd: pytest.CaptureFixture[str], words: str, *arguments: st
     assert words in lines[0]
     assert "Traceback" not in told.out
     assert "11" * 32 not in told.out + told.err
+
+
+@pytest.mark.parametrize(
+    "name", ["CLOB", "GAMMA", "RELAYER", "DATA", "BINANCE", "MARKET_WS", "USER_WS", "PRICES_WS", "BINANCE_WS"]
+)
+def test_live_takes_encrypted_addresses_alone(
+    name: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Plain http or ws to another machine is refused on live before anything is sent; on paper, or to this machine, it is not."""
+    scheme = "ws" if name.endswith("_WS") else "http"
+    for host in ("clob.example", "127.0.0.1.example", "127.0.0.1@clob.example", "10.0.0.7:8700"):
+        monkeypatch.setenv("BOT_VENUE", "live")
+        monkeypatch.setenv(f"BOT_{name}_URL", f"{scheme}://{host}")
+        assert_refused(capfd, f"expected a URL that begins with {scheme}s://")
+        monkeypatch.setenv("BOT_VENUE", "paper")
+        load_settings(BotSettings)
+    monkeypatch.setenv("BOT_VENUE", "live")
+    for address in (f"{scheme}s://clob.example", f"{scheme}://127.0.0.1:8700", f"{scheme}://[::1]:8700"):
+        monkeypatch.setenv(f"BOT_{name}_URL", address)
+        load_settings(BotSettings)
 
 
 @pytest.mark.parametrize(

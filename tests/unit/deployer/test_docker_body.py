@@ -151,19 +151,24 @@ def test_the_configuration_label_tells_settings_apart_and_not_commits() -> None:
     assert body()["Labels"][config] != body(BOT_ASSETS="BTC")["Labels"][config]
 
 
-def test_the_key_folder_is_the_only_further_mount_and_read_only() -> None:
-    """With a key folder the bot gets it, not writable; a writable one is refused."""
-    place = Place(PLACE.bus, PLACE.network, PLACE.user, Mount("bind", "/srv/keys"))
+KEYS = (("/keys/wallet", Mount("bind", "/srv/keys/wallet.key")),)
+
+
+def test_the_named_secret_files_are_the_only_further_mounts_and_read_only() -> None:
+    """The bot gets each file that is named, not writable; a writable one is refused, and so is the folder that it lies in."""
+    place = Place(PLACE.bus, PLACE.network, PLACE.user, KEYS)
     made = body(place)
     assert faults_of_body(made, place) == ()
-    assert made["HostConfig"]["Mounts"][1]["ReadOnly"] is True
-    made["HostConfig"]["Mounts"][1]["ReadOnly"] = False
-    assert faults_of_body(made, place)
+    key = made["HostConfig"]["Mounts"][1]
+    assert key == {"Type": "bind", "Source": "/srv/keys/wallet.key", "Target": "/keys/wallet", "ReadOnly": True}
+    for change in ({"ReadOnly": False}, {"Source": "/srv/keys"}, {"Target": "/keys"}):
+        made["HostConfig"]["Mounts"][1] = key | change
+        assert faults_of_body(made, place)
 
 
 def comparison() -> dict[str, Any]:
     """What the Engine shows of a comparison's container."""
-    place = Place(PLACE.bus, PLACE.network, PLACE.user, Mount("bind", "/srv/keys"))
+    place = Place(PLACE.bus, PLACE.network, PLACE.user, KEYS)
     made = comparison_body(SHA, "b" * 40, "bot:1", "sha256:1", place, {"BOT_KEY_FILE": "/keys/k", "BOT_STRATEGY": "s"})
     return {"Config": made, "HostConfig": made["HostConfig"], "Mounts": [], "Image": "sha256:1"}
 
@@ -199,17 +204,31 @@ def deployer(**changes: Any) -> dict[str, Any]:
         "HostConfig": {"NetworkMode": "net"},
         "Mounts": [
             {"Type": "bind", "Source": "/srv/bus", "Destination": "/bus"},
-            {"Type": "volume", "Name": "keys", "Source": "/var/lib/...", "Destination": "/keys"},
+            {"Type": "bind", "Source": "/srv/keys/wallet.key", "Destination": "/keys/wallet"},
+            {"Type": "bind", "Source": "/srv/never-sleeps/.run/none", "Destination": "/keys/relayer"},
+            {"Type": "volume", "Name": "secrets", "Source": "/var/lib/...", "Destination": "/secrets"},
         ],
     }
     return {**shown, **changes}
 
 
 def test_the_place_for_bots_is_found_in_the_deployers_own_container() -> None:
-    """Bus, network, user and keys come out of what inspect shows, volumes by name and folders by path."""
-    assert place_of(deployer()) == Place(PLACE.bus, "net", "1000:1000", Mount("volume", "keys"))
-    named = deployer(Config={"User": "1000:1000", "Labels": {"com.docker.compose.project": "other"}})
-    assert place_of(named).project == "other", "Compose's name of the checkout, for the tags of its images"
+    """Bus, network, user and the secret files that are named come out of what inspect shows; a folder is never passed on."""
+    assert place_of(deployer(), {}) == Place(PLACE.bus, "net", "1000:1000")
+    assert place_of(deployer(), {"BOT_KEY_FILE": "/keys/wallet", "BOT_RELAYER_KEY_FILE": ""}).keys == KEYS
+    folder = deployer(
+        Mounts=[*deployer()["Mounts"][:1], {"Type": "bind", "Source": "/srv/keys", "Destination": "/keys"}]
+    )
+    named = {"BOT_KEY_FILE": "/keys/wallet.key", "BOT_CREDENTIALS_FILE": "/keys/more/wallet.credentials"}
+    assert [mount.source for _, mount in place_of(folder, named).keys] == [
+        "/srv/keys/wallet.key",
+        "/srv/keys/more/wallet.credentials",
+    ], "a deployer that was given a folder passes on the files of it that are named"
+    for elsewhere in ("/etc/wallet", "/secrets/wallet", "/keys/../keys/wallet", "wallet"):
+        with pytest.raises(StartError, match="BOT_KEY_FILE"):
+            place_of(deployer(), {"BOT_KEY_FILE": elsewhere})
+    other = deployer(Config={"User": "1000:1000", "Labels": {"com.docker.compose.project": "other"}})
+    assert place_of(other, {}).project == "other", "Compose's name of the checkout, for the tags of its images"
 
 
 @pytest.mark.parametrize(
@@ -225,7 +244,7 @@ def test_the_place_for_bots_is_found_in_the_deployers_own_container() -> None:
 def test_a_deployer_without_a_place_for_bots_says_so(changes: dict[str, Any]) -> None:
     """No bus, root, or no network of its own stop the start with one line."""
     with pytest.raises(StartError) as caught:
-        place_of(deployer(**changes))
+        place_of(deployer(**changes), {})
     assert "\n" not in str(caught.value)
 
 
