@@ -113,6 +113,7 @@ PARTS: dict[str, tuple[str, ...]] = {
     "model": ("proof.model", "--large"),
     "simulation": ("proof.simulation", "--handovers", "20000", "--jobs", "2"),
     "releases": ("proof.releases",),
+    "frames": ("proof.frames",),
     "soak": ("proof.soak",),
     "power": ("proof.power", "--count", "200", "--seed", "1"),
     "containers": ("proof.containers",),

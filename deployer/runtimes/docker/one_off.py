@@ -82,7 +82,9 @@ def place_of(inspected: Mapping[str, Any], environment: Mapping[str, str]) -> Pl
         network=network,
         user=user,
         keys=tuple(
-            (environment[name], _secret(name, environment[name], mounts)) for name in SECRET_FILES if environment.get(name)
+            (environment[name], _secret(name, environment[name], mounts))
+            for name in SECRET_FILES
+            if environment.get(name)
         ),
         image=str(inspected.get("Image") or ""),
         project=str((inspected["Config"].get("Labels") or {}).get(PROJECT_LABEL) or PROJECT),

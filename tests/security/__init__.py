@@ -1,0 +1,1 @@
+"""What an adversary tried, as tests: who may do what, and nothing beyond."""
