@@ -26,16 +26,20 @@ class RefusedError(PaperError):
         text: what the venue says.
         headers: of the answer.
         extra: further fields of the JSON body (``code``, ``orderID``, ``retry_after_seconds``).
+        bare: the body has these fields alone, as Binance's has.
     """
 
-    def __init__(self, status: int, text: str, *, headers: dict[str, str] | None = None, **extra: object) -> None:
+    def __init__(
+        self, status: int, text: str, *, headers: dict[str, str] | None = None, bare: bool = False, **extra: object
+    ) -> None:
         super().__init__(text)
         self.status = status
         self.text = text
         self.headers = headers or {}
+        self.bare = bare
         self.extra = extra
 
     @property
     def body(self) -> dict[str, object]:
         """The JSON body of the answer."""
-        return {"error": self.text, **self.extra}
+        return self.extra if self.bare else {"error": self.text, **self.extra}

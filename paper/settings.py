@@ -19,6 +19,8 @@ from paper.wire.forms import TradeForm
 
 __all__ = ["Settings", "load_tapes"]
 
+_LONGEST_TWAP_S = 60  # as far as the price history has every tick
+
 
 class Settings(BaseSettings):
     """How the exchange behaves. Durations are seconds."""
@@ -43,6 +45,32 @@ class Settings(BaseSettings):
     resolution_spread: float = Field(
         0.5, ge=0, le=100, description="how much longer it may take: up to delay * (1 + spread), drawn for each window"
     )
+    basis: float = Field(
+        0.0, ge=-100, le=100, description="basis points by which Binance's prices stand above the settlement prices"
+    )
+    basis_drift: float = Field(0.0, ge=0, le=100, description="standard deviation of that, within some hours")
+    stream_delay: float = Field(
+        0.0, ge=0, le=60, description="seconds by which the settlement price streams are late, in the middle"
+    )
+    twap: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="seconds that decide a timeframe's windows, such as 15m=30,1h=0; else a fifth, 60 at most"
+    )
+    strike: Literal["average", "spot"] = Field(
+        "spot", description="opening reference: the average before the start, or the price at it"
+    )
+    strike_delay: float = Field(
+        0.0,
+        ge=0,
+        le=3600,
+        description="least seconds from a window's start until Gamma shows its strike, of 5m and longer",
+    )
+    strike_spread: float = Field(
+        0.0, ge=0, le=100, description="how much longer it may take: up to delay * (1 + spread), drawn for each window"
+    )
+    strike_missing: float = Field(0.0, ge=0, le=1, description="share of windows whose strike is never shown")
+    void_windows: float = Field(0.0, ge=0, le=1, description="share of windows that resolve to a half for each share")
+    v2_markets: float = Field(0.0, ge=0, le=1, description="share of windows whose market is of protocol v2")
+    data_v1: Literal["on", "off", "gone"] = Field("on", description="the Data API's older routes: there, 404, or 410")
     late_markets: float = Field(0.0, ge=0, le=1, description="share of windows whose market appears after its start")
     taker_delay: float = Field(0.25, ge=0, le=10, description="seconds that a taker's order is held")
     delayed_answers: float = Field(
@@ -97,7 +125,7 @@ class Settings(BaseSettings):
     house: bool = Field(True, description="whether market maker and crowd trade")
     finished_orders: Literal["null", "show"] = Field("null", description="what a look-up of a finished order answers")
 
-    @field_validator("tape", "timeframes", "faults", mode="before")
+    @field_validator("tape", "timeframes", "faults", "twap", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
@@ -107,6 +135,16 @@ class Settings(BaseSettings):
     def _check_timeframes(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for timeframe in value:
             parse_timeframe(timeframe)
+        return value
+
+    @field_validator("twap")
+    @classmethod
+    def _check_twap(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for part in value:
+            timeframe, _, seconds = part.partition("=")
+            parse_timeframe(timeframe)
+            if not seconds.isdecimal() or int(seconds) > _LONGEST_TWAP_S:
+                raise ValueError(f"expected TIMEFRAME=SECONDS, 0 to {_LONGEST_TWAP_S}, such as 15m=30; was {part!r}")
         return value
 
     @field_validator("faults")
@@ -129,6 +167,11 @@ class Settings(BaseSettings):
     @classmethod
     def _utc(cls, value: datetime | None) -> datetime | None:
         return value.replace(tzinfo=UTC) if value is not None and value.tzinfo is None else value
+
+    @property
+    def twap_seconds(self) -> dict[str, int]:
+        """Seconds of the average of the timeframes that have one of their own."""
+        return {timeframe: int(seconds) for timeframe, _, seconds in (one.partition("=") for one in self.twap)}
 
     @property
     def start_balance_units(self) -> int:

@@ -16,6 +16,8 @@ ONE = 1_000_000
 # The market's `fd` (venue.md 2.3): fee = shares * r * (p * (1 - p)) ** e, takers only.
 FEE_RATE = Decimal("0.07")
 FEE_EXPONENT = 1
+BASE_FEE = 1000  # basis points of an older scheme, which every market still shows
+REBATE_RATE = Decimal("0.2")  # of the fees, to makers
 _FEE_PERCENT = 7
 _FEE_STEP = 10  # fees are rounded to five decimals
 
@@ -63,7 +65,7 @@ def parse_units(text: str) -> int:
 
 
 TICK, FINE_TICK = 10_000, 1_000
-_LOW = 40_000
+_LOW, _BACK = 40_000, 60_000
 
 Side = Literal["BUY", "SELL"]
 OrderType = Literal["GTC", "GTD", "FAK", "FOK"]
@@ -194,6 +196,7 @@ class Book:
     expiring: dict[str, Order] = field(default_factory=dict)  # resting orders with an end
     last_price: int | None = None  # of the last trade, in terms of Up
     last_side: Side = "BUY"
+    volume: int = 0  # collateral that takers gave or got, in base units
 
     @property
     def is_empty(self) -> bool:
@@ -245,13 +248,19 @@ class Book:
         self.asks.changed.clear()
         return found
 
-    def refine_tick(self) -> bool:
-        """Take the finer tick once the market is beyond 0.96 or below 0.04 (venue.md 2.3); say whether it did now."""
-        bid, ask = self.best(0)
-        if self.tick == FINE_TICK or _LOW <= (bid + ask) // 2 <= ONE - _LOW:
+    def change_tick(self) -> bool:
+        """Take the finer tick once the market is beyond 0.96 or below 0.04 (venue.md 2.3); say whether it changed now.
+
+        It goes back once the middle is well inside again ("dynamic 0.01 to 0.001 and back", pb stage 0); where, nobody
+        recorded. Orders that rest between two steps of the coarser tick stay.
+        """
+        if self.is_empty:
             return False
-        self.tick = FINE_TICK
-        return True
+        bid, ask = self.best(0)
+        edge = min((bid + ask) // 2, ONE - (bid + ask) // 2)
+        tick = FINE_TICK if edge < _LOW else TICK if edge >= _BACK else self.tick
+        changed, self.tick = tick != self.tick, tick
+        return changed
 
     def expired(self, now_ms: int) -> list[Order]:
         """Return resting GTD orders whose time has come."""

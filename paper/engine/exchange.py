@@ -55,10 +55,16 @@ class Exchange:
         self.limits = Limits(settings.rate_tier)
         self.keys = Keys(record, self.shown_ms)
         self.heartbeats = Heartbeats(record, settings.heartbeat_ms, clock())
-        self.feed = Feed(settings.seed, tapes, _tape_shift(settings, record, tapes, clock()))
-        self.markets = Markets(record, self.feed.history, self.engine, late=settings.late_markets, seed=settings.seed)
+        self.feed = Feed(
+            settings.seed,
+            tapes,
+            _tape_shift(settings, record, tapes, clock()),
+            basis_bp=settings.basis,
+            basis_drift_bp=settings.basis_drift,
+        )
+        self.markets = Markets(settings, record, self.feed.history, self.engine)
         self.market_streams = MarketStreams(self.hub)
-        self.price_streams = PriceStreams(self.hub, self.feed)
+        self.price_streams = PriceStreams(self.hub, self.feed, clock, settings.stream_delay, settings.seed)
         self._binance = BinanceStreams(self.hub, self.feed)
         journal = Journal(record, UserStreams(self.hub, settings.trade_form), clock, settings.settle_ms)
         self._journal = journal
@@ -142,13 +148,14 @@ class Exchange:
         if market.reference is None and now >= window.start_ms:
             self.markets.set_reference(market)
         if now < window.end_ms:
+            market.note_middle(book, now)
             self.orders.end_all(book.expired(now), "CANCELED_EXPIRED_ORDER")
             if is_near and self.settings.house and self._traders.is_due(market, now):
                 averaged = self.markets.averaged(market, now)
                 for placement in self._traders.trade(self.engine, market, self.feed, averaged, now):
                     self.orders.placed(placement, market, "")
             old_tick = book.tick
-            if self.markets.refine_tick(market):
+            if self.markets.change_tick(market):
                 self.market_streams.publish_tick(book, old_tick, now)
             self.market_streams.publish_changes(book, now)
             return
@@ -169,10 +176,10 @@ class Exchange:
 
     def _resolve(self, market: Market, book: Book, now: int) -> None:
         self.orders.fail_trades(now, book.condition_id)
-        winner = self.markets.resolve(market, now)
+        self.markets.resolve(market, now)
         paid = None if self.settings.redeem == "auto" else HOUSE
         self.funds.forget(book.token_ids)
-        entries = self.engine.settle(book.condition_id, winner, paid)
+        entries = self.engine.settle(book.condition_id, (market.payout(0), market.payout(1)), paid)
         self._journal.entries(entries, now)
         self.funds.arrived([one for one in entries if one.wallet not in HOUSE], now)
         self._traders.forget(book.condition_id)

@@ -17,7 +17,19 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from paper.engine.prices import ASSETS, KEPT, SPECS, Candle, History, Mood, follow, round_price, sigma_second, step
+from paper.engine.prices import (
+    ASSETS,
+    KEPT,
+    SPECS,
+    Basis,
+    Candle,
+    History,
+    Mood,
+    follow,
+    round_price,
+    sigma_second,
+    step,
+)
 from paper.errors import UsageError
 
 # Price tapes: bars from a CSV file, bridged into ticks so that every bar is reproduced exactly.
@@ -205,9 +217,19 @@ class Feed:
         seed: of all randomness.
         tapes: the tape of each asset that has one.
         shift_ms: wall time minus tape time; the same for all tapes.
+        basis_bp, basis_drift_bp: by how much the lead price stands above the settlement price, and how far that drifts.
     """
 
-    def __init__(self, seed: int, tapes: dict[str, Tape], shift_ms: int) -> None:
+    def __init__(
+        self,
+        seed: int,
+        tapes: dict[str, Tape],
+        shift_ms: int,
+        *,
+        basis_bp: float = 0.0,
+        basis_drift_bp: float = 0.0,
+    ) -> None:
+        self.basis = Basis(basis_bp, basis_drift_bp, str(seed))
         self._seed = seed
         self._tapes = tapes
         self._shift_ms = shift_ms
@@ -239,6 +261,8 @@ class Feed:
             self.history[tick.asset].add(tick.time_ms, tick.price, tick.settlement)
             self._exact[tick.asset], self.settlement[tick.asset] = tick.price, tick.settlement
             self.time_ms = tick.time_ms
+        if past:
+            self.basis.bp = (1 - self.settlement["BTC"] / (self._exact["BTC"] * (1 + SPECS["BTC"].basis))) * 1e4
         # Reseeded by time, so that a restart does not replay the noise of the start before it.
         self._rng.seed(f"{self._seed}:{self.time_ms}")
         ticks = self.advance(now_ms) if past else self._make_up_past(now_ms)
@@ -278,10 +302,11 @@ class Feed:
     def _arrive(self, time_ms: int, exact: dict[str, float]) -> list[Tick]:
         dt_s = (time_ms - self.time_ms) / 1000
         self._exact, self.time_ms = exact, time_ms
+        self.basis.advance(dt_s)
         ticks: list[Tick] = []
         for asset in ASSETS:
             price = round_price(asset, exact[asset])
-            settlement = round(follow(self.settlement[asset], price, dt_s, asset), 8)
+            settlement = round(follow(self.settlement[asset], price, dt_s, asset, self.basis.factor), 8)
             self.settlement[asset] = settlement
             closed = self.history[asset].add(time_ms, price, settlement)
             ticks.append(Tick(time_ms, asset, price, settlement, closed))
@@ -296,7 +321,7 @@ class Feed:
         for later, earlier in itertools.pairwise(reversed([self.time_ms, *self._grid(now_ms)])):
             prices, mood = step(prices, mood, (later - earlier) / 1000, self._rng)
             path.append((earlier, prices))
-        self.settlement = dict(prices)
+        self.settlement = {asset: price * self.basis.factor for asset, price in prices.items()}
         return [
             tick
             for time_ms, exact in reversed(path)

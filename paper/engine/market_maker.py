@@ -135,9 +135,8 @@ class Traders:
             return 0.5
         price = feed.settlement[window.asset]
         left_s = (window.end_ms - now_ms) / 1000
-        return fair_up(
-            price, market.reference, feed.sigma(window.asset), left_s, window.averaging_ms / 1000, averaged or price
-        )
+        averaging_s = max(0.001, market.averaging_ms / 1000)
+        return fair_up(price, market.reference, feed.sigma(window.asset), left_s, averaging_s, averaged or price)
 
     def _quote(self, market: Market, quote: Quote, now_ms: int) -> Order:
         """A quote to sell Up is an order to buy Down: the house needs no shares."""

@@ -1,24 +1,30 @@
 """The markets that are known: made on demand, opened, closed and resolved on time.
 
 A market comes to be when somebody looks its slug up (from 24 h ago to 24 h ahead) or when it is listed. Its opening
-reference is the settlement price at the window's start; its outcome is that of the average at the window's end.
+reference is the settlement price at the window's start, or the average before it, which is the final price of the window
+before; its outcome is that of the average at the window's end.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass
+from collections import deque
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 from eth_hash.auto import keccak
 
-from paper.engine.book import TICK, Book
+from paper.engine.book import ONE, TICK, Book
 from paper.engine.faults import draw
 from paper.engine.matching import Engine
 from paper.engine.prices import ASSETS, History, average
 from paper.engine.record import Record
+
+if TYPE_CHECKING:  # which read what this defines
+    from paper.settings import Settings
 
 # Windows of the Up/Down markets: names, grid, identities. Pure.
 #
@@ -54,11 +60,13 @@ class Window:
         asset: upper case, one of ASSETS.
         timeframe: as it is written in the slug, such as ``5m``.
         start_ms: UTC ms, a multiple of the timeframe.
+        protocol: ``v2`` markets have position ids, which another contract trades (venue-recorded 1).
     """
 
     asset: str
     timeframe: str
     start_ms: int
+    protocol: str = "v1"
 
     @cached_property
     def duration_ms(self) -> int:
@@ -88,12 +96,16 @@ class Window:
 
     @cached_property
     def condition_id(self) -> str:
-        """32 bytes of hex; the first byte is kept clear of the venue's protocol-v2 prefixes (01, 02, 03)."""
+        """32 bytes of hex; in protocol v1 the first byte is kept clear of the prefixes of v2 (01, 02, 03)."""
+        if self.protocol == "v2":
+            return "0x" + self._position(0).to_bytes(32, "big").hex()  # the market's 31 bytes, and a zero
         return "0xf0" + keccak(b"condition:" + self.slug.encode())[1:].hex()
 
     @cached_property
     def token_ids(self) -> tuple[str, str]:
         """Decimal ids of the Up and the Down token; 255 bits, as large as the venue's."""
+        if self.protocol == "v2":
+            return str(self._position(0)), str(self._position(1))
         return self._token("Up"), self._token("Down")
 
     @cached_property
@@ -104,6 +116,11 @@ class Window:
     def draw(self, what: str, seed: int) -> float:
         """Return this window's own random number in [0, 1) for a purpose, the same for the same seed."""
         return draw(seed, what, self.slug)
+
+    def _position(self, outcome: int) -> int:
+        """A protocol-v2 position id as polymarket-client 0.14 reads them: module, name, 64 reserved bits, outcome."""
+        name = keccak(b"condition:" + self.slug.encode())[:18]
+        return int.from_bytes(b"\x01" + name + bytes(13), "big") | outcome
 
     def _token(self, outcome: str) -> str:
         digest = int.from_bytes(keccak(f"token:{outcome}:{self.slug}".encode()), "big")
@@ -133,7 +150,10 @@ def windows_at(now_ms: int, timeframe: str, ahead: int) -> list[Window]:
 # The markets that are known: made on demand, opened, closed and resolved on time.
 
 
+VOID = 2  # a winner that is none: each share pays a half
+_MIDDLES = 1_440  # a day of minutes
 _LATEST = 1 / 3
+_USUAL_MS = 300_000  # the window whose strike delays were recorded; shorter ones have shorter ones
 _KEEP_MS = 900_000  # in memory after the resolution; the record keeps it for good
 
 
@@ -144,11 +164,14 @@ class Market:
     Attributes:
         reference: opening reference, USD; None before the start.
         final: average settlement price at the end, USD; None before the resolution.
-        winner: 0 for Up, 1 for Down; None before the resolution.
+        winner: 0 for Up, 1 for Down, VOID for a half each; None before the resolution.
         resolved_ms: UTC ms.
         due_ms: when it is to be resolved, UTC ms; None before the end.
         tick: price step, base units.
         announced: whether subscribers were told that it is there.
+        averaging_ms: the settlement price is averaged over this last part of the window; 0: its last price decides.
+        strike_ms: when the opening reference is shown, UTC ms; None for never.
+        middles: (unix seconds, price of Up) once a minute, for prices-history.
     """
 
     window: Window
@@ -159,6 +182,32 @@ class Market:
     tick: int = TICK
     due_ms: int | None = None
     announced: bool = False
+    averaging_ms: int = -1
+    strike_ms: int | None = 0
+    middles: deque[tuple[int, int]] = field(default_factory=lambda: deque(maxlen=_MIDDLES))
+
+    def __post_init__(self) -> None:
+        if self.averaging_ms < 0:
+            self.averaging_ms = self.window.averaging_ms
+
+    @property
+    def is_void(self) -> bool:
+        """Whether it was resolved to a half for each share."""
+        return self.winner == VOID
+
+    def payout(self, outcome: int) -> int:
+        """What a share pays in base units, once the market is resolved."""
+        return ONE // 2 if self.is_void else ONE if self.winner == outcome else 0
+
+    def strike(self, now_ms: int) -> float | None:
+        """Return the opening reference as it is shown; None while it is not."""
+        return self.reference if self.strike_ms is not None and now_ms >= self.strike_ms else None
+
+    def note_middle(self, book: Book, now_ms: int) -> None:
+        """Keep the middle of its book, once a minute."""
+        minute = now_ms // 60_000 * 60
+        if not book.is_empty and (not self.middles or self.middles[-1][0] < minute):
+            self.middles.append((minute, sum(book.best(0)) // 2))
 
     def accepts_orders(self, now_ms: int) -> bool:
         """Whether order entry is open."""
@@ -171,26 +220,23 @@ class Markets:
     Args:
         history: past prices of each asset.
         engine: holds the markets' books.
-        late: share of the windows, 0 to 1, whose market appears late: some time after the window's start.
-        seed: of which ones.
+        settings: which markets are late, of protocol v2, void; when their strikes are shown; how they are averaged.
     """
 
-    def __init__(
-        self, record: Record, history: dict[str, History], engine: Engine, *, late: float = 0.0, seed: int = 0
-    ) -> None:
+    def __init__(self, settings: Settings, record: Record, history: dict[str, History], engine: Engine) -> None:
+        self._settings = settings
         self._record = record
         self._history = history
         self._engine = engine
-        self._late = late
-        self._seed = seed
         self.by_condition: dict[str, Market] = {}
         self._by_token: dict[str, Market] = {}
 
     def is_visible(self, window: Window, now_ms: int) -> bool:
         """Whether anybody can see the window's market: a late one appears in the first third of its window."""
-        if not self._late or window.draw("late", self._seed) >= self._late:
+        late, seed = self._settings.late_markets, self._settings.seed
+        if not late or window.draw("late", seed) >= late:
             return True
-        lateness = window.draw("lateness", self._seed) * window.duration_ms * _LATEST
+        lateness = window.draw("lateness", seed) * window.duration_ms * _LATEST
         return now_ms >= window.start_ms + lateness
 
     def book(self, market: Market) -> Book:
@@ -208,6 +254,8 @@ class Markets:
         window = parse_slug(slug)
         if window is None or not self.is_visible(window, now_ms):
             return None
+        if window.draw("protocol", self._settings.seed) < self._settings.v2_markets:
+            window = replace(window, protocol="v2")
         market = self.by_condition.get(window.condition_id) or self._load("slug", slug)
         if market is None and window.end_ms > now_ms - DAY_MS and window.start_ms < now_ms + DAY_MS:
             market = self._make(window, now_ms)
@@ -243,17 +291,21 @@ class Markets:
 
     def set_reference(self, market: Market) -> bool:
         """Take the opening reference from the past prices; False while they do not reach the start."""
-        market.reference = self._history[market.window.asset].at(market.window.start_ms)
+        start_ms, history = market.window.start_ms, self._history[market.window.asset]
+        market.reference = history.at(start_ms)
+        if market.reference is not None and self._settings.strike == "average" and market.averaging_ms:
+            ticks = history.between(start_ms - market.averaging_ms, start_ms)
+            market.reference = average(ticks) if ticks else market.reference
         if market.reference is None:
             return False
         values = (market.reference, market.window.condition_id)
         self._record.add("UPDATE markets SET reference = ? WHERE condition_id = ?", values)
         return True
 
-    def refine_tick(self, market: Market) -> bool:
-        """Take the finer tick, for good, if the market's book is at an edge; say whether it did now."""
+    def change_tick(self, market: Market) -> bool:
+        """Take the tick that the middle of the market's book asks for; say whether it changed now."""
         book = self.book(market)
-        if not book.refine_tick():
+        if not book.change_tick():
             return False
         market.tick = book.tick
         values = (market.tick, market.window.condition_id)
@@ -263,16 +315,18 @@ class Markets:
     def averaged(self, market: Market, now_ms: int) -> float | None:
         """Return the mean settlement price of the averaging so far; None before it began."""
         window = market.window
-        ticks = self._history[window.asset].between(window.end_ms - window.averaging_ms, min(now_ms, window.end_ms))
+        ticks = self._history[window.asset].between(window.end_ms - market.averaging_ms, min(now_ms, window.end_ms))
         return average(ticks) if ticks else None
 
     def resolve(self, market: Market, now_ms: int) -> int:
-        """Decide the outcome and return it: 0 for Up, which wins a tie, or 1. The opening reference is set."""
+        """Decide the outcome and return it: 0 for Up, which wins a tie, 1, or VOID. The opening reference is set."""
         assert market.reference is not None, "a market is resolved after its start"
         final = self.averaged(market, market.window.end_ms)
         if final is None:
             final = self._history[market.window.asset].at(market.window.end_ms) or market.reference
         winner = int(final < market.reference)
+        if market.window.draw("void", self._settings.seed) < self._settings.void_windows:
+            winner = VOID
         market.final, market.winner, market.resolved_ms = final, winner, now_ms
         self._record.add(
             "UPDATE markets SET reference = ?, final = ?, winner = ?, resolved_ms = ? WHERE condition_id = ?",
@@ -289,13 +343,25 @@ class Markets:
                     del self._by_token[token]
 
     def _make(self, window: Window, now_ms: int) -> Market:
-        market = Market(window)
+        market = self._new(window)
         self._remember(market)
         up, down = window.token_ids
         values = (window.condition_id, window.slug, up, down, window.end_ms)
         self._record.add("INSERT INTO markets (condition_id, slug, up, down, end_ms) VALUES (?, ?, ?, ?, ?)", values)
         if window.start_ms <= now_ms:
             self.set_reference(market)
+        return market
+
+    def _new(self, window: Window, *known: Any) -> Market:
+        """A market with what the settings say of it, and what is known of it: columns of the record."""
+        settings, market = self._settings, Market(window, *known)
+        seconds = settings.twap_seconds.get(window.timeframe)
+        if seconds is not None:
+            market.averaging_ms = min(seconds * 1000, window.duration_ms)
+        delay_s = settings.strike_delay * (1 + settings.strike_spread * window.draw("strike", settings.seed))
+        market.strike_ms = window.start_ms + round(delay_s * 1000 * min(1.0, window.duration_ms / _USUAL_MS))
+        if window.draw("no strike", settings.seed) < settings.strike_missing:
+            market.strike_ms = None
         return market
 
     def _remember(self, market: Market) -> None:
@@ -306,12 +372,14 @@ class Markets:
     def _load(self, column: str, value: str) -> Market | None:
         if not value.isascii():  # as no name here is, and not every text could be asked for
             return None
-        sql = f"SELECT slug, reference, final, winner, resolved_ms, tick FROM markets WHERE {column} = ?"
-        rows = self._record.query(sql, [value])
-        window = parse_slug(str(rows[0][0])) if rows else None
+        columns = "condition_id, slug, reference, final, winner, resolved_ms, tick"
+        rows = self._record.query(f"SELECT {columns} FROM markets WHERE {column} = ?", [value])
+        window = parse_slug(str(rows[0][1])) if rows else None
         if window is None:
             return None
-        market = Market(window, *rows[0][1:])  # type: ignore[arg-type]  # columns are typed by the schema
+        if window.condition_id != rows[0][0]:  # made as one of protocol v2, whatever the settings say now
+            window = replace(window, protocol="v2")
+        market = self._new(window, *rows[0][2:])
         if market.winner is None:
             self._remember(market)
         return market

@@ -18,7 +18,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from paper.engine.book import ONE, Book, Order, fee, format_units
+from paper.engine.book import ONE, Book, Order, fee, format_units, value_floor
 from paper.engine.faults import draw
 from paper.errors import RefusedError
 
@@ -215,26 +215,30 @@ class Engine:
             self._reserve(order, -order.reserve)
         return order
 
-    def settle(self, condition_id: str, winner: int, among: Collection[str] | None = None) -> list[Entry]:
+    def settle(self, condition_id: str, payouts: tuple[int, int], among: Collection[str] | None = None) -> list[Entry]:
         """Forget a market, and redeem the shares of everybody, or of these wallets alone.
 
         Every order of the market must have been cancelled.
+
+        Args:
+            payouts: what a share of Up and of Down pays, in base units; ONE together.
         """
         book = self.books.pop(condition_id)
         assert book.is_empty, "a market is settled after its orders are cancelled"
         wallets = [wallet for wallet in self.balances if among is None or wallet in among]
-        return [one for wallet in wallets for one in self.redeem(wallet, book.token_ids, winner, condition_id)]
+        return [one for wallet in wallets for one in self.redeem(wallet, book.token_ids, payouts, condition_id)]
 
-    def redeem(self, wallet: str, token_ids: tuple[str, str], winner: int, ref: str) -> list[Entry]:
-        """Pay a wallet ONE for each winning share of a resolved market, nothing for the others."""
+    def redeem(self, wallet: str, token_ids: tuple[str, str], payouts: tuple[int, int], ref: str) -> list[Entry]:
+        """Pay a wallet for its shares of a resolved market, a part of a base unit less where a half is paid."""
         entries: list[Entry] = []
         held = self.balances.setdefault(wallet, {})
         for outcome, token in enumerate(token_ids):
             shares = held.get(token, 0)
             if shares:
                 entries.append(self._move(wallet, token, -shares, "redeem", ref))
-                if outcome == winner:
-                    entries.append(self._move(wallet, CASH, shares, "redeem", ref))
+                paid = value_floor(shares, payouts[outcome])
+                if paid:
+                    entries.append(self._move(wallet, CASH, paid, "redeem", ref))
             held.pop(token, None)
         return entries
 
@@ -314,6 +318,7 @@ class Engine:
         if not maker.remaining:
             self.cancel(maker.order_id)
         book.last_price = maker.up_price
+        book.volume += fill.taker_value
         book.last_side = taker.side if taker.outcome == 0 else ("SELL" if taker.side == "BUY" else "BUY")
         entries: list[Entry] = []
         for order, value in ((taker, fill.taker_value), (maker, fill.maker_value)):

@@ -271,8 +271,8 @@ class Relayer:
         return lambda: self._redeem(wallet, market)
 
     def _redeem(self, wallet: str, market: Market) -> None:
-        window, winner = market.window, int(market.winner == 1)
-        paid = self._engine.redeem(wallet, window.token_ids, winner, window.condition_id)
+        window, payouts = market.window, (market.payout(0), market.payout(1))
+        paid = self._engine.redeem(wallet, window.token_ids, payouts, window.condition_id)
         self._journal.entries(paid, self._clock())
         self._funds.arrived(paid, self._clock())
 

@@ -61,6 +61,8 @@ def _word(value: bytes | int | str) -> bytes:
 
 CHAIN_ID = 137
 EXCHANGE = "0xE111180000d2663C0091e4f400237545B87B996B"
+EXCHANGE_V3 = "0xe3333700cA9d93003F00f0F71f8515005F6c00Aa"  # trades the position ids of protocol v2
+_RESERVED = ((1 << 64) - 1) << 40  # bits of a token id that are zero in a position id
 
 _ORDER_TYPE = (
     b"Order(uint256 salt,address maker,address signer,uint256 tokenId,uint256 makerAmount,uint256 takerAmount,"
@@ -71,8 +73,9 @@ _NESTED_TYPE = (
     + _ORDER_TYPE
 )
 _DOMAIN_TYPE = b"EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)"
-_ORDER_DOMAIN = keccak(
-    words(keccak(_DOMAIN_TYPE), keccak(b"Polymarket CTF Exchange"), keccak(b"2"), CHAIN_ID, EXCHANGE)
+_ORDER_DOMAIN, _ORDER_DOMAIN_V3 = (
+    keccak(words(keccak(_DOMAIN_TYPE), keccak(b"Polymarket CTF Exchange"), keccak(version), CHAIN_ID, contract))
+    for version, contract in ((b"2", EXCHANGE), (b"3", EXCHANGE_V3))
 )
 _AUTH_DOMAIN = keccak(
     words(
@@ -111,7 +114,7 @@ class SignedOrder:
 @lru_cache(maxsize=256)
 def order_digest(order: SignedOrder) -> bytes:
     """Return the order's EIP-712 digest: 32 bytes that type 0 signs."""
-    return _digest(_ORDER_DOMAIN, _struct_hash(order))
+    return _digest(_domain(order), _struct_hash(order))
 
 
 def order_id(order: SignedOrder) -> str:
@@ -127,16 +130,21 @@ def order_signer(order: SignedOrder) -> str | None:
     if order.signature_type != 3:
         return digest_signer(order_digest(order), order.signature)
     contents = _struct_hash(order)
-    if order.signature[_SIGNATURE_BYTES:] != _ORDER_DOMAIN + contents + _TRAILER_TAIL:
+    if order.signature[_SIGNATURE_BYTES:] != _domain(order) + contents + _TRAILER_TAIL:
         return None
     nested = keccak(words(_NESTED_TYPE_HASH, contents, *_WALLET_DOMAIN, CHAIN_ID, order.signer, bytes(32)))
-    return digest_signer(_digest(_ORDER_DOMAIN, nested), order.signature[:_SIGNATURE_BYTES])
+    return digest_signer(_digest(_domain(order), nested), order.signature[:_SIGNATURE_BYTES])
 
 
 def auth_signer(address: str, timestamp: str, nonce: int, signature: bytes) -> str | None:
     """Return the address whose key signed the L1 authentication message (``ClobAuth``), or None."""
     struct = words(_AUTH_TYPE_HASH, address, keccak(timestamp.encode()), nonce, _AUTH_MESSAGE_HASH)
     return digest_signer(_digest(_AUTH_DOMAIN, keccak(struct)), signature)
+
+
+def _domain(order: SignedOrder) -> bytes:
+    """The domain of the contract that trades the order's token."""
+    return _ORDER_DOMAIN if order.token_id & _RESERVED else _ORDER_DOMAIN_V3
 
 
 @lru_cache(maxsize=256)

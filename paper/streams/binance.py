@@ -22,6 +22,7 @@ if TYPE_CHECKING:  # the exchange makes the streams
 # form that wraps each message with its stream's name.
 
 
+QUANTITY = 0.01  # of each made-up trade
 _NAMES = ("bookTicker", "trade", "aggTrade", "kline_1s", "kline_1m")
 
 
@@ -69,17 +70,21 @@ def binance_topic(stream: str) -> str | None:
     return f"{symbol.lower()}@{name}" if name in _NAMES else None
 
 
-def kline_row(candle: Candle, interval_ms: int, decimals: int) -> list[object]:
+def decimal8(value: float) -> str:
+    """Return a number as Binance writes prices and quantities: with eight decimals."""
+    return f"{value:.8f}"
+
+
+def kline_row(candle: Candle, interval_ms: int) -> list[object]:
     """Return a candle in the array form of Binance's ``/api/v3/klines``."""
-    prices = [f"{price:.{decimals}f}" for price in (candle.open, candle.high, candle.low, candle.close)]
-    volume = f"{candle.ticks * 0.01:.5f}"
+    prices = [decimal8(price) for price in (candle.open, candle.high, candle.low, candle.close)]
+    volume, quote = decimal8(candle.ticks * QUANTITY), decimal8(candle.ticks * QUANTITY * candle.close)
     end = candle.start_ms + interval_ms - 1
-    quote = f"{candle.ticks * 0.01 * candle.close:.5f}"
     return [candle.start_ms, *prices, volume, end, quote, candle.ticks, volume, quote, "0"]
 
 
 def _kline(candle: Candle, interval_ms: int, interval: str, pair: str, now_ms: int, closed: bool) -> dict[str, object]:
-    row = kline_row(candle, interval_ms, DECIMALS[pair.removesuffix("USDT")])
+    row = kline_row(candle, interval_ms)
     start, open_, high, low, close, volume, end, quote, count, taker, taker_quote, _ = row
     inner = {
         "t": start,
@@ -97,22 +102,25 @@ def _kline(candle: Candle, interval_ms: int, interval: str, pair: str, now_ms: i
     return {"e": "kline", "E": now_ms, "s": pair, "k": inner}
 
 
+def best_prices(asset: str, price: float) -> tuple[str, str]:
+    """Return bid and ask around a lead price: one step apart."""
+    return decimal8(price), decimal8(price + 10 ** -DECIMALS[asset])
+
+
 def _book_ticker(tick: Tick, pair: str, number: int) -> dict[str, object]:
-    decimals = DECIMALS[tick.asset]
-    step = 10**-decimals
-    bid, ask = f"{tick.price:.{decimals}f}", f"{tick.price + step:.{decimals}f}"
-    return {"u": number, "s": pair, "b": bid, "B": "1.00000", "a": ask, "A": "1.00000"}
+    bid, ask = best_prices(tick.asset, tick.price)
+    return {"u": number, "s": pair, "b": bid, "B": decimal8(1), "a": ask, "A": decimal8(1)}
 
 
 def _trade(tick: Tick, pair: str, number: int) -> dict[str, object]:
-    price = f"{tick.price:.{DECIMALS[tick.asset]}f}"
-    base = {"e": "trade", "E": tick.time_ms, "s": pair, "t": number, "p": price, "q": "0.01000", "T": tick.time_ms}
+    price, quantity = decimal8(tick.price), decimal8(QUANTITY)
+    base = {"e": "trade", "E": tick.time_ms, "s": pair, "t": number, "p": price, "q": quantity, "T": tick.time_ms}
     return base | {"m": False, "M": True}
 
 
 def _agg_trade(tick: Tick, pair: str, number: int) -> dict[str, object]:
-    price = f"{tick.price:.{DECIMALS[tick.asset]}f}"
-    base = {"e": "aggTrade", "E": tick.time_ms, "s": pair, "a": number, "p": price, "q": "0.01000", "f": number}
+    price, quantity = decimal8(tick.price), decimal8(QUANTITY)
+    base = {"e": "aggTrade", "E": tick.time_ms, "s": pair, "a": number, "p": price, "q": quantity, "f": number}
     return base | {"l": number, "T": tick.time_ms, "m": False, "M": True}
 
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
+import uuid
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
+from paper.engine.faults import draw
 from paper.engine.feed import Feed, Tick
 from paper.engine.prices import ASSETS, average
 from paper.errors import RefusedError
@@ -31,6 +34,7 @@ if TYPE_CHECKING:  # the exchange makes the streams
 
 RTDS_TOPICS = ("crypto_prices", "crypto_prices_chainlink", "crypto_prices_twap_thirty", "crypto_prices_twap_sixty")
 _KEPT = 120  # seconds in a snapshot
+_SLOWER = 1.29  # the 90 % quantile of the delay over its middle, about
 _E18 = 10**18
 
 
@@ -47,11 +51,23 @@ class Second:
 
 
 class PriceStreams:
-    """Sends RTDS messages to topic ``rtds:TOPIC``, and tells ``followers`` (PolyBolt's connections) of each second."""
+    """Sends RTDS messages to topics ``rtds:TOPIC`` and ``rtds:TOPIC:SYMBOL``, and tells ``followers`` (PolyBolt's
+    connections) of each second.
 
-    def __init__(self, hub: Hub, feed: Feed) -> None:
+    Args:
+        clock: UTC ms.
+        delay_s: by which the settlement prices are late, in the middle; 0 for not at all.
+        seed: of how late each is.
+    """
+
+    def __init__(self, hub: Hub, feed: Feed, clock: Callable[[], int], delay_s: float = 0.0, seed: int = 0) -> None:
         self._hub = hub
+        self._clock = clock
+        self._due: dict[str, float] = {}
         self._feed = feed
+        self._delay_s = delay_s
+        self._seed = seed
+        self._connection_id = str(uuid.uuid4())  # one of all connections: their messages are framed once
         self.followers: set[Callable[[Second], None]] = set()
         self.recent: dict[str, deque[Second]] = {asset: deque(maxlen=_KEPT) for asset in ASSETS}
 
@@ -61,12 +77,31 @@ class PriceStreams:
             if tick.closed is None:
                 continue
             second = self._second(tick)
-            self.recent[tick.asset].append(second)
-            for topic in RTDS_TOPICS:
-                if self._hub.wanted(f"rtds:{topic}"):
-                    self._hub.publish(_rtds_event(topic, second), f"rtds:{topic}")
-            for follower in tuple(self.followers):
-                follower(second)
+            self._send("crypto_prices", second)
+            delay_s = self._delay(second)
+            if delay_s:
+                loop = asyncio.get_running_loop()
+                due = max(loop.time() + delay_s, self._due.get(second.asset, 0.0))  # none overtakes another
+                self._due[second.asset] = due
+                loop.call_at(due, self._send_settlement, second)
+            else:
+                self._send_settlement(second)
+
+    def _delay(self, second: Second) -> float:
+        """How late a second's settlement price is: 0.79 to 1.29 of the middle, so that 1.4 gives 1.1 to 1.8."""
+        return self._delay_s * math.pow(_SLOWER, 2 * draw(self._seed, "stream", f"{second.asset}:{second.time_ms}") - 1)
+
+    def _send_settlement(self, second: Second) -> None:
+        self.recent[second.asset].append(second)
+        for topic in RTDS_TOPICS[1:]:
+            self._send(topic, second)
+        for follower in tuple(self.followers):
+            follower(second)
+
+    def _send(self, topic: str, second: Second) -> None:
+        topics = f"rtds:{topic}", f"rtds:{topic}:{rtds_symbol(topic, second.asset)}"
+        if self._hub.wanted(*topics):
+            self._hub.publish(_rtds_event(topic, second, self._connection_id, self._clock()), *topics)
 
     def _second(self, tick: Tick) -> Second:
         history, now = self._feed.history[tick.asset], tick.time_ms
@@ -75,18 +110,31 @@ class PriceStreams:
         return Second(now, tick.asset, tick.price, tick.settlement, *means)
 
 
-def _rtds_event(topic: str, second: Second) -> str:
-    symbol, value = f"{second.asset.lower()}/usd", second.settlement
-    extra: dict[str, object] = {}
+def rtds_symbol(topic: str, asset: str) -> str:
+    """Return how a topic writes an asset."""
+    return f"{asset.lower()}usdt" if topic == "crypto_prices" else f"{asset.lower()}/usd"
+
+
+def _rtds_event(topic: str, second: Second, connection_id: str, sent_ms: int) -> str:
+    """A message as recorded (pb rtds_crypto_prices; nautilus_trader rtds_crypto_twap_sixty_update)."""
+    value, extra = second.settlement, {}
     if topic == "crypto_prices":
-        symbol, value = f"{second.asset.lower()}usdt", second.lead
+        value = second.lead
     elif topic == "crypto_prices_twap_thirty":
         value, extra = second.mean_30s, {"window_s": 30}
     elif topic == "crypto_prices_twap_sixty":
         value, extra = second.mean_60s, {"window_s": 60}
-    exact = str(int(Decimal(str(value)) * _E18))
-    payload = {"symbol": symbol, "timestamp": second.time_ms, "value": value, "full_accuracy_value": exact, **extra}
-    return json.dumps({"topic": topic, "type": "update", "timestamp": second.time_ms, "payload": payload})
+    exact = f"{value:.8f}" if topic == "crypto_prices" else str(int(Decimal(str(value)) * _E18))
+    payload = {
+        "full_accuracy_value": exact,
+        "symbol": rtds_symbol(topic, second.asset),
+        "timestamp": second.time_ms,
+        "value": value,
+        **extra,
+    }
+    return json.dumps(
+        {"connection_id": connection_id, "payload": payload, "timestamp": sent_ms, "topic": topic, "type": "update"}
+    )
 
 
 def price_payload(channel: str, provider: str, second: Second) -> dict[str, object]:
@@ -145,8 +193,8 @@ def routes(exchange: Exchange, sockets: Sockets) -> list[web.RouteDef]:
                     raise RefusedError(POLICY, "invalid message")
                 change = exchange.hub.unsubscribe if message.get("action") == "unsubscribe" else exchange.hub.subscribe
                 for one in wanted:
-                    if one.get("topic") in RTDS_TOPICS:
-                        change(connection.listener, f"rtds:{one['topic']}")
+                    for topic in _chosen(one):
+                        change(connection.listener, topic)
 
             try:
                 await sockets.talk(connection, on_message, lambda: True)
@@ -168,6 +216,26 @@ def routes(exchange: Exchange, sockets: Sockets) -> list[web.RouteDef]:
         return connection.socket
 
     return [web.get("/rtds", rtds), web.get("/", rtds), web.get("/polybolt", polybolt)]
+
+
+def _chosen(subscription: dict[str, Any]) -> list[str]:
+    """The hub's topics that an RTDS subscription names.
+
+    ``filters`` is empty, JSON with one symbol, or, for Binance's prices alone, symbols with commas between: a list with
+    commas brings nothing from Chainlink's (venue.md 3). A filter that names nothing brings nothing.
+    """
+    topic, filters = subscription.get("topic"), subscription.get("filters") or ""
+    if topic not in RTDS_TOPICS or not isinstance(filters, str):
+        return []
+    if not filters:
+        return [f"rtds:{topic}"]
+    try:
+        symbol = json.loads(filters).get("symbol")
+        symbols = [symbol] if isinstance(symbol, str) else []
+    except (ValueError, AttributeError, RecursionError):
+        symbols = filters.split(",") if topic == "crypto_prices" else []
+    known = {rtds_symbol(topic, asset) for asset in ASSETS}
+    return [f"rtds:{topic}:{one.strip().lower()}" for one in symbols if one.strip().lower() in known]
 
 
 class _PolyBolt:

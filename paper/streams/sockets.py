@@ -111,6 +111,7 @@ class Hub:
 
 
 POLICY = 1008
+_PONGS = {"PING": "PONG", "ping": "pong"}  # small letters: real-time-data-client
 _GOING_AWAY = 1001
 _TRY_LATER = 1013
 _FLUSH_S = 5.0  # for a slow reader to see why
@@ -214,7 +215,7 @@ class Sockets:
             self._open.discard(connection)
 
     async def talk(self, connection: Connection, on_message: OnText, began: Callable[[], bool]) -> None:
-        """Hand every JSON message on until the other side ends. ``PING`` is answered once the channel has begun.
+        """Hand every JSON message on until the other side ends. ``PING`` and ``ping`` are answered once the channel has begun.
 
         Raises:
             RefusedError: 1008, a message is no JSON, or PING came before the first subscription (venue.md 3).
@@ -222,10 +223,10 @@ class Sockets:
         async for message in connection.socket:
             if message.type != WSMsgType.TEXT:
                 continue
-            if message.data == "PING":
+            if message.data in _PONGS:
                 if not began():
                     raise RefusedError(POLICY, "subscribe first")
-                await connection.socket.send_str("PONG")
+                await connection.socket.send_str(_PONGS[message.data])
                 continue
             await on_message(read_message(message))
 

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
-from paper.engine.book import ONE, Book, format_units
+from paper.engine.book import BASE_FEE, FEE_EXPONENT, FEE_RATE, ONE, REBATE_RATE, Book, format_units
 from paper.engine.markets import OUTCOMES, Market, Window
 from paper.engine.matching import Fill
 from paper.engine.record import Value
 from paper.errors import RefusedError
 from paper.streams.sockets import POLICY, Hub, Listener, Sockets, strings
-from paper.wire.forms import TradeForm, book_json, open_order_json, trade_json
+from paper.wire.forms import TradeForm, book_event, book_json, open_order_json, trade_json, transaction_hash
 
 if TYPE_CHECKING:  # the exchange makes the streams
     from paper.engine.exchange import Exchange
@@ -27,25 +27,60 @@ if TYPE_CHECKING:  # the exchange makes the streams
 
 NEW_MARKETS = "markets"
 
-_Levels = dict[tuple[bool, int], int]
+_Level = tuple[bool, int]  # is it a bid, and its price in terms of Up
+
+
+class _Shown:
+    """What of a book was shown so far: shares at each level."""
+
+    def __init__(self, book: Book) -> None:
+        bids, asks = book.levels(0)
+        self.bids, self.asks = dict(bids), dict(asks)
+
+    def size(self, level: _Level) -> int:
+        is_bid, price = level
+        return (self.bids if is_bid else self.asks).get(price, 0)
+
+    def set(self, level: _Level, size: int) -> None:
+        is_bid, price = level
+        side = self.bids if is_bid else self.asks
+        if size:
+            side[price] = size
+        else:
+            side.pop(price, None)
+
+    def levels(self, outcome: int) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+        """(bids, asks) of one token, best first, as ``Book.levels``."""
+        bids, asks = sorted(self.bids.items(), reverse=True), sorted(self.asks.items())
+        if outcome == 0:
+            return bids, asks
+        return [(ONE - p, s) for p, s in asks], [(ONE - p, s) for p, s in bids]
+
+    def best(self, outcome: int) -> tuple[int, int]:
+        """Best bid and ask of one token; 0 and ONE where there is none."""
+        bid, ask = max(self.bids, default=0), min(self.asks, default=ONE)
+        return (bid, ask) if outcome == 0 else (ONE - ask, ONE - bid)
 
 
 class MarketStreams:
-    """Sends how books changed since they were last shown. A market has one book, so a change shows in both tokens."""
+    """Sends how books changed since they were last shown. A market has one book, so a change shows in both tokens.
+
+    Each changed level is a frame of its own, with the best prices and the book's hash as they are once it is applied
+    (recorded: 3,420 such frames in 60 s of one BTC window).
+    """
 
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
-        self._shown: dict[str, _Levels] = {}  # of books that somebody follows
+        self._shown: dict[str, _Shown] = {}  # of books that somebody follows
         self._best: dict[str, tuple[int, int]] = {}
 
-    def snapshot(self, book: Book, outcome: int, now_ms: int) -> str:
+    def snapshot(self, book: Book, outcome: int, now_ms: int) -> dict[str, object]:
         """Return the book event for a new subscriber; from now on changes count from here."""
         self.publish_changes(book, now_ms)
         book.take_changes()
-        bids, asks = book.levels(0)
-        self._shown[book.condition_id] = {(True, p): s for p, s in bids} | {(False, p): s for p, s in asks}
+        self._shown[book.condition_id] = _Shown(book)
         self._best[book.condition_id] = book.best(0)
-        return json.dumps({"event_type": "book", **book_json(book, outcome, now_ms)})
+        return book_event(book, outcome, now_ms, with_tick=True)
 
     def follows(self, book: Book) -> bool:
         """Whether changes of this book are sent to anybody."""
@@ -60,36 +95,45 @@ class MarketStreams:
         if not self._hub.wanted(*topics):
             self.forget(book)
             return
-        changed: _Levels = {
-            (is_bid, price): size
+        changed = [
+            ((is_bid, price), size)
             for is_bid, price, size in book.take_changes()
-            if shown.get((is_bid, price), 0) != size
-        }
-        if not changed:
-            return
-        for level, size in changed.items():
-            if size:
-                shown[level] = size
-            else:
-                del shown[level]
-        changes = [change for outcome in (0, 1) for change in _changes(book, outcome, changed)]
-        event = {"event_type": "price_change", "market": book.condition_id, "price_changes": changes}
-        self._hub.publish(json.dumps(event | {"timestamp": str(now_ms)}), *topics)
-        self._publish_best(book, now_ms)
+            if shown.size((is_bid, price)) != size
+        ]
+        # What goes, goes first: no book is crossed on the way.
+        for level, size in sorted(changed, key=lambda change: (change[1] > 0, change[0])):
+            shown.set(level, size)
+            changes = [_change(book, shown, outcome, level, size, now_ms) for outcome in (0, 1)]
+            event = {
+                "market": book.condition_id,
+                "price_changes": changes,
+                "timestamp": str(now_ms),
+                "event_type": "price_change",
+            }
+            self._hub.publish(json.dumps(event), *topics)
+        if changed:
+            self._publish_best(book, now_ms)
 
     def publish_trade(self, book: Book, fill: Fill, now_ms: int) -> None:
-        """Send the price of a trade."""
+        """Send the price of a trade, after what it changed and both books as they are now, without their tick."""
+        if self.follows(book):
+            self.publish_changes(book, now_ms)
+        for outcome, token in enumerate(book.token_ids):
+            if self._hub.wanted(f"token:{token}"):
+                event = book_event(book, outcome, now_ms, with_tick=False)
+                self._hub.publish(json.dumps(event), f"token:{token}")
         token = fill.taker.token_id
         if self._hub.wanted(f"token:{token}"):
             event = {
-                "event_type": "last_trade_price",
                 "market": book.condition_id,
                 "asset_id": token,
                 "price": format_units(fill.taker_price),
                 "size": format_units(fill.size),
-                "side": fill.taker.side,
                 "fee_rate_bps": "0",
+                "side": fill.taker.side,
                 "timestamp": str(now_ms),
+                "event_type": "last_trade_price",
+                "transaction_hash": transaction_hash(fill.ref),
             }
             self._hub.publish(json.dumps(event), f"token:{token}")
 
@@ -110,34 +154,55 @@ class MarketStreams:
         """Send that a market came to be, to everybody who asked for custom features."""
         if self._hub.wanted(NEW_MARKETS):
             event = {
-                "event_type": "new_market",
                 "id": str(window.number),
-                "market": window.condition_id,
-                "condition_id": window.condition_id,
                 "question": window.title,
+                "market": window.condition_id,
                 "slug": window.slug,
+                "description": window.title,
                 "assets_ids": list(window.token_ids),
-                "clob_token_ids": list(window.token_ids),
                 "outcomes": list(OUTCOMES),
-                "active": True,
-                "order_price_min_tick_size": format_units(tick),
-                "fees_enabled": True,
+                "event_message": {
+                    "id": str(window.number),
+                    "ticker": window.slug,
+                    "slug": window.slug,
+                    "title": window.title,
+                    "description": window.title,
+                },
                 "timestamp": str(now_ms),
+                "event_type": "new_market",
+                "tags": [],
+                "condition_id": window.condition_id,
+                "active": True,
+                "clob_token_ids": list(window.token_ids),
+                "sports_market_type": "",
+                "line": "",
+                "game_start_time": "",
+                "order_price_min_tick_size": format_units(tick),
+                "group_item_title": "",
+                "taker_base_fee": str(BASE_FEE),
+                "fees_enabled": True,
+                "fee_schedule": {
+                    "exponent": str(FEE_EXPONENT),
+                    "rate": str(FEE_RATE),
+                    "taker_only": True,
+                    "rebate_rate": str(REBATE_RATE),
+                },
             }
             self._hub.publish(json.dumps(event), NEW_MARKETS)
 
     def publish_resolved(self, market: Market, book: Book, now_ms: int) -> None:
         """Send the outcome, to whoever asked for custom features."""
         self.forget(book)
-        winner = market.winner or 0
+        winner = None if market.is_void else market.winner
         event = {
-            "event_type": "market_resolved",
             "id": str(market.window.number),
             "market": book.condition_id,
             "assets_ids": list(book.token_ids),
-            "winning_asset_id": book.token_ids[winner],
-            "winning_outcome": OUTCOMES[winner],
+            "winning_asset_id": "" if winner is None else book.token_ids[winner],
+            "winning_outcome": "" if winner is None else OUTCOMES[winner],
             "timestamp": str(now_ms),
+            "event_type": "market_resolved",
+            "tags": [],
         }
         self._hub.publish(json.dumps(event), *_topics("custom", book))
 
@@ -154,13 +219,13 @@ class MarketStreams:
             if self._hub.wanted(f"custom:{token}"):
                 best_bid, best_ask = book.best(outcome)
                 event = {
-                    "event_type": "best_bid_ask",
                     "market": book.condition_id,
                     "asset_id": token,
                     "best_bid": format_units(best_bid),
                     "best_ask": format_units(best_ask),
                     "spread": format_units(best_ask - best_bid),
                     "timestamp": str(now_ms),
+                    "event_type": "best_bid_ask",
                 }
                 self._hub.publish(json.dumps(event), f"custom:{token}")
 
@@ -169,19 +234,19 @@ def _topics(kind: str, book: Book) -> list[str]:
     return [f"{kind}:{token}" for token in book.token_ids]
 
 
-def _changes(book: Book, outcome: int, changed: _Levels) -> Iterable[dict[str, str]]:
-    """The changed levels as one token shows them: an offer to sell Up at p is a bid for Down at 1 - p."""
-    best_bid, best_ask = (format_units(price) for price in book.best(outcome))
-    for (is_bid, up_price), size in changed.items():
-        yield {
-            "asset_id": book.token_ids[outcome],
-            "price": format_units(up_price if outcome == 0 else ONE - up_price),
-            "size": format_units(size),
-            "side": "BUY" if is_bid == (outcome == 0) else "SELL",
-            "hash": "",
-            "best_bid": best_bid,
-            "best_ask": best_ask,
-        }
+def _change(book: Book, shown: _Shown, outcome: int, level: _Level, size: int, now_ms: int) -> dict[str, str]:
+    """A changed level as one token shows it: an offer to sell Up at p is a bid for Down at 1 - p."""
+    is_bid, up_price = level
+    best_bid, best_ask = shown.best(outcome)
+    return {
+        "asset_id": book.token_ids[outcome],
+        "price": format_units(up_price if outcome == 0 else ONE - up_price),
+        "size": format_units(size),
+        "side": "BUY" if is_bid == (outcome == 0) else "SELL",
+        "hash": str(book_json(book, outcome, now_ms, shown.levels(outcome))["hash"]),
+        "best_bid": format_units(best_bid),
+        "best_ask": format_units(best_ask),
+    }
 
 
 # The venue's user channel: own orders and trades. Topics: ``user:ADDRESS`` and ``user:ADDRESS:MARKET``.
@@ -249,19 +314,21 @@ def routes(exchange: Exchange, sockets: Sockets) -> list[web.RouteDef]:
     """Return the routes of both channels."""
     hub = exchange.hub
 
-    def follow(listener: Listener, token: str, *, custom: bool) -> None:
+    def follow(listener: Listener, token: str, *, custom: bool) -> list[dict[str, object]]:
+        """Subscribe to a token; return its book if that is new."""
         market = exchange.markets.of_token(token, exchange.clock())
         if market is None:
-            return
+            return []
         if custom:
             hub.subscribe(listener, f"custom:{token}")
-        if f"token:{token}" not in listener.topics:
-            hub.subscribe(listener, f"token:{token}")
-            outcome = market.window.token_ids.index(token)
-            listener.say(exchange.market_streams.snapshot(exchange.book(market), outcome, exchange.clock()))
+        if f"token:{token}" in listener.topics:
+            return []
+        hub.subscribe(listener, f"token:{token}")
+        outcome = market.window.token_ids.index(token)
+        return [exchange.market_streams.snapshot(exchange.book(market), outcome, exchange.clock())]
 
     async def market(request: web.Request) -> web.StreamResponse:
-        """Subscribe by asset ids; each new one is answered with its book."""
+        """Subscribe by asset ids; the books of the new ones come in one frame, an array (nautilus_trader's captures)."""
         async with sockets.open(request) as connection:
             listener = connection.listener
             began, custom = False, False
@@ -273,12 +340,15 @@ def routes(exchange: Exchange, sockets: Sockets) -> list[web.RouteDef]:
                 began, custom = True, bool(message.get("custom_feature_enabled", custom))
                 if custom:
                     hub.subscribe(listener, NEW_MARKETS)
+                books: list[dict[str, object]] = []
                 for token in strings(message.get("assets_ids")):
                     if message.get("operation") == "unsubscribe":
                         hub.unsubscribe(listener, f"token:{token}")
                         hub.unsubscribe(listener, f"custom:{token}")
                     else:
-                        follow(listener, token, custom=custom)
+                        books += follow(listener, token, custom=custom)
+                if books:
+                    listener.say(json.dumps(books))
 
             try:
                 await sockets.talk(connection, on_message, lambda: began)

@@ -245,10 +245,48 @@ class Account:
         fresh = self._exchange.heartbeats.beat(key.key, heartbeat_id or "", self._exchange.clock())
         return web.json_response({"heartbeat_id": fresh})
 
+    async def order_scoring(self, request: web.Request) -> web.Response:
+        """Whether an order earns rewards: none does here."""
+        await self._key(request)
+        return web.json_response({"scoring": False})
+
+    async def orders_scoring(self, request: web.Request) -> web.Response:
+        await self._key(request)
+        ids = await read_json(request)
+        if not isinstance(ids, list) or len(ids) > _MAX_CANCELS or not all(isinstance(oid, str) for oid in ids):
+            raise RefusedError(400, "Invalid payload")
+        return web.json_response(dict.fromkeys(ids, False))
+
+    async def notifications(self, request: web.Request) -> web.Response:
+        await self._key(request)
+        return web.json_response([])
+
+    async def drop_notifications(self, request: web.Request) -> web.Response:
+        await self._key(request)
+        return web.json_response("OK")
+
+    async def reward_list(self, request: web.Request) -> web.Response:
+        """A page of rewards: the program is not here."""
+        await self._key(request)
+        return web.json_response({"data": [], "next_cursor": END_CURSOR, "limit": _PAGE, "count": 0})
+
+    async def reward_totals(self, request: web.Request) -> web.Response:
+        await self._key(request)
+        return web.json_response([])
+
+    async def reward_percentages(self, request: web.Request) -> web.Response:
+        await self._key(request)
+        return web.json_response({})
+
     async def rate_limit_tier(self, request: web.Request) -> web.Response:
         await self._key(request)
         tier = TIERS.get(self._exchange.limits.tier)
         return web.json_response({"tier": self._exchange.limits.tier} | (asdict(tier) if tier else {}))
+
+
+async def no_rewards(_request: web.Request) -> web.Response:
+    """Which markets have rewards: none; for everybody to see."""
+    return web.json_response({"data": [], "next_cursor": END_CURSOR, "limit": _PAGE, "count": 0})
 
 
 def routes(exchange: Exchange) -> list[web.RouteDef]:
@@ -273,4 +311,14 @@ def routes(exchange: Exchange) -> list[web.RouteDef]:
         web.get("/balance-allowance/update", account.update_balance),
         web.post("/v1/heartbeats", account.heartbeat),
         web.get("/v1/user/rate-limit-tier", account.rate_limit_tier),
+        web.get("/order-scoring", account.order_scoring),
+        web.post("/orders-scoring", account.orders_scoring),
+        web.get("/notifications", account.notifications),
+        web.delete("/notifications", account.drop_notifications),
+        web.get("/rewards/user", account.reward_list),
+        web.get("/rewards/user/markets", account.reward_list),
+        web.get("/rewards/user/total", account.reward_totals),
+        web.get("/rewards/user/percentages", account.reward_percentages),
+        web.get("/rewards/markets/current", no_rewards),
+        web.get("/rewards/markets/{condition}", no_rewards),
     ]

@@ -21,6 +21,7 @@ from paper.wire import account as http_account
 from paper.wire import binance as http_binance
 from paper.wire import clob as http_clob
 from paper.wire import control as http_control
+from paper.wire import data as http_data
 from paper.wire import gamma as http_gamma
 from paper.wire import relayer as http_relayer
 from paper.wire.body import parse_json, plain
@@ -86,6 +87,7 @@ def make_app(exchange: Exchange) -> tuple[web.Application, Sockets]:
             *http_clob.routes(exchange),
             *http_account.routes(exchange),
             *http_binance.routes(exchange),
+            *http_data.routes(exchange),
             *http_relayer.routes(exchange),
             *http_control.routes(exchange, sockets),
         ]

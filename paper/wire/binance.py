@@ -1,16 +1,30 @@
-"""Binance's REST part: time and klines."""
+"""Binance's REST part: time, klines, prices, depth, and what it lists."""
 
 from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 from aiohttp import web
 
 from paper.engine.exchange import Exchange
-from paper.engine.prices import ASSETS, DECIMALS, KEPT
+from paper.engine.prices import ASSETS, DECIMALS, KEPT, Candle
 from paper.errors import RefusedError
-from paper.streams.binance import kline_row
+from paper.streams.binance import QUANTITY, best_prices, decimal8, kline_row
 from paper.wire.body import read_count
 
 __all__ = ["routes"]
+
+_MINUTES = {"1m": 1, "3m": 3, "5m": 5, "15m": 15, "30m": 30, "1h": 60, "2h": 120, "4h": 240}
+_INTERVALS = {"1s": 1_000, **{name: minutes * 60_000 for name, minutes in _MINUTES.items()}}
+_LIMITS = [
+    {"rateLimitType": "REQUEST_WEIGHT", "interval": "MINUTE", "intervalNum": 1, "limit": 6000},
+    {"rateLimitType": "ORDERS", "interval": "SECOND", "intervalNum": 10, "limit": 100},
+]
+_DEPTHS = 5000
+_LATEST = 10**15
+_Shown = Callable[[str], dict[str, str]]
 
 
 def routes(exchange: Exchange) -> list[web.RouteDef]:
@@ -23,19 +37,167 @@ def routes(exchange: Exchange) -> list[web.RouteDef]:
         return web.json_response({})
 
     async def klines(request: web.Request) -> web.Response:
-        asset = request.query.get("symbol", "").upper().removesuffix("USDT")
-        if asset not in ASSETS:
-            raise RefusedError(400, "Invalid symbol.", code=-1121, msg="Invalid symbol.")
-        history = exchange.feed.history[asset]
-        candles = {"1s": history.seconds, "1m": history.minutes}.get(request.query.get("interval", ""))
-        if candles is None:
-            raise RefusedError(400, "Invalid interval.", code=-1120, msg="Invalid interval.")
+        """Candles of a time, oldest first: from ``startTime`` on, or up to ``endTime``, or the latest."""
+        asset, interval = _asset(request), request.query.get("interval", "")
+        if interval not in _INTERVALS:
+            raise _refused(-1120, "Invalid interval.")
+        length = _INTERVALS[interval]
         limit = read_count(request, "limit", 500, 1, KEPT)
-        rows = [kline_row(one, candles.interval_ms, DECIMALS[asset]) for one in candles.items]
+        start, end = (
+            read_count(request, name, at, 0, _LATEST) for name, at in (("startTime", 0), ("endTime", _LATEST))
+        )
+        history = exchange.feed.history[asset]
+        source: Iterable[Candle] = history.seconds.items if interval == "1s" else history.minutes.items
+        if interval not in ("1s", "1m"):
+            source = [_joined(start_ms, part) for start_ms, part in _groups(source, length)]
+        rows = [kline_row(one, length) for one in source if start <= one.start_ms <= end]
+        return web.json_response(rows[:limit] if "startTime" in request.query else rows[-limit:])
+
+    async def info(request: web.Request) -> web.Response:
+        named = request.query.get("symbol")
+        assets = [_asset(request)] if named else list(ASSETS)
+        return web.json_response(
+            {
+                "timezone": "UTC",
+                "serverTime": exchange.shown_ms(),
+                "rateLimits": _LIMITS,
+                "exchangeFilters": [],
+                "symbols": [_symbol(asset) for asset in assets],
+            }
+        )
+
+    async def depth(request: web.Request) -> web.Response:
+        """A made-up book around the price: the levels of a step, as many as asked for."""
+        asset = _asset(request)
+        limit = read_count(request, "limit", 100, 1, _DEPTHS)
+        price, step = exchange.feed.lead[asset], 10 ** -DECIMALS[asset]
+        levels = range(min(limit, 100))
+        return web.json_response(
+            {
+                "lastUpdateId": exchange.clock(),
+                "bids": [[decimal8(price - n * step), decimal8(1 + n)] for n in levels if price > n * step],
+                "asks": [[decimal8(price + (n + 1) * step), decimal8(1 + n)] for n in levels],
+            }
+        )
+
+    async def price(request: web.Request) -> web.Response:
+        return _one_or_all(request, lambda asset: {"price": decimal8(exchange.feed.lead[asset])})
+
+    async def book_ticker(request: web.Request) -> web.Response:
+        def shown(asset: str) -> dict[str, str]:
+            bid, ask = best_prices(asset, exchange.feed.lead[asset])
+            return {"bidPrice": bid, "bidQty": decimal8(1), "askPrice": ask, "askQty": decimal8(1)}
+
+        return _one_or_all(request, shown)
+
+    async def trades(request: web.Request) -> web.Response:
+        """The last trades: one at the end of each second."""
+        asset, limit = _asset(request), read_count(request, "limit", 500, 1, KEPT)
+        rows = [
+            {
+                "id": one.start_ms // 1_000,
+                "price": decimal8(one.close),
+                "qty": decimal8(QUANTITY),
+                "quoteQty": decimal8(QUANTITY * one.close),
+                "time": one.start_ms + 999,
+                "isBuyerMaker": False,
+                "isBestMatch": True,
+            }
+            for one in exchange.feed.history[asset].seconds.items
+        ]
         return web.json_response(rows[-limit:])
 
     return [
         web.get("/api/v3/time", time),
         web.get("/api/v3/ping", ping),
         web.get("/api/v3/klines", klines),
+        web.get("/api/v3/exchangeInfo", info),
+        web.get("/api/v3/depth", depth),
+        web.get("/api/v3/trades", trades),
+        web.get("/api/v3/ticker/price", price),
+        web.get("/api/v3/ticker/bookTicker", book_ticker),
     ]
+
+
+def _asset(request: web.Request) -> str:
+    """The asset of a request's symbol.
+
+    Raises:
+        RefusedError: 400, there is none.
+    """
+    symbol = request.query.get("symbol", "")
+    if not symbol:
+        raise _refused(-1102, "Mandatory parameter 'symbol' was not sent, was empty/null, or malformed.")
+    asset = symbol.removesuffix("USDT")
+    if asset not in ASSETS or not symbol.endswith("USDT"):
+        raise _refused(-1121, "Invalid symbol.")
+    return asset
+
+
+def _refused(code: int, text: str) -> RefusedError:
+    return RefusedError(400, text, bare=True, code=code, msg=text)
+
+
+def _groups(candles: Iterable[Candle], length_ms: int) -> Iterable[tuple[int, list[Candle]]]:
+    for start_ms, part in itertools.groupby(candles, lambda one: one.start_ms - one.start_ms % length_ms):
+        yield start_ms, [*part]
+
+
+def _joined(start_ms: int, parts: list[Candle]) -> Candle:
+    """One candle of several that follow each other."""
+    return replace(
+        parts[-1],
+        start_ms=start_ms,
+        open=parts[0].open,
+        high=max(one.high for one in parts),
+        low=min(one.low for one in parts),
+        ticks=sum(one.ticks for one in parts),
+    )
+
+
+def _one_or_all(request: web.Request, shown: _Shown) -> web.Response:
+    if "symbol" in request.query:
+        asset = _asset(request)
+        return web.json_response({"symbol": f"{asset}USDT"} | shown(asset))
+    return web.json_response([{"symbol": f"{asset}USDT"} | shown(asset) for asset in ASSETS])
+
+
+def _symbol(asset: str) -> dict[str, object]:
+    """What Binance says of a pair, as far as python-binance and ccxt read it."""
+    step = decimal8(10 ** -DECIMALS[asset])
+    return {
+        "symbol": f"{asset}USDT",
+        "status": "TRADING",
+        "baseAsset": asset,
+        "baseAssetPrecision": 8,
+        "quoteAsset": "USDT",
+        "quotePrecision": 8,
+        "quoteAssetPrecision": 8,
+        "baseCommissionPrecision": 8,
+        "quoteCommissionPrecision": 8,
+        "orderTypes": ["LIMIT", "LIMIT_MAKER", "MARKET"],
+        "icebergAllowed": True,
+        "ocoAllowed": True,
+        "otoAllowed": True,
+        "quoteOrderQtyMarketAllowed": True,
+        "allowTrailingStop": True,
+        "cancelReplaceAllowed": True,
+        "isSpotTradingAllowed": True,
+        "isMarginTradingAllowed": False,
+        "filters": [
+            {"filterType": "PRICE_FILTER", "minPrice": step, "maxPrice": decimal8(1_000_000), "tickSize": step},
+            {"filterType": "LOT_SIZE", "minQty": decimal8(1e-5), "maxQty": decimal8(9_000), "stepSize": decimal8(1e-5)},
+            {
+                "filterType": "NOTIONAL",
+                "minNotional": decimal8(5),
+                "applyMinToMarket": True,
+                "maxNotional": decimal8(9_000_000),
+                "applyMaxToMarket": False,
+                "avgPriceMins": 5,
+            },
+        ],
+        "permissions": [],
+        "permissionSets": [["SPOT"]],
+        "defaultSelfTradePreventionMode": "EXPIRE_MAKER",
+        "allowedSelfTradePreventionModes": ["EXPIRE_TAKER", "EXPIRE_MAKER", "EXPIRE_BOTH"],
+    }

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 
 from aiohttp import web
+from eth_hash.auto import keccak
 
-from paper.engine.book import FEE_EXPONENT, FEE_RATE, ONE, Book, format_units
+from paper.engine.book import BASE_FEE, FEE_EXPONENT, FEE_RATE, ONE, Book, format_units
 from paper.engine.exchange import Exchange
 from paper.engine.markets import OUTCOMES, Market
 from paper.engine.matching import MIN_SIZE
 from paper.errors import RefusedError
-from paper.wire.body import END_CURSOR, read_cursor, read_json, write_cursor
+from paper.wire.body import END_CURSOR, read_count, read_cursor, read_json, write_cursor
 from paper.wire.forms import book_json
 
-__all__ = ["clob_list", "routes"]
+__all__ = ["clob_list", "question_id", "routes"]
 
 _MAX_BATCH = 500
+_LATEST_S = 10**12
 _PAGE = 500
+_TOKEN_ID = re.compile(r"[0-9]{20,78}")  # a short number is no id of a token
+_CONDITION_ID = re.compile(r"0x(?:[0-9a-fA-F]{64}|[0-9a-fA-F]{62})")
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -25,12 +31,17 @@ def routes(exchange: Exchange) -> list[web.RouteDef]:
     """Return the public routes of the CLOB."""
 
     def of_token(token_id: object) -> tuple[Market, Book, int]:
-        market = exchange.markets.of_token(token_id, exchange.clock()) if isinstance(token_id, str) else None
-        if market is None or not isinstance(token_id, str):
+        """The market of a token, its book, and which outcome the token is. The documented error codes."""
+        if not isinstance(token_id, str) or not _TOKEN_ID.fullmatch(token_id):
+            raise RefusedError(400, "Invalid token id")
+        market = exchange.markets.of_token(token_id, exchange.clock())
+        if market is None:
             raise RefusedError(404, "No orderbook exists for the requested token id")
         return market, exchange.book(market), market.window.token_ids.index(token_id)
 
     def of_condition(request: web.Request) -> Market:
+        if not _CONDITION_ID.fullmatch(request.match_info["condition"]):
+            raise RefusedError(400, "Invalid market")
         market = exchange.markets.of_condition(request.match_info["condition"], exchange.clock())
         if market is None:
             raise RefusedError(404, "market not found")
@@ -76,7 +87,7 @@ def routes(exchange: Exchange) -> list[web.RouteDef]:
     def one(name: str, read: Callable[[Book, int, str], object]) -> _Handler:
         async def handler(request: web.Request) -> web.Response:
             _, found, outcome = of_token(request.query.get("token_id"))
-            return web.json_response({name: read(found, outcome, request.query.get("side", "BUY"))})
+            return web.json_response({name: read(found, outcome, request.query.get("side", ""))})
 
         return handler
 
@@ -114,6 +125,16 @@ def routes(exchange: Exchange) -> list[web.RouteDef]:
         _, found, outcome = of_token(request.query.get("token_id"))
         return web.json_response(_last_trade(found, outcome))
 
+    async def history(request: web.Request) -> web.Response:
+        """The middles of a token's book, a point a minute at most; ``fidelity`` is in minutes."""
+        market, _, outcome = of_token(request.query.get("market"))
+        start = read_count(request, "startTs", 0, 0, _LATEST_S)
+        end = read_count(request, "endTs", _LATEST_S, 0, _LATEST_S)
+        step = read_count(request, "fidelity", 1, 1, 10_080) * 60
+        points = {at - at % step: price for at, price in market.middles if start <= at <= end}
+        shown = [{"t": at, "p": (price if outcome == 0 else ONE - price) / ONE} for at, price in points.items()]
+        return web.json_response({"history": shown})
+
     async def last_trades(request: web.Request) -> web.Response:
         answers: list[dict[str, str]] = []
         for item in await _items(request):
@@ -130,7 +151,7 @@ def routes(exchange: Exchange) -> list[web.RouteDef]:
         web.get("/time", time),
         web.get("/version", version),
         web.get("/clob-markets/{condition}", clob_market),
-        web.get("/markets/{condition:0x[0-9a-fA-F]+}", market),
+        web.get("/markets/{condition:0x[^/]*}", market),
         web.get("/markets-by-token/{token}", by_token),
         web.get("/sampling-markets", listing(simplified=False)),
         web.get("/simplified-markets", listing(simplified=True)),
@@ -145,6 +166,7 @@ def routes(exchange: Exchange) -> list[web.RouteDef]:
         web.post("/spreads", many(_spread)),
         web.get("/last-trade-price", last_trade),
         web.post("/last-trades-prices", last_trades),
+        web.get("/prices-history", history),
         web.get("/tick-size", one("minimum_tick_size", lambda found, _outcome, _side: found.tick / ONE)),
         web.get("/neg-risk", one("neg_risk", lambda _book, _outcome, _side: False)),
         web.get("/fee-rate", one("base_fee", lambda _book, _outcome, _side: 1000)),
@@ -200,49 +222,80 @@ def _last_trade(book: Book, outcome: int) -> dict[str, str]:
     return {"price": format_units(ONE - book.last_price), "side": "SELL" if book.last_side == "BUY" else "BUY"}
 
 
+def question_id(market: Market) -> str:
+    """Return the id of a market's question."""
+    return "0x" + keccak(b"question:" + market.window.slug.encode()).hex()
+
+
+def _opened(market: Market) -> str:
+    moment = datetime.fromtimestamp(market.window.start_ms / 1000 - 86_400, tz=UTC)
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
 def _clob_market(exchange: Exchange, market: Market) -> dict[str, object]:
+    """The short form, as recorded on 2026-10-02 (polyoxide) with what others recorded besides (nr, gst, sd, rfqe, oas)."""
     window, book = market.window, exchange.book(market)
     return {
         "c": window.condition_id,
         "t": [{"t": token, "o": outcome} for token, outcome in zip(window.token_ids, OUTCOMES, strict=True)],
         "mos": MIN_SIZE // ONE,
         "mts": book.tick / ONE,
-        "nr": False,
-        "fd": {"r": float(FEE_RATE), "e": FEE_EXPONENT, "to": True},
+        "mbf": BASE_FEE,
+        "tbf": BASE_FEE,
         "ao": market.accepts_orders(exchange.clock()),
-        "itode": True,
+        "aot": _opened(market),
+        "cbos": False,
+        "itode": exchange.settings.taker_delay > 0,
+        "ibce": False,
+        "fd": {"r": float(FEE_RATE), "e": FEE_EXPONENT, "to": True},
+        "v": window.protocol,
+        "r": {},
+        "nr": False,
         "gst": None,
-        "mbf": 1000,
-        "tbf": 1000,
+        "sd": 0,
+        "rfqe": False,
+        "oas": 0,
     }
 
 
 def _market(exchange: Exchange, market: Market) -> dict[str, object]:
-    window, book = market.window, exchange.book(market)
+    """The long form, as recorded on 2026-09-28 (pb clob_market_resolved), its fields in that order."""
+    window, book, closed = market.window, exchange.book(market), market.winner is not None
+    accepts = market.accepts_orders(exchange.clock())
     return {
-        "condition_id": window.condition_id,
-        "question_id": window.condition_id,
-        "market_slug": window.slug,
-        "enable_order_book": True,
+        "enable_order_book": not closed,
         "active": True,
-        "closed": market.winner is not None,
+        "closed": closed,
         "archived": False,
-        "accepting_orders": market.accepts_orders(exchange.clock()),
+        "accepting_orders": accepts,
+        "accepting_order_timestamp": _opened(market),
         "minimum_order_size": MIN_SIZE // ONE,
         "minimum_tick_size": book.tick / ONE,
-        "neg_risk": False,
-        "maker_base_fee": 1000,
-        "taker_base_fee": 1000,
+        "condition_id": window.condition_id,
+        "question_id": question_id(market),
+        "question": window.title,
+        "description": window.title,
+        "market_slug": window.slug,
+        "end_date_iso": datetime.fromtimestamp(window.end_ms / 1000, tz=UTC).strftime("%Y-%m-%dT00:00:00Z"),
+        "game_start_time": None,
         "seconds_delay": 0,
+        "fpmm": "",
+        "maker_base_fee": BASE_FEE,
+        "taker_base_fee": BASE_FEE,
+        "notifications_enabled": True,
+        "neg_risk": False,
+        "neg_risk_market_id": "",
+        "neg_risk_request_id": "",
+        "rewards": {"rates": None, "min_size": 50, "max_spread": 4.5},
+        "is_50_50_outcome": market.is_void,
         "tokens": [
             {
                 "token_id": token,
                 "outcome": OUTCOMES[outcome],
-                "price": int(market.winner == outcome)
-                if market.winner is not None
-                else sum(book.best(outcome)) / 2 / ONE,
+                "price": market.payout(outcome) / ONE if closed else sum(book.best(outcome)) / 2 / ONE,
                 "winner": market.winner == outcome,
             }
             for outcome, token in enumerate(window.token_ids)
         ],
+        "tags": ["Up or Down"],
     }

@@ -114,6 +114,7 @@ def _orders(exchange: Exchange) -> list[dict[str, object]]:
 # The record as others read it: over HTTP (``/paper/record``) and as JSON lines (``python -m paper record``).
 
 
+_WINNERS = (*OUTCOMES, "void")  # the last: a half for each share
 _Rows = list[dict[str, Value]]
 
 
@@ -164,7 +165,7 @@ def read_record(record: Record, after: int, limit: int, now_ms: int) -> Page:
         # A trade of several makers is on the page of its first row.
         trades=[part for rows in by_match(trades) if _int(rows[0]["seq"]) > after for part in _parts(rows, now_ms)],
         requests=[_request(row) for row in tables["requests"]],
-        resolutions=[row | {"winner": OUTCOMES[int(row["winner"] == 1)]} for row in resolutions],
+        resolutions=[row | {"winner": _WINNERS[_int(row["winner"])]} for row in resolutions],
         positions=[{"wallet": who, "token_id": asset, "size": size} for who, asset, size in sums if asset != CASH],
         balance={str(wallet): amount for wallet, asset, amount in sums if asset == CASH},
         next=until if more else None,

@@ -17,6 +17,7 @@ from paper.engine.record import Value
 
 __all__ = [
     "TradeForm",
+    "book_event",
     "book_json",
     "by_match",
     "delayed_answer",
@@ -25,6 +26,7 @@ __all__ = [
     "order_answer",
     "status_of",
     "trade_json",
+    "transaction_hash",
 ]
 
 HOUSE_KEY = "00000000-0000-4000-8000-00000000c0de"  # of the market maker and the crowd, as others see it
@@ -183,10 +185,16 @@ def transaction_hash(trade_id: str) -> str:
     return "0x" + keccak(b"transaction:" + trade_id.encode()).hex()
 
 
-def book_json(book: Book, outcome: int, now_ms: int) -> dict[str, object]:
-    """Return a token's book as ``/book`` shows it: bids rising, asks falling, so that the best are last."""
-    bids, asks = book.levels(outcome)
-    last = "" if book.last_price is None else format_units(book.last_price if outcome == 0 else ONE - book.last_price)
+_Levels = tuple[list[tuple[int, int]], list[tuple[int, int]]]
+
+
+def book_json(book: Book, outcome: int, now_ms: int, levels: _Levels | None = None) -> dict[str, object]:
+    """Return a token's book as ``/book`` shows it: bids rising, asks falling, so that the best are last.
+
+    Args:
+        levels: bids and asks, best first, where they are not the book's of now.
+    """
+    bids, asks = levels or book.levels(outcome)
     body: dict[str, object] = {
         "market": book.condition_id,
         "asset_id": book.token_ids[outcome],
@@ -197,11 +205,27 @@ def book_json(book: Book, outcome: int, now_ms: int) -> dict[str, object]:
         "min_order_size": format_units(MIN_SIZE),
         "tick_size": format_units(book.tick),
         "neg_risk": False,
-        "last_trade_price": last,
+        "last_trade_price": _last_price(book, outcome),
     }
-    # The venue's hash: SHA-1 over this very JSON with an empty hash.
+    # The venue's hash, as py-clob-client-v2 computes it: SHA-1 over this very JSON with an empty hash.
     body["hash"] = hashlib.sha1(json.dumps(body, separators=(",", ":")).encode(), usedforsecurity=False).hexdigest()
     return body
+
+
+def book_event(book: Book, outcome: int, now_ms: int, *, with_tick: bool) -> dict[str, object]:
+    """Return a token's book as the market channel shows it: with its tick to a new subscriber, without it after a trade."""
+    body = book_json(book, outcome, now_ms)
+    del body["min_order_size"], body["neg_risk"]
+    last, tick = body.pop("last_trade_price"), body.pop("tick_size")
+    return body | ({"tick_size": tick} if with_tick else {}) | {"event_type": "book", "last_trade_price": last}
+
+
+def _last_price(book: Book, outcome: int) -> str:
+    """The last trade's price with three decimals, as recorded: 0.490; empty where there was none."""
+    if book.last_price is None:
+        return ""
+    price = book.last_price if outcome == 0 else ONE - book.last_price
+    return f"{price / ONE:.3f}"
 
 
 def level_json(price: int, size: int) -> dict[str, str]:

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 import json
 from datetime import UTC, datetime
 
 from aiohttp import web
 
-from paper.engine.book import FEE_EXPONENT, FEE_RATE, ONE, format_units
+from paper.engine.book import BASE_FEE, FEE_EXPONENT, FEE_RATE, ONE, REBATE_RATE, format_units
 from paper.engine.exchange import Exchange
 from paper.engine.markets import OUTCOMES, Market
 from paper.engine.matching import MIN_SIZE
 from paper.errors import RefusedError
 from paper.wire.body import read_count
-from paper.wire.clob import clob_list
+from paper.wire.clob import clob_list, question_id
 
 __all__ = ["routes"]
 
 _PAGE = 100
 _MAX_LIMIT = 1000
+_LISTED_MS = 86_400_000  # before its window a market is made
+_SERIES = 10_000  # ids of series begin here
 
 
 def routes(exchange: Exchange) -> list[web.RouteDef]:
@@ -113,91 +116,170 @@ def _time(ms: int) -> str:
     return datetime.fromtimestamp(ms / 1000, tz=UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+def _fine_time(ms: int) -> str:
+    return datetime.fromtimestamp(ms / 1000, tz=UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
 def _reference(market: Market) -> dict[str, object]:
     window = market.window
-    return {"id": str(window.number), "slug": window.slug, "ticker": window.slug, "title": window.title}
+    return {"id": str(window.number), "ticker": window.slug, "slug": window.slug, "title": window.title}
 
 
 def _event(exchange: Exchange, market: Market) -> dict[str, object]:
-    window, closed = market.window, market.winner is not None
-    body: dict[str, object] = {
+    """An event as recorded on 2026-09-28 (pb gamma_event_btc_5m_resolved), its fields in that order."""
+    window, closed, now = market.window, market.winner is not None, exchange.clock()
+    created_ms = window.start_ms - _LISTED_MS
+    series = f"{window.asset.lower()}-up-or-down-{window.timeframe}"
+    metadata = {"finalPrice": market.final, "priceToBeat": market.strike(now)}
+    return {
         **_reference(market),
         "description": _description(market),
         "resolutionSource": _source(market),
-        "startDate": _time(window.start_ms - 86_400_000),
-        "creationDate": _time(window.start_ms - 86_400_000),
+        "startDate": _fine_time(created_ms),
+        "creationDate": _fine_time(created_ms),
         "endDate": _time(window.end_ms),
-        "startTime": _time(window.start_ms),
         "active": True,
         "closed": closed,
         "archived": False,
-        "restricted": False,
+        "new": False,
+        "featured": False,
+        "restricted": True,
+        "volume": exchange.book(market).volume / ONE,
+        "openInterest": 0.0,
+        "createdAt": _fine_time(created_ms),
+        "updatedAt": _fine_time(now),
         "enableOrderBook": True,
         "negRisk": False,
-        "seriesSlug": f"{window.asset.lower()}-up-or-down-{window.timeframe}",
+        "commentCount": 0,
         "markets": [_market(exchange, market)],
-        "series": [],
-        "tags": [],
+        "series": [{"id": str(_SERIES + _number(series)), "ticker": series, "slug": series, "title": series}],
+        "tags": [{"id": "102127", "label": "Up or Down", "slug": "up-or-down"}],
+        "cyom": False,
+        **({"closedTime": _time(market.resolved_ms or 0)} if closed else {}),
+        "showAllOutcomes": True,
+        "showMarketImages": True,
+        "automaticallyResolved": True,
+        "enableNegRisk": False,
+        "automaticallyActive": True,
+        "startTime": _time(window.start_ms),
+        "seriesSlug": series,
+        "negRiskAugmented": False,
+        "pendingDeployment": False,
+        "deploying": False,
+        "eventMetadata": {name: price for name, price in metadata.items() if price is not None},
+        "version": window.protocol,
     }
-    metadata = {"priceToBeat": market.reference, "finalPrice": market.final}
-    body["eventMetadata"] = {name: price for name, price in metadata.items() if price is not None}
-    if closed:
-        body["closedTime"] = _time(market.resolved_ms or 0)
-    return body
 
 
 def _market(exchange: Exchange, market: Market) -> dict[str, object]:
-    window, closed = market.window, market.winner is not None
+    """A market as recorded in that event, its fields in that order."""
+    window, closed, now = market.window, market.winner is not None, exchange.clock()
     book = exchange.book(market)
     best_bid, best_ask = book.best(0)
     middle = (best_bid + best_ask) // 2
-    prices = (
-        ["1", "0"]
-        if market.winner == 0
-        else ["0", "1"]
-        if closed
-        else [format_units(middle), format_units(ONE - middle)]
-    )
-    body: dict[str, object] = {
+    prices = [market.payout(0), market.payout(1)] if closed else [middle, ONE - middle]
+    created_ms, resolved_ms = window.start_ms - _LISTED_MS, market.resolved_ms or 0
+    seconds = market.averaging_ms // 1000
+    twap = f"twap-{seconds}" if seconds else "spot"
+    ended = datetime.fromtimestamp(resolved_ms / 1000, tz=UTC).strftime("%Y-%m-%d %H:%M:%S+00")
+    fields: dict[str, object] = {
         "id": str(window.number),
         "question": window.title,
         "conditionId": window.condition_id,
         "slug": window.slug,
-        "description": _description(market),
         "resolutionSource": _source(market),
-        "startDate": _time(window.start_ms - 86_400_000),
-        "eventStartTime": _time(window.start_ms),
         "endDate": _time(window.end_ms),
+        "startDate": _fine_time(created_ms),
+        "description": _description(market),
         "outcomes": json.dumps(OUTCOMES),
-        "outcomePrices": json.dumps(prices),
-        "clobTokenIds": json.dumps(window.token_ids),
+        "outcomePrices": json.dumps([format_units(price) for price in prices]),
+        "volume": format_units(book.volume),
         "active": True,
         "closed": closed,
+        "marketMakerAddress": "",
+        "createdAt": _fine_time(created_ms),
+        "updatedAt": _fine_time(now),
+        **({"closedTime": ended} if closed else {}),
+        "new": False,
+        "featured": False,
         "archived": False,
-        "restricted": False,
+        "restricted": True,
+        "groupItemThreshold": "0",
+        "questionID": question_id(market),
+        **({"umaEndDate": _time(resolved_ms)} if closed else {}),
         "enableOrderBook": True,
-        "acceptingOrders": market.accepts_orders(exchange.clock()),
-        "negRisk": False,
-        "version": "v1",
-        "orderMinSize": MIN_SIZE // ONE,
         "orderPriceMinTickSize": book.tick / ONE,
+        "orderMinSize": MIN_SIZE // ONE,
+        **({"umaResolutionStatus": "resolved"} if closed else {}),
+        "volumeNum": book.volume / ONE,
+        "endDateIso": _time(window.end_ms)[:10],
+        "startDateIso": _time(created_ms)[:10],
+        "hasReviewedDates": True,
+        "clobTokenIds": json.dumps(window.token_ids),
+        "makerBaseFee": BASE_FEE,
+        "takerBaseFee": BASE_FEE,
+        "acceptingOrders": market.accepts_orders(now),
+        "negRisk": False,
+        "ready": False,
+        "funded": False,
+        "acceptingOrdersTimestamp": _time(created_ms),
+        "cyom": False,
+        "approved": True,
+        "rewardsMinSize": 50,
+        "rewardsMaxSpread": 4.5,
+        "spread": (best_ask - best_bid) / ONE,
+        "automaticallyResolved": True,
+        "lastTradePrice": (book.last_price or 0) / ONE,
         "bestBid": best_bid / ONE,
         "bestAsk": best_ask / ONE,
-        "spread": (best_ask - best_bid) / ONE,
+        "automaticallyActive": True,
+        "clearBookOnStart": False,
+        "manualActivation": False,
+        "negRiskOther": False,
+        "umaResolutionStatuses": "[]",
+        "pendingDeployment": False,
+        "deploying": False,
+        "rfqEnabled": False,
+        "eventStartTime": _time(window.start_ms),
+        "holdingRewardsEnabled": False,
         "feesEnabled": True,
-        "feeType": "crypto_fees",
-        "feeSchedule": {"exponent": FEE_EXPONENT, "rate": float(FEE_RATE), "takerOnly": True, "rebateRate": 0.2},
-        "volume": "0",
+        "makerRebatesFeeShareBps": 10_000,
+        "feeType": "crypto_fees_v2",
+        "feeSchedule": {
+            "exponent": FEE_EXPONENT,
+            "rate": float(FEE_RATE),
+            "takerOnly": True,
+            "rebateRate": float(REBATE_RATE),
+        },
+        "cryptoMarketConfigId": f"{window.asset.lower()}-{window.timeframe}-{twap}",
+        "cryptoMarketConfig": {
+            "id": f"{window.asset.lower()}-{window.timeframe}-{twap}",
+            "asset": window.asset.lower(),
+            "duration": window.timeframe,
+            "twapEnabled": bool(seconds),
+            "twapLookbackSeconds": seconds,
+        },
+        # polymarket-client 0.15 reads a taker delay in milliseconds; how the venue names it, nobody recorded.
+        "takerDelayMs": round(exchange.settings.taker_delay * 1000),
+        "version": window.protocol,
     }
-    if closed:
-        body |= {"closedTime": _time(market.resolved_ms or 0), "umaResolutionStatus": "resolved"}
-    return body
+    if window.protocol == "v2":
+        fields["positionIds"] = json.dumps(window.token_ids)
+    # As the venue leaves zeros out: a book without bids has no bestBid.
+    return {name: value for name, value in fields.items() if name not in ("bestBid", "lastTradePrice") or value}
+
+
+def _number(name: str) -> int:
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:2], "big")
 
 
 def _description(market: Market) -> str:
+    asset, seconds = market.window.asset, market.averaging_ms // 1000
+    price = (
+        f"time average of the {asset}/USD settlement price over {seconds} seconds" if seconds else "settlement price"
+    )
     return (
-        f"Resolves to Up if the time average of the {market.window.asset}/USD settlement price over the last "
-        f"{market.window.averaging_ms // 1000} seconds of the window is at or above the price at its start, else to Down. "
+        f"Resolves to Up if the {price} at the end of the window is at or above its value at the start, else to Down. "
         "This is a paper market: no real money."
     )
 

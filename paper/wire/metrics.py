@@ -40,7 +40,10 @@ _SWITCHED = 101
 _AREAS = (
     ("orders", ("/order", "/cancel", "/v1/heartbeats")),
     ("books", ("/book", "/price", "/midpoint", "/tick-size", "/neg-risk", "/fee-rate", "/spread", "/last-trade")),
-    ("account", ("/auth", "/data", "/balance", "/v1/user")),
+    (
+        "account",
+        ("/auth", "/data", "/balance", "/v1/user", "/positions", "/activity", "/v2", "/notif", "/rewards", "/orders-s"),
+    ),
     ("markets", ("/events", "/markets", "/clob-markets", "/sampling", "/simplified")),
     ("binance", ("/api/v3",)),
     ("streams", ("/ws", "/stream")),

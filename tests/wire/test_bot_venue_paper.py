@@ -229,7 +229,7 @@ async def test_a_resting_order_is_seen_by_its_id_and_not_once_it_is_gone(paper: 
     async with trading(paper) as venue:
         market, _ = await quoted_market(venue)
         order = sign(venue, market, market.tick)
-        assert await venue.send(resting(order.body)) == Accepted(order.order_id, "live", 0)
+        assert await venue.send(resting(order.body)) == Accepted(order.order_id, "live", None)
         shown = await venue.order(order.order_id)
         assert shown is not None
         assert (shown.price, shown.size, shown.matched, shown.open) == (market.tick, SIZE, 0, True)

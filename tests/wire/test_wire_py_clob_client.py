@@ -98,7 +98,7 @@ def test_parameters_and_keys(quiet: Any) -> None:
     client, market = _client(quiet), quiet.market("bnb")
     info = client.get_clob_market_info(market["conditionId"])
     assert [one["t"] for one in info["t"]] == market["tokens"]
-    assert (info["mos"], info["mts"], info["fd"], info["itode"]) == (5, 0.01, {"r": 0.07, "e": 1, "to": True}, True)
+    assert (info["mos"], info["mts"], info["fd"], info["itode"]) == (5, 0.01, {"r": 0.07, "e": 1, "to": True}, False)
     assert client.get_fee_rate_bps(market["tokens"][0]) == 1000
     assert abs(client.get_server_time() - time.time()) < LIMIT_S
     assert client.get_api_keys() == {"apiKeys": [client.creds.api_key]}

@@ -50,8 +50,8 @@ async def test_change_of_a_book_comes_once_for_both_tokens(quiet: Any, connect: 
     up, down = quiet.market("sol")["tokens"]
     async with websockets.connect(quiet.ws_url + "/ws/market") as socket:
         await socket.send(json.dumps({"type": "market", "assets_ids": [up, down]}))
-        books = [json.loads(await asyncio.wait_for(socket.recv(), LIMIT_S)) for _ in range(2)]
-        assert {book["asset_id"] for book in books} == {up, down}
+        books = json.loads(await asyncio.wait_for(socket.recv(), LIMIT_S))
+        assert [book["asset_id"] for book in books] == [up, down], "one frame, an array of both books"
         placed = await client.place_limit_order(asset_id=up, price="0.07", size=11, side="BUY")
         event = json.loads(await asyncio.wait_for(socket.recv(), LIMIT_S))
         await client.cancel_order(order_id=placed.order_id)

@@ -12,7 +12,7 @@ from bot.orders.order_plan import Plan
 from bot.slots import Window
 from bot.venue.types import BASE_UNITS, ORDER_TYPE, Book, Level, Market
 from ledger.values import Outcome, Side
-from paper.engine.book import FEE_EXPONENT, FEE_RATE, Order
+from paper.engine.book import FEE_EXPONENT, FEE_RATE, ONE, Order
 from paper.engine.book import Book as EngineBook
 from paper.engine.feed import TICK_MS, Feed, Tape
 from paper.engine.market_maker import PURSES, Traders
@@ -148,7 +148,7 @@ class House:
             winner = int(final < reference)
             for order in listed.book.orders():
                 self.engine.cancel(order.order_id)
-            self.engine.settle(window.condition_id, winner)
+            self.engine.settle(window.condition_id, (0, ONE) if winner else (ONE, 0))
             self._traders.forget(window.condition_id)
             del self._listed[slug]
             done.append((listed.market, Outcome(OUTCOMES[winner])))
@@ -185,7 +185,7 @@ class House:
         )
         averaged = average(ticks) if ticks and self.now_ms > window.end_ms - window.averaging_ms else None
         self._traders.trade(self.engine, listed.paper, self.feed, averaged, self.now_ms)
-        if listed.book.refine_tick():
+        if listed.book.change_tick():
             listed.market = replace(listed.market, tick=_price(listed.book.tick))
         listed.book.take_changes()
         return True

@@ -53,13 +53,19 @@ def test_order_id_follows_from_the_signed_fields() -> None:
     assert len(ids | {order_id(order)}) == 5
 
 
-def test_deposit_wallet_signature_needs_its_whole_trailer() -> None:
-    """A type 3 signature passes as the client makes it, and not with any byte of its ERC-7739 trailer changed or lost."""
+@pytest.mark.parametrize("protocol", ["2", "3"])
+def test_deposit_wallet_signature_needs_its_whole_trailer(protocol: Any) -> None:
+    """A type 3 signature passes as the client makes it, and not with any byte of its ERC-7739 trailer changed or lost.
+
+    Position ids, whose reserved bits are zero, are signed for another contract, version 3 (polymarket-client 0.14).
+    """
+    token = 1 << 254 | (1 << 50 if protocol == "2" else 0)
+    contract = PRODUCTION_CONFIG.standard_exchange if protocol == "2" else PRODUCTION_CONFIG.exchange_v3
     wallet = deposit_wallets(OWNER.address)[0]
     unsigned = UnsignedOrder(
         builder=BYTES32_ZERO,
         chain_id=137,
-        exchange_address=EvmAddress(PRODUCTION_CONFIG.standard_exchange),
+        exchange_address=EvmAddress(contract),
         expiration=0,
         maker=EvmAddress(wallet),
         maker_amount=3,
@@ -71,12 +77,12 @@ def test_deposit_wallet_signature_needs_its_whole_trailer() -> None:
         signer=EvmAddress(wallet),
         taker_amount=4,
         timestamp=5,
-        token_id=TokenId(str(1 << 254)),
-        protocol_version="2",
+        token_id=TokenId(str(token)),
+        protocol_version=protocol,
     )
     raw = OWNER.sign_typed_data(full_message=build_order_typed_data(unsigned)).signature.hex()
     signature = bytes.fromhex(build_order_signature(unsigned, HexString("0x" + raw.removeprefix("0x")))[2:])
-    order = SignedOrder(1, wallet, wallet, 1 << 254, 3, 4, False, 3, 5, bytes(32), bytes(32), signature)
+    order = SignedOrder(1, wallet, wallet, token, 3, 4, False, 3, 5, bytes(32), bytes(32), signature)
     assert order_signer(order) == OWNER.address
     for place in (65, 100, 150, len(signature) - 1):
         changed = bytearray(signature)

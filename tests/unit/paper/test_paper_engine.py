@@ -85,7 +85,7 @@ def test_money_is_conserved_to_the_base_unit(orders: list[Any], tick: int, winne
     for oid in [*desk.engine.orders]:
         desk.engine.cancel(oid)
     assert all(desk.engine.available(who, CASH) == desk.engine.balance(who, CASH) for who in WALLETS)
-    desk.engine.settle(MARKET, winner)
+    desk.engine.settle(MARKET, (0, ONE) if winner else (ONE, 0))
     assert desk.total(CASH) == START * len(WALLETS)
     assert desk.total(TOKENS[0]) == desk.total(TOKENS[1]) == 0
 
@@ -252,16 +252,23 @@ def test_refused_orders_change_nothing(change: dict[str, Any], text: str) -> Non
     ("bid", "ask", "finer"),
     [(950_000, 970_000, False), (960_000, 970_000, True), (30_000, 50_000, False), (30_000, 40_000, True)],
 )
-def test_tick_becomes_finer_beyond_the_edges(bid: int, ask: int, finer: bool) -> None:
-    """With its middle beyond 0.96 or below 0.04 a market's tick becomes 0.001, once, and stays so (venue.md 2.3)."""
+def test_tick_becomes_finer_beyond_the_edges_and_goes_back(bid: int, ask: int, finer: bool) -> None:
+    """With its middle beyond 0.96 or below 0.04 a market's tick becomes 0.001, and 0.01 again well inside of them."""
     desk = Desk()
     desk.place("ann", 0, "BUY", bid, 10 * ONE)
     desk.place("bob", 1, "BUY", ONE - ask, 10 * ONE)
-    assert [desk.book.refine_tick(), desk.book.refine_tick()] == [finer, False]
+    assert [desk.book.change_tick(), desk.book.change_tick()] == [finer, False]
     for oid in [*desk.engine.orders]:
         desk.engine.cancel(oid)
-    assert desk.book.refine_tick() is False
+    assert desk.book.change_tick() is False, "an empty book says nothing"
     assert desk.book.tick == (1_000 if finer else 10_000)
+    for price, changes in ((50_000, False), (60_000, finer), (500_000, False)):
+        desk.place("ann", 0, "BUY", price - 10_000, 10 * ONE)
+        desk.place("bob", 1, "BUY", ONE - price - 10_000, 10 * ONE)
+        assert desk.book.change_tick() is changes
+        for oid in [*desk.engine.orders]:
+            desk.engine.cancel(oid)
+    assert desk.book.tick == 10_000
 
 
 def test_money_is_bound_while_an_order_is_held() -> None:

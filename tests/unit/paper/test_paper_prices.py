@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import random
+import statistics
 from pathlib import Path
 
 import pytest
@@ -177,3 +178,37 @@ def test_real_tapes_load(name: str) -> None:
     assert tape.length_ms == (1_000 if name.endswith("1s.csv") else 60_000)
     assert tape.price(tape.start_ms, TICK_MS, 1) == tape.bars[0].open
     assert tape.price(tape.end_ms - TICK_MS, TICK_MS, 1) == tape.bars[-1].close
+
+
+def test_the_basis_is_several_basis_points_and_drifts() -> None:
+    """The lead price stands above the settlement price by about what was asked for, and not by the same after hours."""
+    feed = Feed(3, {}, 0, basis_bp=4.6, basis_drift_bp=2.0)
+    feed.begin(NOW, [])
+    found = []
+    for hour in range(1, 40):
+        feed.basis.advance(3_600)
+        feed.advance(NOW + hour * 20_000)
+        found.append((feed.lead["BTC"] / feed.settlement["BTC"] - 1) * 1e4)
+    assert statistics.mean(found) == pytest.approx(4.6, abs=1.5)
+    assert 0.7 < statistics.stdev(found) < 3.5
+
+
+def test_the_basis_goes_on_over_a_restart() -> None:
+    """What the recorded prices stand apart is where it goes on from: the settlement price does not jump."""
+    first = Feed(3, {}, 0, basis_bp=5.0, basis_drift_bp=3.0)
+    first.begin(NOW, [])
+    first.basis.bp = -8.5
+    past = first.advance(NOW + 30_000)
+    again = Feed(3, {}, 0, basis_bp=5.0, basis_drift_bp=3.0)
+    again.begin(NOW + 30_000, past)
+    assert again.basis.bp == pytest.approx(-8.5, abs=3.0), "but for the second that the settlement price lags"
+
+
+def test_prices_without_a_basis_are_as_they_were() -> None:
+    """A basis draws from noise of its own: the lead price is the same with and without one."""
+    plain, apart = Feed(3, {}, 0), Feed(3, {}, 0, basis_bp=5.0, basis_drift_bp=3.0)
+    for feed in (plain, apart):
+        feed.begin(NOW, [])
+        feed.advance(NOW + 30_000)
+    assert plain.lead == apart.lead
+    assert plain.settlement["BTC"] > apart.settlement["BTC"]

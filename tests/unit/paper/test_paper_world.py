@@ -6,10 +6,12 @@ import gc
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from polymarket._internal.protocol import decode_v2_outcome_position_id, is_v2_position_id
 
 from paper.engine.book import ONE, Book, Order
 from paper.engine.exchange import Exchange
@@ -19,6 +21,8 @@ from paper.engine.matching import CASH, Engine
 from paper.engine.prices import ASSETS, History
 from paper.engine.record import Record
 from paper.settings import Settings
+from paper.wire.clob import _market as clob_market
+from paper.wire.gamma import _market
 
 NOW = 1_795_000_200_000
 
@@ -106,8 +110,98 @@ async def test_order_of_a_far_window_ends_with_its_time(world: World) -> None:
     assert "0x1" not in world.exchange.engine.orders
 
 
+async def test_a_market_of_protocol_v2_is_known_again_after_a_restart(tmp_path: Path) -> None:
+    """Its position ids hold their condition (polymarket-client decodes them), whatever the settings say by then."""
+    slug = f"btc-updown-5m-{NOW // 300_000 * 300}"
+    world = World(tmp_path, v2_markets=1)
+    market = world.exchange.market_by_slug(slug)
+    assert market is not None
+    up, down = market.window.token_ids
+    decoded = [decode_v2_outcome_position_id(one) for one in (up, down)]
+    assert [one.outcome_index for one in decoded] == [0, 1]
+    assert {one.condition_id + "00" for one in decoded} == {market.window.condition_id}
+    assert is_v2_position_id(up)
+    world.record.close()
+    again = World(tmp_path, v2_markets=0)
+    found = again.exchange.markets.of_token(down, NOW)
+    assert found is not None
+    assert found.window == market.window
+    again.record.close()
+
+
+async def test_a_voided_window_pays_a_half_for_each_share(tmp_path: Path) -> None:
+    """Nobody wins: both outcomes show 0.5, and ten shares of each pay five."""
+    world = World(tmp_path, void_windows=1, house=False)
+    market = world.exchange.market_by_slug(f"btc-updown-5s-{NOW // 1000}")
+    assert market is not None
+    engine, tokens = world.exchange.engine, market.window.token_ids
+    world.exchange.markets.book(market)
+    for wallet, outcome in (("ann", 0), ("bob", 1)):
+        engine.deposit(wallet, 100 * ONE, "start")
+        name = f"0x{outcome}"
+        order = Order(
+            name,
+            market.window.condition_id,
+            tokens[outcome],
+            wallet,
+            wallet,
+            outcome,
+            "BUY",
+            "GTC",
+            ONE // 2,
+            10 * ONE,
+            NOW,
+        )
+        engine.place(order, NOW)
+    before = [engine.balance(wallet, CASH) for wallet in ("ann", "bob")]
+    world.run(8)
+    assert market.is_void
+    assert [engine.balance(wallet, CASH) for wallet in ("ann", "bob")] == [cash + 5 * ONE for cash in before]
+    shown = _market(world.exchange, market)
+    assert (shown["outcomePrices"], shown["closed"]) == ('["0.5", "0.5"]', True)
+    tokens_shown: Any = clob_market(world.exchange, market)["tokens"]
+    assert [(one["price"], one["winner"]) for one in tokens_shown] == [(0.5, False)] * 2
+    world.record.close()
+
+
+async def test_a_strike_is_the_average_before_the_start_and_comes_late_or_never(tmp_path: Path) -> None:
+    """It is the final price of the window before; Gamma shows it 20 to 90 s late, in shorter windows in proportion."""
+    world = World(tmp_path, strike="average", strike_delay=20, strike_spread=3.5, twap="5s=2")
+    first, second = (world.exchange.market_by_slug(f"btc-updown-5s-{NOW // 1000 + at}") for at in (0, 5))
+    assert first is not None
+    assert second is not None
+    late_ms = (second.strike_ms or 0) - second.window.start_ms
+    assert 20_000 / 60 <= late_ms <= 90_000 / 60
+    usual = Window("BTC", "5m", NOW // 300_000 * 300_000)
+    assert 20_000 <= (world.exchange.markets._new(usual).strike_ms or 0) - usual.start_ms <= 90_000
+    world.run(7)
+    assert first.final == second.reference
+    shown = [second.strike(second.window.start_ms + at) for at in (0, late_ms - 1, late_ms)]
+    assert shown == [None, None, second.reference]
+    world.record.close()
+    never = World(tmp_path / "never", strike_missing=1)
+    market = never.exchange.market_by_slug(f"btc-updown-5s-{NOW // 1000}")
+    assert market is not None
+    never.run(2)
+    assert (market.reference is None, market.strike(NOW + 10**9)) == (False, None)
+    never.record.close()
+
+
+async def test_the_average_is_as_long_as_the_market_says(tmp_path: Path) -> None:
+    """Its length is a field of the market, by timeframe; 0 takes the last price (hourly windows have no average)."""
+    world = World(tmp_path, twap="15m=30,1m=0")
+    found = {}
+    for timeframe, seconds in (("5m", 60), ("15m", 30), ("1m", 0)):
+        market = world.exchange.market_by_slug(f"btc-updown-{timeframe}-{NOW // 900_000 * 900}")
+        assert market is not None
+        config = _market(world.exchange, market)["cryptoMarketConfig"]
+        found[timeframe] = config["twapEnabled"], config["twapLookbackSeconds"]  # type: ignore[index]  # a dictionary
+        assert found[timeframe] == (seconds > 0, seconds)
+    world.record.close()
+
+
 async def test_finer_tick_is_for_good(tmp_path: Path) -> None:
-    """A market that was once at the edge has the finer tick after a restart too, wherever its price is by then."""
+    """A market at the edge has the finer tick after a restart too, while its book is empty."""
     world = World(tmp_path, house=False)
     market = world.exchange.market_by_slug(f"btc-updown-5s-{NOW // 1000}")
     assert market is not None
@@ -133,7 +227,8 @@ def test_late_markets_are_hidden_until_they_appear(tmp_path_factory: pytest.Temp
     record = Record(tmp_path_factory.mktemp("late"))
     window = Window("ETH", "5m", n * 300_000)
     for late in (0.0, 1.0):
-        markets = Markets(record, {asset: History() for asset in ASSETS}, Engine(), late=late, seed=seed)
+        given: dict[str, Any] = {"late_markets": late, "seed": seed}
+        markets = Markets(Settings(**given), record, {asset: History() for asset in ASSETS}, Engine())
         seen = [markets.is_visible(window, window.start_ms + at) for at in (-1, 0, 50_000, 100_000)]
         assert seen == sorted(seen)
         assert (seen[0], seen[-1]) == (late == 0.0, True)
@@ -161,7 +256,7 @@ def _trade_one_window(engine: Engine, number: int) -> None:
         engine.place(order, 0)
     for order in book.orders():
         engine.cancel(order.order_id)
-    engine.settle(book.condition_id, number % 2)
+    engine.settle(book.condition_id, (0, ONE) if number % 2 else (ONE, 0))
 
 
 def test_memory_is_flat_over_ten_thousand_windows() -> None:
