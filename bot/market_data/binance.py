@@ -17,7 +17,6 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import WebSocketException
 
 from bot.market_data.binance_messages import (
-    MESSAGE_BYTES,
     PriceUpdate,
     Shutdown,
     Source,
@@ -26,7 +25,7 @@ from bot.market_data.binance_messages import (
     stream_path,
     symbol,
 )
-from bot.venue.decoding import OddError, Origin, Skips
+from bot.venue.decoding import STREAM_BYTES, OddError, Origin, Skips
 from bus import Log
 
 _QUEUE_FRAMES = 1_024
@@ -189,7 +188,7 @@ class BinanceFeed:
                 ping_interval=None,
                 close_timeout=1,
                 compression=None,
-                max_size=MESSAGE_BYTES,
+                max_size=STREAM_BYTES,
                 max_queue=_QUEUE_FRAMES,
             )
         except (OSError, TimeoutError, WebSocketException) as error:

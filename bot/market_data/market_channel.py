@@ -17,6 +17,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import WebSocketException
 
 from bot.venue.decoding import (
+    STREAM_BYTES,
     Code,
     OddError,
     Origin,
@@ -42,7 +43,6 @@ from bus import Log
 # lost.
 
 
-MESSAGE_BYTES = 4 << 20
 _TEXTS = (b"PONG", b"")
 
 
@@ -106,7 +106,7 @@ def parse_books(message: str | bytes, skips: Skips | None = None) -> list[BookEv
     if raw in _TEXTS:
         return []
     counted = skips or Skips()
-    payload = decode(raw, MESSAGE_BYTES)
+    payload = decode(raw, STREAM_BYTES)
     found: list[BookEvent] = []
     for index, event in enumerate(as_list(payload, "frame") if isinstance(payload, list) else [payload]):
         try:
@@ -271,7 +271,7 @@ class MarketChannel:
                 ping_interval=None,
                 close_timeout=1,
                 compression=None,
-                max_size=MESSAGE_BYTES,
+                max_size=STREAM_BYTES,
                 max_queue=_QUEUE_FRAMES,
             ) as socket:
                 self.connected, self.connects = True, self.connects + 1

@@ -19,6 +19,7 @@ from bot.venue.decoding import (
     HIGH_PRICE,
     LAST_MS,
     LOW_PRICE,
+    STREAM_BYTES,
     Code,
     OddError,
     Origin,
@@ -155,7 +156,7 @@ class SettlementFeed:
                 ping_interval=None,
                 close_timeout=1,
                 compression=None,
-                max_size=MESSAGE_BYTES,
+                max_size=STREAM_BYTES,
                 max_queue=_QUEUE_FRAMES,
             ) as socket:
                 self.connects += 1

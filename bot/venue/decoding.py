@@ -18,6 +18,9 @@ from typing import TypeVar
 from bot.venue.types import BASE_UNITS, Level, VenueError
 from bus import Log
 
+STREAM_BYTES = (
+    4 << 20
+)  # Of a stream's frame: a longer one ends its connection, one within the bound at most costs itself.
 MAX_DEPTH = 16  # Gamma's event, the deepest form that is read, has 6.
 MAX_BRACKETS = 200_000  # The first frame of the market channel: 450 tokens, 100 levels a side, make 90,000.
 MAX_DIGITS = 80  # An allowance of 2^256 - 1 has 78.

@@ -14,7 +14,7 @@ import pytest
 import structlog
 from websockets.asyncio.server import ServerConnection, serve
 
-from bot.market_data.binance import BinanceFeed
+from bot.market_data.binance import BinanceFeed, Timing
 from bot.market_data.binance_messages import PriceUpdate
 from bot.market_data.market_channel import BookEvent, MarketChannel
 from bot.market_data.rtds import SettlementFeed, SettlementPrice
@@ -187,17 +187,24 @@ async def test_the_price_stream_outlives_odd_frames() -> None:
 
     def boot_ms() -> int:
         nonlocal now
-        now += 100  # each message comes 100 ms later
+        now += 2_000  # each message comes 2 s later
         return now
 
     def take(update: PriceUpdate) -> None:
         if update.price == 70_000:
             came.set()
 
-    junk = [frame for frame in frames_of("binance", 4) if b"serverShutdown" not in frame]
-    async with sending([*junk, far, *[last] * 60], ("binance", last)) as (url, server):
+    long = b'{"data": "' + b"x" * 1_000_000 + b'"}'
+    async with sending([*frames_of("binance", 4), long, far, *[last] * 60], ("binance", last)) as (url, server):
         feed = BinanceFeed(
-            ws_url=url, assets=("BTC",), on_update=take, boot_ms=boot_ms, random=lambda: 0.0, log=LOG, skips=skips
+            ws_url=url,
+            assets=("BTC",),
+            on_update=take,
+            boot_ms=boot_ms,
+            random=lambda: 0.0,
+            log=LOG,
+            timing=Timing(connect_s=LIMIT_S, stale_after_s=LIMIT_S / 2),
+            skips=skips,
         )
         await until_set(came, feed.run)
         assert server.connections == 1

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import WebSocketException
 
-from bot.venue.decoding import OddError, Origin, Skips, as_list, as_name, as_object, as_text, decode, each
+from bot.venue.decoding import STREAM_BYTES, OddError, Origin, Skips, as_list, as_name, as_object, as_text, decode, each
 from bot.venue.polymarket.client import Credentials
 from bot.venue.types import UserEvent, VenueError
 from ledger.values import trade_word
@@ -78,7 +78,12 @@ async def follow_user(
     auth = {"apiKey": credentials.key, "secret": credentials.secret, "passphrase": credentials.passphrase}
     try:
         async with connect(
-            url, open_timeout=_OPEN_LIMIT_S, close_timeout=1, ping_interval=None, compression=None, max_size=_MAX_BYTES
+            url,
+            open_timeout=_OPEN_LIMIT_S,
+            close_timeout=1,
+            ping_interval=None,
+            compression=None,
+            max_size=STREAM_BYTES,
         ) as socket:
             await socket.send(json.dumps({"type": "user", "auth": auth}))
             # The venue does not acknowledge a subscription, but it answers a PING after it only if it was taken.
