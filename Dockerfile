@@ -48,7 +48,7 @@ ENTRYPOINT ["python", "-m", "paper"]
 # It reads a git repository and builds images; the Engine's socket is mounted into this one alone.
 FROM base AS tools
 RUN apt-get update \
-    && apt-get install -y --no-install-recommends docker-buildx docker-cli git \
+    && apt-get install -y --no-install-recommends docker-buildx docker-cli git openssh-client \
     && rm -rf /var/lib/apt/lists/* /var/cache/apt/*
 
 FROM tools AS deployer

@@ -130,7 +130,7 @@ def main(arguments: list[str] | None = None) -> int:
         help="what this code would have decided upon what is on record on the bus; exit 1 where it differs",
     )
     compare.add_argument(
-        "ref", metavar="REF", nargs="?", help="a commit of the git repository in this folder, instead of this code"
+        "ref", metavar="REF", nargs="?", help="a commit of the watched repository, instead of this code"
     )
     compare.add_argument(
         "--last", type=_duration_ms, default="1h", metavar="TIME", help="of how long, as 90s, 30m or 1h (1h)"

@@ -11,9 +11,11 @@ import os
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from deployer.errors import BuildError
+
+T = TypeVar("T")
 
 EVERY_S = 5.0
 LOOK_IN_BUILD_S = 0.5
@@ -59,7 +61,7 @@ class Disks:
             self._seen = tuple(Space(name, path, None) for name, path in self._places.items())
         self._on_look(self._seen, self._wanted)
 
-    async def guard(self, build: Coroutine[Any, Any, None]) -> None:
+    async def guard(self, build: Coroutine[Any, Any, T]) -> T:
         """Run a build, and end it as soon as a disk has too little left. Raises BuildError, and what the build raises."""
         building = asyncio.ensure_future(build)
         try:
@@ -67,7 +69,7 @@ class Disks:
                 await self.look()
                 if self.problem is not None:
                     raise BuildError(f"it was ended, since it filled a disk: {self.problem}; then deploy it again")
-            building.result()
+            return building.result()
         finally:
             building.cancel()
             await asyncio.wait({building})

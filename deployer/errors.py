@@ -11,6 +11,8 @@ DeployerError
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 class DeployerError(Exception):
     """Root of the deployer's errors; the text is one line for people."""
@@ -34,6 +36,13 @@ class BuildError(DeployerError):
     def __init__(self, text: str, output: str = "", *, interrupted: bool = False) -> None:
         super().__init__(text)
         self.output, self.interrupted = output, interrupted
+
+    def with_remarks(self, remarks: Sequence[str]) -> BuildError:
+        """The same, with what the commit does not bring, which may be why it failed."""
+        if not remarks:
+            return self
+        output = "\n".join((*remarks, self.output))
+        return BuildError(f"{self} ({'; '.join(remarks)})", output, interrupted=self.interrupted)
 
 
 class RuntimeFailedError(DeployerError):

@@ -94,6 +94,7 @@ class Deployer:
         self._runtime, self._policy, self._folder, self._log = runtime, policy, folder, log
         self._history: History = fold(read_steps(bus))
         self._failures: dict[str, tuple[str, str, int]] = {}  # sha: why, the last lines, when (boot ms)
+        self._remarks: dict[str, tuple[str, ...]] = {}  # sha: what its built tree lacks, until it is noted
         self._compared: dict[str, Compared] = {}  # by deploy, until it is noted
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._hint = asyncio.Event()
@@ -209,6 +210,8 @@ class Deployer:
             data["last_words"] = words.splitlines()
         if record.step == "failed" and record.sha in self._failures and (output := self._failures[record.sha][1]):
             data["output"] = output.splitlines()
+        if record.step == "built" and (remarks := self._remarks.pop(record.sha, ())):
+            data["output"] = list(remarks)
         deploy = self._history.find(record.deploy)
         now_ms = self._clock.wall_ms()
         step = Step(
@@ -260,7 +263,9 @@ class Deployer:
         await self._hooks.before("building", self._deploy_of(sha))
         await self._verify.check(sha)
         await self._need_room(sha)
-        await self._disks.guard(self._runtime.build(sha))
+        if remarks := await self._disks.guard(self._runtime.build(sha)):
+            self._remarks[sha] = remarks
+            self._log.warning("commit_not_whole", sha=sha[:12], what="; ".join(remarks))
 
     async def _compare(self, deploy: str, sha: str, by: str) -> None:
         if not self._bus.inputs.exists():
@@ -311,6 +316,7 @@ class Deployer:
         if history.previous_sha is not None:
             keep.add(history.previous_sha)
         try:
+            await self._repository.tidy(keep)
             await self._runtime.prune(frozenset(keep), all_else=all_else)
         except (OSError, DeployerError) as error:
             self._log.warning("not_pruned", reason=str(error))

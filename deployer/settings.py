@@ -30,7 +30,8 @@ class DeployerSettings(BaseSettings):
     build_args: a file of lines NAME=VALUE for builds. build_secrets: a folder of one file a secret (deployer.build_inputs).
     build_memory: MB of memory that one build may hold. build_size: MB of a commit's files, and of one file that a build writes.
     min_free: MB that shall be free on the disks of bus and builds; with less, old builds are removed and none is begun. 0: any.
-    verify: "signed", or a command that a commit must pass before it is built (deployer.verify). hooks: a folder of programs that
+    verify: "signed", or a command that a commit must pass before it is built (deployer.verify). signers: for "signed", the file
+    that says whose signatures count (deployer.push.signatures). hooks: a folder of programs that
     run before and after steps (deployer.hooks).
     metrics_host, metrics_port: where /metrics is served; port 0 takes any. targets: the folder for Prometheus's file of bots;
     DIR/targets when unset. alertmanager: where `deployer test-alert` sends its alert.
@@ -53,6 +54,7 @@ class DeployerSettings(BaseSettings):
     keep: int = Field(default=5, ge=1, le=100)
     on_difference: Literal["report", "hold"] = "report"
     verify: str = ""
+    signers: Path | None = None
     hooks: Path | None = None
     build_args: Path | None = None
     build_secrets: Path | None = None
@@ -65,7 +67,7 @@ class DeployerSettings(BaseSettings):
     targets: Path | None = None
     alertmanager: str = "http://127.0.0.1:9093"
 
-    @field_validator("build_args", "build_secrets", mode="before")
+    @field_validator("build_args", "build_secrets", "signers", mode="before")
     @classmethod
     def _unset(cls, value: object) -> object:
         return None if value == "" else value

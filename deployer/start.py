@@ -15,10 +15,12 @@ from deployer.disk import Disks
 from deployer.errors import RepositoryError, StartError
 from deployer.metrics import Metrics, TargetsFile
 from deployer.push.branch import BranchWatch, WorktreeWatch
+from deployer.push.checkout import PUSH_CHANGES_FILES, takes_pushes, why_no_checkout
 from deployer.push.hooks import Hooks
 from deployer.push.log import PushLog
-from deployer.push.repository import Repository
-from deployer.push.verify import Verify
+from deployer.push.repository import MIRROR, Repository
+from deployer.push.signatures import read_signers
+from deployer.push.verify import SIGNED, Verify
 from deployer.rollout.interruption import interruption
 from deployer.rollout.observed import Policy
 from deployer.runtimes.api import Runtime, read_build_inputs
@@ -41,7 +43,14 @@ async def run(settings: DeployerSettings, bus: Bus, clock: Clock, logging: Loggi
     if worktree:  # its start tries a file that was saved just as well, and a second sooner
         settings = settings.model_copy(update={"check": "-c pass"})
     read_build_inputs(settings.build_args, settings.build_secrets)  # said now rather than by the first build
-    repository = Repository(settings.repository)
+    if settings.verify.strip() == SIGNED and await takes_pushes(settings.repository):
+        raise StartError(why_no_checkout(settings.repository.absolute()))
+    signers = partial(
+        read_signers, settings.signers, (settings.repository.absolute(), bus.directory, settings.dir.absolute())
+    )
+    if settings.verify.strip() == SIGNED:
+        signers()
+    repository = Repository(settings.repository, settings.dir / MIRROR)
     git_directory = await repository.git_directory()
     branch_name = settings.branch or await repository.checked_out_branch()
     deployer: Deployer
@@ -85,7 +94,7 @@ async def run(settings: DeployerSettings, bus: Bus, clock: Clock, logging: Loggi
             metrics=metrics,
             targets=TargetsFile(settings.targets or settings.dir / "targets"),
             push_log=PushLog(git_directory, clock, logging.log),
-            verify=Verify(repository, settings.verify, limit_s=settings.build_limit),
+            verify=Verify(repository, settings.verify, limit_s=settings.build_limit, signers=signers),
             hooks=Hooks(settings.hooks, logging.log),
             disks=Disks(
                 {"bus": bus.directory, "builds": runtime.builds_at}, settings.min_free << 20, metrics.note_disks
@@ -98,6 +107,8 @@ async def run(settings: DeployerSettings, bus: Bus, clock: Clock, logging: Loggi
         logging.log.info(
             "watching", branch=branch_name, sha=branch.tip, runtime=runtime.name, pid=os.getpid(), metrics=address
         )
+        if await takes_pushes(settings.repository):
+            logging.log.warning("push_changes_files", repository=str(repository.path), what=PUSH_CHANGES_FILES)
         try:
             await deployer.run()
         finally:

@@ -11,7 +11,6 @@ import json
 import os
 import subprocess
 import sys
-import tarfile
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -319,13 +318,13 @@ HOME = Path(__file__).absolute().parents[2]
 
 
 def compare_commit(bus: Bus, ref: str, last_ms: int, by: str, *, as_json: bool, say: Callable[[str], None]) -> int:
-    """Print what differs, and return the exit code of `compare`. ref: of the git repository in the current folder.
+    """Print what differs, and return the exit code of `compare`. ref: of the repository that the bus says is watched.
 
     Raises SettingsError: git does not know the commit, the commit does not know `compare`, it did not end, it said nothing.
     """
     with tempfile.TemporaryDirectory(prefix="never-sleeps-compare-") as folder:
         tree, beside = Path(folder) / "tree", Path(folder) / "bus"
-        sha = _extract(ref, Path(folder) / "tree.tar", tree)
+        sha = _extract(bus, ref, tree)
         beside.mkdir()
         (beside / bus.inputs.name).symlink_to(bus.inputs)
         command, environment = _program(tree, sha)
@@ -347,33 +346,33 @@ def compare_commit(bus: Bus, ref: str, last_ms: int, by: str, *, as_json: bool, 
     return done.returncode
 
 
-def _extract(ref: str, tar: Path, tree: Path) -> str:
-    """Write the commit's files into a new folder; returns its sha."""
+def _extract(bus: Bus, ref: str, tree: Path) -> str:
+    """Write the commit's files into a new folder; returns its sha.
+
+    The deployer does it: which repository is meant the bus says, and that package alone runs git. Where nothing was ever
+    deployed it is the one in the current folder. The command is run from this code's own folder, as another one may hold
+    another `deployer`.
+    """
     if ref.startswith("-"):
         raise SettingsError(f"expected a branch, tag or sha, found {ref!r}")
-    sha = _git("rev-parse", "--verify", "--end-of-options", f"{ref}^{{commit}}")
-    _git("-C", _git("rev-parse", "--show-toplevel"), "archive", "--format=tar", f"--output={tar}", sha)
-    with tarfile.open(tar) as archive:
-        archive.extractall(tree, filter="data")
-    return sha
-
-
-def _git(*arguments: str) -> str:
+    here = Path.cwd()
+    environment = {
+        **os.environ,
+        "BUS_DIR": str(bus.directory.absolute()),
+        "DEPLOYER_REPOSITORY": str(here / os.environ.get("DEPLOYER_REPOSITORY", "")),
+        "DEPLOYER_DIR": str(here / os.environ.get("DEPLOYER_DIR", ".run/deployer")),
+    }
     try:
         done = subprocess.run(
-            ["git", *arguments],
-            capture_output=True,
-            encoding="utf-8",
-            errors="replace",
-            timeout=GIT_LIMIT_S,
-            check=False,
-            stdin=subprocess.DEVNULL,
-        )
+            [sys.executable, "-m", "deployer", "export", ref, str(tree)],
+            cwd=HOME, env=environment, capture_output=True, encoding="utf-8", errors="replace", timeout=GIT_LIMIT_S,
+            check=False, stdin=subprocess.DEVNULL,
+        )  # fmt: skip
     except (OSError, subprocess.TimeoutExpired) as error:
         raise SettingsError(f"git could not be asked ({error}); `compare REF` needs it and a checkout") from error
     if done.returncode != 0:
         said = done.stderr.strip().splitlines()
-        raise SettingsError(f"git {arguments[0]}: {said[-1] if said else done.returncode}; run this in the checkout")
+        raise SettingsError(f"{said[-1].removeprefix('deployer: ') if said else 'git'}; run this in the checkout")
     return done.stdout.strip()
 
 

@@ -33,7 +33,7 @@ from deployer.commands.backup import backup, restore
 from deployer.commands.check import Kept, check, own_folder, prepare_for_container, starter
 from deployer.commands.demo import demo
 from deployer.commands.init import init, new
-from deployer.commands.plan import plan, plan_text
+from deployer.commands.plan import export_commit, plan, plan_text
 from deployer.commands.status import deploy_logs, deploy_logs_text
 from deployer.commands.up import down, up, what_ends
 from deployer.errors import DeployerError, StartError
@@ -98,7 +98,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return demo(load_settings(DeployerSettings).repository, Console())
         settings = load_settings(DeployerSettings)
         if chosen.command == "init":
-            init(_from_caller(chosen.path) if chosen.path else settings.repository, print)
+            init(_from_caller(chosen.path) if chosen.path else settings.repository, print, verify=settings.verify)
             return EXIT_OK
         if chosen.command == "new":
             new(_from_caller(chosen.path), print)
@@ -164,6 +164,9 @@ def _parser() -> argparse.ArgumentParser:
         "plan", help="what would happen if the newest commit, or another, were deployed, and why"
     )
     foresee.add_argument("ref", metavar="REF", nargs="?", default="", help="that commit instead")
+    files = commands.add_parser("export", help="write the files of a commit into a new folder, and print its sha")
+    files.add_argument("ref", metavar="REF", help="a branch, tag or sha of the watched repository")
+    files.add_argument("folder", metavar="FOLDER", type=Path, help="a folder that does not exist yet")
     words = commands.add_parser("logs", help="everything that is kept of one deploy, its bot's output as well")
     words.add_argument("deploy", metavar="DEPLOY", help="an id or a sha that `history` shows")
     words.add_argument("--lines", type=int, default=200, help="of its bot's output, at most (200)")
@@ -223,6 +226,9 @@ def _command(chosen: argparse.Namespace, settings: DeployerSettings, bus: Bus) -
         case "plan":
             found = plan(settings, bus, chosen.ref)
             print(json.dumps(found, indent=1) if chosen.json else plan_text(found))
+            return EXIT_OK
+        case "export":
+            print(export_commit(settings, bus, chosen.ref, _from_caller(chosen.folder)))
             return EXIT_OK
         case "logs":
             found = deploy_logs(settings, bus, chosen.deploy, max(0, chosen.lines))

@@ -26,7 +26,8 @@ from rich.text import Text
 from bus import Bus, DocumentError, Role, Seen, Status, open_bus, read_instances, read_status, read_steps
 from deployer.commands.up import trading_line
 from deployer.deploys import Deploy, History, fold
-from deployer.errors import DeployerError, StartError
+from deployer.errors import DeployerError, RepositoryError, StartError
+from deployer.git import UPLOAD_PACK, git_now
 
 # The demo's table of steps: live on a terminal, plain lines elsewhere.
 
@@ -140,7 +141,7 @@ class Demo:
         self._copy = folder / "copy"
         self._console = console
         self._log = folder / "up.log"
-        _git(folder, "clone", "--quiet", "--no-hardlinks", str(repository), str(self._copy))
+        _git(folder, "clone", "--quiet", "--no-local", f"--upload-pack={UPLOAD_PACK}", str(repository), str(self._copy))
         if not (self._copy / STRATEGY).exists():
             raise StartError(f"expected {STRATEGY} in the newest commit of {repository}; the demo changes that file")
         _git(self._copy, "switch", "--quiet", "--force-create", "demo")
@@ -365,20 +366,10 @@ STEPS: tuple[tuple[str, Step], ...] = (
 
 def _git(folder: Path, *arguments: str) -> str:
     """Run git as somebody who needs no configuration. Raises StartError."""
-    identity = {f"GIT_{who}_{what}": "demo" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
-    done = subprocess.run(
-        ["git", *arguments],
-        cwd=folder,
-        env={**os.environ, **identity},
-        capture_output=True,
-        encoding="utf-8",
-        errors="replace",
-        timeout=STEP_LIMIT_S,
-        check=False,
-    )
-    if done.returncode != 0:
-        raise StartError(f"git {arguments[0]} failed: {done.stderr.strip()}")
-    return done.stdout.strip()
+    try:
+        return git_now("-c", "user.name=demo", "-c", "user.email=demo", *arguments, limit_s=STEP_LIMIT_S, folder=folder)
+    except RepositoryError as error:
+        raise StartError(f"git {arguments[0]} failed: {error}") from error
 
 
 def _end(up: subprocess.Popen[bytes]) -> None:

@@ -1,62 +1,89 @@
 """`deployer init`: makes a repository on the server ready to be pushed to.
 
 A checkout takes pushes into the branch that is checked out, and git brings its files along (updateInstead); a bare repository
-takes them as they are. Both get the hook that shows a deploy to its pusher, and the folder that hook and deployer share.
+takes them as they are. With DEPLOYER_VERIFY=signed a checkout is refused: git would bring files along before anything is
+verified. Both get the hook that shows a deploy to its pusher, and the folder that hook and deployer share.
 """
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
-import subprocess
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from bus import write_atomically
-from deployer.errors import StartError
+from deployer.errors import RepositoryError, StartError
+from deployer.git import Place, configuration_now, configure, git_now, head_of, locate
+from deployer.push.checkout import PUSH_CHANGES_FILES, why_no_checkout
 from deployer.push.log import FOLDER
-from deployer.push.repository import git_environment
+from deployer.push.repository import Repository
+from deployer.push.verify import SIGNED
 
 HOOK = Path(__file__).parents[1] / "push" / "post-receive"
 MARK = "# never-sleeps post-receive"
-LIMIT_S = 20.0
 MAX_NAMED = 5
 
 Say = Callable[[str], None]
 
 
-def init(path: Path, say: Say) -> None:
+def init(path: Path, say: Say, *, verify: str = "") -> None:
     """Prepare a checkout, a bare repository, or make a bare one where nothing is; can be repeated.
 
-    Raises StartError (it cannot be a push target as it is, and nothing was changed), OSError.
+    It runs as root where an operator does, in a repository that others push to: git runs nowhere in it (deployer.git).
+    verify: DEPLOYER_VERIFY. Raises StartError (it cannot be a push target as it is, and nothing was changed), OSError.
     """
     path = path.resolve()
-    if not path.exists() or (path.is_dir() and not any(path.iterdir())):
-        path.mkdir(parents=True, exist_ok=True)
-        _git(path, "init", "--quiet", "--bare", "--initial-branch=main")
-        say(f"made the bare repository {path}, branch main")
-    git_directory = _git_directory(path)
-    bare = _is_bare(path)
-    branch = _branch(path)
-    hook = path / _git(path, "rev-parse", "--git-path", "hooks/post-receive")  # where core.hooksPath says
+    try:
+        if not path.exists() or (path.is_dir() and not any(path.iterdir())):
+            path.mkdir(parents=True, exist_ok=True)
+            git_now("init", "--quiet", "--bare", "--initial-branch=main", folder=path)
+            say(f"made the bare repository {path}, branch main")
+        _prepare(path, _place(path), say, verify)
+    except RepositoryError as error:
+        raise StartError(str(error)) from error
+
+
+def _prepare(path: Path, place: Place, say: Say, verify: str) -> None:
+    """Raises StartError, RepositoryError, OSError."""
+    facts = configuration_now(place)
+    bare = place.work_tree is None or facts.get("core.bare") == "true"
+    branch = head_of(place).removeprefix("refs/heads/")
+    if branch == head_of(place):
+        raise StartError(f"no branch is checked out in {path}; check one out, then try again")
+    hooks = facts.get("core.hookspath")
+    folder = (path / Path(hooks).expanduser() if hooks else place.common / "hooks").resolve()
+    if not any(folder.is_relative_to(top.resolve()) for top in (path, place.common)):
+        raise StartError(
+            f"the hooks of {path} are in {folder}, outside of the repository; "
+            f"copy {HOOK} there yourself, or make it a folder inside (core.hooksPath) and try again"
+        )
+    hook = folder / "post-receive"
+    if any(one.is_symlink() for one in (hook, place.directory / FOLDER, place.directory / FOLDER / "pushes")):
+        raise StartError(f"{hook} or {place.directory / FOLDER} is a link; expected a file and a folder: remove it")
+    if not bare and verify.strip() == SIGNED:
+        raise StartError(why_no_checkout(path))
     if not bare:
         _refuse_dirty(path)
     _refuse_foreign(hook)
-    shared = _git(path, "config", "--default", "", "--get", "core.sharedRepository") not in ("", "umask", "false", "0")
-    pushes = git_directory / FOLDER / "pushes"
-    for folder in (pushes.parent, pushes):
-        folder.mkdir(exist_ok=True)
+    shared = facts.get("core.sharedrepository", "") not in ("", "umask", "false", "0")
+    pushes = place.directory / FOLDER / "pushes"
+    for shown in (pushes.parent, pushes):
+        shown.mkdir(exist_ok=True)
         if shared:
-            folder.chmod(0o2775)
+            shown.chmod(0o2775)
     hook.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(hook, HOOK.read_bytes(), durable=True)
     hook.chmod(0o755)
     if not bare:
-        _git(path, "config", "receive.denyCurrentBranch", "updateInstead")
+        configure(place, "receive.denyCurrentBranch", "updateInstead")
         say(
             f"{path} takes pushes to {branch}, and git brings its files along (receive.denyCurrentBranch=updateInstead);"
         )
         say("  a push is refused while files there differ from its newest commit, so commit elsewhere and push")
+        say(f"WARNING: {PUSH_CHANGES_FILES}")
     else:
         say(f"{path} takes pushes to {branch}")
     say(f"the hook {hook} shows each deploy to its pusher")
@@ -65,41 +92,29 @@ def init(path: Path, say: Say) -> None:
     say(f"  git push live {branch}")
 
 
-def _git_directory(path: Path) -> Path:
+def _place(path: Path) -> Place:
     if not path.is_dir():
         raise StartError(f"{path} is no folder; name a git repository, or a folder that does not exist yet")
     try:
-        found = Path(_git(path, "rev-parse", "--absolute-git-dir"))
-    except StartError as error:
+        return locate(path)
+    except RepositoryError as error:
+        for above in path.parents:
+            with suppress(RepositoryError):
+                if locate(above).work_tree is not None:
+                    raise StartError(f"{path} is a folder inside the repository {above}; name that one") from error
         raise StartError(
-            f"{path} is not a git repository and not empty ({error}); run `git init` there, or name another folder"
+            f"{path} is not a git repository and not empty; run `git init` there, or name another folder"
         ) from error
-    top = found if _is_bare(path) else Path(_git(path, "rev-parse", "--show-toplevel"))
-    if top.resolve() != path.resolve():
-        raise StartError(f"{path} is a folder inside the repository {top}; name that one")
-    return found
-
-
-def _is_bare(path: Path) -> bool:
-    return _git(path, "rev-parse", "--is-bare-repository") == "true"
-
-
-def _branch(path: Path) -> str:
-    try:
-        return _git(path, "symbolic-ref", "--quiet", "--short", "HEAD")
-    except StartError as error:
-        raise StartError(f"no branch is checked out in {path}; check one out, then try again") from error
 
 
 def _refuse_dirty(path: Path) -> None:
     """Git would refuse every push into it."""
-    changed = _git(path, "status", "--porcelain", "--untracked-files=no").splitlines()
+    changed = asyncio.run(Repository(path, shallow=True).changed_in_work_tree())
     if changed:
-        named = ", ".join(line.strip().split(" ", 1)[-1].strip() for line in changed[:MAX_NAMED])
         more = f" and {len(changed) - MAX_NAMED} more" if len(changed) > MAX_NAMED else ""
         raise StartError(
-            f"{path} has changes that are not committed ({named}{more}), and git refuses pushes over them; "
-            "commit or stash them, then try again"
+            f"{path} has changes that are not committed ({', '.join(changed[:MAX_NAMED])}{more}), and git refuses pushes "
+            "over them; commit or stash them, then try again"
         )
 
 
@@ -108,21 +123,6 @@ def _refuse_foreign(hook: Path) -> None:
         raise StartError(
             f"{hook} is there already and not ours; rename it, try again, and call it from the new one if it is still needed"
         )
-
-
-def _git(path: Path, *arguments: str) -> str:
-    """Raises StartError with git's last line."""
-    try:
-        done = subprocess.run(
-            ["git", "-C", str(path), *arguments],
-            capture_output=True, encoding="utf-8", errors="replace", timeout=LIMIT_S, check=False, env=git_environment(),
-        )  # fmt: skip
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise StartError(f"git cannot be run in {path} ({error}); install it, or look at that disk") from error
-    if done.returncode != 0:
-        lines = done.stderr.strip().splitlines()
-        raise StartError(lines[-1] if lines else f"git {arguments[0]} failed with exit code {done.returncode}")
-    return done.stdout.rstrip("\n")
 
 
 def _user() -> str:
@@ -135,8 +135,7 @@ def _user() -> str:
 TEMPLATE = Path(__file__).parents[1] / "template"
 FILES = ("README.md", "strategy.py", "settings.env", "Dockerfile", "run.py")
 # Its first commit needs an author; whoever goes on there is asked by their own git.
-AUTHOR = ("-c", "user.name=deployer new", "-c", "user.email=deployer@localhost", "-c", "commit.gpgsign=false")
-NEW_LIMIT_S = 20.0
+AUTHOR = ("-c", "user.name=deployer new", "-c", "user.email=deployer@localhost")
 
 
 def new(path: Path, say: Callable[[str], None]) -> None:
@@ -152,12 +151,10 @@ def new(path: Path, say: Callable[[str], None]) -> None:
         ("add", "--all"),
         (*AUTHOR, "commit", "--quiet", "--message=A trader of my own"),
     ):
-        done = subprocess.run(
-            ["git", "-C", str(path), *arguments], env=git_environment(), capture_output=True, encoding="utf-8", errors="replace",
-            timeout=NEW_LIMIT_S, check=False,
-        )  # fmt: skip
-        if done.returncode != 0:
-            raise StartError(f"git {arguments[-1]} failed in {path}: {done.stderr.strip()}")
+        try:
+            git_now(*arguments, folder=path)
+        except RepositoryError as error:
+            raise StartError(f"git {arguments[-1]} failed in {path}: {error}") from error
     say(f"made {path}: {', '.join(FILES)}; one commit on main")
     say(f"  $EDITOR {path / 'strategy.py'}")
     say("  what to do next is in its README.md")

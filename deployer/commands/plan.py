@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 from bus import Bus, LedgerError, Seen, is_locked, read_instances, read_steps
 from deployer.deploys import History, fold
-from deployer.push.repository import Repository
+from deployer.errors import StartError
+from deployer.push.repository import Repository, mirror_in
 from deployer.settings import DeployerSettings, State, read_state
 from ledger import Ledger
 
@@ -19,7 +21,7 @@ def plan(settings: DeployerSettings, bus: Bus, ref: str) -> dict[str, Any]:
     """Everything that `plan --json` prints. ref: empty for the branch's newest commit. Raises RepositoryError, BusError."""
     state = read_state(settings.dir)
     history = fold(read_steps(bus))
-    repository = Repository(settings.repository)
+    repository = Repository(settings.repository, mirror_in(settings.dir))
     branch = state.branch if state is not None else settings.branch
     sha, commits, changed = asyncio.run(_ask_git(repository, ref or branch or "HEAD", history))
     return {
@@ -30,6 +32,21 @@ def plan(settings: DeployerSettings, bus: Bus, ref: str) -> dict[str, Any]:
         "steps": _steps(sha, changed, history, state, _holder(bus), settings, by_branch=not ref),
         "deployer": "running" if is_locked(bus.deployer_lock) else "not running",
     }
+
+
+def export_commit(settings: DeployerSettings, bus: Bus, ref: str, folder: Path) -> str:  # noqa: ARG001
+    """Write a commit's files into a new folder; its sha. Raises RepositoryError, StartError, OSError."""
+    if folder.exists():
+        raise StartError(f"{folder} is there already; name a folder that does not exist yet")
+
+    async def write() -> str:
+        repository = Repository(settings.repository, mirror_in(settings.dir))
+        sha = await repository.resolve(ref)
+        folder.mkdir(parents=True)
+        await repository.archive(sha, folder)
+        return sha
+
+    return asyncio.run(write())
 
 
 def plan_text(found: dict[str, Any]) -> str:

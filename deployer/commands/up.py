@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from bus import Bus, Clock, DocumentError, FileLock, Role, Seen, is_locked, read_instances, read_status
-from deployer.errors import StartError
+from deployer.errors import RepositoryError, StartError
+from deployer.push.checkout import PUSH_CHANGES_FILES, takes_pushes
 from deployer.push.repository import Repository
 from deployer.runtimes.api import Runtime
 from deployer.runtimes.children import Children, last_lines
@@ -319,7 +320,7 @@ def up(settings: DeployerSettings, bus: Bus, clock: Clock, *, fast: bool) -> int
         if is_locked(bus.deployer_lock):
             raise already_runs(settings, bus)
         try:
-            _start(services, bus, screen.say, stop.is_set, fast=fast)
+            _start(services, bus, settings.repository, screen.say, stop.is_set, fast=fast)
             while not stop.wait(LOOK_EVERY_S):
                 for service in (PAPER, PANEL, DEPLOYER):
                     services.restart_dead(service)
@@ -333,7 +334,13 @@ def up(settings: DeployerSettings, bus: Bus, clock: Clock, *, fast: bool) -> int
 
 
 def _start(
-    services: Services, bus: Bus, say: Callable[[str], None], stopped: Callable[[], bool], *, fast: bool
+    services: Services,
+    bus: Bus,
+    repository: Path,
+    say: Callable[[str], None],
+    stopped: Callable[[], bool],
+    *,
+    fast: bool,
 ) -> None:
     environment = service_environment(bus.directory, fast=fast)
     paper = services.start(PAPER, environment, stopped)
@@ -343,6 +350,9 @@ def _start(
         panel = services.start(PANEL, environment, stopped)
         where = panel.get("link") or f"{panel.get('url')} (its token: {panel.get('token_file')})"
         say(f"control panel    {where}")
+        with suppress(RepositoryError):  # the deployer says what is wrong with it
+            if asyncio.run(takes_pushes(repository)):
+                say(f"WARNING: {PUSH_CHANGES_FILES}")
         watching = services.start(DEPLOYER, environment, stopped)
         say(
             f"deployer         watches {watching.get('branch')} at {str(watching.get('sha'))[:7]}; Ctrl-C ends everything"

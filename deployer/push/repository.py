@@ -1,171 +1,470 @@
-"""The git side: one repository, read only, commits only and never the work tree."""
+"""The repository that is watched, as the deployer knows it: by a mirror of its own, commits only and never the work tree.
+
+The mirror is a cache. It holds what branches and tags name, and the commits that `tidy` is told to keep.
+A damaged one is made anew.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 import re
-from collections.abc import Mapping
+import shutil
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from typing import TypeVar
 
+from deployer import git as git_module
 from deployer.errors import RepositoryError
+from deployer.git import LIMIT_S, UPLOAD_PACK, Place, configuration, environment, git, head_of, locate, text
+from deployer.push.export import MOST_BYTES, MOST_ENTRIES, FolderSink, Objects, Remarks, export, read_commit, write_tar
 
-LIMIT_S = 20.0
-ARCHIVE_LIMIT_S = 120.0
+T = TypeVar("T")
+
+MIRROR = "mirror.git"  # in DEPLOYER_DIR
+FETCH_LIMIT_S = 600.0  # of a whole repository, the first time
+EXPORT_LIMIT_S = 120.0
+LOCK_LIMIT_S = 60.0
+LOCK_EVERY_S = 0.02
+MOST_LOOSE, MOST_PACKS = 500, 20
+REMAKE_EVERY_S = 600.0
+HEAD_EVERY_S = 2.0
 _SOMEBODY = {"NAME": "work tree", "EMAIL": "worktree@localhost", "DATE": "2000-01-01T00:00:00Z"}
 _SHA = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
+# git-check-ref-format(1): what no branch's name may have.
+_NO_BRANCH = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//|/\.|\.lock(/|$)|^[./]|[./]$|^$")
+_WATCHED, _HEAD, _WORK_TREE = "refs/never-sleeps/watched", "refs/never-sleeps/head", "refs/never-sleeps/worktree"
+_KEPT = "refs/never-sleeps/kept/"
+_ANYTHING = ("+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*", "+refs/remotes/*:refs/remotes/*")
+_NO_SUCH_REF = "couldn't find remote ref"
+# What the other side says of itself; anything else that fails a fetch may be this mirror's own damage.
+_THEIRS = ("remote", "not our ref", "does not appear to be a git repository", "did not answer", "cannot be run")
+# What says how a work tree's files are to be compared; values without a program.
+_CHECKOUT = ("core.fileMode", "core.symlinks", "core.ignoreCase", "core.autocrlf", "core.eol", "core.precomposeUnicode")
 
 
 class Repository:
-    """A git repository, bare or with a work tree."""
+    """A git repository, bare or with a work tree. Git runs in the mirror alone.
 
-    def __init__(self, path: Path) -> None:
+    mirror: the folder for it; one that ends with this object when None. shallow: do without the history.
+    """
+
+    def __init__(self, path: Path, mirror: Path | None = None, *, shallow: bool = False) -> None:
         self.path = path.absolute()
+        self._folder = mirror.absolute() if mirror is not None else None
+        self._own: tempfile.TemporaryDirectory[str] | None = None
+        self._shallow = shallow
+        self._lock = asyncio.Lock()
+        self._remade_s = -REMAKE_EVERY_S
+        self._looked_at_locks = False
+        self._format: str | None = None
+        self._configured: tuple[tuple[int, int, int], dict[str, str]] | None = None
+        self._watched: tuple[str, str] | None = None  # the branch's ref, and its tip
+        self._head: tuple[float, str] | None = None  # when it was fetched
+        self._indexed = ""
 
     async def git_directory(self) -> Path:
         """Where its refs are. Raises RepositoryError when there is no repository."""
-        if not self.path.is_dir():
-            raise RepositoryError(f"there is no folder {self.path}; DEPLOYER_REPOSITORY must name a git checkout")
-        try:
-            found = await self._git("rev-parse", "--absolute-git-dir")
-        except RepositoryError as error:
-            raise RepositoryError(
-                f"{self.path} is not a git repository ({error}); run `git init` there, or set DEPLOYER_REPOSITORY"
-            ) from error
-        return Path(found)
+        return locate(self.path).directory
 
     async def checked_out_branch(self) -> str:
         """Raises RepositoryError on a detached HEAD."""
-        try:
-            return await self._git("symbolic-ref", "--quiet", "--short", "HEAD")
-        except RepositoryError as error:
-            raise RepositoryError(f"no branch is checked out in {self.path}; name one with DEPLOYER_BRANCH") from error
+        named = head_of(locate(self.path))
+        if not named.startswith("refs/heads/") or named.endswith("/.invalid"):  # of reftables: HEAD is elsewhere
+            raise RepositoryError(f"no branch is checked out in {self.path}; name one with DEPLOYER_BRANCH")
+        return named.removeprefix("refs/heads/")
 
     async def tip(self, branch: str) -> str:
         """The full sha of a branch's newest commit. Raises RepositoryError."""
+        if _NO_BRANCH.search(branch):
+            raise RepositoryError(f"expected the name of a branch, found {branch!r}; set DEPLOYER_BRANCH")
         try:
-            return await self._git("rev-parse", "--verify", "--quiet", f"refs/heads/{branch}^{{commit}}")
+            await self._fetch(f"+refs/heads/{branch}:{_WATCHED}")
+            tip = await self._commit(_WATCHED)
+            self._watched = (f"refs/heads/{branch}", tip)
+            return tip
         except RepositoryError as error:
+            if _NO_SUCH_REF not in str(error):
+                raise
             raise RepositoryError(
                 f"the branch {branch!r} of {self.path} has no commit; commit to it, or set DEPLOYER_BRANCH"
             ) from error
 
     async def resolve(self, ref: str) -> str:
-        """The full sha that a person's ref names. Raises RepositoryError."""
+        """The full sha that a person's ref names; a branch before a tag of the same name. Raises RepositoryError."""
         if not ref or ref.startswith("-"):
             raise RepositoryError(f"expected a branch, tag or sha, found {ref!r}")
-        try:
-            return await self._git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{ref}^{{commit}}")
-        except RepositoryError as error:
-            raise RepositoryError(f"{ref!r} names no commit of {self.path}; see `git log --oneline --all`") from error
+        if _SHA.fullmatch(ref):
+            await self._need(ref)
+            return await self._commit(ref)
+        await self._fetch_all()
+        names = [ref] if _NO_BRANCH.search(ref) else [f"refs/heads/{ref}", ref]
+        for name in names:
+            with suppress(RepositoryError):
+                return await self._commit(name)
+        raise RepositoryError(f"{ref!r} names no commit of {self.path}; see `git log --oneline --all`")
 
     async def subject(self, sha: str) -> str:
         """The first line of a commit's message, at most 100 characters; empty when git cannot tell."""
         try:
-            return (await self._git("log", "-1", "--format=%s", sha))[:100]
+            return text(await self._git("log", "-1", "--format=%s", "--end-of-options", sha))[:100]
         except RepositoryError:
             return ""
 
     async def subjects(self, earlier: str, sha: str, most: int) -> list[str]:
         """Short sha and first line of the commits that `sha` has beyond an earlier one, newest first. Raises RepositoryError."""
-        found = await self._git("log", f"-{most}", "--format=%h %s", f"{earlier}..{sha}")
-        return found.splitlines()
+        for one in (earlier, sha):
+            await self._need(one)
+        found = await self._git("log", f"-{most}", "--format=%h %s", "--end-of-options", f"{earlier}..{sha}")
+        return text(found).splitlines()
 
     async def changed_files(self, earlier: str, sha: str) -> list[str]:
         """The paths of the files that differ between two commits. Raises RepositoryError."""
-        return (await self._git("diff", "--name-only", earlier, sha)).splitlines()
+        for one in (earlier, sha):
+            await self._need(one)
+        found = await self._git(
+            "diff-tree", "-r", "-z", "--name-only", "--no-renames", "--end-of-options", earlier, sha
+        )
+        return text(found).strip("\0").split("\0") if found.strip(b"\0") else []
 
     async def contains(self, sha: str, earlier: str) -> bool:
         """Whether a commit has an earlier one among its ancestors; False when git cannot tell."""
         try:
-            await self._git("merge-base", "--is-ancestor", earlier, sha)
+            await self._git("merge-base", "--is-ancestor", "--end-of-options", earlier, sha)
         except RepositoryError:
             return False
         return True
 
-    async def verify_signature(self, sha: str) -> None:
-        """Raises RepositoryError when git does not trust a commit's signature, or when it has none."""
-        await self._git("verify-commit", sha)
+    async def commit_bytes(self, sha: str) -> bytes:
+        """A commit's own bytes, which have its hash. Raises RepositoryError."""
+        await self._need(sha)
+        return await self._read(lambda objects: read_commit(objects, sha))
 
-    async def worktree_commit(self, index: Path) -> str:
-        """A commit of the work tree as it is, ignored files left out; the newest commit where it equals that one.
+    async def archive(
+        self, sha: str, into: Path, *, most_bytes: int = MOST_BYTES, most_files: int = MOST_ENTRIES
+    ) -> Remarks:
+        """Write a commit's files into an empty folder, byte for byte what its sha stands for.
 
-        No branch names it and the checkout's own index is not touched. The same files on the same commit give the same sha.
-        index: a file for git's list of what it looked at, kept between two calls. Raises RepositoryError.
+        Raises TooLargeError, other RepositoryErrors, OSError.
         """
-        more = {"GIT_INDEX_FILE": str(index)}
-        await self._git("add", "--all", ":/", more=more)
-        tree = await self._git("write-tree", more=more)
-        head = await self._git("rev-parse", "--verify", "HEAD^{commit}")
-        if tree == await self._git("rev-parse", f"{head}^{{tree}}"):
-            return head
-        who = {f"GIT_{role}_{what}": text for role in ("AUTHOR", "COMMITTER") for what, text in _SOMEBODY.items()}
-        return await self._git("commit-tree", tree, "-p", head, "-m", "the work tree", more=who)
+        await self._need(sha)
+        return await self._read(
+            lambda objects: export(objects, sha, FolderSink(into), most_bytes=most_bytes, most_files=most_files)
+        )
+
+    async def tar(self, sha: str, to: Path) -> Remarks:
+        """Write a commit's files as a tar; complete when no error is raised. Raises RepositoryError, OSError."""
+        await self._need(sha)
+        return await self._read(lambda objects: write_tar(objects, sha, to))
+
+    async def tidy(self, keep: Iterable[str]) -> None:
+        """Keep these commits whatever becomes of the branches, and remove what nothing names. Raises RepositoryError."""
+        wanted = {sha for sha in keep if _SHA.fullmatch(sha)}
+        for sha in wanted:
+            with suppress(RepositoryError):  # gone everywhere: what was built of it is still there
+                await self._need(sha)
+        async with self._writing() as lock:
+            found = text(await self._git("for-each-ref", "--format=%(refname)", _KEPT)).splitlines()
+            kept = {name.removeprefix(_KEPT) for name in found}
+            lines = [f"delete {_KEPT}{sha}\n" for sha in sorted(kept - wanted)]
+            lines += [f"create {_KEPT}{sha} {sha}\n" for sha in sorted(wanted - kept) if await self._has(sha)]
+            if lines:
+                await self._git("update-ref", "--stdin", data="".join(lines).encode(), pass_fds=(lock,))
+            counted = dict(line.split(": ", 1) for line in text(await self._git("count-objects", "-v")).splitlines())
+            if int(counted.get("count", 0)) > MOST_LOOSE or int(counted.get("packs", 0)) > MOST_PACKS:
+                await self._git("repack", "-a", "-d", "-q", limit_s=FETCH_LIMIT_S, pass_fds=(lock,))
+            await self._git("prune", "--expire=now", limit_s=FETCH_LIMIT_S, pass_fds=(lock,))
+
+    # --- the work tree: its files are read, and nothing of its configuration
 
     async def differs(self) -> bool:
         """Whether tracked files of the work tree differ from the newest commit; a bare repository never does."""
         try:
-            return bool(await self._git("status", "--porcelain", "--untracked-files=no"))
+            return bool(await self.changed_in_work_tree())
         except RepositoryError:
             return False
 
-    async def archive(self, sha: str, into: Path) -> None:
-        """Extract a commit's files into a folder that exists. Raises RepositoryError: a truncated archive never passes."""
-        tar = into.with_name(f"{into.name}.tar")
+    async def changed_in_work_tree(self) -> list[str]:
+        """The tracked files that differ from HEAD; never those of bare repositories. Raises RepositoryError."""
+        place = locate(self.path)
+        facts = await self._configuration(place)
+        if place.work_tree is None or facts.get("core.bare") == "true":
+            return []
+        head = (
+            self._watched[1] if self._watched and self._watched[0] == head_of(place) else await self._fetch_head(place)
+        )
+        if head is None:
+            return []
+        index = self._mirror / "work-tree.index"
+        at, more = (*_checkout_options(facts), f"--work-tree={place.work_tree}"), {"GIT_INDEX_FILE": str(index)}
+        async with self._writing() as lock:
+            if self._indexed != head or not index.exists():
+                read = ("read-tree", "-m", head) if index.exists() else ("read-tree", head)
+                await self._git(*at, *read, more=more, pass_fds=(lock,))
+                self._indexed = head
+            try:
+                await self._git(*at, "update-index", "--refresh", "--ignore-submodules", more=more, pass_fds=(lock,))
+            except RepositoryError:
+                pass  # some need an update: which ones?
+            else:
+                return []
+            found = await self._git(
+                *at, "diff-files", "-z", "--ignore-submodules=all", more=more, limit_s=FETCH_LIMIT_S
+            )
+        fields = found.decode("utf-8", "replace").split("\0")
+        # ":MODE MODE SHA SHA STATUS", then the path. A large file beside its pointer is what a checkout with LFS has.
+        return [
+            path
+            for facts, path in zip(fields[0::2], fields[1::2], strict=False)
+            if not await self._is_pointer(facts.split()[2])
+        ]
+
+    async def worktree_commit(self, index: Path) -> str:
+        """A commit of the work tree as it is, ignored files left out; the newest commit where it equals that one.
+
+        No branch names it and the checkout itself is not touched. The same files on the same commit give the same sha.
+        index: a file for git's list of what it looked at, kept between two calls. Raises RepositoryError.
+        """
+        place = locate(self.path)
+        if place.work_tree is None:
+            raise RepositoryError(f"{self.path} has no work tree; --worktree needs a checkout")
+        if self._head is None:
+            index.with_name(f"{index.name}.lock").unlink(missing_ok=True)  # of a git that was killed
+        if self._head is None or time.monotonic() - self._head[0] > HEAD_EVERY_S:
+            fetched = await self._fetch_head(place)
+            if fetched is None:
+                raise RepositoryError(f"{self.path} has no commit yet; commit once")
+            self._head = (time.monotonic(), fetched)
+        head = self._head[1]
+        at, more = (
+            (*_checkout_options(await self._configuration(place)), f"--work-tree={place.work_tree}"),
+            {"GIT_INDEX_FILE": str(index)},
+        )
+        exclude = place.common / "info" / "exclude"
+        others = ("ls-files", "-z", "--cached", "--others", "--exclude-standard")
+        async with self._writing() as lock:
+            found = await self._git(
+                *at, *others, *((f"--exclude-from={exclude}",) if exclude.is_file() else ()), more=more
+            )
+            # Repositories within, submodules as well, are listed with a slash.
+            paths = b"".join(path + b"\0" for path in found.split(b"\0") if path and not path.endswith(b"/"))
+            update = ("update-index", "-z", "--add", "--remove", "--stdin")
+            await self._git(*at, *update, more=more, data=paths, limit_s=FETCH_LIMIT_S, pass_fds=(lock,))
+            tree = text(await self._git("write-tree", more=more, pass_fds=(lock,)))
+            made = head
+            if tree != text(await self._git("rev-parse", "--verify", f"{head}^{{tree}}")):
+                who = {
+                    f"GIT_{role}_{what}": said for role in ("AUTHOR", "COMMITTER") for what, said in _SOMEBODY.items()
+                }
+                commit = ("commit-tree", tree, "-p", head, "-m", "the work tree")
+                made = text(await self._git(*commit, more=who, pass_fds=(lock,)))
+            await self._git("update-ref", "--no-deref", _WORK_TREE, made, pass_fds=(lock,))
+        return made
+
+    async def _is_pointer(self, sha: str) -> bool:
         try:
-            await self.tar(sha, tar)
-            await self.extract(tar, into)
-        finally:
-            tar.unlink(missing_ok=True)
+            head = await self._git("cat-file", "blob", sha)
+        except RepositoryError:
+            return False
+        return len(head) < 1024 and head.startswith(b"version https://git-lfs.")
 
-    async def extract(self, tar: Path, into: Path) -> None:
-        """Extract a complete archive of git's into a folder that exists. Raises RepositoryError."""
-        await run("tar", "-xf", str(tar), "-C", str(into), limit_s=ARCHIVE_LIMIT_S)
+    # --- the mirror
 
-    async def tar(self, sha: str, to: Path) -> None:
-        """Write a commit's files as a tar; complete when no error is raised. Raises RepositoryError."""
+    @property
+    def _mirror(self) -> Path:
+        if self._folder is None:
+            self._own = tempfile.TemporaryDirectory(prefix="never-sleeps-git-")
+            self._folder = Path(self._own.name) / "mirror.git"
+        return self._folder
+
+    async def _fetch(self, *refspecs: str, source: Path | None = None, prune: bool = False) -> None:
+        """Bring refs and what they name into the mirror. Raises RepositoryError."""
+        place = locate(self.path)
+        async with self._writing() as lock:
+            await self._make(place)
+            try:
+                await self._fetch_now(place, source or place.common, refspecs, lock, prune=prune)
+            except RepositoryError as error:
+                theirs = any(word in str(error) for word in (_NO_SUCH_REF, *_THEIRS))
+                if theirs or time.monotonic() - self._remade_s < REMAKE_EVERY_S:
+                    raise
+                self._remade_s = time.monotonic()
+                shutil.rmtree(self._mirror, ignore_errors=True)
+                await self._make(place)
+                await self._fetch_now(place, source or place.common, refspecs, lock, prune=prune)
+
+    async def _fetch_now(self, place: Place, source: Path, refspecs: Iterable[str], lock: int, *, prune: bool) -> None:
+        config = self._mirror / "fetch.config"
+        # The deployer may run as another user than the one who owns the repository: this one is meant, and no other.
+        folders = {str(folder) for one in (self.path, place.directory, place.common) for folder in (one, one.resolve())}
+        config.write_text("".join(f"[safe]\n\tdirectory = {_quoted(folder)}\n" for folder in sorted(folders)))
+        await git(
+            f"--git-dir={self._mirror}",
+            *("fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules", "--update-shallow"),
+            *(("--prune",) if prune else ()),
+            *(("--depth=1",) if self._shallow else ()),
+            *(f"--upload-pack={UPLOAD_PACK}", "--", str(source), *refspecs),
+            limit_s=FETCH_LIMIT_S,
+            environment=environment(protocol="file", config=config),
+            pass_fds=(lock,),
+        )
+
+    async def _fetch_all(self) -> None:
+        """Whatever a person's ref may name."""
+        await self._fetch(*_ANYTHING, prune=True)
+        place = locate(self.path)
+        named = head_of(place)
+        if named.startswith("refs/heads/"):
+            await self._git("symbolic-ref", "HEAD", named)
+        elif (head := await self._fetch_head(place)) is not None:
+            await self._git("update-ref", "--no-deref", "HEAD", head)
+
+    async def _fetch_head(self, place: Place) -> str | None:
+        """The commit that is checked out; None when there is none yet."""
+        try:
+            await self._fetch(f"+HEAD:{_HEAD}", source=place.directory)
+        except RepositoryError as error:
+            if _NO_SUCH_REF in str(error):
+                return None
+            raise
+        return await self._commit(_HEAD)
+
+    async def _need(self, sha: str) -> None:
+        """Have a commit in the mirror. Raises RepositoryError."""
         if not _SHA.fullmatch(sha):
             raise RepositoryError(f"expected a full sha, found {sha!r}")
-        # With the modes that a checkout has, so that the layers of an image from the work tree are found again.
-        await self._git(
-            "-c", "tar.umask=0022", "archive", "--format=tar", f"--output={to}", sha, limit_s=ARCHIVE_LIMIT_S
+        if await self._has(sha):
+            return
+        try:
+            await self._fetch(f"+{sha}:{_KEPT}{sha}")
+        except RepositoryError as error:
+            raise RepositoryError(f"{sha[:12]} names no commit of {self.path}: {error}") from error
+
+    async def _has(self, sha: str) -> bool:
+        if not self._mirror.is_dir():
+            return False
+        try:
+            await self._git("cat-file", "-e", f"{sha}^{{commit}}")
+        except RepositoryError:
+            return False
+        return True
+
+    async def _commit(self, name: str) -> str:
+        return text(await self._git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}"))
+
+    async def _make(self, place: Place) -> None:
+        """The mirror, with the hashes that the repository has."""
+        wanted = (await self._configuration(place)).get("extensions.objectformat", "sha1")
+        if self._mirror.is_dir():
+            if self._format is None:
+                found = await configuration(Place(self._mirror, self._mirror, None))
+                self._format = found.get("extensions.objectformat", "sha1")
+            if self._format == wanted:
+                return
+            shutil.rmtree(self._mirror)
+        fresh = self._mirror.with_suffix(".new")
+        shutil.rmtree(fresh, ignore_errors=True)
+        made = ("init", "--bare", "--quiet", "--template=", f"--object-format={wanted}", str(fresh))
+        await git(*made, environment=environment())
+        fresh.rename(self._mirror)
+        self._format = wanted
+
+    async def _configuration(self, place: Place) -> dict[str, str]:
+        """Read again when the file changed."""
+        try:
+            found = (place.common / "config").stat()
+            key = (found.st_mtime_ns, found.st_size, found.st_ino)
+        except OSError:
+            key = (0, 0, 0)
+        if self._configured is None or self._configured[0] != key:
+            self._configured = (key, await configuration(place))
+        return self._configured[1]
+
+    @asynccontextmanager
+    async def _writing(self) -> AsyncIterator[int]:
+        """Alone, among all processes; git holds the lock as well, in case that this process is killed. Raises RepositoryError."""
+        async with self._lock:
+            try:
+                self._mirror.parent.mkdir(parents=True, exist_ok=True)
+                lock = os.open(self._mirror.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            except OSError as error:
+                raise RepositoryError(f"{self._mirror.parent} cannot be written ({error.strerror})") from error
+            try:
+                try:
+                    async with asyncio.timeout(LOCK_LIMIT_S):
+                        while not _locked(lock):  # noqa: ASYNC110  # the kernel tells nobody of a lock that is free
+                            await asyncio.sleep(LOCK_EVERY_S)
+                except TimeoutError as error:
+                    raise RepositoryError(f"another process works in {self._mirror} for {LOCK_LIMIT_S:g} s") from error
+                if not self._looked_at_locks:
+                    self._looked_at_locks = True
+                    for left in self._mirror.rglob("*.lock") if self._mirror.is_dir() else ():
+                        left.unlink(missing_ok=True)  # of a git that was killed
+                yield lock
+            finally:
+                os.close(lock)
+
+    async def _git(
+        self,
+        *arguments: str,
+        limit_s: float = LIMIT_S,
+        more: dict[str, str] | None = None,
+        data: bytes | None = None,
+        pass_fds: tuple[int, ...] = (),
+    ) -> bytes:
+        return await git_module.git(
+            f"--git-dir={self._mirror}",
+            *arguments,
+            limit_s=limit_s,
+            environment=environment(more=more),
+            data=data,
+            pass_fds=pass_fds,
         )
 
-    async def _git(self, *arguments: str, limit_s: float = LIMIT_S, more: Mapping[str, str] | None = None) -> str:
-        environment = {**git_environment(), **(more or {})}
-        return await run("git", "-C", str(self.path), *arguments, limit_s=limit_s, environment=environment)
+    async def _read(self, work: Callable[[Objects], T]) -> T:
+        """Read objects in a thread, which ends when this is cancelled. Raises RepositoryError."""
+        objects = Objects(self._mirror)
+
+        def read() -> T:
+            with objects:
+                return work(objects)
+
+        try:
+            async with asyncio.timeout(EXPORT_LIMIT_S):
+                return await asyncio.to_thread(read)
+        except TimeoutError as error:
+            raise RepositoryError(f"the commit's files were not read within {EXPORT_LIMIT_S:g} s") from error
+        except (OSError, ValueError) as error:
+            if isinstance(error, OSError):
+                raise
+            raise RepositoryError("reading the commit's files was given up") from error
+        finally:
+            objects.kill()
 
 
-def git_environment() -> dict[str, str]:
-    """Git's environment: it asks nobody, takes no lock of its own accord, and trusts a repository of another owner."""
-    # The deployer may run as another user than the one who owns the repository.
-    trusted = {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": "safe.directory", "GIT_CONFIG_VALUE_0": "*"}
-    own = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
-    return {**own, **trusted, "GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
+def mirror_in(folder: Path) -> Path | None:
+    """Where a deployer with that folder has its mirror; None where none ever ran, so that reading leaves nothing behind."""
+    return folder / MIRROR if folder.is_dir() else None
 
 
-async def run(*command: str, limit_s: float, environment: dict[str, str] | None = None) -> str:
-    """Run a program and return what it printed. Raises RepositoryError with its last line."""
+def _checkout_options(facts: Mapping[str, str]) -> tuple[str, ...]:
+    """How the checkout's own git compares its files, so that nothing seems to differ which does not."""
+    return tuple(part for key in _CHECKOUT if key.lower() in facts for part in ("-c", f"{key}={facts[key.lower()]}"))
+
+
+def _quoted(value: str) -> str:
+    r"""As a configuration file has it."""
+    escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    return f'"{escaped}"'
+
+
+def _locked(descriptor: int) -> bool:
     try:
-        process = await asyncio.create_subprocess_exec(
-            *command,
-            env=environment,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
-    except OSError as error:
-        raise RepositoryError(f"{command[0]} cannot be run ({error.strerror}); install it") from error
-    try:
-        async with asyncio.timeout(limit_s):
-            out, said = await process.communicate()
-    except TimeoutError as error:
-        raise RepositoryError(f"{command[0]} did not answer within {limit_s:g} s") from error
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-    if process.returncode != 0:
-        lines = said.decode("utf-8", "replace").strip().splitlines()
-        raise RepositoryError(lines[-1] if lines else f"{command[0]} failed with exit code {process.returncode}")
-    return out.decode("utf-8", "replace").strip()
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -1,8 +1,9 @@
 """DEPLOYER_VERIFY: what a commit must pass before anything of it is built.
 
-`signed`: git trusts its signature (`git verify-commit`, by the keys that the server's git is set up with, never by anything in
-the commit). Anything else is a command for sh that runs in the commit's files, with DEPLOY_SHA; exit code 0 passes. It runs
-with the deployer's rights: a command that runs code of the commit gives these to whoever may push.
+`signed`: somebody of the list DEPLOYER_SIGNERS signed it (push.signatures). What is verified are the commit's own bytes, of
+which its sha is made; what is built is held against the same sha (push.export). Anything else is a command for sh that runs
+in the commit's files, with DEPLOY_SHA; exit code 0 passes. It runs with the deployer's rights: a command that runs code of the
+commit gives these to whoever may push.
 """
 
 from __future__ import annotations
@@ -12,20 +13,29 @@ import os
 import shutil
 import signal
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
-from deployer.errors import BuildError, RepositoryError
+from deployer.errors import BuildError, RepositoryError, StartError
 from deployer.push.repository import Repository
+from deployer.push.signatures import Signers, check_signature, read_signers
 
 SIGNED = "signed"
 OUTPUT_LINES = 20
 
 
-class Verify:
-    """The check of one deployer. limit_s: for one commit."""
+def nobody() -> Signers:
+    """Where no list is named. Raises StartError."""
+    return read_signers(None, ())
 
-    def __init__(self, repository: Repository, rule: str, *, limit_s: float) -> None:
-        self._repository, self._rule, self._limit_s = repository, rule.strip(), limit_s
+
+class Verify:
+    """The check of one deployer. limit_s: for one commit. signers: reads the list of signers, anew for each commit."""
+
+    def __init__(
+        self, repository: Repository, rule: str, *, limit_s: float, signers: Callable[[], Signers] = nobody
+    ) -> None:
+        self._repository, self._rule, self._limit_s, self._signers = repository, rule.strip(), limit_s, signers
 
     async def check(self, sha: str) -> None:
         """Raises BuildError when the commit does not pass, or cannot be checked."""
@@ -33,9 +43,11 @@ class Verify:
             return
         try:
             if self._rule == SIGNED:
-                await self._repository.verify_signature(sha)
+                await check_signature(await self._repository.commit_bytes(sha), self._signers())
             else:
                 await self._run(sha)
+        except StartError as error:
+            raise BuildError(str(error)) from error
         except RepositoryError as error:
             raise BuildError(
                 f"{sha[:7]} is not signed by anyone that is trusted here (DEPLOYER_VERIFY): {error}"

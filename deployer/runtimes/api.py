@@ -84,8 +84,11 @@ class Runtime(Protocol):
     async def built(self) -> frozenset[str]:
         """The commits (full shas) that can be started right now."""
 
-    async def build(self, sha: str) -> None:
-        """Make a commit ready to start; quick when it is. Cancelling it ends what it runs. Raises BuildError."""
+    async def build(self, sha: str) -> tuple[str, ...]:
+        """Make a commit ready to start; quick when it is. Cancelling it ends what it runs.
+
+        Returns lines about what the commit names and does not bring. Raises BuildError.
+        """
 
     async def comparable(self) -> frozenset[str]:
         """Those of the last answer of `built` whose worker declares that it knows `compare` (docs/reference/contract.md)."""

@@ -78,7 +78,7 @@ class BuildLimits:
             for member in archive:
                 size, files = size + member.size, files + 1
                 if size > self.size or files > self.files:
-                    raise BuildError(self._too_large())
+                    raise BuildError(self.too_large())
 
     async def archived(self, work: Awaitable[T], tar: Path) -> T:
         """Wait for git to write the commit's files. Raises BuildError as soon as they are too large."""
@@ -87,16 +87,17 @@ class BuildLimits:
             while not (await asyncio.wait({writing}, timeout=LOOK_EVERY_S))[0]:
                 with suppress(FileNotFoundError):  # git has not begun yet
                     if tar.stat().st_size > self.size + self.files * tarfile.BLOCKSIZE:
-                        raise BuildError(self._too_large())
+                        raise BuildError(self.too_large())
             return writing.result()
         finally:
             writing.cancel()
             await asyncio.wait({writing})
 
-    def _too_large(self) -> str:
+    def too_large(self) -> str:
+        """Why, and what to do."""
         return (
             f"the commit has more than {self.size >> 20} MB (DEPLOYER_BUILD_SIZE) or {self.files} files; leave data out of the "
-            "repository, or out of archives with export-ignore in .gitattributes"
+            "repository"
         )
 
 

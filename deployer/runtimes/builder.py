@@ -21,6 +21,7 @@ from pathlib import Path
 
 from bus import is_locked, sync_directory, sync_disk, write_atomically
 from deployer.errors import BuildError, RepositoryError, StartError
+from deployer.push.export import TooLargeError
 from deployer.push.repository import Repository
 from deployer.runtimes.api import FOLDER, BuildInputs
 from deployer.runtimes.build_limits import LOOK_EVERY_S, MARK, BuildLimits, build_environment, end, members, tail
@@ -36,12 +37,13 @@ HOME = Path(__file__).absolute().parents[2]
 COMPARES = "tools/decision_diff.py"
 # What a machine or a service manager that goes down sends to everything.
 _FROM_OUTSIDE = (-signal.SIGTERM, -signal.SIGKILL, -signal.SIGINT, -signal.SIGHUP)
-_READY = ".ready"
 _NO_ENV = "own"
 
 
 class Builder:
-    """Trees in `trees/SHA`, environments in `envs/HASH` under one folder.
+    """Trees in `trees/SHA`, environments in `envs/HASH` under one folder; `ready/NAME` says that one of them passed its checks.
+
+    These marks are in neither: what is committed or installed can write into a tree or an environment.
 
     Args:
         python: run everything with this interpreter and make no environments; None to make them.
@@ -64,7 +66,7 @@ class Builder:
         limits: BuildLimits | None = None,
     ) -> None:
         self._repository = repository
-        self._trees, self._envs = folder / "trees", folder / "envs"
+        self._trees, self._envs, self._ready = folder / "trees", folder / "envs", folder / "ready"
         self._python = python
         self._command, self._check = shlex.split(command), shlex.split(check)
         self._limit_s, self._inputs, self._limits = limit_s, inputs, limits or BuildLimits()
@@ -85,19 +87,20 @@ class Builder:
         """The commits whose tree was checked and whose environment is there."""
         if not self._trees.is_dir():
             return frozenset()
-        return frozenset(tree.name for tree in self._trees.iterdir() if self._is_ready(tree))
+        return frozenset(tree.name for tree in self._trees.iterdir() if self._is_ready(tree.name))
 
     def comparable(self) -> frozenset[str]:
         """Those of them that declare that they know the command `compare`."""
         return frozenset(sha for sha in self.built() if (self._package(sha) / COMPARES).is_file())
 
-    async def build(self, sha: str) -> None:
-        """Make tree and environment and try the commit. Raises BuildError."""
+    async def build(self, sha: str) -> tuple[str, ...]:
+        """Make tree and environment and try the commit. Returns what is missing of the commit. Raises BuildError."""
         if sha in self.built():
-            return
+            return ()
+        remarks: tuple[str, ...] = ()
         try:
             async with asyncio.timeout(self._limit_s):
-                await self._extract(sha)
+                remarks = await self._extract(sha)
                 if self._python is None and not self._is_own(sha):
                     await self._make_environment(self.tree(sha))
                 await self._try(sha)
@@ -105,43 +108,59 @@ class Builder:
             raise BuildError(f"the build was not ready within {self._limit_s:g} s (DEPLOYER_BUILD_LIMIT)") from error
         except OSError as error:
             raise BuildError(f"the build could not write or run something: {error}") from error
+        except BuildError as error:
+            raise error.with_remarks(remarks) from None
         # The mark names the environment, so that looking for what is built reads no lock file.
-        mark = _NO_ENV if self._is_own(sha) else self._env(self.tree(sha)).name if self._python is None else ""
-        write_atomically(self.tree(sha) / _READY, mark.encode(), durable=True)
+        env = _NO_ENV if self._is_own(sha) else self._env(self.tree(sha)).name if self._python is None else ""
+        self._mark(sha, env)
+        return remarks
 
     def prune(self, keep: frozenset[str], newest: int) -> None:
         """Remove all trees but `keep` and the newest few, and the environments that no tree uses any more."""
         trees = sorted(self._trees.iterdir(), key=lambda path: path.stat().st_mtime) if self._trees.is_dir() else []
         spare = [tree for tree in trees if tree.name not in keep]
         for tree in spare[: max(0, len(spare) - newest)]:
-            shutil.rmtree(tree, ignore_errors=True)
+            self._remove(tree)
         if self._python is None and self._envs.is_dir():
             used = {self._env(tree).name for tree in self._trees.iterdir()}
             for env in self._envs.iterdir():
                 if env.name not in used:
-                    shutil.rmtree(env, ignore_errors=True)
+                    self._remove(env)
 
-    async def _extract(self, sha: str) -> None:
+    def _mark(self, name: str, text: str) -> None:
+        self._ready.mkdir(parents=True, exist_ok=True)
+        write_atomically(self._ready / name, text.encode(), durable=True)
+
+    def _remove(self, path: Path) -> None:
+        (self._ready / path.name).unlink(missing_ok=True)
+        shutil.rmtree(path, ignore_errors=True)
+
+    async def _extract(self, sha: str) -> tuple[str, ...]:
         tree = self.tree(sha)
-        if tree.exists():
-            return
         self._trees.mkdir(parents=True, exist_ok=True)
         fresh = self._trees / f".{sha}.new"
         shutil.rmtree(fresh, ignore_errors=True)  # left over by a deployer that died in the middle
         fresh.mkdir()
-        tar = fresh.with_suffix(".tar")
         try:
-            await self._limits.archived(self._repository.tar(sha, tar), tar)
-            self._limits.check(tar)
-            await self._repository.extract(tar, fresh)
+            remarks = await self._repository.archive(
+                sha, fresh, most_bytes=self._limits.size, most_files=self._limits.files
+            )
+        except TooLargeError as error:
+            raise BuildError(self._limits.too_large()) from error
         except RepositoryError as error:
             raise BuildError(f"the commit's files could not be had from git: {error}") from error
-        finally:
-            tar.unlink(missing_ok=True)
         # Before its name: after a power cut a tree of empty files would make a broken commit of a good one.
         await asyncio.to_thread(sync_disk, fresh)
+        # Anew each time: what a build that ended in the middle left there may have been changed by what it ran.
+        # Moved aside first, as a bot of it may run: its path always has the commit's files.
+        former = self._trees / f".{sha}.old"
+        shutil.rmtree(former, ignore_errors=True)
+        if tree.exists():
+            tree.rename(former)
         fresh.rename(tree)
         sync_directory(self._trees)
+        shutil.rmtree(former, ignore_errors=True)
+        return tuple(remarks.lines())
 
     async def _make_environment(self, tree: Path) -> None:
         if not (tree / LOCK_FILE).is_file():
@@ -149,7 +168,7 @@ class Builder:
                 f"the commit has no {LOCK_FILE}; expected the bot's locked dependencies at the top of the repository"
             )
         env = self._env(tree)
-        if (env / _READY).exists():
+        if (self._ready / env.name).exists() and env.is_dir():
             return
         # Environments cannot be moved, so it is made in place and counts only with its mark.
         self._envs.mkdir(parents=True, exist_ok=True)
@@ -173,7 +192,7 @@ class Builder:
             network=True,
         )
         await asyncio.to_thread(sync_disk, env)
-        write_atomically(env / _READY, b"", durable=True)
+        self._mark(env.name, "")
 
     async def _try(self, sha: str) -> None:
         """Compile what runs, so that a syntax error anywhere in it fails here, then import it."""
@@ -247,12 +266,14 @@ class Builder:
         folder = next((str(path.parent) for path in inputs.secrets.values()), None)
         return {**given, **inputs.arguments, **({FOLDER: folder} if folder is not None else {}), MARK: mark}
 
-    def _is_ready(self, tree: Path) -> bool:
+    def _is_ready(self, sha: str) -> bool:
         try:
-            env = (tree / _READY).read_text()
+            env = (self._ready / sha).read_text()
         except OSError:
             return False
-        return self._python is not None or env == _NO_ENV or bool(env and (self._envs / env / _READY).exists())
+        if self._python is not None or env == _NO_ENV:
+            return True
+        return bool(env) and (self._ready / env).exists() and (self._envs / env).is_dir()
 
     def _interpreter(self, sha: str) -> Path:
         if self._python is None and self._is_own(sha):

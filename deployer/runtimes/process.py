@@ -61,9 +61,9 @@ class ProcessRuntime:
         """The commits that can be started."""
         return self._builder.built()
 
-    async def build(self, sha: str) -> None:
+    async def build(self, sha: str) -> tuple[str, ...]:
         """Make a commit ready. Raises BuildError."""
-        await self._builder.build(sha)
+        return await self._builder.build(sha)
 
     async def comparable(self) -> frozenset[str]:
         """The commits that know the command `compare`."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -73,6 +73,9 @@ class Git(Repository):
         """Never."""
         return False
 
+    async def tidy(self, keep: Iterable[str]) -> None:
+        """Nothing is ever forgotten."""
+
 
 @dataclass(slots=True)
 class _Running:
@@ -111,12 +114,13 @@ class Units:
         """What can be started."""
         return frozenset(self._built)
 
-    async def build(self, sha: str) -> None:
+    async def build(self, sha: str) -> tuple[str, ...]:
         """Takes a while."""
         await asyncio.sleep(self._random.uniform(0.05, 0.8))
         if self._git.find(sha).kind == "no-build":
             raise BuildError("it does not compile")
         self._built.add(sha)
+        return ()
 
     async def comparable(self) -> frozenset[str]:
         """No commit here knows the command."""

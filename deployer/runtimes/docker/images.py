@@ -1,4 +1,4 @@
-"""Images of commits: built from `git archive`, by buildx where the plugin answers and else by the SDK's classic builder.
+"""Images of commits: built from what its sha names, by buildx where the plugin answers and else by the SDK's classic builder.
 
 An image is found by its labels (the bus that it was built for, the commit) behind its tag; a tag that somebody moved to another
 image counts for nothing. An image is never pulled.
@@ -84,16 +84,18 @@ class Images:
         """Those of its last answer whose image declares that it knows the command `compare`."""
         return self._comparable
 
-    async def build(self, sha: str) -> None:
-        """Build a commit's image. Raises BuildError, RuntimeFailedError."""
+    async def build(self, sha: str) -> tuple[str, ...]:
+        """Build a commit's image. Returns what is missing of the commit. Raises BuildError, RuntimeFailedError."""
         if sha in await self.by_sha():
-            return
+            return ()
+        remarks: tuple[str, ...] = ()
         tar = self._folder / f"{sha}.tar"
         try:
             async with asyncio.timeout(self._limit_s):
                 self._folder.mkdir(parents=True, exist_ok=True)
-                await self.room.limits.archived(self._repository.tar(sha, tar), tar)
+                written = await self.room.limits.archived(self._repository.tar(sha, tar), tar)
                 self.room.limits.check(tar)
+                remarks = tuple(written.lines())
                 _check(tar, sha)
                 labels = {SHA: sha, BUS: self._bus_id}
                 inputs = self._inputs()
@@ -101,8 +103,9 @@ class Images:
                 try:
                     await build(tar, self.tag(sha), labels, inputs)
                 except BuildError as error:
+                    error = error.with_remarks(remarks)
                     if _NO_ROOM not in str(error).lower():
-                        raise
+                        raise error from None
                     await self.empty_cache()  # what this build left there would fail every later one, too
                     raise BuildError(
                         f"{error}; the Engine's disk is full: its build cache was emptied, "
@@ -121,6 +124,7 @@ class Images:
             tar.unlink(missing_ok=True)
         if sha not in await self.by_sha():
             raise BuildError(f"the build ended well, but the Engine shows no image {self.tag(sha)} with its labels")
+        return remarks
 
     async def prune(self, keep: frozenset[str], newest: int) -> None:
         """Remove all images of this bus but those of `keep`, the newest few, and what a container uses."""

@@ -99,9 +99,9 @@ class DockerRuntime:
         """The commits that can be started."""
         return frozenset(await self._images.by_sha())
 
-    async def build(self, sha: str) -> None:
+    async def build(self, sha: str) -> tuple[str, ...]:
         """Make a commit's image. Raises BuildError, RuntimeFailedError."""
-        await self._images.build(sha)
+        return await self._images.build(sha)
 
     async def comparable(self) -> frozenset[str]:
         """The commits whose image knows the command `compare`."""

@@ -218,7 +218,11 @@ def test_another_commit_is_asked_in_its_own_words(tmp_path: Path, capsys: Any, m
         subprocess.run([*git, "commit", "--quiet", "--message", name], check=True)
     assert main(["compare", "HEAD"]) == 1
     assert capsys.readouterr().out == "T\nD\nand 1 more\n3 times: N\n"
-    for ref, said in (("HEAD~1", "does not know `compare`"), ("nope", "git rev-parse: "), ("--x", "unrecognized")):
+    for ref, said in (
+        ("HEAD~1", "does not know `compare`"),
+        ("nope", "'nope' names no commit"),
+        ("--x", "unrecognized"),
+    ):
         if ref == "--x":
             with pytest.raises(SystemExit):
                 main(["compare", ref])

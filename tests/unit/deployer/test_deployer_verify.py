@@ -29,18 +29,13 @@ def git(folder: Path, *arguments: str) -> str:
 
 @pytest.fixture
 def repository(tmp_path: Path) -> Path:
-    """A repository with one unsigned commit, which trusts one ssh key."""
+    """A repository with one commit."""
     folder = tmp_path / "repository"
     folder.mkdir()
     git(folder, "init", "--quiet", "--initial-branch=main")
     (folder / "file").write_text("good")
     git(folder, "add", "-A")
     git(folder, "commit", "--quiet", "-m", "one")
-    for name in ("ann", "eve"):
-        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(tmp_path / name)], check=True)
-    (tmp_path / "trusted").write_text(f"test@localhost {(tmp_path / 'ann.pub').read_text()}")
-    git(folder, "config", "gpg.format", "ssh")
-    git(folder, "config", "gpg.ssh.allowedSignersFile", str(tmp_path / "trusted"))
     return folder
 
 
@@ -48,19 +43,6 @@ def verify(repository: Path, rule: str, sha: str = "", limit_s: float = LIMIT_S)
     """Check a commit, the newest one by default."""
     sha = sha or git(repository, "rev-parse", "HEAD")
     asyncio.run(Verify(Repository(repository), rule, limit_s=limit_s).check(sha))
-
-
-def test_only_a_commit_signed_by_a_trusted_key_passes(repository: Path, tmp_path: Path) -> None:
-    """Unsigned and signed by a stranger are refused, signed by a trusted key passes; without a rule everything does."""
-    verify(repository, "")
-    with pytest.raises(BuildError, match="not signed by anyone that is trusted here"):
-        verify(repository, "signed")
-    for name in ("eve", "ann"):
-        key = str(tmp_path / name)
-        git(repository, "-c", f"user.signingkey={key}", "commit", "--quiet", "--allow-empty", "-S", "-m", name)
-    with pytest.raises(BuildError, match="not signed by anyone that is trusted here"):
-        verify(repository, "signed", git(repository, "rev-parse", "HEAD~1"))
-    verify(repository, "signed")
 
 
 def test_a_check_command_runs_in_the_commits_files_and_refuses_by_its_exit_code(repository: Path) -> None:
