@@ -22,9 +22,9 @@ AS_CHOSEN = runtime=$$(bin/runtime) && exec $(MAKE) --no-print-directory $@-$$ru
 run: ## trade on paper: exchange, bot, deployer, panel; Ctrl-C ends all of it (FAST=1: 1 s polls, windows of 30 and 90 s)
 	@$(AS_CHOSEN)
 run-docker:
-	@FAST=$(FAST) TAPE=$(TAPE) DETACH=$(DETACH) bin/compose run
+	@FAST=$(FAST) TAPE=$(TAPE) DETACH=$(DETACH) WATCH=$(WATCH) bin/compose run
 run-process: $(READY)
-	@$(if $(TAPE),PAPER_TAPE=$(TAPE)) $(BIN)/python -m deployer up $(if $(FAST),--fast)
+	@$(if $(TAPE),PAPER_TAPE=$(TAPE)) $(BIN)/python -m deployer up $(if $(FAST),--fast) $(if $(WATCH),--watch)
 
 demo: $(READY) ## a minute of everything on a copy: two deploys, a broken one, a rollback, a kill -9; then the audit
 	@$(BIN)/python -m deployer demo

@@ -19,7 +19,8 @@ from deployer.runtimes.api import Unit
 class DeployerSettings(BaseSettings):
     """Times are seconds.
 
-    repository, branch: what is watched; the branch that is checked out when branch is empty. dir: the deployer's own state.
+    repository, branch: what is watched from the first start on (push.watched); the branch that is checked out when branch is
+    empty. repository_name: how people call the repository, where it is mounted elsewhere. dir: the deployer's own state.
     command, check: arguments for Python that run a bot, and that only try whether it can be imported.
     python: run every commit with this interpreter instead of an environment made from its requirements.lock.
     confirm_polls: healthy active polls until the old commit is retired; 0 retires it at once. spares: warm standbys.
@@ -40,6 +41,7 @@ class DeployerSettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="DEPLOYER_")
 
     repository: Path = Path()
+    repository_name: str = ""
     branch: str = ""
     dir: Path = Path(".run/deployer")
     runtime: Literal["process", "docker"] = "process"

@@ -7,8 +7,9 @@ import os
 import signal
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
-from bus import Bus, Clock, FileLock, Logging, Step, append_step, make_request, read_steps
+from bus import Bus, Clock, FileLock, Log, Logging, Step, append_step, make_request, read_steps
 from bus.scrape import serve_metrics
 from deployer.deploys import fold
 from deployer.disk import Disks
@@ -17,10 +18,11 @@ from deployer.metrics import Metrics, TargetsFile
 from deployer.push.branch import BranchWatch, WorktreeWatch
 from deployer.push.checkout import PUSH_CHANGES_FILES, takes_pushes, why_no_checkout
 from deployer.push.hooks import Hooks
-from deployer.push.log import PushLog
+from deployer.push.log import PushLog, push_folder
 from deployer.push.repository import MIRROR, Repository
 from deployer.push.signatures import read_signers
 from deployer.push.verify import SIGNED, Verify
+from deployer.push.watched import choose, read_watched, repository_at, write_watched
 from deployer.rollout.interruption import interruption
 from deployer.rollout.observed import Policy
 from deployer.runtimes.api import Runtime, read_build_inputs
@@ -29,6 +31,9 @@ from deployer.runtimes.builder import Builder
 from deployer.runtimes.process import ProcessRuntime
 from deployer.service import Deployer
 from deployer.settings import DeployerSettings, claim_home, read_state
+
+# Bots that died wait for it. A large repository takes longer at the first time: that goes on beside, when the start is over.
+FIRST_LOOK_LIMIT_S, FIRST_FETCH_LIMIT_S = 3.0, 45.0
 
 
 async def run(settings: DeployerSettings, bus: Bus, clock: Clock, logging: Logging, *, worktree: bool = False) -> int:
@@ -43,16 +48,15 @@ async def run(settings: DeployerSettings, bus: Bus, clock: Clock, logging: Loggi
     if worktree:  # its start tries a file that was saved just as well, and a second sooner
         settings = settings.model_copy(update={"check": "-c pass"})
     read_build_inputs(settings.build_args, settings.build_secrets)  # said now rather than by the first build
-    if settings.verify.strip() == SIGNED and await takes_pushes(settings.repository):
-        raise StartError(why_no_checkout(settings.repository.absolute()))
-    signers = partial(
-        read_signers, settings.signers, (settings.repository.absolute(), bus.directory, settings.dir.absolute())
-    )
+    watched = await choose(settings, bus)
+    repository = repository_at(settings, watched, settings.dir / MIRROR)
+    pushes_change_files = await _takes_pushes(repository.path)
+    if settings.verify.strip() == SIGNED and pushes_change_files:
+        raise StartError(why_no_checkout(repository.path))
+    signers = partial(read_signers, settings.signers, (repository.path, bus.directory, settings.dir.absolute()))
     if settings.verify.strip() == SIGNED:
         signers()
-    repository = Repository(settings.repository, settings.dir / MIRROR)
-    git_directory = await repository.git_directory()
-    branch_name = settings.branch or await repository.checked_out_branch()
+    branch_name = watched.branch
     deployer: Deployer
     if worktree:
         branch: BranchWatch = WorktreeWatch(
@@ -64,7 +68,7 @@ async def run(settings: DeployerSettings, bus: Bus, clock: Clock, logging: Loggi
         )
     else:
         branch = BranchWatch(repository, branch_name, logging.log, on_change=lambda: deployer.wake())
-    await branch.start()
+    await _begin(branch, bus, logging.log)
     lock = FileLock(bus.deployer_lock)
     if not lock.try_lock():
         raise already_runs(settings, bus)
@@ -74,6 +78,8 @@ async def run(settings: DeployerSettings, bus: Bus, clock: Clock, logging: Loggi
         )
         claim_runtime(bus, runtime)
         claim_home(bus)
+        if read_watched(bus) != watched:
+            write_watched(bus, watched)
         await _carry_on(bus, runtime, clock)
         metrics = Metrics(policy_of(settings))
         try:
@@ -93,7 +99,7 @@ async def run(settings: DeployerSettings, bus: Bus, clock: Clock, logging: Loggi
             folder=settings.dir,
             metrics=metrics,
             targets=TargetsFile(settings.targets or settings.dir / "targets"),
-            push_log=PushLog(git_directory, clock, logging.log),
+            push_log=PushLog(push_folder(repository.path), clock, logging.log),
             verify=Verify(repository, settings.verify, limit_s=settings.build_limit, signers=signers),
             hooks=Hooks(settings.hooks, logging.log),
             disks=Disks(
@@ -105,9 +111,15 @@ async def run(settings: DeployerSettings, bus: Bus, clock: Clock, logging: Loggi
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, deployer.stop)
         logging.log.info(
-            "watching", branch=branch_name, sha=branch.tip, runtime=runtime.name, pid=os.getpid(), metrics=address
+            "watching",
+            branch=branch_name,
+            sha=branch.tip,
+            problem=branch.problem,
+            runtime=runtime.name,
+            pid=os.getpid(),
+            metrics=address,
         )
-        if await takes_pushes(settings.repository):
+        if pushes_change_files:
             logging.log.warning("push_changes_files", repository=str(repository.path), what=PUSH_CHANGES_FILES)
         try:
             await deployer.run()
@@ -129,6 +141,35 @@ def already_runs(settings: DeployerSettings, bus: Bus) -> StartError:
         f"a deployer runs on the bus {bus.directory} already, and there is one a bus; "
         f"{how} ends it alone, and the bots trade on"
     )
+
+
+async def _begin(branch: BranchWatch, bus: Bus, log: Log) -> None:
+    """The first look at the branch. Where bots were deployed it may fail: supervision needs no git, and looks follow.
+
+    Raises RepositoryError where nothing was ever deployed: a person is there to read it.
+    """
+    deployed = bool(fold(read_steps(bus)).deploys)
+    limit_s = FIRST_LOOK_LIMIT_S if deployed else FIRST_FETCH_LIMIT_S
+    try:
+        async with asyncio.timeout(limit_s):
+            await branch.start()
+    except RepositoryError as error:
+        if not deployed:
+            raise
+        branch.problem = str(error)
+    except TimeoutError:
+        branch.problem = f"git has not answered for {limit_s:g} s; it is asked again"
+    if branch.problem is not None:
+        log.error("branch_not_readable", reason=branch.problem, bots="go on")
+
+
+async def _takes_pushes(path: Path) -> bool:
+    try:
+        return await takes_pushes(path)
+    except (
+        RepositoryError
+    ):  # nothing can be read or pushed there now; said by the first look, and looked at again by each build
+        return False
 
 
 def make_runtime(

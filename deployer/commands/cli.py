@@ -38,6 +38,7 @@ from deployer.commands.status import deploy_logs, deploy_logs_text
 from deployer.commands.up import down, up, what_ends
 from deployer.errors import DeployerError, StartError
 from deployer.live import watch
+from deployer.push.watched import watch_another
 from deployer.settings import DeployerSettings, move_home
 from deployer.start import run
 
@@ -86,8 +87,9 @@ def _text(moment: datetime) -> str:
 
 
 EXIT_OK, EXIT_FAILED, EXIT_BAD_INPUT = 0, 1, 2
+WATCH = "from now on watch what DEPLOYER_REPOSITORY and DEPLOYER_BRANCH name"
 # What only reads makes nothing, no bus either.
-READING = ("status", "history", "plan", "logs", "test-alert")
+READING = ("status", "history", "plan", "export", "logs", "test-alert")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -133,8 +135,12 @@ def _parser() -> argparse.ArgumentParser:
     begin.add_argument(
         "--worktree", action="store_true", help="for development: deploy what is saved, committed or not"
     )
+    begin.add_argument("--watch", action="store_true", help=WATCH)
     begin = commands.add_parser("up", help="run everything: paper, panel, deployer, bots, until Ctrl-C")
+    begin.add_argument("--watch", action="store_true", help=WATCH)
     begin.add_argument("--fast", action="store_true", help="polls every second, windows of 30 s and 90 s")
+    watched = commands.add_parser("watch", help=f"{WATCH}, at the next start")
+    watched.add_argument("branch", metavar="BRANCH", nargs="?", default="", help="instead of DEPLOYER_BRANCH")
     commands.add_parser("demo", help="all of it in about a minute, on a copy of this repository; ends with the audit")
     ending = commands.add_parser("down", help="end everything: the bots that trade first, then services; asks")
     ending.add_argument("--yes", action="store_true", help="end the bots without asking; needed without a terminal")
@@ -198,10 +204,14 @@ def _command(chosen: argparse.Namespace, settings: DeployerSettings, bus: Bus) -
         case "run":
             logging = Logging(process="deployer")
             try:
+                if chosen.watch:
+                    _watch_another(settings, bus, settings.branch)
                 return asyncio.run(run(settings, bus, SystemClock(), logging, worktree=chosen.worktree))
             finally:
                 logging.close()
         case "up":
+            if chosen.watch:
+                _watch_another(settings, bus, settings.branch)
             return up(settings, bus, SystemClock(), fast=chosen.fast)
         case "down":
             if not _may_end(bus, agreed=chosen.yes):
@@ -210,6 +220,9 @@ def _command(chosen: argparse.Namespace, settings: DeployerSettings, bus: Bus) -
             code = down(settings, bus, SystemClock(), print)
             print("nothing runs any more" if code == EXIT_OK else "not everything ended")
             return code
+        case "watch":
+            _watch_another(settings, bus, chosen.branch or settings.branch)
+            return EXIT_OK
         case "status" if chosen.watch:
             watch(bus, settings.dir, SystemClock(), as_json=chosen.json, console=Console())
             return EXIT_OK
@@ -247,6 +260,13 @@ def _command(chosen: argparse.Namespace, settings: DeployerSettings, bus: Bus) -
             return EXIT_OK
         case _:
             return _ask(chosen, bus)
+
+
+def _watch_another(settings: DeployerSettings, bus: Bus, branch: str) -> None:
+    """A person's word for what is watched. Raises RepositoryError: it cannot be read."""
+    watched = asyncio.run(watch_another(settings.model_copy(update={"branch": branch}), bus))
+    when = ", when the deployer starts again" if is_locked(bus.deployer_lock) else ""
+    print(f"{watched.branch} of {watched.repository} is watched from now on{when}", flush=True)
 
 
 def _may_end(bus: Bus, *, agreed: bool) -> bool:

@@ -8,8 +8,9 @@ from typing import Any
 
 from bus import Bus, LedgerError, Seen, is_locked, read_instances, read_steps
 from deployer.deploys import History, fold
-from deployer.errors import StartError
-from deployer.push.repository import Repository, mirror_in
+from deployer.errors import RepositoryError, StartError
+from deployer.push.repository import Repository
+from deployer.push.watched import branch_of, repository_of
 from deployer.settings import DeployerSettings, State, read_state
 from ledger import Ledger
 
@@ -21,9 +22,8 @@ def plan(settings: DeployerSettings, bus: Bus, ref: str) -> dict[str, Any]:
     """Everything that `plan --json` prints. ref: empty for the branch's newest commit. Raises RepositoryError, BusError."""
     state = read_state(settings.dir)
     history = fold(read_steps(bus))
-    repository = Repository(settings.repository, mirror_in(settings.dir))
-    branch = state.branch if state is not None else settings.branch
-    sha, commits, changed = asyncio.run(_ask_git(repository, ref or branch or "HEAD", history))
+    asked = ref or branch_of(settings, bus) or "HEAD"
+    sha, commits, changed = asyncio.run(_ask_git(repository_of(settings, bus), asked, history))
     return {
         "sha": sha,
         "confirmed": history.confirmed.sha if history.confirmed else None,
@@ -34,13 +34,13 @@ def plan(settings: DeployerSettings, bus: Bus, ref: str) -> dict[str, Any]:
     }
 
 
-def export_commit(settings: DeployerSettings, bus: Bus, ref: str, folder: Path) -> str:  # noqa: ARG001
+def export_commit(settings: DeployerSettings, bus: Bus, ref: str, folder: Path) -> str:
     """Write a commit's files into a new folder; its sha. Raises RepositoryError, StartError, OSError."""
     if folder.exists():
         raise StartError(f"{folder} is there already; name a folder that does not exist yet")
 
     async def write() -> str:
-        repository = Repository(settings.repository, mirror_in(settings.dir))
+        repository = repository_of(settings, bus)
         sha = await repository.resolve(ref)
         folder.mkdir(parents=True)
         await repository.archive(sha, folder)
@@ -66,8 +66,11 @@ async def _ask_git(repository: Repository, ref: str, history: History) -> tuple[
     confirmed = history.confirmed.sha if history.confirmed is not None else None
     if confirmed is None:
         return sha, [await repository.subject(sha)], []
-    commits = await repository.subjects(confirmed, sha, MAX_COMMITS)
-    return sha, commits, await repository.changed_files(confirmed, sha)
+    try:
+        commits = await repository.subjects(confirmed, sha, MAX_COMMITS)
+        return sha, commits, await repository.changed_files(confirmed, sha)
+    except RepositoryError:  # the confirmed one is in no branch any more, or comes from another repository
+        return sha, [await repository.subject(sha)], []
 
 
 def _steps(

@@ -20,6 +20,7 @@ from bus import Bus, Clock, DocumentError, FileLock, Role, Seen, is_locked, read
 from deployer.errors import RepositoryError, StartError
 from deployer.push.checkout import PUSH_CHANGES_FILES, takes_pushes
 from deployer.push.repository import Repository
+from deployer.push.watched import read_watched, refuse_another, repository_of
 from deployer.runtimes.api import Runtime
 from deployer.runtimes.children import Children, last_lines
 from deployer.settings import DeployerSettings, read_state
@@ -303,6 +304,7 @@ PLAIN_LINE_EVERY_S = 10.0
 
 def up(settings: DeployerSettings, bus: Bus, clock: Clock, *, fast: bool) -> int:
     """Run everything until SIGINT or SIGTERM; the exit code. Raises StartError."""
+    refuse_another(settings, bus, read_watched(bus))  # before anything of a former `up` is touched
     screen = Screen(is_terminal=sys.stdout.isatty())
     settings.dir.mkdir(parents=True, exist_ok=True)
     lock = FileLock(up_lock(settings))
@@ -320,7 +322,7 @@ def up(settings: DeployerSettings, bus: Bus, clock: Clock, *, fast: bool) -> int
         if is_locked(bus.deployer_lock):
             raise already_runs(settings, bus)
         try:
-            _start(services, bus, settings.repository, screen.say, stop.is_set, fast=fast)
+            _start(services, bus, repository_of(settings, bus).path, screen.say, stop.is_set, fast=fast)
             while not stop.wait(LOOK_EVERY_S):
                 for service in (PAPER, PANEL, DEPLOYER):
                     services.restart_dead(service)
@@ -354,9 +356,10 @@ def _start(
             if asyncio.run(takes_pushes(repository)):
                 say(f"WARNING: {PUSH_CHANGES_FILES}")
         watching = services.start(DEPLOYER, environment, stopped)
-        say(
-            f"deployer         watches {watching.get('branch')} at {str(watching.get('sha'))[:7]}; Ctrl-C ends everything"
+        newest = (
+            f" at {str(watching['sha'])[:7]}" if watching.get("sha") else f" once it can: {watching.get('problem')}"
         )
+        say(f"deployer         watches {watching.get('branch')}{newest}; Ctrl-C ends everything")
 
 
 def trading_line(bus: Bus, now_ms: int) -> str:

@@ -1,4 +1,4 @@
-"""Watching a branch: watchdog on the git directory as a hint, `git rev-parse` every two seconds as the truth."""
+"""Watching a branch: watchdog on the git directory as a hint, a fetch every two seconds as the truth."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from deployer.push.repository import Repository
 
 LOOK_EVERY_S = 2.0
 SETTLE_S = 0.05
+SLOW_S = 10.0
 
 
 class BranchWatch:
@@ -64,18 +65,22 @@ class BranchWatch:
                 self._hint.clear()
 
     async def _look(self) -> None:
+        reading = asyncio.create_task(self._repository.tip(self.branch))
         try:
-            tip = await self._repository.tip(self.branch)
+            await asyncio.wait([reading], timeout=SLOW_S)
+            if not reading.done():
+                self._note_problem(f"git has not answered for {SLOW_S:g} s; it is waited for")
+            tip = await reading
             subject, left = self.subject, self.left
             if tip != self.tip:
                 subject = await self._repository.subject(tip)
                 kept = self.tip is None or await self._repository.contains(tip, self.tip)
                 left = "" if kept else str(self.tip)
         except RepositoryError as error:
-            if self.problem != str(error):
-                self._log.error("branch_not_readable", reason=str(error), bots="go on")
-            self.tip, self.problem = None, str(error)
+            self._note_problem(str(error))
             return
+        finally:
+            reading.cancel()
         if tip != self.tip or self.problem is not None:
             self.tip, self.subject, self.left, self.problem = tip, subject, left, None
             self._log.info("branch_moved", branch=self.branch, sha=tip, subject=subject, left=left or None)
@@ -85,6 +90,11 @@ class BranchWatch:
         if differs and not self._differed:
             self._log.warning("work_tree_differs", what="only commits are deployed; uncommitted changes are not")
         self._differed = differs
+
+    def _note_problem(self, problem: str) -> None:
+        if self.problem != problem:
+            self._log.error("branch_not_readable", reason=problem, bots="go on")
+        self.tip, self.problem = None, problem
 
 
 class _Hint(FileSystemEventHandler):

@@ -18,6 +18,8 @@ from functools import partial
 from pathlib import Path
 
 from bus import Clock, Log, write_atomically
+from deployer.errors import RepositoryError
+from deployer.git import locate
 from deployer.push.receive import Push, Situation, parse_push, tell
 
 FOLDER = "never-sleeps"
@@ -26,6 +28,14 @@ MAX_OPEN = 100
 KEEP_LOGS = 100
 MAX_CONTENT = 1_000
 _ID = re.compile(r"[0-9]{6,20}-[0-9]{1,10}-[0-9]{1,6}")
+
+
+def push_folder(path: Path) -> Path:
+    """The git directory of a repository, or where it would be while it cannot be read."""
+    try:
+        return locate(path).directory
+    except RepositoryError:
+        return path / ".git" if (path / ".git").is_dir() else path
 
 
 class PushLog:

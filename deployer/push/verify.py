@@ -17,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from deployer.errors import BuildError, RepositoryError, StartError
+from deployer.push.checkout import takes_pushes, why_no_checkout
 from deployer.push.repository import Repository
 from deployer.push.signatures import Signers, check_signature, read_signers
 
@@ -43,6 +44,8 @@ class Verify:
             return
         try:
             if self._rule == SIGNED:
+                if await takes_pushes(self._repository.path):
+                    raise BuildError(why_no_checkout(self._repository.path))
                 await check_signature(await self._repository.commit_bytes(sha), self._signers())
             else:
                 await self._run(sha)

@@ -137,6 +137,7 @@ class Look:
         self._still, self._since = Stillness(), Since()
         self._ledger_problem = ""
         self._reading: asyncio.Task[Trading] | None = None
+        self._resolving: dict[str, asyncio.Task[str]] = {}  # by request, until that is done
 
     async def observe(
         self,
@@ -232,15 +233,31 @@ class Look:
     async def _requests(self) -> tuple[Asked, ...]:
         good, bad = read_requests(self._bus)
         asked = [Asked(request_id, None, problem=problem) for request_id, problem in bad.items()]
+        fresh: list[asyncio.Task[str]] = []
         for request in good:
             if not request.ref or request.action == "approve":  # that names a deploy, which git knows nothing of
                 problem = "name a commit, branch or tag" if request.action == "deploy" else None
                 asked.append(Asked(request.id, request, problem=problem))
                 continue
-            try:
-                asked.append(Asked(request.id, request, sha=await self._repository.resolve(request.ref)))
-            except RepositoryError as error:
+            if request.id not in self._resolving:
+                self._resolving[request.id] = asyncio.create_task(self._repository.resolve(request.ref))
+                fresh.append(self._resolving[request.id])
+        names = {request.id for request in good}
+        for gone in self._resolving.keys() - names:
+            self._resolving.pop(gone).cancel()
+        if fresh:  # what git has not answered by then is seen by a later look: no bot waits for git
+            await asyncio.wait(fresh, timeout=READ_LIMIT_S)
+        for request in good:
+            task = self._resolving.get(request.id)
+            if task is None or not task.done():
+                continue
+            error = task.exception()
+            if error is None:
+                asked.append(Asked(request.id, request, sha=task.result()))
+            elif isinstance(error, RepositoryError):
                 asked.append(Asked(request.id, request, problem=str(error)))
+            else:
+                raise error
         return tuple(asked)
 
 
