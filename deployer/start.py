@@ -99,7 +99,7 @@ async def run(settings: DeployerSettings, bus: Bus, clock: Clock, logging: Loggi
             folder=settings.dir,
             metrics=metrics,
             targets=TargetsFile(settings.targets or settings.dir / "targets"),
-            push_log=PushLog(push_folder(repository.path), clock, logging.log),
+            push_log=PushLog(push_folder(repository.path), clock, logging.log, branch_name),
             verify=Verify(repository, settings.verify, limit_s=settings.build_limit, signers=signers),
             hooks=Hooks(settings.hooks, logging.log),
             disks=Disks(

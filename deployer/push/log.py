@@ -1,6 +1,6 @@
 """The deployer's side of the push hook: files in GIT_DIR/never-sleeps, which `deployer init` makes.
 
-    alive          the deployer's sign of life, rewritten twice a second; removed when it stops
+    alive          the deployer's sign of life and what it watches, rewritten twice a second; removed when it stops
     pushes/ID      one push, written by the hook, removed when it is answered to the end
     pushes/ID.log  what its pusher is told: "- TEXT" lines, and "= TEXT" as the last one
 
@@ -9,8 +9,10 @@ Only lines that are not in a log yet are appended, so a deployer that was killed
 
 from __future__ import annotations
 
+import errno
 import os
 import re
+import stat
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -27,6 +29,7 @@ BEAT_EVERY_MS = 500
 MAX_OPEN = 100
 KEEP_LOGS = 100
 MAX_CONTENT = 1_000
+MAX_LOG = 1 << 20
 _ID = re.compile(r"[0-9]{6,20}-[0-9]{1,10}-[0-9]{1,6}")
 
 
@@ -41,7 +44,9 @@ def push_folder(path: Path) -> Path:
 class PushLog:
     """Nothing that goes wrong here stops a deploy: it is said once in the deployer's log."""
 
-    def __init__(self, git_directory: Path, clock: Clock, log: Log) -> None:
+    def __init__(self, git_directory: Path, clock: Clock, log: Log, branch: str = "") -> None:
+        """branch: what is watched, which the hook reads: it asks about nothing else."""
+        self._watched = f" refs/heads/{branch}" if branch else ""
         self._folder, self._clock, self._log = git_directory / FOLDER, clock, log
         self._pushes = self._folder / "pushes"
         self._seen: dict[str, tuple[Push, int]] = {}  # the push, and how often the branch had been read by then
@@ -54,7 +59,11 @@ class PushLog:
         if now_ms - self._beat_ms < BEAT_EVERY_MS or not self._pushes.is_dir():
             return
         self._beat_ms = now_ms
-        self._try(lambda: write_atomically(self._folder / "alive", f"{os.getpid()} {now_ms}\n".encode(), durable=False))
+        self._try(
+            lambda: write_atomically(
+                self._folder / "alive", f"{os.getpid()} {now_ms}{self._watched}\n".encode(), durable=False
+            )
+        )
 
     def stop(self) -> None:
         """The deployer ends."""
@@ -98,7 +107,7 @@ class PushLog:
 
     def _read_one(self, name: str, branch_reads: int) -> None:
         try:
-            with (self._pushes / name).open("rb") as file:
+            with open(_plain_file(self._pushes / name, os.O_RDONLY), "rb") as file:
                 push = parse_push(name, file.read(MAX_CONTENT).decode("utf-8", "replace"))
         except OSError as error:
             self._note(error)
@@ -112,15 +121,17 @@ class PushLog:
 
     def _read_said(self, name: str) -> set[str]:
         try:
-            text = (self._pushes / f"{name}.log").read_text(errors="replace")
+            with open(_plain_file(self._pushes / f"{name}.log", os.O_RDONLY), "rb") as file:
+                text = file.read(MAX_LOG).decode("utf-8", "replace")
         except OSError:
             return set()
         return {line[2:] for line in text.splitlines()}
 
     def _append(self, name: str, text: str) -> bool:
         def append() -> None:
-            with (self._pushes / f"{name}.log").open("a") as file:
-                file.write(text)
+            path = self._pushes / f"{name}.log"
+            with open(_plain_file(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT), "ab") as file:
+                file.write(text.encode("utf-8", "replace"))
 
         return self._try(append)
 
@@ -146,3 +157,12 @@ class PushLog:
         if self._problem != str(error):
             self._problem = str(error)
             self._log.warning("push_log", reason=str(error), deploys="go on", pushers="see nothing of them")
+
+
+def _plain_file(path: Path, flags: int) -> int:
+    """Open a file in the folder that pushers write to: never through a link, and never one that waits. Raises OSError."""
+    descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o644)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "expected a plain file", str(path))
+    return descriptor
