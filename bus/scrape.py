@@ -11,7 +11,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 async def serve_metrics(text: Callable[[], bytes], host: str, port: int) -> tuple[web.AppRunner, str]:
     """Serve what `text` returns at each scrape; port 0 takes a free one. Raises OSError when the port is busy.
 
-    Returns the runner (clean it up at the end) and host:port.
+    Returns the runner (clean it up at the end) and host:port, an IPv6 address in brackets.
     """
 
     async def answer(_request: web.Request) -> web.Response:
@@ -22,9 +22,9 @@ async def serve_metrics(text: Callable[[], bytes], host: str, port: int) -> tupl
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     try:
-        await web.TCPSite(runner, host, port).start()
+        await web.TCPSite(runner, host.strip("[]"), port).start()
     except OSError:
         await runner.cleanup()
         raise
-    bound = runner.addresses[0]
-    return runner, f"{bound[0]}:{bound[1]}"
+    bound, number = runner.addresses[0][:2]
+    return runner, f"[{bound}]:{number}" if ":" in bound else f"{bound}:{number}"

@@ -126,7 +126,8 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _remote_parser() -> argparse.ArgumentParser:
-    host, port = os.environ.get("PAPER_HOST", "127.0.0.1"), os.environ.get("PAPER_PORT", "8700")
+    host, port = os.environ.get("PAPER_HOST", "127.0.0.1").strip("[]"), os.environ.get("PAPER_PORT", "8700")
+    host = f"[{host}]" if ":" in host else host
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--url", default=f"http://{host}:{port}", help="of the exchange (default: %(default)s)")
     parser = argparse.ArgumentParser(prog="python -m paper")
@@ -286,7 +287,7 @@ async def _run(exchange: Exchange, sockets: Sockets, stop: asyncio.Event) -> int
 
 
 async def _listen(runner: web.AppRunner, settings: Settings) -> str:
-    site = web.TCPSite(runner, settings.host, settings.port)
+    site = web.TCPSite(runner, settings.host.strip("[]"), settings.port)
     try:
         await site.start()
     except OSError as error:
@@ -294,7 +295,7 @@ async def _listen(runner: web.AppRunner, settings: Settings) -> str:
             f"cannot listen on {settings.host}:{settings.port}: {error.strerror}; stop what uses it or give another --port"
         ) from error
     host, port = runner.addresses[0][:2]
-    return f"http://{host}:{port}"
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def _say(event: str, **facts: object) -> None:
