@@ -65,7 +65,7 @@ class Repository:
         self._configured: tuple[tuple[int, int, int], dict[str, str]] | None = None
         self._watched: tuple[str, str] | None = None  # the branch's ref, and its tip
         self._head: tuple[float, str] | None = None  # when it was fetched
-        self._indexed = ""
+        self._indexed = self._trusted = ""
 
     async def git_directory(self) -> Path:
         """Where its refs are. Raises RepositoryError when there is no repository."""
@@ -301,7 +301,10 @@ class Repository:
         config = self._mirror / "fetch.config"
         # The deployer may run as another user than the one who owns the repository: this one is meant, and no other.
         folders = {str(folder) for one in (self.path, place.directory, place.common) for folder in (one, one.resolve())}
-        config.write_text("".join(f"[safe]\n\tdirectory = {_quoted(folder)}\n" for folder in sorted(folders)))
+        wanted = "".join(f"[safe]\n\tdirectory = {_quoted(folder)}\n" for folder in sorted(folders))
+        if wanted != self._trusted or not config.exists():
+            config.write_text(wanted, "utf-8", "surrogateescape")
+            self._trusted = wanted
         await git(
             f"--git-dir={self._mirror}",
             *("fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules", "--update-shallow"),
