@@ -33,6 +33,8 @@ LOCK_EVERY_S = 0.02
 MOST_LOOSE, MOST_PACKS = 500, 20
 REMAKE_EVERY_S = 600.0
 HEAD_EVERY_S = 2.0
+# A file system may show a change late or not at all: fetched all the same from time to time.
+FETCH_EVERY_S = 30.0
 _SOMEBODY = {"NAME": "work tree", "EMAIL": "worktree@localhost", "DATE": "2000-01-01T00:00:00Z"}
 _SHA = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
 # git-check-ref-format(1): what no branch's name may have.
@@ -65,6 +67,8 @@ class Repository:
         self._configured: tuple[tuple[int, int, int], dict[str, str]] | None = None
         self._watched: tuple[str, str] | None = None  # the branch's ref, and its tip
         self._head: tuple[float, str] | None = None  # when it was fetched
+        self._unchanged: tuple[tuple[int, int, int], ...] = ()
+        self._fetched_s = 0.0
         self._indexed = self._trusted = ""
 
     async def git_directory(self) -> Path:
@@ -82,10 +86,21 @@ class Repository:
         """The full sha of a branch's newest commit. Raises RepositoryError."""
         if _NO_BRANCH.search(branch):
             raise RepositoryError(f"expected the name of a branch, found {branch!r}; set DEPLOYER_BRANCH")
+        ref = f"refs/heads/{branch}"
+        # Before the fetch: what changes meanwhile is fetched by the next look.
+        signature = _signature(locate(self.path), ref)
+        if (
+            self._watched
+            and self._watched[0] == ref
+            and signature
+            and signature == self._unchanged
+            and self._is_fresh()
+        ):
+            return self._watched[1]
         try:
-            await self._fetch(f"+refs/heads/{branch}:{_WATCHED}")
+            await self._fetch(f"+{ref}:{_WATCHED}")
             tip = await self._commit(_WATCHED)
-            self._watched = (f"refs/heads/{branch}", tip)
+            self._watched, self._unchanged, self._fetched_s = (ref, tip), signature, time.monotonic()
             return tip
         except RepositoryError as error:
             if _NO_SUCH_REF not in str(error):
@@ -376,6 +391,9 @@ class Repository:
         fresh.rename(self._mirror)
         self._format = wanted
 
+    def _is_fresh(self) -> bool:
+        return time.monotonic() - self._fetched_s < FETCH_EVERY_S and self._mirror.is_dir()
+
     async def _configuration(self, place: Place) -> dict[str, str]:
         """Read again when the file changed."""
         try:
@@ -447,6 +465,16 @@ class Repository:
             raise RepositoryError("reading the commit's files was given up") from error
         finally:
             objects.kill()
+
+
+def _signature(place: Place, ref: str) -> tuple[tuple[int, int, int], ...]:
+    """Changes with a branch: git replaces the file that has it. Empty where none has."""
+    found = []
+    for file in (place.common / ref, place.common / "packed-refs", place.common / "reftable" / "tables.list"):
+        with suppress(OSError):
+            facts = file.stat()
+            found.append((facts.st_mtime_ns, facts.st_size, facts.st_ino))
+    return tuple(found)
 
 
 def mirror_in(folder: Path) -> Path | None:
