@@ -3,6 +3,7 @@
 DeployerError
 ├── StartError              a command cannot do its work as it was called: one line, exit code 2
 ├── RepositoryError         the checkout, the branch or a commit cannot be read
+│   └── TooLargeError       a commit has more files or bytes than were allowed
 ├── BuildError              a commit could not be made ready to run
 └── RuntimeFailedError      the runtime could not start, stop or list units
     ├── EngineRefusedError  the Docker Engine answered with an error
@@ -24,6 +25,10 @@ class StartError(DeployerError):
 
 class RepositoryError(DeployerError):
     """Git cannot answer."""
+
+
+class TooLargeError(RepositoryError):
+    """A commit has more files or bytes than were allowed."""
 
 
 class BuildError(DeployerError):

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol
 
-from deployer.errors import RepositoryError
+from deployer.errors import RepositoryError, TooLargeError
 from deployer.git import cat_file
 
 MOST_ENTRIES = 200_000
@@ -186,10 +186,6 @@ class Objects:
 def read_commit(objects: Objects, sha: str) -> bytes:
     """A commit's own bytes. Raises RepositoryError."""
     return objects.small(sha, b"commit")
-
-
-class TooLargeError(RepositoryError):
-    """A commit has more files or bytes than were allowed."""
 
 
 def export(

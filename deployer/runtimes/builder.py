@@ -20,8 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from bus import is_locked, sync_directory, sync_disk, write_atomically
-from deployer.errors import BuildError, RepositoryError, StartError
-from deployer.push.export import TooLargeError
+from deployer.errors import BuildError, RepositoryError, StartError, TooLargeError
 from deployer.push.repository import Repository
 from deployer.runtimes.api import FOLDER, BuildInputs
 from deployer.runtimes.build_limits import LOOK_EVERY_S, MARK, BuildLimits, build_environment, end, members, tail
