@@ -4,14 +4,15 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# One environment for all targets, made anew when a lock file changes.
+# One environment for all targets, made anew when a lock file changes; `make docs` has one of its own.
 READY := $(VENV)/ready
+DOCS := .venv-docs
 
 # Where this is set, every process of every test and run would compile the same modules anew: a bot then starts twice as slowly.
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test fire proof bench lint lock clean $(foreach do,run stop status audit,$(do) $(do)-docker $(do)-process)
+.PHONY: help demo test fire proof bench lint docs lock clean $(foreach do,run stop status audit,$(do) $(do)-docker $(do)-process)
 
 help: ## say what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -71,11 +72,16 @@ lint: $(READY) ## style, types, imports between the packages
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
+docs: $(DOCS)/ready ## build the site of docs/ into site/index.html; a broken link or anchor fails it
+	@NO_COLOR=1 PATH="$(CURDIR)/$(DOCS)/bin:$$PATH" $(DOCS)/bin/zensical build --clean --strict
+	@! grep -rlE '<(script|link|img|iframe)[^>]* (src|href)="https?:' site --include='*.html' || { \
+		echo "make docs: expected pages that load nothing from elsewhere, found those above; see zensical.toml" >&2; exit 1; }
+
 lock: $(READY) ## resolve the dependencies anew into the lock files (hashes, no addresses)
 	@sh .ci/lock $(BIN)
 
-clean: ## remove the environment (not the state: that is volumes/bus and .run)
-	rm -rf $(VENV)
+clean: ## remove the environments and the site (not the state: that is volumes/bus and .run)
+	rm -rf $(VENV) $(DOCS) site
 
 $(READY): requirements-uv.lock requirements-dev.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
@@ -84,4 +90,10 @@ $(READY): requirements-uv.lock requirements-dev.lock
 	@$(PYTHON) -m venv --clear $(VENV)
 	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-uv.lock
 	@$(BIN)/uv pip sync --quiet --require-hashes --python $(BIN)/python requirements-dev.lock
+	@touch $@
+
+$(DOCS)/ready: requirements-docs.lock | $(READY)
+	@echo "setting up $(DOCS) (once, some seconds)" >&2
+	@$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(DOCS)
+	@$(BIN)/uv pip sync --quiet --require-hashes --python $(DOCS)/bin/python requirements-docs.lock
 	@touch $@
