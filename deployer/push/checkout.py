@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from deployer.git import configuration, locate, user_value
+from deployer.git import configuration, locate
 
 PUSH_CHANGES_FILES = (
     "whoever may push replaces bin/* and Makefile here, which the next person who types `make` runs; "
@@ -30,5 +30,4 @@ async def takes_pushes(path: Path) -> bool:
     facts = await configuration(place)
     if place.work_tree is None or facts.get("core.bare") == "true":
         return False
-    value = facts.get("receive.denycurrentbranch") or await user_value("receive.denyCurrentBranch")
-    return value.lower() == "updateinstead"
+    return facts.get("receive.denycurrentbranch", "").lower() == "updateinstead"

@@ -1,0 +1,140 @@
+"""What README and docs name is there: pages, headings, files, folders, the names of the API reference."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[3]
+DOCS = ROOT / "docs"
+PAGES = (ROOT / "README.md", ROOT / "deployer" / "template" / "README.md", *sorted(DOCS.rglob("*.md")))
+ROOMS = ("bench", "bin", "bot", "bus", "deployer", "docs", "ledger", "monitoring", "panel", "paper", "proof", "tests")
+# What a reader makes, or what a process writes: no file of the repository.
+MADE = {"bot/strategy/cheap.py"}
+_LINK = re.compile(r"(?<!\\)\[[^\]]*\]\(([^)\s]+)\)")
+_PATH = re.compile(rf"(?<![\w./:-])(?:{'|'.join(ROOMS)})/[\w./*{{}}-]*[\w*/}}]")
+_CODE = re.compile(r"`([^`\n]+)`")
+_LIST = re.compile(r"(?:[-*]|\d+\.) ")
+
+
+def _ids(pages: tuple[Path, ...] = PAGES) -> list[str]:
+    return [str(page.relative_to(ROOT)) for page in pages]
+
+
+def without_code(page: Path) -> list[str]:
+    """The page's lines; those of code blocks, fenced or indented, are empty."""
+    lines, fenced = [], False
+    for line in page.read_text().splitlines():
+        fence = line.lstrip().startswith("```")
+        lines.append("" if fenced or fence or line.startswith("    ") else line)
+        fenced ^= fence
+    return lines
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub and the site make them."""
+    heads = (re.match(r"#+ (.*)", line) for line in without_code(page))
+    words = (re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", head[1]).lower() for head in heads if head)
+    return {re.sub(r"[^\w\- ]", "", head).strip().replace(" ", "-") for head in words}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=_ids())
+def test_every_relative_link_leads_to_a_page_and_a_heading_that_are_there(page: Path) -> None:
+    """A page that moves takes the links to it along."""
+    wrong = []
+    for link in _LINK.findall("\n".join(without_code(page))):
+        if "://" in link:
+            continue
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        if not target.is_file():
+            wrong.append(f"{link}: expected a file, found none at {target}")
+        elif anchor and anchor not in anchors(target):
+            wrong.append(f"{link}: expected one of {sorted(anchors(target))}")
+    assert not wrong, "\n".join(wrong)
+
+
+def named_paths(page: Path) -> Iterator[str]:
+    """The paths of this repository that a page names in code: `bot/cli.py`, `tests/e2e/test_push*.py`."""
+    for line in page.read_text().splitlines():
+        for code in [line] if line.startswith("    ") else _CODE.findall(line):
+            yield from _PATH.findall(code)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=_ids())
+def test_every_path_that_a_page_names_is_there(page: Path) -> None:
+    """A file that moves takes along what the docs say of it."""
+    missing = sorted({path for path in named_paths(page) if path not in MADE and not any(_places(path))})
+    assert not missing, f"{page.relative_to(ROOT)} names what is not there: {missing}"
+
+
+def _places(path: str) -> Iterator[Path]:
+    return ROOT.glob(path.rstrip("/"))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=_ids())
+def test_a_list_begins_after_an_empty_line(page: Path) -> None:
+    """GitHub takes one without; the site would make one paragraph of it."""
+    lines = without_code(page)
+    wrong = [
+        f"{page.relative_to(ROOT)}:{number + 1}: {line}"
+        for number, line in enumerate(lines)
+        if number and _LIST.match(line) and not _may_precede_a_list(lines, number - 1)
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def _may_precede_a_list(lines: list[str], number: int) -> bool:
+    if not lines[number] or lines[number].startswith("#"):
+        return True
+    while number and lines[number].startswith(" "):
+        number -= 1
+    return bool(_LIST.match(lines[number]))
+
+
+def test_the_map_of_rooms_has_every_room() -> None:
+    """A folder of code that is new has its line in the map, so that a stranger finds it."""
+    text = (DOCS / "explanation" / "where.md").read_text()
+    packages = {
+        path.parent.relative_to(ROOT).as_posix()
+        for package in ("bench", "bot", "bus", "deployer", "ledger", "panel", "paper", "proof")
+        for path in (ROOT / package).rglob("__init__.py")
+    }
+    missing = sorted(room for room in packages if f"| `{room}/` |" not in text)
+    assert not missing, f"docs/explanation/where.md lacks {missing}"
+
+
+def test_the_five_questions_are_answered_by_a_path_each() -> None:
+    """Order, lost answer, take-back, table of slots, new feed: five rows, each with one path."""
+    part = (DOCS / "explanation" / "where.md").read_text().split("## ")[1]
+    rows = [line.split("|")[1:3] for line in part.splitlines() if line.startswith("| Where ")]
+    assert len(rows) == 5
+    assert all(any(_places(path.strip().strip("`"))) for _, path in rows), rows
+
+
+@pytest.mark.parametrize("package", ["bot.strategy", "bus", "ledger"])
+def test_the_api_reference_has_every_name_that_a_package_exports(package: str) -> None:
+    """Those who write strategies and workers find each name that they may import, and no other."""
+    page = (DOCS / "reference" / "api" / f"{package.rpartition('.')[2]}.md").read_text()
+    named = re.findall(rf"^::: {re.escape(package)}\.(\w+)$", page, re.MULTILINE)
+    assert sorted(named) == sorted(importlib.import_module(package).__all__)
+
+
+def test_the_site_leads_to_every_page() -> None:
+    """A page that is in no menu is found by nobody."""
+
+    def pages(entry: Any) -> Iterator[str]:
+        if isinstance(entry, str):
+            yield entry
+        else:
+            for part in entry if isinstance(entry, list) else entry.values():
+                yield from pages(part)
+
+    site = tomllib.loads((ROOT / "zensical.toml").read_text())["project"]
+    assert sorted(pages(site["nav"])) == sorted(path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md"))
