@@ -186,6 +186,15 @@ async def configuration(place: Place) -> dict[str, str]:
     return _listed(text(await git(*arguments, environment=environment()))) if arguments else {}
 
 
+async def user_value(key: str) -> str:
+    """What this user's or the machine's own configuration says, as git has it for a push by this user; empty when unset."""
+    own = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    for scope in ("--global", "--system"):
+        with suppress(RepositoryError):  # unset, or there is no such file
+            return text(await git("config", scope, "--includes", "--get", key, environment=own))
+    return ""
+
+
 def configuration_now(place: Place) -> dict[str, str]:
     """The same, waited for. Raises RepositoryError."""
     arguments = _list(place)

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 from collections.abc import Coroutine
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -151,6 +152,7 @@ class Deployer:
             seen = await self._look.observe(
                 self._history, self._branch, self._failed(now), dict(self._compared), self._busy(), now
             )
+            seen = replace(seen, built=self._verify.trusted(seen.built, self._ran()))
             self._cancel_builds(seen)
             self._cancel_comparisons()
             self._note_deaths(seen)
@@ -233,6 +235,7 @@ class Deployer:
         write = self._log.error if step.step in ("failed", "taking-back") else self._log.info
         write("deploy_step", deploy=step.deploy, step=step.step, sha=step.sha[:12], text=step.text, ms=step.ms)
         if step.step == "queued":
+            self._verify.forget(step.sha)
             self._failures.pop(step.sha, None)
         if step.step == "compared":
             self._compared.pop(step.deploy, None)
@@ -320,6 +323,11 @@ class Deployer:
             await self._runtime.prune(frozenset(keep), all_else=all_else)
         except (OSError, DeployerError) as error:
             self._log.warning("not_pruned", reason=str(error))
+
+    def _ran(self) -> frozenset[str]:
+        """The commits that supervision and rollback start without asking git."""
+        confirmed, previous = self._history.confirmed, self._history.previous_sha
+        return frozenset(sha for sha in (confirmed.sha if confirmed is not None else None, previous) if sha)
 
     def _deploy_of(self, sha: str) -> Deploy | None:
         """The open deploy of a commit; None where a unit of the confirmed one is replaced."""

@@ -5,6 +5,7 @@ It knows no other way to the bot than the bus, so it works across every handover
 
 from panel.actions import Actions, Asker, Written
 from panel.api import create_app
+from panel.connections import Connections
 from panel.errors import ConfirmationNeededError, PanelError, StartError, TooManyPagesError, UnknownSlotError
 from panel.events import Events
 from panel.guard import Guard, Scope, Token, load_tokens
@@ -16,6 +17,7 @@ __all__ = [
     "Actions",
     "Asker",
     "ConfirmationNeededError",
+    "Connections",
     "Events",
     "Guard",
     "History",

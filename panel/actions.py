@@ -187,16 +187,16 @@ class Actions:
             return self._write("resume", generation, change, who)
         except (BusError, OSError):
             if was_halted:
-                self._set_halt()
+                self.set_halt()
             raise
 
     def halt(self, generation: int, who: Asker) -> Written:
         """The kill switch: the halt file first, then control. Where control cannot be written the halt file stays."""
-        self._set_halt()
+        self.set_halt()
         try:
             return self._write("halt", generation, lambda control: control.model_copy(update={"mode": Mode.HALT}), who)
         except (BusError, OSError):
-            self._set_halt()  # again: a resume may have removed it just before this write was found stale
+            self.set_halt()  # again: a resume may have removed it just before this write was found stale
             raise
 
     def slot(self, slot: str, generation: int, who: Asker, changes: Mapping[str, Any]) -> Written:
@@ -339,7 +339,8 @@ class Actions:
             return False
         return True
 
-    def _set_halt(self) -> None:
+    def set_halt(self) -> None:
+        """The halt file alone: it stops entries whatever becomes of control. Raises OSError."""
         self._bus.halt.touch()
         sync_directory(self._bus.directory)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable, Mapping
 from importlib import resources
@@ -14,7 +13,6 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from pydantic import BaseModel, ValidationError
 from starlette.exceptions import HTTPException
-from starlette.types import Receive, Scope, Send
 
 from bus import BusError, Log, StaleGenerationError
 from panel.actions import Actions
@@ -34,7 +32,6 @@ from panel.writes import writes
 # The endpoints that read: the bus as it is now, the ledger, and the stream of events.
 
 
-SEND_LIMIT_S = 10.0
 LONGEST_DAYS = 400
 
 Slot = Annotated[str | None, Query(max_length=60, description="one slot alone")]
@@ -42,16 +39,9 @@ Most = Annotated[int, Query(ge=1, le=500, description="at most so many, the newe
 
 
 class EventStream(StreamingResponse):
-    """Server-sent events to one page; given up when the page takes nothing for SEND_LIMIT_S seconds."""
+    """Server-sent events to one page."""
 
     media_type = "text/event-stream"
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def send_in_time(message: Any) -> None:
-            async with asyncio.timeout(SEND_LIMIT_S):
-                await send(message)
-
-        await super().__call__(scope, receive, send_in_time)
 
 
 def reads(views: Views, history: History, events: Events) -> APIRouter:

@@ -2,7 +2,7 @@
 
 Against other web pages in the same browser: a list of host names (DNS rebinding), the Origin and Sec-Fetch-Site headers,
 JSON alone, no cookies. Against other programs: a token on every request to the API, of scope control for a write. Against
-floods: limits of size, rate and time.
+floods: limits of size, rate, number and time, each token's its own. What a stranger asks draws on the strangers' alone.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import json
 import os
 import re
 import secrets
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -26,6 +26,7 @@ from starlette.types import ASGIApp, Message, Receive, Send
 from starlette.types import Scope as AsgiScope
 
 from bus import Log
+from panel.connections import Connections
 from panel.errors import StartError
 
 # The tokens that every request to the API needs: two files made at the first start, readable by their owner alone.
@@ -118,6 +119,11 @@ BODY_LIMIT = 64 << 10  # bytes
 BODY_TIME_LIMIT_S = 5.0
 READS = frozenset({"GET", "HEAD"})
 HALT = "/api/halt"
+EVENTS = "/api/events"
+SEND_LIMIT_S = 10.0
+# At the same time: of one token, and of all tokens that may only look. What is left belongs to those who may write.
+MOST_PAGES, MOST_READERS_PAGES = 40, 60
+MOST_ASKED, MOST_READERS_ASKED = 16, 24
 SECURITY_HEADERS = (
     (
         b"content-security-policy",
@@ -161,6 +167,21 @@ class Bucket:
             return False
         self._tokens -= 1
         return True
+
+
+@dataclass(slots=True)
+class Quota:
+    """What one token may do. pages, asked: how many event streams and other requests of it are open now."""
+
+    reads: Bucket
+    writes: Bucket
+    pages: int = 0
+    asked: int = 0
+
+    @classmethod
+    def fresh(cls, now_s: Callable[[], float]) -> Quota:
+        """Nothing used yet."""
+        return cls(Bucket(rate=100, burst=400, now_s=now_s), Bucket(rate=5, burst=30, now_s=now_s))
 
 
 def check_site(path: str, headers: Headers, hosts: frozenset[str]) -> Refusal | None:
@@ -210,15 +231,26 @@ def check_body(headers: Headers) -> Refusal | None:
 
 
 class Guard:
-    """ASGI middleware: refuses what may not pass, reads a write's body within limits, adds the security headers."""
+    """ASGI middleware: refuses what may not pass, reads a write's body within limits, adds the security headers.
+
+    set_halt: sets the halt file. Whoever may ask for a halt gets it, whatever is wrong with the rest of what they sent.
+    """
 
     def __init__(
-        self, app: ASGIApp, *, hosts: frozenset[str], tokens: Sequence[Token], now_s: Callable[[], float], log: Log
+        self,
+        app: ASGIApp,
+        *,
+        hosts: frozenset[str],
+        tokens: Sequence[Token],
+        now_s: Callable[[], float],
+        log: Log,
+        connections: Connections,
+        set_halt: Callable[[], Awaitable[None]],
     ) -> None:
         self._app, self._hosts, self._tokens, self._log = app, hosts, tokens, log
-        self._writes = Bucket(rate=5, burst=30, now_s=now_s)
-        self._reads = Bucket(rate=100, burst=400, now_s=now_s)
+        self._connections, self._set_halt = connections, set_halt
         self._strangers = Bucket(rate=2, burst=20, now_s=now_s)
+        self._quotas = {token: Quota.fresh(now_s) for token in tokens}
 
     async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -226,41 +258,81 @@ class Guard:
             return
         if scope["type"] != "http":
             return  # a WebSocket: returning closes it
+        headers = Headers(scope=scope)
+        path, client = scope["path"], scope.get("client")
+        is_write = scope["method"] not in READS
+        token = token_of(headers, self._tokens)
+        scope.setdefault("state", {})["token"] = token
+        refusal = check_site(path, headers, self._hosts) or check_token(path, token, is_write=is_write)
+        is_halt = is_write and path.rstrip("/") == HALT and refusal is None
+        if is_halt:
+            await self._set_halt()
+        if refusal is None and is_write:
+            refusal = check_body(headers)
+        refusal = self._admit(refusal, token, is_write=is_write, is_halt=is_halt)
+        secured = self._secured(send, client)
+        if refusal is not None:
+            await self._refuse(refusal, path, secured)
+            return
+        if token is None:
+            await self._app(scope, receive, secured)  # the page's own files; the connection goes on waiting
+            return
+        with self._taken(token, path, is_halt=is_halt) as free:
+            if not free:
+                await self._refuse(
+                    Refusal(429, "too much of this token's is open already; wait and try again"), path, secured
+                )
+                return
+            self._connections.serves(client)
+            body = await _read_body(receive) if is_write else b""
+            if isinstance(body, Refusal):
+                await self._refuse(body, path, secured)
+                return
+            await self._app(scope, _replay(body, receive) if is_write else receive, secured)
 
+    def _admit(self, refusal: Refusal | None, token: Token | None, *, is_write: bool, is_halt: bool) -> Refusal | None:
+        """Whether the rate allows it. A halt always passes, and the page's own files cost nothing."""
+        if refusal is None and (is_halt or token is None):
+            return None
+        # What is refused never costs whoever is served.
+        bucket = self._strangers
+        if refusal is None and token is not None:
+            quota = self._quotas[token]
+            bucket = quota.writes if is_write else quota.reads
+        return refusal if bucket.take() else Refusal(429, "too many requests; wait a second and try again")
+
+    @contextmanager
+    def _taken(self, token: Token, path: str, *, is_halt: bool) -> Iterator[bool]:
+        """Count what is open of a token while it is; False where that is too much. A halt always has room."""
+        quota, kind = self._quotas[token], "pages" if path == EVENTS else "asked"
+        readers = sum(getattr(other, kind) for one, other in self._quotas.items() if one.scope is Scope.READ)
+        most, most_readers = (MOST_PAGES, MOST_READERS_PAGES) if kind == "pages" else (MOST_ASKED, MOST_READERS_ASKED)
+        full = getattr(quota, kind) >= most or (token.scope is Scope.READ and readers >= most_readers)
+        if full and not is_halt:
+            yield False
+            return
+        setattr(quota, kind, getattr(quota, kind) + 1)
+        try:
+            yield True
+        finally:
+            setattr(quota, kind, getattr(quota, kind) - 1)
+
+    def _secured(self, send: Send, client: tuple[str, int] | None) -> Send:
         async def send_secured(message: Message) -> None:
             if message["type"] == "http.response.start":
                 message["headers"] = [*message["headers"], *SECURITY_HEADERS]
-            await send(message)
+            try:
+                async with asyncio.timeout(SEND_LIMIT_S):
+                    await send(message)
+            except TimeoutError:  # whoever asked takes nothing
+                if client is not None:
+                    self._connections.drop(client)
 
-        headers = Headers(scope=scope)
-        token = token_of(headers, self._tokens)
-        refusal = check_site(scope["path"], headers, self._hosts)
-        is_write = scope["method"] not in READS
-        if refusal is None:
-            wrong = check_token(scope["path"], token, is_write=is_write)
-            if wrong is None and is_write:
-                wrong = check_body(headers)
-            refusal = self._admit(wrong, scope["path"], is_write=is_write)
-        scope.setdefault("state", {})["token"] = token
-        if refusal is None and is_write:
-            body = await _read_body(receive)
-            if isinstance(body, bytes):
-                await self._app(scope, _replay(body, receive), send_secured)
-                return
-            refusal = body
-        if refusal is None:
-            await self._app(scope, receive, send_secured)
-            return
-        self._log.warning("request_refused", status=refusal.status, path=ascii(scope["path"])[:80], why=refusal.error)
-        await _answer(refusal, send_secured)
+        return send_secured
 
-    def _admit(self, refusal: Refusal | None, path: str, *, is_write: bool) -> Refusal | None:
-        # Rates of their own, so that nobody without a token can use up the rate of those who have one. A halt always passes.
-        stranger = refusal is not None and refusal.status == 401
-        if not stranger and (path == HALT or not (is_write or path.startswith("/api/"))):
-            return refusal
-        bucket = self._strangers if stranger else self._writes if is_write else self._reads
-        return refusal if bucket.take() else Refusal(429, "too many requests; wait a second and try again")
+    async def _refuse(self, refusal: Refusal, path: str, send: Send) -> None:
+        self._log.warning("request_refused", status=refusal.status, path=ascii(path)[:80], why=refusal.error)
+        await _answer(refusal, send)
 
 
 async def _read_body(receive: Receive) -> bytes | Refusal:

@@ -10,7 +10,8 @@ import secrets
 import signal
 import socket
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -33,6 +34,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from bus import VERSION, Bus, Clock, Log, is_halted
 from panel.actions import Actions
 from panel.api import create_app
+from panel.connections import Connections, count_handshakes, protocol_of
 from panel.errors import StartError
 from panel.events import Events
 from panel.guard import Guard, Token
@@ -193,8 +195,10 @@ async def _answer(body: bytes, send: Send) -> None:
 # Running the panel: one socket, one uvicorn, one task that watches the bus.
 
 
-MAX_CONNECTIONS = 300
 SHUTDOWN_LIMIT_S = 1
+HALT_LIMIT_S = 5.0
+# More than all connections that wait for a request: a short queue is how a flood keeps others out.
+BACKLOG = 1024
 
 
 class _Server(uvicorn.Server):
@@ -225,12 +229,29 @@ def bind(settings: PanelSettings) -> socket.socket:
     """A listening socket. Raises StartError when the address cannot be had."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     try:
-        return socket.create_server((settings.host.strip("[]"), settings.port), family=family, backlog=128)
+        return socket.create_server((settings.host.strip("[]"), settings.port), family=family, backlog=BACKLOG)
     except OSError as error:
         where = f"{settings.host} port {settings.port}"
         if error.errno == errno.EADDRINUSE:
             raise StartError(f"{where} is in use; stop what listens there, or set PANEL_PORT (0 = any free)") from error
         raise StartError(f"cannot listen on {where} ({error.strerror}); set PANEL_HOST and PANEL_PORT") from error
+
+
+class Halting:
+    """Sets the halt file from a thread of its own: no other request can use up the threads that it needs."""
+
+    def __init__(self, set_halt: Callable[[], None], log: Log) -> None:
+        self._set_halt, self._log = set_halt, log
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="halt")
+
+    async def set(self) -> None:
+        """The file is there, or why not stands in the log; whoever asked hears it from the write that follows."""
+        setting = asyncio.get_running_loop().run_in_executor(self._thread, self._set_halt)
+        try:
+            async with asyncio.timeout(HALT_LIMIT_S):
+                await asyncio.shield(setting)
+        except (OSError, TimeoutError) as error:
+            self._log.error("halt_not_confirmed", error=str(error) or f"no answer of the disk in {HALT_LIMIT_S:g} s")
 
 
 async def serve(
@@ -254,19 +275,31 @@ async def serve(
     app = create_app(
         views=views, history=history, actions=actions, events=events, log=log, is_halted=lambda: is_halted(bus)
     )
-    guarded = Guard(app, hosts=settings.allowed_hosts(), tokens=tokens, now_s=time.monotonic, log=log)
+    connections = Connections(time.monotonic)
+    halting = Halting(actions.set_halt, log)
+    guarded = Guard(
+        app,
+        hosts=settings.allowed_hosts(),
+        tokens=tokens,
+        now_s=time.monotonic,
+        log=log,
+        connections=connections,
+        set_halt=halting.set,
+    )
     config = uvicorn.Config(
         Measured(guarded, Metrics()),
+        http=protocol_of(connections),
         log_config=None,
         access_log=False,
         proxy_headers=False,
         server_header=False,
         ws="none",
-        limit_concurrency=MAX_CONNECTIONS,
+        backlog=BACKLOG,
         timeout_graceful_shutdown=SHUTDOWN_LIMIT_S,
         ssl_certfile=settings.tls_cert,
         ssl_keyfile=settings.tls_key,
     )
+    count_handshakes(config, connections)
     shown = tokens[0] if first_start and not settings.behind_proxy else None
     server = _Server(config, events)
     serving = asyncio.create_task(server.serve(sockets=[sock]), name="server")

@@ -311,9 +311,11 @@ def as_levels(value: object, where: str, odd: Callable[[OddError], None]) -> lis
     """One side of a book. A level at 0 or 1 is left out: nobody can trade there. Any other odd level makes it another book."""
     found = []
     for index, row in enumerate(as_list(value, where)):
-        level = as_object(row, f"{where}[{index}]")
-        price = as_decimal(level.get("price"), f"{where}[{index}].price", 0, 1)
-        size = as_units(level.get("size"), f"{where}[{index}].size")
+        try:
+            level = as_object(row, "level")
+            price, size = as_decimal(level.get("price"), "price", 0, 1), as_units(level.get("size"), "size")
+        except OddError as error:
+            raise error.named(f"{where}[{index}]") from None  # named only now: a book has hundreds of levels
         if not 0 < price < 1:
             odd(OddError(Code.RANGE, f"{where}[{index}].price", "a price between 0 and 1", price))
         elif size:

@@ -38,7 +38,7 @@ from deployer.commands.status import deploy_logs, deploy_logs_text
 from deployer.commands.up import down, up, what_ends
 from deployer.errors import DeployerError, StartError
 from deployer.live import watch
-from deployer.push.watched import watch_another
+from deployer.push.watched import as_on_the_bus, watch_another
 from deployer.settings import DeployerSettings, move_home
 from deployer.start import run
 
@@ -109,6 +109,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _check(chosen)
         directory = load_settings(BusSettings).dir
         bus = bus_to_read(directory) if chosen.command in READING else open_bus(directory)
+        if chosen.command not in ("run", "up", "watch"):
+            settings = as_on_the_bus(settings, bus)
         return _command(chosen, settings, bus)
     except (SettingsError, BusError, DeployerError) as error:
         print(f"deployer: {error}", file=sys.stderr)

@@ -76,7 +76,7 @@ class BranchWatch:
                 subject = await self._repository.subject(tip)
                 kept = self.tip is None or await self._repository.contains(tip, self.tip)
                 left = "" if kept else str(self.tip)
-        except RepositoryError as error:
+        except (RepositoryError, OSError) as error:
             self._note_problem(str(error))
             return
         finally:
@@ -140,7 +140,7 @@ class WorktreeWatch(BranchWatch):
         while True:
             try:
                 tip = await self._repository.worktree_commit(self._index)
-            except RepositoryError as error:  # a file that went away while git looked at it
+            except (RepositoryError, OSError) as error:  # a file that went away while git looked at it
                 if self.problem != str(error):
                     self._log.warning("worktree_not_readable", reason=str(error), bots="go on")
                 self.problem = str(error)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from deployer.git import configuration, locate
+from deployer.git import configuration, locate, user_value
 
 PUSH_CHANGES_FILES = (
     "whoever may push replaces bin/* and Makefile here, which the next person who types `make` runs; "
@@ -30,4 +30,5 @@ async def takes_pushes(path: Path) -> bool:
     facts = await configuration(place)
     if place.work_tree is None or facts.get("core.bare") == "true":
         return False
-    return facts.get("receive.denycurrentbranch", "").lower() == "updateinstead"
+    value = facts.get("receive.denycurrentbranch") or await user_value("receive.denyCurrentBranch")
+    return value.lower() == "updateinstead"

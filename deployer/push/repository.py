@@ -277,6 +277,7 @@ class Repository:
                 }
                 commit = ("commit-tree", tree, "-p", head, "-m", "the work tree")
                 made = text(await self._git(*commit, more=who, pass_fds=(lock,)))
+            made = _sha(made.encode())
             await self._git("update-ref", "--no-deref", _WORK_TREE, made, pass_fds=(lock,))
         return made
 
@@ -300,9 +301,11 @@ class Repository:
         """Bring refs and what they name into the mirror. Raises RepositoryError."""
         place = locate(self.path)
         async with self._writing() as lock:
-            await self._make(place)
             try:
+                await self._make(place)
                 await self._fetch_now(place, source or place.common, refspecs, lock, prune=prune)
+            except OSError as error:
+                raise RepositoryError(f"{self._mirror} cannot be written ({error}); see to that disk") from error
             except RepositoryError as error:
                 theirs = any(word in str(error) for word in (_NO_SUCH_REF, *_THEIRS))
                 if theirs or time.monotonic() - self._remade_s < REMAKE_EVERY_S:
@@ -372,7 +375,7 @@ class Repository:
         return True
 
     async def _commit(self, name: str) -> str:
-        return text(await self._git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}"))
+        return _sha(await self._git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}"))
 
     async def _make(self, place: Place) -> None:
         """The mirror, with the hashes that the repository has."""
@@ -465,6 +468,14 @@ class Repository:
             raise RepositoryError("reading the commit's files was given up") from error
         finally:
             objects.kill()
+
+
+def _sha(answer: bytes) -> str:
+    """Raises RepositoryError: git ended well and said nothing, or something else."""
+    sha = text(answer)
+    if not _SHA.fullmatch(sha):
+        raise RepositoryError(f"git answered {sha[:80]!r}; expected a commit's sha: look at the program git")
+    return sha
 
 
 def _signature(place: Place, ref: str) -> tuple[tuple[int, int, int], ...]:

@@ -37,6 +37,18 @@ class Verify:
         self, repository: Repository, rule: str, *, limit_s: float, signers: Callable[[], Signers] = nobody
     ) -> None:
         self._repository, self._rule, self._limit_s, self._signers = repository, rule.strip(), limit_s, signers
+        self._passed: set[str] = set()
+
+    def trusted(self, built: frozenset[str], run: frozenset[str]) -> frozenset[str]:
+        """Which built commits may be started: with `signed` those that passed in this deploy, or that ran already.
+
+        What was built before `signed` was set, or before a key was taken off the list, is no shortcut.
+        """
+        return built if self._rule != SIGNED else built & (self._passed | run)
+
+    def forget(self, sha: str) -> None:
+        """It is deployed anew: verified anew."""
+        self._passed.discard(sha)
 
     async def check(self, sha: str) -> None:
         """Raises BuildError when the commit does not pass, or cannot be checked."""
@@ -47,6 +59,7 @@ class Verify:
                 if await takes_pushes(self._repository.path):
                     raise BuildError(why_no_checkout(self._repository.path))
                 await check_signature(await self._repository.commit_bytes(sha), self._signers())
+                self._passed.add(sha)
             else:
                 await self._run(sha)
         except StartError as error:

@@ -1,12 +1,13 @@
 """What is watched belongs to the bus, as its runtime does: a start watches what the last one did, whatever is checked out by now.
 
-The file `watched` on the bus has two lines: `repository PATH` and `branch NAME`. The first start writes it. Another repository or
-branch needs a person's word: `deployer watch`, or `--watch` at a start. Commands that ask git ask the repository named there.
+The file `watched` on the bus has the lines `repository PATH`, `branch NAME` and `folder DEPLOYER_DIR`. The first start writes
+it. Another repository or branch needs a person's word: `deployer watch`, or `--watch` at a start. Commands that ask git ask the
+repository named there.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bus import Bus, write_atomically
@@ -20,10 +21,11 @@ SAY_SO = "say so once: `make run WATCH=1`, or `bin/deployer watch`"
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """repository: as people name it, which in a container is not the path where it is mounted."""
+    """repository: as people name it, which in a container is not the path where it is mounted. folder: the deployer's own."""
 
     repository: str
     branch: str
+    folder: str = ""
 
 
 def read_watched(bus: Bus) -> Watched | None:
@@ -36,12 +38,12 @@ def read_watched(bus: Bus) -> Watched | None:
     facts = dict(line.partition(" ")[::2] for line in text.splitlines())
     if not facts.get("repository") or not facts.get("branch"):
         raise StartError(f"{file} cannot be understood; expected `repository PATH` and `branch NAME`: {SAY_SO}")
-    return Watched(facts["repository"], facts["branch"])
+    return Watched(facts["repository"], facts["branch"], facts.get("folder", ""))
 
 
 def write_watched(bus: Bus, watched: Watched) -> None:
     """From the next start on. Raises OSError."""
-    text = f"repository {watched.repository}\nbranch {watched.branch}\n"
+    text = f"repository {watched.repository}\nbranch {watched.branch}\nfolder {watched.folder}\n"
     write_atomically(bus.directory / NAME, text.encode("utf-8", "surrogateescape"), durable=True)
 
 
@@ -51,7 +53,7 @@ async def choose(settings: DeployerSettings, bus: Bus) -> Watched:
     if recorded is None:
         return await named(settings)
     refuse_another(settings, bus, recorded)
-    return recorded
+    return replace(recorded, folder=str(settings.dir.absolute()))
 
 
 def refuse_another(settings: DeployerSettings, bus: Bus, recorded: Watched | None) -> None:
@@ -66,9 +68,8 @@ def refuse_another(settings: DeployerSettings, bus: Bus, recorded: Watched | Non
 async def named(settings: DeployerSettings) -> Watched:
     """What the settings name, or else this folder and the branch that is checked out. Raises RepositoryError."""
     repository = Repository(settings.repository)
-    return Watched(
-        _name(settings), settings.branch.removeprefix("refs/heads/") or await repository.checked_out_branch()
-    )
+    branch = settings.branch.removeprefix("refs/heads/") or await repository.checked_out_branch()
+    return Watched(_name(settings), branch, str(settings.dir.absolute()))
 
 
 async def watch_another(settings: DeployerSettings, bus: Bus) -> Watched:
@@ -90,6 +91,17 @@ def repository_of(settings: DeployerSettings, bus: Bus) -> Repository:
 def repository_at(settings: DeployerSettings, watched: Watched, mirror: Path | None) -> Repository:
     """The repository that is watched, where it is for this process."""
     return Repository(settings.repository if settings.repository_name else Path(watched.repository), mirror)
+
+
+def as_on_the_bus(settings: DeployerSettings, bus: Bus) -> DeployerSettings:
+    """Settings for a command about what runs: with the deployer's folder as the bus has it, wherever the command is started."""
+    try:
+        recorded = read_watched(bus)
+    except StartError:
+        return settings
+    if "dir" in settings.model_fields_set or recorded is None or not Path(recorded.folder or "/nowhere").is_dir():
+        return settings
+    return settings.model_copy(update={"dir": Path(recorded.folder)})
 
 
 def branch_of(settings: DeployerSettings, bus: Bus) -> str:

@@ -254,7 +254,7 @@ class Look:
             error = task.exception()
             if error is None:
                 asked.append(Asked(request.id, request, sha=task.result()))
-            elif isinstance(error, RepositoryError):
+            elif isinstance(error, (RepositoryError, OSError)):
                 asked.append(Asked(request.id, request, problem=str(error)))
             else:
                 raise error

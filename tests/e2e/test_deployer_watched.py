@@ -104,6 +104,11 @@ def _hang(rig: DeployerRig) -> None:
     rig.environment["PATH"] = f"{programs}:{os.environ['PATH']}"
 
 
+def _say_nothing(rig: DeployerRig) -> None:
+    _hang(rig)
+    (rig.folder / "programs" / "git").write_text("#!/bin/sh\nexit 0\n")
+
+
 def _answer(rig: DeployerRig) -> None:
     (rig.folder / "programs" / "git").unlink()
 
@@ -116,8 +121,9 @@ def _answer(rig: DeployerRig) -> None:
         (_delete, _restore, "the branch 'main' of"),
         (_remove, _bring_back, "there is no folder"),
         (_hang, _answer, "git has not answered"),
+        (_say_nothing, _answer, "git answered"),
     ],
-    ids=["detached", "tag", "deleted", "no repository", "git hangs"],
+    ids=["detached", "tag", "deleted", "no repository", "git hangs", "git says nothing"],
 )
 def test_whatever_git_cannot_answer_bots_go_on_and_dead_ones_are_replaced(  # type: ignore[no-untyped-def]
     rig: DeployerRig, breaks, repairs, problem: str
@@ -147,6 +153,11 @@ def test_commands_ask_the_repository_that_the_bus_names(rig: DeployerRig, tmp_pa
     head = rig.git("rev-parse", "main")
     planned = run(("deployer", "plan", "--json"), environment=environment, limit_s=30)
     assert json.loads(planned.stdout)["sha"] == head
+    for word in ("status", "logs"):  # the deployer's own folder is on the bus as well
+        elsewhere = {name: value for name, value in environment.items() if name != "DEPLOYER_DIR"}
+        asked = run(("deployer", word, *((head,) if word == "logs" else ())), environment=elsewhere, limit_s=30)
+        assert (f"watches   main of {rig.repository}" if word == "status" else "--- bot-blue") in asked.stdout
+        assert "is not kept any more" not in asked.stdout
     exported = run(("deployer", "export", "main", str(tmp_path / "files")), environment=environment, limit_s=30)
     assert exported.stdout.strip() == head
     assert (tmp_path / "files" / "bot" / "__main__.py").exists()

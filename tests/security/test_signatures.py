@@ -183,6 +183,21 @@ def test_a_list_of_signers_that_a_push_can_bring_is_refused(signed: Signed, tmp_
             parse_signers(content)
 
 
+def test_what_was_built_before_signatures_were_asked_for_is_no_shortcut(signed: Signed) -> None:
+    """An unsigned commit whose build is at hand is verified like any other; what runs, and what ran before it, needs no git."""
+    unsigned, good = signed.commit("none"), signed.commit("ann", signed.ssh("ann"))
+    read = partial(read_signers, signed.signers, (signed.path,))
+    verify = Verify(Repository(signed.path, signed.folder / "mirror.git"), "signed", limit_s=30, signers=read)
+    built = frozenset({unsigned, good})
+    assert verify.trusted(built, frozenset()) == frozenset()
+    asyncio.run(verify.check(good))
+    assert verify.trusted(built, frozenset()) == {good}
+    assert verify.trusted(built, frozenset({unsigned})) == built
+    verify.forget(good)
+    assert verify.trusted(built, frozenset()) == frozenset()
+    assert Verify(Repository(signed.path), "make test", limit_s=30).trusted(built, frozenset()) == built
+
+
 @pytest.fixture
 def keyring(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
     """GPG's keyring of the operator with three keys; their fingerprints by name."""

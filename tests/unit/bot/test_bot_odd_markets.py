@@ -15,7 +15,7 @@ from bot.market_data.markets import PROBLEM_RETRY_MS, RETRY_MS, retry_after_ms
 from bot.slots import parse_slug
 from bot.strategy.api import Decision, Inputs
 from bot.venue.decoding import Code, OddError
-from bot.venue.types import Level, Market, MarketProblem, ProblemCode
+from bot.venue.types import Book, Level, Market, MarketProblem, ProblemCode, VenueError
 from bus import Role, read_status
 from tests.unit.bot.making import END_MS, MARKET, SHARE, START_MS, WINDOW, run
 from tests.unit.bot.running import Running
@@ -122,4 +122,39 @@ def test_the_average_is_as_long_as_the_market_says(tmp_path: Path) -> None:
 
     run(work())
     assert lengths == {30_000}
+    assert running.failures == []
+
+
+def test_a_book_in_doubt_is_asked_for_at_once_and_its_asset_is_looked_at(tmp_path: Path) -> None:
+    """Not at the next poll: the answer is there within moments, and a slot that waits for a price is told of it."""
+    running = Running(tmp_path)
+    asked: list[list[str]] = []
+    told: list[str] = []
+
+    async def work() -> None:
+        async with running.instance():
+            world, books = running.world, running.venue.books
+            await until("the market is known", lambda: world.markets.asset_of("1") is not None)
+
+            async def answer(token_ids: list[str]) -> dict[str, Book]:
+                asked.append(token_ids)
+                if len(asked) == 1:
+                    raise VenueError("the venue is busy")
+                return {token: replace(book, at_ms=2_000) for token, book in (await books(token_ids)).items()}
+
+            running.venue.books = answer  # type: ignore[method-assign]
+            world.news.note = told.append  # type: ignore[method-assign, assignment]
+            rereading = asyncio.create_task(world.reread_forever())
+            await asyncio.sleep(0)
+            crossed = (Level(Decimal("0.60"), SHARE),)
+            world.books.take(Book("1", crossed, crossed, 1_000))
+            assert "1" not in world.books
+            began = asyncio.get_running_loop().time()
+            await until("the book is out of doubt", lambda: "1" in world.books)
+            assert asyncio.get_running_loop().time() - began < 1, "the second answer, half a second after the first"
+            assert asked[:2] == [["1"], ["1"]]
+            await until("whoever evaluates is told", lambda: told)
+            rereading.cancel()
+
+    run(work())
     assert running.failures == []

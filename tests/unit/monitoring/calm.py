@@ -36,6 +36,7 @@ def _bot(place: str, sha: str, *, active: int) -> Series:
         f'bot_loop_lag_seconds_bucket{{{who},le="1.0"}}': RISING,
         f'bot_loop_lag_seconds_bucket{{{who},le="+Inf"}}': RISING,
         f"bot_log_lines_dropped_total{{{who}}}": _always(0),
+        f'bot_venue_data_skipped_total{{{who},source="gamma",code="shape"}}': _always(0),
     }
 
 

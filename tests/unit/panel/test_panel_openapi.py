@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 from starlette.types import ASGIApp, Message
 
 from bus import Logging, SystemClock, is_halted, open_bus, read_control
-from panel import Actions, Events, Guard, History, Scope, Token, Views, create_app
+from panel import Actions, Connections, Events, Guard, History, Scope, Token, Views, create_app
 from tests.unit.panel.running import Answer, Bot, make_status
 
 CONTROL, READ = "c" * 40, "r" * 40
@@ -54,7 +55,19 @@ class Application:
         self.document: dict[str, Any] = app.openapi()
         seconds = itertools.count()  # every request comes a second later, so that no rate limit hides what is behind it
         hosts = frozenset({"localhost"})
-        self.guard: ASGIApp = Guard(app, hosts=hosts, tokens=TOKENS, now_s=lambda: next(seconds), log=log)
+
+        async def set_halt() -> None:
+            actions.set_halt()
+
+        self.guard: ASGIApp = Guard(
+            app,
+            hosts=hosts,
+            tokens=TOKENS,
+            now_s=lambda: next(seconds),
+            log=log,
+            connections=Connections(time.monotonic),
+            set_halt=set_halt,
+        )
 
     def operations(self) -> list[tuple[str, str, dict[str, Any]]]:
         """(method, path, description) of each, the endless stream aside."""
