@@ -103,9 +103,17 @@ def main(arguments: list[str] | None = None) -> int:
     )
     adopt.add_argument("--yes", action="store_true", help="adopt without asking")
     adopt.add_argument("--note", default="", help="why, for the record")
-    settle = commands.add_parser("settle", help="end an order in doubt that the venue never resolved, by your word")
-    settle.add_argument("order", metavar="ORDER", help="its id, as status and audit show it")
-    settle.add_argument("--as", dest="verdict", choices=("filled", "refused"), required=True, help="what became of it")
+    settle = commands.add_parser("settle", help="end an order or a window that the venue never resolved, by your word")
+    settle.add_argument(
+        "order", metavar="ORDER|WINDOW", help="an order's id as status and audit show it, or btc-updown-5m-..."
+    )
+    settle.add_argument(
+        "--as",
+        dest="verdict",
+        choices=("filled", "refused", "Up", "Down", "Void"),
+        required=True,
+        help="what became of the order, or of all open ones of the window; or how the window resolved",
+    )
     settle.add_argument(
         "--shares", type=_shares, metavar="N", help="filled in all; else what the venue said, or the whole order"
     )

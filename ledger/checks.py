@@ -8,6 +8,7 @@ from itertools import pairwise
 
 from ledger.base import Ledger
 from ledger.schema import BY_HAND, COUNTED, DERIVED, OPEN
+from ledger.values import VOID
 from ledger.venue_record import VenueRecord
 
 # Bytes may stay in a stalled network for so long after their process died (design section 6).
@@ -157,12 +158,16 @@ def _controls(ledger: Ledger) -> Check:
 
 def _money(ledger: Ledger) -> Check:
     """Each outcome's PnL, with its corrections, is what its fills and payout add up to, to the last unit."""
+    held = (
+        "(SELECT coalesce(sum(CASE f.side WHEN 'BUY' THEN f.size ELSE -f.size END), 0) FROM fills f "
+        "WHERE f.window = o.window AND f.outcome ="
+    )
     rows = ledger.execute(
         "SELECT o.window, o.pnl, o.payout, "
         "(SELECT coalesce(sum(CASE f.side WHEN 'BUY' THEN -f.value ELSE f.value END - f.fee), 0) FROM fills f "
         f"WHERE f.window = o.window AND {COUNTED}), "
-        "(SELECT coalesce(sum(CASE f.side WHEN 'BUY' THEN f.size ELSE -f.size END), 0) FROM fills f "
-        f"WHERE f.window = o.window AND f.outcome = o.winner AND {COUNTED}) "
+        f"CASE WHEN o.winner = '{VOID}' THEN ({held} 'Up' AND {COUNTED}) >> 1) + ({held} 'Down' AND {COUNTED}) >> 1) "
+        f"ELSE {held} o.winner AND {COUNTED}) END "
         # A ledger that no holder of this release took yet knows no corrections.
         f"FROM {'results' if _has(ledger, 'results') else 'outcomes'} o"
     )

@@ -12,7 +12,7 @@ from bus import FencedError, LedgerError
 from ledger.base import Ledger
 from ledger.connection import Value
 from ledger.schema import BY_HAND, COUNTED, DERIVED, LOOK_BACK_MS, QUIET, OrderState
-from ledger.values import FAILED, Outcome, Side, VenueTrade, trade_word
+from ledger.values import FAILED, VOID, Outcome, Side, VenueTrade, trade_word
 
 
 class SlotTakenError(LedgerError):
@@ -213,7 +213,7 @@ def _correct(ledger: Ledger, epoch: int, window: str, reason: str, wall_ms: int)
     if not rows:
         return
     slot, winner, *found = rows[0]
-    wanted = _worth(ledger, window, Outcome(str(winner)))
+    wanted = _worth(ledger, window, str(winner))
     payout, pnl, fees = (now - _int(before) for now, before in zip(wanted, found, strict=True))
     if payout or pnl or fees:
         ledger.execute(
@@ -240,9 +240,9 @@ def knows_fill(ledger: Ledger, trade_id: str, order_id: str, status: str) -> boo
 
 
 def add_outcome(
-    ledger: Ledger, epoch: int, position_window: str, slot: str, winner: Outcome, wall_ms: int
+    ledger: Ledger, epoch: int, position_window: str, slot: str, winner: str, wall_ms: int
 ) -> tuple[int, int]:
-    """Record how a window resolved; returns (payout, pnl) in base units. A winning share pays 1 pUSD."""
+    """Record how a window resolved (an Outcome, or VOID); returns (payout, pnl) in base units. A winning share pays 1 pUSD."""
     payout, pnl, fees = _worth(ledger, position_window, winner)
     ledger.execute(
         "INSERT INTO outcomes(window, epoch, slot, winner, payout, pnl, fees, wall_ms) VALUES (?,?,?,?,?,?,?,?)",
@@ -251,9 +251,10 @@ def add_outcome(
     return payout, pnl
 
 
-def _worth(ledger: Ledger, window: str, winner: Outcome) -> tuple[int, int, int]:
-    """(payout, pnl, fees) of a resolved window in base units, from the fills that count."""
-    bought = sold = fees = winning = 0
+def _worth(ledger: Ledger, window: str, winner: str) -> tuple[int, int, int]:
+    """(payout, pnl, fees) of a resolved window in base units, from the fills that count. winner: an Outcome, or VOID."""
+    bought = sold = fees = 0
+    held = dict.fromkeys(Outcome, 0)
     for outcome, side, size, value, fee in ledger.execute(
         f"SELECT outcome, side, size, value, fee FROM fills f WHERE window = ? AND {COUNTED}",
         (window,),
@@ -262,9 +263,24 @@ def _worth(ledger: Ledger, window: str, winner: Outcome) -> tuple[int, int, int]
         fees += fee
         buying = side == Side.BUY
         bought, sold = bought + value * buying, sold + value * (not buying)
-        if outcome == winner:
-            winning += size if buying else -size
-    return winning, winning + sold - bought - fees, fees
+        held[Outcome(str(outcome))] += size if buying else -size
+    payout = sum(half(shares) for shares in held.values()) if winner == VOID else held[Outcome(winner)]
+    return payout, payout + sold - bought - fees, fees
+
+
+def half(shares: int) -> int:
+    """What shares of one outcome pay in a void window: half of them, down to the base unit."""
+    return shares // 2
+
+
+def unresolved_slot(ledger: Ledger, window: str) -> str | None:
+    """The slot that traded a window, however old, whose outcome is not recorded; None where there is no such window."""
+    rows = ledger.execute(
+        "SELECT i.slot FROM unresolved u JOIN fills f ON f.window = u.window JOIN intents i ON i.order_id = f.order_id "
+        "WHERE u.window = ? LIMIT 1",
+        (window,),
+    )
+    return str(rows[0][0]) if rows else None
 
 
 def open_intents(ledger: Ledger, now_ms: int) -> list[OpenIntent]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
+from typing import Final
 
 
 class Side(StrEnum):
@@ -31,6 +32,10 @@ FAILED = "FAILED"
 def trade_word(status: str) -> str:
     """The status of a trade without the prefix that REST serves it with, in capitals (py-sdk models)."""
     return status.strip().upper().removeprefix("TRADE_STATUS_")
+
+
+VOID: Final = "Void"
+"""How a window resolved in which nobody won: each share pays half a pUSD (recorded 2026: outcomePrices 0.5 and 0.5)."""
 
 
 @dataclass(frozen=True, slots=True)

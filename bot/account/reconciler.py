@@ -19,7 +19,7 @@ from bot.venue.types import HeartbeatMismatchError, UserEvent, Venue, VenueError
 from bus import FencedError, LedgerFullError, Log
 from ledger import Ledger
 from ledger.rows import add_fill, add_outcome, find_intent, knows_fill
-from ledger.values import FAILED, VenueTrade, trade_word
+from ledger.values import FAILED, VOID, VenueTrade, trade_word
 
 # The dead-man heartbeat of one epoch: without one for 10 s the venue cancels all our resting orders (venue.md 4.3).
 #
@@ -152,6 +152,8 @@ SETTLE_EVERY_S = 2.0
 SETTLE_SPACING_S = 0.1
 RECONCILE_EVERY_S = 20.0
 MOST_LATE = 200
+VOID_AFTER_MS = 60_000  # how long a window is shown as void before that is believed
+OVERDUE_MS = 6 * 3_600_000  # resolutions were recorded to take up to half an hour
 LATE_LOOKS = 5  # at trades of an order that is over; then the next comparison finds them
 
 
@@ -177,6 +179,8 @@ class Reconciler:
         self._channel = UserChannel(world.venue, log, self._reconcile_soon, self._heard)
         self._wake = asyncio.Event()
         self._soon = True
+        self._void_since: dict[str, int] = {}
+        self._long_open: set[str] = set()
         self._late: dict[str, int] = {}  # orders that are over and that the channel spoke of: looks that are left
         self._heartbeat = Heartbeat(world.venue, ledger, epoch, log)
 
@@ -262,7 +266,12 @@ class Reconciler:
             if intent is None or intent.condition_id in looked:
                 continue
             looked.add(intent.condition_id)
-            for trade in await self._world.venue.trades(condition_id=intent.condition_id):
+            try:
+                trades = await self._world.venue.trades(condition_id=intent.condition_id)
+            except VenueError as error:
+                self._log.warning("order_lookup_failed", order_id=order_id, reason=str(error))
+                continue
+            for trade in trades:
                 if self._add_late(trade):
                     self._late.pop(trade.order_id, None)
 
@@ -273,15 +282,47 @@ class Reconciler:
     def _resolve(self) -> None:
         """Record the outcome of windows that the venue resolved and in which nothing is open any more."""
         busy = {found.intent.window for found in self._desk.open.values()}
-        for window, slot in {position.window: position.slot for position in self._holdings.positions}.items():
-            market = self._world.markets.get(parse_slug(window))
-            if market is None or market.winner is None or window in busy:
+        held = {position.window: position.slot for position in self._holdings.positions}
+        self._void_since = {window: since for window, since in self._void_since.items() if window in held}
+        self._long_open &= held.keys()
+        for window, slot in held.items():
+            winner = self._outcome(window)
+            if winner is None or window in busy:
+                self._say_when_long_open(window)
                 continue
             wall_ms = self._world.clock.wall_ms()
-            payout, pnl = add_outcome(self._ledger, self._epoch, window, slot, market.winner, wall_ms)
+            payout, pnl = add_outcome(self._ledger, self._epoch, window, slot, winner, wall_ms)
             self._holdings.summarize()
-            self._log.info("outcome", window=window, slot=slot, winner=market.winner, payout=payout, pnl=pnl)
+            self._log.info("outcome", window=window, slot=slot, winner=winner, payout=payout, pnl=pnl)
             self._on_change()
+
+    def _outcome(self, window: str) -> str | None:
+        """How a window resolved, or None: it is not resolved, or was not shown as void for long enough.
+
+        A market that is only closed may show its first or last prices, which are 0.5 as well.
+        """
+        market = self._world.markets.get(parse_slug(window))
+        if market is None or not market.is_void:
+            self._void_since.pop(window, None)
+            return None if market is None else market.winner
+        now_ms = self._world.now_ms()
+        since_ms = self._void_since.get(window)
+        if since_ms is None:
+            self._void_since[window] = now_ms
+            self._log.warning("window_shown_void", window=window, believed_after_s=VOID_AFTER_MS // 1000)
+            return None
+        return VOID if now_ms - since_ms >= VOID_AFTER_MS else None
+
+    def _say_when_long_open(self, window: str) -> None:
+        """Say once an epoch of a window that its outcome is long overdue: its stake counts against the limits."""
+        if self._world.now_ms() - parse_slug(window).end_ms < OVERDUE_MS or window in self._long_open:
+            return
+        self._long_open.add(window)
+        self._log.error(
+            "window_unresolved",
+            window=window,
+            action=f"see how it resolved, then `python -m bot settle {window} --as Up|Down|Void --note WHY`",
+        )
 
     async def _reconcile(self) -> None:
         """Compare ledger and venue both ways: late fills of ours are added, orders of nobody's are shown and stop entries."""

@@ -16,6 +16,7 @@ from bot.venue.types import BASE_UNITS, VenueError
 from bus import LedgerFullError, Log
 from ledger import Ledger, Value
 from ledger.schema import LOOK_BACK_MS
+from ledger.values import VOID
 
 EVERY_S = 5.0
 AT_ONCE = 20
@@ -73,7 +74,9 @@ def won_positions(ledger: Ledger, now_ms: int) -> list[Won]:
         "(SELECT r.state FROM redemptions r WHERE r.window = o.window ORDER BY r.id DESC LIMIT 1), "
         "coalesce((SELECT max(r.wall_ms) FROM redemptions r WHERE r.window = o.window), o.wall_ms) AS last_ms "
         "FROM unpaid u CROSS JOIN results o ON o.window = u.window "
-        "JOIN intents i ON i.window = o.window AND i.outcome = o.winner "
+        # Of a void window both outcomes pay, and one request for the market pays both: one that was bought is looked at.
+        f"JOIN intents i ON i.window = o.window AND o.winner IN (i.outcome, '{VOID}') "
+        "AND EXISTS (SELECT 1 FROM fills f WHERE f.order_id = i.order_id) "
         "WHERE u.wall_ms > ? AND i.side = 'BUY' GROUP BY o.window ORDER BY last_ms LIMIT 500",
         (now_ms - LOOK_BACK_MS,),
     )

@@ -110,7 +110,14 @@ class Active:
         self._redeemer = Redeemer(world, ledger, epoch, self._log)
         comparison = Comparison(world, ledger, epoch, self._log)
         requests = Wishes(
-            world, ledger, epoch, desk=self.desk, comparison=comparison, log=self._log, on_change=self._changed
+            world,
+            ledger,
+            epoch,
+            desk=self.desk,
+            comparison=comparison,
+            log=self._log,
+            on_change=self._changed,
+            on_resolved=self._holdings.summarize,
         )
         self._reconciler = Reconciler(
             world,

@@ -20,10 +20,13 @@ from pydantic import Field
 from bot.account.unknown_activity import Comparison
 from bot.context import World
 from bot.orders.manager import Desk
+from bot.orders.resolution import CLOSED_MARGIN_MS, Verdict, add_settled_by_hand
+from bot.slots import parse_slug
 from bot.venue.types import BASE_UNITS
 from bus import Bus, BusError, Clock, Document, DocumentError, Log, Stamp
 from bus import documents as documents_of_the_bus
 from ledger import Ledger
+from ledger.rows import add_outcome, unresolved_slot
 
 ANSWER_LIMIT_S = 30.0
 LOOK_EVERY_S = 0.1
@@ -46,7 +49,7 @@ class Ask(Document):
     note: str = Field(default="", max_length=500)
     seen: str = ""
     order_id: str = ""
-    verdict: Literal["filled", "refused"] = "filled"
+    verdict: Literal["filled", "refused", "Up", "Down", "Void"] = "filled"
     shares: Decimal | None = Field(default=None, ge=0)
 
 
@@ -151,9 +154,11 @@ class Wishes:
         comparison: Comparison,
         log: Log,
         on_change: Callable[[], None],
+        on_resolved: Callable[[], None],
     ) -> None:
         self._world, self._ledger, self._epoch = world, ledger, epoch
-        self._desk, self._comparison, self._log, self._on_change = desk, comparison, log, on_change
+        self._desk, self._comparison, self._log = desk, comparison, log
+        self._on_change, self._on_resolved = on_change, on_resolved
 
     def fulfil(self) -> None:
         """Carry out every ask that is on the bus, once an id. What cannot be read stays, and is said."""
@@ -181,5 +186,42 @@ class Wishes:
         if ask.action == "adopt":
             return self._comparison.adopt(ask.seen, ask.who, ask.note)
         shares = None if ask.shares is None else int(ask.shares * BASE_UNITS)
+        if ask.verdict not in ("filled", "refused"):
+            return self._end_window(ask.order_id, ask.verdict, ask.who, ask.note)
+        in_window = [key for key, found in self._desk.open.items() if found.intent.window == ask.order_id]
+        if in_window:  # a window was named: all that is open in it
+            if shares is not None:
+                raise ValueError("shares are said of one order: name it by its id")
+            return self._end_orders(in_window, ask, ask.verdict)
         vouched = self._desk.end_by_hand(ask.order_id, ask.verdict, shares, ask.who, ask.note)
         return f"order {ask.order_id} is settled as {ask.verdict}, with {vouched / BASE_UNITS:g} shares vouched for by {ask.who}"
+
+    def _end_orders(self, order_ids: list[str], ask: Ask, verdict: Verdict) -> str:
+        """End every order of a window by hand; returns a sentence. Raises ValueError where none could be ended."""
+        vouched, refused = [], []
+        for order_id in order_ids:
+            try:
+                vouched.append(self._desk.end_by_hand(order_id, verdict, None, ask.who, ask.note))
+            except ValueError as error:
+                refused.append(str(error))
+        if not vouched:
+            raise ValueError("; ".join(refused))
+        done = f"{len(vouched)} orders of window {ask.order_id} are settled as {verdict}, with "
+        done += f"{sum(vouched) / BASE_UNITS:g} shares vouched for by {ask.who}"
+        return done if not refused else f"{done}; not settled: {'; '.join(refused)}"
+
+    def _end_window(self, window: str, winner: str, who: str, note: str) -> str:
+        """A person says how a window resolved that the venue never resolves; returns a sentence. Raises ValueError."""
+        slot = unresolved_slot(self._ledger, window)
+        if slot is None:
+            raise ValueError(f"window {window} is not one that was traded and has no outcome yet")
+        if self._world.now_ms() <= parse_slug(window).end_ms + CLOSED_MARGIN_MS:
+            raise ValueError(f"the window {window} has not closed: the venue may still show how it resolves")
+        if any(found.intent.window == window for found in self._desk.open.values()):
+            raise ValueError(f"orders of window {window} are open: settle them first, as filled or refused")
+        wall_ms = self._world.clock.wall_ms()
+        with self._ledger.transaction():
+            add_settled_by_hand(self._ledger, self._epoch, window, winner, 0, who, note, wall_ms)
+            payout, pnl = add_outcome(self._ledger, self._epoch, window, slot, winner, wall_ms)
+        self._on_resolved()
+        return f"window {window} is settled as {winner}: it pays {payout / BASE_UNITS:g}, PnL {pnl / BASE_UNITS:g} pUSD"

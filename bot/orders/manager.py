@@ -34,6 +34,7 @@ from bot.venue.types import (
 from bus import Clock, FencedError, LedgerError, LedgerFullError, Log
 from ledger import Ledger
 from ledger.rows import (
+    Fills,
     Intent,
     OpenIntent,
     SlotTakenError,
@@ -47,7 +48,7 @@ from ledger.rows import (
     quiet_entries,
 )
 from ledger.schema import QUIET, TERMINAL, OrderState
-from ledger.values import Side, VenueTrade, trade_word
+from ledger.values import FAILED, Side, VenueTrade, trade_word
 
 COLLECT_AFTER_S = (0.0, 0.1, 0.4, 1.0, 2.0)
 ORDERS_PER_SECOND = 20.0
@@ -55,6 +56,7 @@ RATE_LIMITED = "rate_limited"
 MOST_SEQS = 1_000
 COMPARE_BACK_MS = 60_000  # how long before an order's tick the trades begin that it is compared with
 MOST_WORDS = 10
+MOST_OFF = 20  # base units: what rounding at each of many makers may come to
 SIZE_CODES = ("min_size", "amounts")
 TOO_SMALL = "the venue refuses to sell"
 MOST_RECENT = 10_000  # entries of the last minute that are counted
@@ -125,6 +127,7 @@ class Desk:
         self._quiet = {found.intent.order_id: found for found in quiet_entries(ledger, now_ms() - CLOSED_MARGIN_MS)}
         self._watches: dict[str, Watch] = {}
         self.unknown_words = 0
+        self._answered: dict[str, Fills] = {}
         self._recent = deque(entries_since(ledger, clock.wall_ms() - 60_000, MOST_RECENT), maxlen=MOST_RECENT)
 
     @property
@@ -423,10 +426,12 @@ class Desk:
         """Record an answer. first: these bytes were never sent before, by this process or an earlier holder."""
         now = self._clock.boot_ms()
         match answer:
-            case Accepted(order_id=order_id, matched=matched):
+            case Accepted(order_id=order_id, matched=matched, value=value):
                 self._mode.note(VenueMode.NORMAL, now)
                 self._trouble.note(None, now)
                 self._watch(intent.order_id).news(now)
+                if matched is not None and value is not None:
+                    self._answered[intent.order_id] = Fills(1, matched, value, 0)
                 if order_id and order_id != intent.order_id:
                     self._log.error("order_id_differs", order_id=intent.order_id, venue_order_id=order_id)
                 self._note(intent.order_id, OrderState.ACCEPTED, _words(answer), matched)
@@ -493,7 +498,7 @@ class Desk:
         is_new = False
         for trade in trades:
             if trade.order_id != intent.order_id or not add_fill(
-                self._ledger, self._epoch, intent, trade, self._clock.wall_ms()
+                self._ledger, self._epoch, intent, self._exact(trade), self._clock.wall_ms()
             ):
                 continue
             is_new = True
@@ -512,6 +517,19 @@ class Desk:
             )
             self._on_change()
         return is_new
+
+    def _exact(self, trade: VenueTrade) -> VenueTrade:
+        """A trade with what its order's answer says was paid, where it is the last of what was answered.
+
+        The answer has the amounts of the chain; those of the trades, price by price, may be a base unit off each.
+        """
+        told = self._answered.get(trade.order_id)
+        if told is None or trade_word(trade.status) == FAILED:
+            return trade
+        fills = fills_of(self._ledger, trade.order_id)
+        value = told.value - fills.value
+        is_last = fills.shares + trade.size == told.shares
+        return replace(trade, value=value) if is_last and abs(value - trade.worth) <= MOST_OFF else trade
 
     def _note_word(self, intent: Intent, shown: VenueOrder, watch: Watch) -> None:
         """Say once of an order that its status is a word that nobody knows: it is looked at again, and longer than others."""
@@ -593,8 +611,8 @@ class Desk:
         add_order_state(self._ledger, self._epoch, order_id, state, text, wall_ms, boot_ms, matched)
         self._unsent.discard(order_id)
         if state in TERMINAL:
-            self.open.pop(order_id, None)
-            self._watches.pop(order_id, None)
+            for kept in (self.open, self._watches, self._answered):
+                kept.pop(order_id, None)
         elif (found := self.open.get(order_id)) is not None:
             self.open[order_id] = replace(found, state=state, matched=matched if matched is not None else found.matched)
         self._on_change()

@@ -159,9 +159,9 @@ def vouched_trade(
 
 
 def add_settled_by_hand(
-    ledger: Ledger, epoch: int, order_id: str, verdict: Verdict, shares: int, who: str, note: str, wall_ms: int
+    ledger: Ledger, epoch: int, order_id: str, verdict: str, shares: int, who: str, note: str, wall_ms: int
 ) -> None:
-    """Record who settled an order, as what, and why. shares: base units that they vouch for."""
+    """Record who settled an order or a window, as what, and why. shares: base units that they vouch for."""
     ledger.execute(
         "INSERT INTO settled_by_hand(order_id, epoch, verdict, shares, who, note, wall_ms) VALUES (?,?,?,?,?,?,?) "
         "ON CONFLICT DO NOTHING",  # a crash came before the order's state was recorded, and somebody asked again

@@ -61,7 +61,8 @@ class MarketProblem:
 class Market:
     """One window at the venue, as the venue describes it now.
 
-    strike: the opening reference, None until the venue shows it. winner: None until resolved.
+    strike: the opening reference, None until the venue shows it. winner: None until resolved. is_void: it is shown as resolved
+    with half a pUSD for each share; believed when it is shown so for a while.
     fee_rate, fee_exponent: taker fee = size * rate * (price * (1 - price)) ** exponent. delay_ms: how long a taker's order is
     held before it is matched. average_ms: how long the settlement average is; None where the market does not say. problem: why
     nothing of it is bought.
@@ -83,6 +84,7 @@ class Market:
     delay_ms: int = LONGEST_DELAY_MS
     average_ms: int | None = None
     problem: MarketProblem | None = None
+    is_void: bool = False
 
     def token(self, outcome: Outcome) -> str:
         """The token id of one outcome."""
@@ -151,12 +153,14 @@ class Accepted:
     """The venue took the order. status is its word (live, matched, delayed, duplicate ...).
 
     matched: shares matched so far in base units, as the answer says; None where it does not say. An amount of zero says
-    nothing: the fill may come after the market's delay (py-sdk 228, clob-client 317).
+    nothing: the fill may come after the market's delay (py-sdk 228, clob-client 317). value: what was paid or got for them, in
+    base units of pUSD, to the unit; None as before.
     """
 
     order_id: str
     status: str
     matched: int | None = None
+    value: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

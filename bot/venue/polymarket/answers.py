@@ -138,7 +138,9 @@ def _classify_success(payload: dict[str, Any], text: str, side: Side) -> Answer:
     order_id, status, success = _named(payload, "orderID"), _named(payload, "status"), payload.get("success")
     word = order_word(status).lower()
     if success is True and not text and order_id and word in _TAKEN:
-        return Accepted(order_id, word, _matched(payload, side))
+        given, taken = _amount(payload, "makingAmount"), _amount(payload, "takingAmount")
+        matched, value = (taken, given) if side is Side.BUY else (given, taken)
+        return Accepted(order_id, word, matched, None if matched is None else value)
     if text and not _is_ambiguous(text):
         code = _code(payload, text)
         if success is False or code:
@@ -148,12 +150,12 @@ def _classify_success(payload: dict[str, Any], text: str, side: Side) -> Answer:
     return InDoubt(f"expected an accepted or a refused order, found {found}")
 
 
-def _matched(payload: dict[str, Any], side: Side) -> int | None:
-    """Shares matched so far in base units: what a buyer takes and a seller makes. None where the answer does not say.
+def _amount(payload: dict[str, Any], name: str) -> int | None:
+    """What was matched so far in base units: a buyer takes shares and gives money. None where the answer does not say.
 
     Zero says nothing: an order that is held is answered before it is matched.
     """
-    amount = payload.get("takingAmount" if side is Side.BUY else "makingAmount")
+    amount = payload.get(name)
     try:
         matched = as_units(amount, "amount") if isinstance(amount, str) and amount else 0
     except OddError:  # the order is there all the same; how much of it was matched is asked for

@@ -58,6 +58,7 @@ _MS_FROM = 10**11  # A time above this is in milliseconds, below in seconds.
 _FIRST_MS = 10**12  # UTC ms of 2001: the venue's clock was never there
 _MOST_USD = Decimal(10) ** 9
 _MOST_EXPONENT = 8
+_HALF = Decimal("0.5")
 _MOST_DELAY_S = 60
 _MOST_AVERAGE_S = 3_600
 _DELAYS = ("takerDelayMs", "takerOrderDelayMs", "taker_delay_ms", "taker_order_delay_ms")
@@ -113,7 +114,10 @@ class ClobMarket:
 
 @dataclass(frozen=True, slots=True)
 class GammaMarket:
-    """One market as Gamma shows it. prices: of the outcomes, () where they cannot be read. average_ms: see Market."""
+    """One market as Gamma shows it. prices: of the outcomes, () where they cannot be read. average_ms: see Market.
+
+    resolved: the oracle's status says so, or is not told.
+    """
 
     slug: str
     condition_id: str
@@ -126,6 +130,7 @@ class GammaMarket:
     average_ms: int | None
     delay_ms: int | None
     problem: MarketProblem | None
+    resolved: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +173,7 @@ def gamma_window(slug: str, payload: object, odd: Odd = nobody) -> GammaWindow |
         average_ms=_average_ms(row, where),
         delay_ms=_delay_ms(row, where),
         problem=_protocol(slug, row),
+        resolved=row.get("umaResolutionStatus", "resolved") == "resolved",
     )
     if sorted(found.outcomes) != ["Down", "Up"] or len(found.token_ids) != 2 or len(set(found.token_ids)) != 2:
         raise OddError(
@@ -294,6 +300,7 @@ def market(window: GammaWindow, clob: ClobMarket) -> Market:
         closed=gamma.closed,
         strike=window.strike,
         winner=_winner(gamma),
+        is_void=gamma.closed and gamma.resolved and list(gamma.prices) == [_HALF, _HALF],
         delay_ms=max(told) if told else (LONGEST_DELAY_MS if clob.held else 0),
         average_ms=gamma.average_ms,
         problem=gamma.problem or clob.problem,
@@ -381,15 +388,22 @@ def trades(payload: object, wallet: str, owner: str, fees: FeeSchedule, where: s
     """Our orders in one trade: the taker's, and each maker's that is ours by wallet or by API key. Raises OddError.
 
     The venue gives no amount of the fee (its fee_rate_bps is the market's legacy rate), so it is computed by the
-    market's schedule: the taker pays, makers do not.
+    market's schedule: the taker pays, makers do not. What the taker paid is what the makers' orders say, each at its own
+    price; what the trade's `price` is where they differ is not known (recorded: taker at 0.401, makers at 0.363).
     """
     trade = as_object(payload, where)
     trade_id, market_id = as_name(trade.get("id"), f"{where}.id"), trade_market(payload, where)
     status = trade_word(as_text(trade.get("status"), f"{where}.status"))
     at_ms = _moment_ms(trade.get("match_time"), f"{where}.match_time")
 
+    makers = [
+        (f"{where}.maker_orders[{index}]", as_object(value, f"{where}.maker_orders[{index}]"))
+        for index, value in enumerate(as_list(trade.get("maker_orders"), f"{where}.maker_orders"))
+    ]
+
     def row(of: dict[str, object], order_id: str, size: str, at: str, *, taker: bool) -> VenueTrade:
         shares, price = as_units(of.get(size), f"{at}.{size}"), as_decimal(of.get("price"), f"{at}.price", 0, 1)
+        paid = _paid(trade, makers, shares, fees) if taker else None
         return VenueTrade(
             trade_id=trade_id,
             order_id=as_name(of.get(order_id), f"{at}.{order_id}"),
@@ -398,18 +412,34 @@ def trades(payload: object, wallet: str, owner: str, fees: FeeSchedule, where: s
             side=_side(of, at),
             price=price,
             size=shares,
-            fee=fees.fee(price, shares) if taker else 0,
+            fee=(fees.fee(price, shares) if paid is None else paid[1]) if taker else 0,
             status=status,
             at_ms=at_ms,
+            value=None if paid is None else paid[0],
         )
 
     rows = [row(trade, "taker_order_id", "size", where, taker=True)] if trade.get("trader_side") == "TAKER" else []
-    for index, value in enumerate(as_list(trade.get("maker_orders"), f"{where}.maker_orders")):
-        at = f"{where}.maker_orders[{index}]"
-        maker = as_object(value, at)
+    for at, maker in makers:
         if str(maker.get("maker_address")).lower() == wallet.lower() or maker.get("owner") == owner:
             rows.append(row(maker, "order_id", "matched_amount", at, taker=False))
     return rows
+
+
+def _paid(
+    trade: dict[str, object], makers: list[tuple[str, dict[str, object]]], shares: int, fees: FeeSchedule
+) -> tuple[int, int] | None:
+    """What the taker paid or got for its shares, and its fee, by the orders of the makers; None where they are not all of them.
+
+    A maker of the other outcome pays what is missing of 1: the two mint or merge a set.
+    """
+    value = fee = known = 0
+    for at, maker in makers:
+        size = as_units(maker.get("matched_amount"), f"{at}.matched_amount")
+        price = as_decimal(maker.get("price"), f"{at}.price", 0, 1)
+        if maker.get("asset_id") != trade.get("asset_id"):
+            price = 1 - price
+        known, value, fee = known + size, value + int(price * size), fee + fees.fee(price, size)
+    return (value, fee) if known == shares else None
 
 
 def _side(row: dict[str, object], where: str) -> Side:

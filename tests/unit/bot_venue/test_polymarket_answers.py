@@ -46,11 +46,13 @@ def test_a_taken_order_is_accepted_and_no_amount_says_that_nothing_was_matched(s
     assert classify(200, body) == Accepted(ID, word, None)
 
 
-@pytest.mark.parametrize(("side", "matched"), [(Side.BUY, 5_120_000), (Side.SELL, 4_915_200)])
-def test_the_matched_shares_are_what_a_buyer_takes_and_a_seller_gives(side: Side, matched: int) -> None:
-    """The answer's amounts are of money and shares by side; the shares are told, in base units."""
+@pytest.mark.parametrize(
+    ("side", "matched", "value"), [(Side.BUY, 5_120_000, 4_915_200), (Side.SELL, 4_915_200, 5_120_000)]
+)
+def test_the_matched_shares_are_what_a_buyer_takes_and_a_seller_gives(side: Side, matched: int, value: int) -> None:
+    """The answer's amounts are of money and shares by side; both are told, in base units."""
     body = reply(takingAmount="5.12", makingAmount="4.9152")
-    assert classify(200, body, side) == Accepted(ID, "matched", matched)
+    assert classify(200, body, side) == Accepted(ID, "matched", matched, value)
 
 
 def test_an_unreadable_amount_leaves_the_order_accepted() -> None:

@@ -178,6 +178,65 @@ def test_as_takers_we_pay_the_fee_of_the_schedule() -> None:
     assert (row.order_id, row.price, row.size, row.fee) == ("0xtaker", Decimal("0.52"), 10 * BASE_UNITS, 174_720)
 
 
+def made(price: str, size: str, asset: str = "1001", side: str = "SELL") -> dict[str, Any]:
+    """One maker of a trade of another's."""
+    return maker("0xa", OTHER, "their-key") | {
+        "price": price,
+        "matched_amount": size,
+        "asset_id": asset,
+        "side": side,
+    }
+
+
+@pytest.mark.parametrize(
+    ("makers", "size", "value", "fee"),
+    [
+        # Recorded: a taker at 0.401 whose makers sold at 0.363.
+        ([made("0.363", "1070.54")], "1070.54", 388_606_020, FEES.fee(Decimal("0.363"), 1_070_540_000)),
+        # Several makers at several prices; one bids for the other outcome: the two mint a set.
+        (
+            [made("0.50", "4"), made("0.52", "4"), made("0.45", "2", "1002", "BUY")],
+            "10",
+            2_000_000 + 2_080_000 + 1_100_000,
+            FEES.fee(Decimal("0.50"), 4_000_000)
+            + FEES.fee(Decimal("0.52"), 4_000_000)
+            + FEES.fee(Decimal("0.55"), 2_000_000),
+        ),
+        # Makers that are not all of the trade: its own price is all that is known.
+        ([made("0.50", "4")], "10", None, FEES.fee(Decimal("0.52"), 10_000_000)),
+        ([], "10", None, FEES.fee(Decimal("0.52"), 10_000_000)),
+    ],
+)
+def test_what_a_taker_paid_is_what_its_makers_say(
+    makers: list[dict[str, Any]], size: str, value: int | None, fee: int
+) -> None:
+    """One trade may have several makers at several prices; the price of the trade is not what was paid."""
+    (row,) = reading.trades(trade(trader_side="TAKER", size=size, maker_orders=makers), WALLET, "our-key", FEES)
+    assert (row.value, row.fee) == (value, fee)
+    assert row.worth == (value if value is not None else 5_200_000)
+
+
+@pytest.mark.parametrize(
+    ("changes", "void"),
+    [
+        ({"closed": True, "outcomePrices": '["0.5", "0.5"]'}, True),
+        ({"closed": True, "outcomePrices": '["0.5", "0.5"]', "umaResolutionStatus": "resolved"}, True),
+        ({"closed": True, "outcomePrices": '["0.5", "0.5"]', "umaResolutionStatus": "proposed"}, False),
+        ({"closed": True, "outcomePrices": '["0.5", "0.5"]', "umaResolutionStatus": ""}, False),
+        ({"closed": False, "outcomePrices": '["0.5", "0.5"]'}, False),
+        ({"closed": True, "outcomePrices": '["0.51", "0.49"]'}, False),
+        ({"closed": True, "outcomePrices": '["0.5"]'}, False),
+        ({"closed": True, "outcomePrices": '["0", "1"]'}, False),
+    ],
+)
+def test_a_void_market_has_no_winner_and_says_so(changes: dict[str, Any], void: bool) -> None:
+    """Closed, resolved, and half a pUSD for each share; first and last prices of 0.5 prove nothing."""
+    found = reading.market(window(**changes), clob())
+    assert found.is_void is void
+    if void:
+        assert found.winner is None
+
+
 def test_books_come_best_first() -> None:
     """The venue sends the best levels last; ours are first."""
     levels = {"bids": [("0.40", "5"), ("0.48", "47")], "asks": [("0.60", "1.25"), ("0.52", "48")]}
