@@ -418,3 +418,12 @@ def test_an_order_is_read_with_what_the_venue_really_sends() -> None:
     for odd in odd_ones:
         with pytest.raises(OddError):
             reading.order(payload | odd)
+
+
+@pytest.mark.parametrize(
+    ("shares", "price", "paid"),
+    [(112_359_545, "0.89", 769_990), (539_000_000, "0.99", 373_520), (5_149_310, "0.971", 10_140)],
+)
+def test_fees_are_cut_as_on_chain(shares: int, price: str, paid: int) -> None:
+    """OrderFilled events of September and October 2026: the sixth decimal is cut, not rounded."""
+    assert FEES.fee(Decimal(price), shares) == paid

@@ -197,7 +197,7 @@ def test_taker_pays_the_fee_of_the_market() -> None:
     desk.place("ann", 1, "BUY", 500_000, 100 * ONE)
     desk.place("bob", 0, "BUY", 500_000, 100 * ONE)
     assert fee(100 * ONE, 500_000) == 1_750_000
-    assert fee(7 * ONE, 130_000) == 55_420  # 0.0554190 rounds to 0.05542
+    assert fee(7 * ONE, 130_000) == 55_410  # 0.055419 is cut to 0.05541
     assert desk.engine.balance("bob", CASH) == START - 50 * ONE - 1_750_000
     assert desk.engine.balance("ann", CASH) == START - 50 * ONE
     assert desk.engine.balance(FEES, CASH) == 1_750_000
@@ -355,3 +355,20 @@ def test_a_small_rest_can_be_sold_at_once() -> None:
     desk.engine.small_takers = False
     with pytest.raises(RefusedError, match="lower than the minimum: 5"):
         desk.place("ann", 0, "SELL", 400_000, 1_370_000, "FAK")
+
+
+@pytest.mark.parametrize(
+    ("shares", "price", "paid"),
+    [
+        (112_359_545, 890_000, 769_990),
+        (539_000_000, 990_000, 373_520),
+        (108_000_000, 360_000, 1_741_820),
+        (1_219_511, 820_000, 12_590),
+        (2_083_334, 480_000, 36_400),
+        (5_149_310, 971_000, 10_140),
+        (5_140_000, 965_000, 12_150),
+    ],
+)
+def test_fees_are_those_of_the_chain(shares: int, price: int, paid: int) -> None:
+    """OrderFilled events of September and October 2026 (pb stages 0 and 4; nautilus_trader chain_order_filled_taker_fees)."""
+    assert fee(shares, price) == paid
