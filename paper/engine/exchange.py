@@ -177,6 +177,7 @@ class Exchange:
     def _resolve(self, market: Market, book: Book, now: int) -> None:
         self.orders.fail_trades(now, book.condition_id)
         self.markets.resolve(market, now)
+        market.last_price, market.volume = book.last_price, book.volume
         paid = None if self.settings.redeem == "auto" else HOUSE
         self.funds.forget(book.token_ids)
         entries = self.engine.settle(book.condition_id, (market.payout(0), market.payout(1)), paid)

@@ -171,6 +171,7 @@ class Market:
         announced: whether subscribers were told that it is there.
         averaging_ms: the settlement price is averaged over this last part of the window; 0: its last price decides.
         strike_ms: when the opening reference is shown, UTC ms; None for never.
+        last_price, volume: of its book, once it is resolved and the book is gone.
         middles: (unix seconds, price of Up) once a minute, for prices-history.
     """
 
@@ -184,6 +185,8 @@ class Market:
     announced: bool = False
     averaging_ms: int = -1
     strike_ms: int | None = 0
+    last_price: int | None = None
+    volume: int = 0
     middles: deque[tuple[int, int]] = field(default_factory=lambda: deque(maxlen=_MIDDLES))
 
     def __post_init__(self) -> None:
@@ -245,6 +248,7 @@ class Markets:
         book = self._engine.books.get(window.condition_id)
         if book is None:
             book = Book(window.condition_id, window.token_ids, window.end_ms, market.tick)
+            book.last_price, book.volume = market.last_price, market.volume
             if market.winner is None:
                 self._engine.open(book)
         return book

@@ -26,6 +26,17 @@ if TYPE_CHECKING:  # the exchange makes the streams
 
 
 NEW_MARKETS = "markets"
+# The user channel's events as documented in mid 2026, in that order.
+_ORDER_FIELDS = (
+    *("event_type", "id", "owner", "market", "asset_id", "side", "order_owner", "original_size", "size_matched"),
+    *("price", "associate_trades", "outcome", "type", "created_at", "expiration", "order_type", "status"),
+    *("maker_address", "timestamp"),
+)
+_TRADE_FIELDS = (
+    *("event_type", "type", "id", "taker_order_id", "market", "asset_id", "side", "size", "fee_rate_bps", "price"),
+    *("status", "match_time", "last_update", "outcome", "owner", "trade_owner", "maker_address", "transaction_hash"),
+    *("bucket_index", "maker_orders", "trader_side", "timestamp"),
+)
 
 _Level = tuple[bool, int]  # is it a bid, and its price in terms of Up
 
@@ -142,8 +153,8 @@ class MarketStreams:
         for token in book.token_ids:
             event = {
                 "event_type": "tick_size_change",
-                "market": book.condition_id,
                 "asset_id": token,
+                "market": book.condition_id,
                 "old_tick_size": format_units(old_tick),
                 "new_tick_size": format_units(book.tick),
                 "timestamp": str(now_ms),
@@ -279,6 +290,7 @@ class UserStreams:
     def _send_order(self, row: dict[str, Value], event: str, now_ms: int, **other: object) -> None:
         message = open_order_json(row) | {"event_type": "order", "type": event, "timestamp": str(now_ms)}
         message |= {"order_owner": row["api_key"], "created_at": str(message["created_at"]), "associate_trades": None}
+        message = {name: message[name] for name in _ORDER_FIELDS}
         topics = _user_topics(str(row["owner"]), str(row["condition_id"]))
         self._hub.publish(json.dumps(message | other), *topics)
 
@@ -300,7 +312,10 @@ class UserStreams:
                     "transaction_hash": message["transaction_hash"] or None,
                     "timestamp": str(now),
                 }
-                self._hub.publish(json.dumps(message | extra), *_user_topics(owner, condition))
+                message |= extra
+                self._hub.publish(
+                    json.dumps({name: message[name] for name in _TRADE_FIELDS}), *_user_topics(owner, condition)
+                )
 
 
 def _user_topics(owner: str, condition_id: str) -> tuple[str, str]:
