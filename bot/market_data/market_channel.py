@@ -29,6 +29,7 @@ from bot.venue.decoding import (
     as_name,
     as_object,
     as_price,
+    as_tick,
     as_units,
     decode,
     each,
@@ -128,7 +129,7 @@ def _read(value: object, odd: Callable[[OddError], None]) -> list[BookEvent]:
     if kind == "price_change":
         return _changes(event, odd)
     if kind == "tick_size_change":
-        tick = as_price(event.get("new_tick_size"), "new_tick_size")
+        tick = as_tick(event.get("new_tick_size"), "new_tick_size")
         return [TickChange(as_name(event.get("asset_id"), "asset_id"), tick)]
     if kind == "market_resolved":
         return [Resolved(as_name(event.get("market"), "market"))]

@@ -30,6 +30,10 @@ MAX_UNITS = 10**15  # A billion shares or pUSD: sums of thousands of them fit in
 LOW_PRICE, HIGH_PRICE = 1e-9, 1e9  # USD of a coin: their quotients and logarithms are finite.
 LAST_MS = 10**14  # UTC ms of the year 5138.
 
+TICKS = frozenset(
+    Decimal(text) for text in ("0.1", "0.01", "0.005", "0.0025", "0.001", "0.0001")
+)  # The client's own list.
+
 _NUMBER = re.compile(r"-?[0-9]{1,40}(\.[0-9]{1,40})?([eE][+-]?[0-9]{1,2})?")
 _WHOLE = re.compile(rf"-?[0-9]{{1,{MAX_DIGITS}}}")
 _NAME = re.compile(rf"[!-~]{{1,{MAX_TEXT}}}")
@@ -294,6 +298,14 @@ def as_price(value: object, where: str) -> Decimal:
     found = as_decimal(value, where, 0, 1)
     if not 0 < found < 1:
         raise OddError(Code.RANGE, where, "a price between 0 and 1", value)
+    return found
+
+
+def as_tick(value: object, where: str) -> Decimal:
+    """A price step, one of those that orders can be signed for."""
+    found = as_decimal(value, where, 0, 1)
+    if found not in TICKS:
+        raise OddError(Code.RANGE, where, f"a tick of {', '.join(str(known) for known in sorted(TICKS))}", value)
     return found
 
 

@@ -27,13 +27,13 @@ from bot.venue.decoding import (
     as_name,
     as_object,
     as_text,
+    as_tick,
     as_units,
     as_whole,
     decode,
     describe,
     each,
 )
-from bot.venue.polymarket.signing import TICKS
 from bot.venue.types import (
     BASE_UNITS,
     LONGEST_DELAY_MS,
@@ -243,11 +243,7 @@ def clob_market(condition_id: str, payload: object) -> ClobMarket:
     """GET /clob-markets/{condition} checked. Raises OddError."""
     where = f"market {condition_id}"
     row = as_object(payload, where)
-    tick = as_decimal(row.get("mts"), f"{where}: mts", 0, 1)
-    if tick not in TICKS:
-        raise OddError(
-            Code.RANGE, f"{where}: mts", f"a tick of {', '.join(str(known) for known in sorted(TICKS))}", tick
-        )
+    tick = as_tick(row.get("mts"), f"{where}: mts")
     problem = _protocol(condition_id, row)
     schedule = row.get("fd")
     fees = None if schedule is None else _fees(as_object(schedule, f"{where}: fd"), where)
@@ -422,7 +418,7 @@ def trades(payload: object, wallet: str, owner: str, fees: FeeSchedule, where: s
     for at, maker in makers:
         if str(maker.get("maker_address")).lower() == wallet.lower() or maker.get("owner") == owner:
             rows.append(row(maker, "order_id", "matched_amount", at, taker=False))
-    return rows
+    return [found for found in rows if found.size]  # a part of nothing says nothing
 
 
 def _paid(

@@ -18,6 +18,7 @@ from polymarket._internal.protocol import is_v2_position_id
 from polymarket._internal.wallet import SignerType, wrap_deposit_wallet_signature
 from polymarket.types import HexString
 
+from bot.venue.decoding import TICKS
 from bot.venue.types import BASE_UNITS, ORDER_TYPE, Market, OrderRequest, SignedOrder
 from ledger.values import Side
 
@@ -28,8 +29,6 @@ from ledger.values import Side
 # at most 4, whatever its side and the tick. The client allows 5 and 6 on fine ticks, and the venue has refused those
 # (py-clob-client-v2 issue 99; "sell orders maker amount max 2 decimals, taker amount max 4", 2026); so the clamp is ours.
 
-
-TICKS = frozenset(Decimal(text) for text in ("0.1", "0.01", "0.005", "0.0025", "0.001", "0.0001"))
 
 _CENT = BASE_UNITS // 100
 _FOUR_DECIMALS = BASE_UNITS // 10_000

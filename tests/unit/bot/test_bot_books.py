@@ -126,6 +126,7 @@ def test_the_channels_messages_are_read() -> None:
         '{"event_type": "price_change", "timestamp": "1", "price_changes": {"asset_id": "1", "side": "BUY"}}',
         '{"event_type": "book", "bids": [], "asks": [], "timestamp": "1"}',
         '{"event_type": "tick_size_change", "asset_id": "1", "new_tick_size": "NaN"}',
+        '{"event_type": "tick_size_change", "asset_id": "1", "new_tick_size": "0.03"}',
     ],
 )
 def test_a_malformed_message_is_an_error_in_words(bad: str) -> None:

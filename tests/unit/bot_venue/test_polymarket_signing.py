@@ -26,9 +26,10 @@ from py_clob_client_v2.order_utils.model.order_data_v2 import OrderV2
 from py_clob_client_v2.order_utils.model.side import Side as V2Side
 from py_clob_client_v2.order_utils.model.signature_type_v2 import SignatureTypeV2 as V2SignatureType
 
+from bot.venue.decoding import TICKS
 from bot.venue.polymarket import Credentials, Hosts, PolymarketVenue
 from bot.venue.polymarket.client import CONFIG, identify
-from bot.venue.polymarket.signing import TICKS, order_amounts
+from bot.venue.polymarket.signing import order_amounts
 from bot.venue.types import BASE_UNITS, Market, OrderRequest
 from ledger.values import Side
 
