@@ -22,6 +22,7 @@ from pathlib import Path
 from deployer.errors import RepositoryError
 
 LIMIT_S = 20.0
+CONFIG_LIMIT_S = 5.0  # of reading one file, which the start of a deployer waits for
 # Above what a pointer file or a HEAD ever has.
 _MOST_BYTES = 4096
 # Also against the configuration of a repository that is a person's own (`deployer new`, the demo).
@@ -183,7 +184,9 @@ def cat_file(git_directory: Path) -> subprocess.Popen[bytes]:
 async def configuration(place: Place) -> dict[str, str]:
     """A repository's own configuration file by keys in lower case; reading a file runs nothing. Raises RepositoryError."""
     arguments = _list(place)
-    return _listed(text(await git(*arguments, environment=environment()))) if arguments else {}
+    if not arguments:
+        return {}
+    return _listed(text(await git(*arguments, environment=environment(), limit_s=CONFIG_LIMIT_S)))
 
 
 async def user_value(key: str) -> str:
@@ -191,7 +194,7 @@ async def user_value(key: str) -> str:
     own = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     for scope in ("--global", "--system"):
         with suppress(RepositoryError):  # unset, or there is no such file
-            return text(await git("config", scope, "--includes", "--get", key, environment=own))
+            return text(await git("config", scope, "--includes", "--get", key, environment=own, limit_s=CONFIG_LIMIT_S))
     return ""
 
 

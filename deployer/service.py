@@ -428,7 +428,7 @@ class Deployer:
             branch=self._branch.branch,
             tip=self._branch.tip,
             runtime=self._runtime.name,
-            problem=problem or self._branch.problem or self._disks.problem,
+            problem=problem or self._branch.problem or self._verify.problem or self._disks.problem,
             units=seen.units if seen is not None else (self._state.units if self._state is not None else ()),
             built=tuple(sorted(seen.built)) if seen is not None else (),
         )

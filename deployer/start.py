@@ -16,12 +16,12 @@ from deployer.disk import Disks
 from deployer.errors import RepositoryError, StartError
 from deployer.metrics import Metrics, TargetsFile
 from deployer.push.branch import BranchWatch, WorktreeWatch
-from deployer.push.checkout import PUSH_CHANGES_FILES, takes_pushes, why_no_checkout
+from deployer.push.checkout import PUSH_CHANGES_FILES, takes_pushes
 from deployer.push.hooks import Hooks
 from deployer.push.log import PushLog, push_folder
 from deployer.push.repository import MIRROR, Repository
 from deployer.push.signatures import read_signers
-from deployer.push.verify import SIGNED, Verify
+from deployer.push.verify import Verify
 from deployer.push.watched import choose, read_watched, repository_at, write_watched
 from deployer.rollout.interruption import interruption
 from deployer.rollout.observed import Policy
@@ -51,11 +51,14 @@ async def run(settings: DeployerSettings, bus: Bus, clock: Clock, logging: Loggi
     watched = await choose(settings, bus)
     repository = repository_at(settings, watched, settings.dir / MIRROR)
     pushes_change_files = await _takes_pushes(repository.path)
-    if settings.verify.strip() == SIGNED and pushes_change_files:
-        raise StartError(why_no_checkout(repository.path))
     signers = partial(read_signers, settings.signers, (repository.path, bus.directory, settings.dir.absolute()))
-    if settings.verify.strip() == SIGNED:
-        signers()
+    verify = Verify(repository, settings.verify, limit_s=settings.build_limit, signers=signers)
+    await verify.begin()
+    if verify.problem is not None:
+        if not fold(read_steps(bus)).deploys:
+            raise StartError(verify.problem)
+        # Whoever can change the repository's configuration must not be able to end the supervision of what trades.
+        logging.log.error("nothing_can_be_verified", reason=verify.problem, builds="are refused", bots="go on")
     branch_name = watched.branch
     deployer: Deployer
     if worktree:
@@ -100,7 +103,7 @@ async def run(settings: DeployerSettings, bus: Bus, clock: Clock, logging: Loggi
             metrics=metrics,
             targets=TargetsFile(settings.targets or settings.dir / "targets"),
             push_log=PushLog(push_folder(repository.path), clock, logging.log, branch_name),
-            verify=Verify(repository, settings.verify, limit_s=settings.build_limit, signers=signers),
+            verify=verify,
             hooks=Hooks(settings.hooks, logging.log),
             disks=Disks(
                 {"bus": bus.directory, "builds": runtime.builds_at}, settings.min_free << 20, metrics.note_disks

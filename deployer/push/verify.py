@@ -14,6 +14,7 @@ import shutil
 import signal
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from deployer.errors import BuildError, RepositoryError, StartError
@@ -38,6 +39,25 @@ class Verify:
     ) -> None:
         self._repository, self._rule, self._limit_s, self._signers = repository, rule.strip(), limit_s, signers
         self._passed: set[str] = set()
+        self.problem: str | None = None  # why no commit at all could pass, as of the last time that one was checked
+
+    async def begin(self) -> None:
+        """See whether any commit could pass."""
+        if self._rule == SIGNED:
+            with suppress(StartError, RepositoryError):
+                await self._read_signers()
+
+    async def _read_signers(self) -> Signers:
+        """Raises StartError: pushes would replace files first, or there is no good list; RepositoryError."""
+        try:
+            if await takes_pushes(self._repository.path):
+                raise StartError(why_no_checkout(self._repository.path))
+            signers = self._signers()
+        except StartError as error:
+            self.problem = str(error)
+            raise
+        self.problem = None
+        return signers
 
     def trusted(self, built: frozenset[str], run: frozenset[str]) -> frozenset[str]:
         """Which built commits may be started: with `signed` those that passed in this deploy, or that ran already.
@@ -56,9 +76,8 @@ class Verify:
             return
         try:
             if self._rule == SIGNED:
-                if await takes_pushes(self._repository.path):
-                    raise BuildError(why_no_checkout(self._repository.path))
-                await check_signature(await self._repository.commit_bytes(sha), self._signers())
+                signers = await self._read_signers()
+                await check_signature(await self._repository.commit_bytes(sha), signers)
                 self._passed.add(sha)
             else:
                 await self._run(sha)

@@ -5,13 +5,17 @@ from __future__ import annotations
 import asyncio
 import os
 import subprocess
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from bus import Logging, SystemClock, open_bus
 from deployer.commands.init import init
-from deployer.errors import StartError
+from deployer.errors import BuildError, StartError
+from deployer.push.repository import Repository
+from deployer.push.signatures import read_signers
+from deployer.push.verify import Verify
 from deployer.settings import DeployerSettings
 from deployer.start import run
 from tests.e2e.deployer_rig import GIT
@@ -66,6 +70,21 @@ def test_a_deployer_that_verifies_does_not_start_on_a_checkout_that_takes_pushes
     subprocess.run([*GIT, "-C", str(checkout), "config", "receive.denyCurrentBranch", value], check=True)
     with pytest.raises(StartError, match=r"receive\.denyCurrentBranch refuse"):
         start(checkout, tmp_path, "signed")
+
+
+def test_a_checkout_that_takes_pushes_later_stops_builds_and_not_the_deployer(checkout: Path, tmp_path: Path) -> None:
+    """Whoever can change the repository's configuration cannot end the supervision of what trades: each build is refused."""
+    signers = tmp_path / "signers"
+    signers.write_text("ann@localhost ssh-ed25519 AAAA\n")
+    read = partial(read_signers, signers, (checkout,))
+    verify = Verify(Repository(checkout, tmp_path / "mirror.git"), "signed", limit_s=30, signers=read)
+    asyncio.run(verify.begin())
+    assert verify.problem is None
+    init(checkout, print)
+    sha = subprocess.run([*GIT, "-C", str(checkout), "rev-parse", "HEAD"], check=True, capture_output=True, text=True)
+    with pytest.raises(BuildError, match=r"bin/\* and Makefile"):
+        asyncio.run(verify.check(sha.stdout.strip()))
+    assert verify.problem is not None
 
 
 def test_without_signatures_it_is_said_that_a_push_replaces_what_the_operator_runs(checkout: Path) -> None:
