@@ -22,7 +22,7 @@ from bot.venue.types import BASE_UNITS, Level
 from ledger import LastState
 from ledger.values import Outcome
 from tests.unit.bot.making import END_MS, INPUTS, SHARE, START_MS, inputs
-from tests.unit.bot.test_bot_plugin import CHEAP
+from tests.unit.bot.strategy.test_guard import CHEAP
 
 STRIKE = 60_000.0
 # Only time is forgiven: a busy machine must not fail a property.

@@ -19,9 +19,9 @@ from ledger.base import Ledger
 from ledger.connection import Value
 from ledger.values import Outcome, Side, VenueTrade
 from tests.unit.bot.fake_venue import FakeVenue, Fault, Placed
+from tests.unit.bot.lifecycle.test_instance import assert_audit, until
 from tests.unit.bot.making import END_MS, MARKET, SHARE, WINDOW, run
 from tests.unit.bot.running import Running
-from tests.unit.bot.test_bot_instance import assert_audit, until
 
 ENTRY_PRICE = Decimal("0.60")
 

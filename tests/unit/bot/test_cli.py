@@ -11,9 +11,9 @@ import pytest
 
 from bus import Logging
 from tests.unit.bot import running
+from tests.unit.bot.lifecycle.test_instance import until
 from tests.unit.bot.making import run
 from tests.unit.bot.running import Running
-from tests.unit.bot.test_bot_instance import until
 
 FULL = 1 << 22
 

@@ -17,7 +17,7 @@ from paper.engine.prices import ASSETS, SPECS, Mood, sigma_second, step
 from paper.errors import UsageError
 
 NOW = 1_795_000_200_000  # a full minute
-TAPES = Path(__file__).resolve().parents[3].parent / "shared" / "data" / "tapes"
+TAPES = Path(__file__).resolve().parents[4].parent / "shared" / "data" / "tapes"
 needs_tapes = pytest.mark.skipif(not TAPES.is_dir(), reason=f"the real tapes are not at {TAPES}")
 
 

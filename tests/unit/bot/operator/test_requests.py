@@ -11,9 +11,9 @@ from bot.venue.types import Holding
 from bus import Role, read_status
 from ledger.values import Side
 from tests.unit.bot.fake_venue import request
+from tests.unit.bot.lifecycle.test_instance import ENTRIES, assert_audit, live, until
 from tests.unit.bot.making import END_MS, MARKET, SHARE, run
 from tests.unit.bot.running import Running
-from tests.unit.bot.test_bot_instance import ENTRIES, assert_audit, live, until
 
 
 async def say(running: Running, **fields: Any) -> tuple[bool, str]:

@@ -21,8 +21,8 @@ from deployer.rollout.observed import Asked, Compare, Observed, Policy, Record
 from deployer.runtimes.api import OneOff
 from deployer.runtimes.children import MAX_BYTES, run_one_off
 from tests.e2e.rig import until
-from tests.unit.deployer.test_deployer_push import PUSH
-from tests.unit.deployer.test_deployer_rollout import BLUE, GREEN, NOW, UP_TO_HEALTHY, look, recorded, steps
+from tests.unit.deployer.push.test_receive import PUSH
+from tests.unit.deployer.rollout.test_decide import BLUE, GREEN, NOW, UP_TO_HEALTHY, look, recorded, steps
 
 HOLD = Policy(hold=True)
 SAME = Compared("720 polls replayed, 0 decisions differ", False, {"differ": 0})

@@ -17,7 +17,7 @@ from deployer.push.repository import Repository
 from deployer.runtimes.build_limits import BuildLimits, build_environment, members
 from deployer.runtimes.builder import Builder
 from tests.e2e.rig import until
-from tests.unit.deployer.test_deployer_builder import Source
+from tests.unit.deployer.runtimes.test_builder import Source
 
 SMALL = BuildLimits(memory=256 << 20, processes=20, size=4 << 20, files=100)
 on_linux = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="processes are watched by /proc")

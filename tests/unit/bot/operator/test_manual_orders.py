@@ -19,9 +19,9 @@ from bot.strategy.evaluation import Evaluation
 from bot.venue.types import BASE_UNITS, Level
 from bus import ManualAction, ManualStatus, clear_halt, read_control, read_status, write_control
 from ledger.values import Outcome
+from tests.unit.bot.lifecycle.test_instance import ENTRIES, EXITS, assert_audit, live, until
 from tests.unit.bot.making import END_MS, MARKET, SHARE, WINDOW, inputs, run
 from tests.unit.bot.running import Running
-from tests.unit.bot.test_bot_instance import ENTRIES, EXITS, assert_audit, live, until
 
 NOW = END_MS - 60_000
 ENTER = ManualAction(

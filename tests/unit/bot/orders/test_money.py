@@ -13,10 +13,10 @@ from bot.venue.types import Answer, Level
 from bus import read_status
 from ledger.values import Side, VenueTrade
 from tests.unit.bot.fake_venue import FakeVenue, Placed
+from tests.unit.bot.lifecycle.test_instance import until
 from tests.unit.bot.making import MARKET, SHARE
 from tests.unit.bot.odd import END_MS, enter, held, rows, trading, until_ms
 from tests.unit.bot.running import Running
-from tests.unit.bot.test_bot_instance import until
 
 
 class Generous(FakeVenue):

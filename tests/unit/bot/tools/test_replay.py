@@ -17,7 +17,7 @@ from bot.tools.tape_recorder import HEADER, Bar, Bars, last_ms
 from bus import SettingsError
 from ledger.values import Outcome
 from paper.engine.feed import load_tape
-from tests.unit.bot.test_bot_plugin import CHEAP
+from tests.unit.bot.strategy.test_guard import CHEAP
 
 START_MS = 1_640_000_400_000
 

@@ -16,7 +16,7 @@ from bot.settings import BotSettings
 from bus import load_settings, open_bus
 from ledger import Identity, Ledger
 
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).resolve().parents[4]
 
 
 @pytest.fixture

@@ -10,9 +10,9 @@ import pytest
 from bot.account.redeem import AGAIN_AFTER_MS, MOST_REQUESTS, Won, is_due, next_step
 from bot.venue.types import Market
 from ledger.values import Outcome
+from tests.unit.bot.lifecycle.test_instance import ENTRIES, live, until
 from tests.unit.bot.making import END_MS, MARKET, SHARE
 from tests.unit.bot.running import Running
-from tests.unit.bot.test_bot_instance import ENTRIES, live, until
 
 WON = Won("btc-updown-5m-1", "0xc", "1", 10 * SHARE, 0, "", 1_000_000)
 

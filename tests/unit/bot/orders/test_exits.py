@@ -16,11 +16,11 @@ from bot.venue.types import Accepted, Answer, InDoubt, Level, Refused, VenueMode
 from bus import ManualAction, Role, read_status, write_control
 from ledger.values import Outcome, Side
 from tests.unit.bot.fake_venue import FakeVenue, Fault, Placed
+from tests.unit.bot.lifecycle.test_instance import EXITS, assert_audit, until
 from tests.unit.bot.making import MARKET, SHARE, WINDOW, run
 from tests.unit.bot.odd import END_MS, OddVenue, enter, enter_and_leave, held, rows, trading, until_ms
+from tests.unit.bot.operator.test_manual_orders import current, manual, state_of, want
 from tests.unit.bot.running import INTERVAL_S, Running
-from tests.unit.bot.test_bot_instance import EXITS, assert_audit, until
-from tests.unit.bot.test_bot_manual import current, manual, state_of, want
 
 POLL_MS = INTERVAL_S * 1000
 FALL = ("0.58", "0.50", "0.45", "0.40", "0.35", "0.30", "0.25", "0.20", "0.15", "0.10")

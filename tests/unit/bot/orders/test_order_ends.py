@@ -11,10 +11,10 @@ import pytest
 from bot.venue.types import UserEvent
 from bus import read_status
 from ledger.schema import QUIET
+from tests.unit.bot.lifecycle.test_instance import until
 from tests.unit.bot.making import MARKET
 from tests.unit.bot.odd import END_MS, OddVenue, enter, held, rows, trading, until_ms
 from tests.unit.bot.running import Running
-from tests.unit.bot.test_bot_instance import until
 
 ENTRIES = "SELECT count(*) FROM intents WHERE side = 'BUY'"
 STATES = "SELECT state, text FROM orders ORDER BY id"

@@ -13,10 +13,10 @@ from bot.strategy.guard import Guarded, load_strategy
 from bot.strategy.snipe import Parameters, Snipe
 from bot.venue.types import Refused
 from bus import Role, read_status
+from tests.unit.bot.lifecycle.test_instance import ENTRIES, POLLS, assert_audit, live, until
 from tests.unit.bot.making import run
 from tests.unit.bot.running import PRICE, Running
-from tests.unit.bot.test_bot_instance import ENTRIES, POLLS, assert_audit, live, until
-from tests.unit.bot.test_bot_plugin import CHEAP
+from tests.unit.bot.strategy.test_guard import CHEAP
 
 REFUSED = Refused("not enough balance / allowance")
 THIRD = {"confirmations": 3}

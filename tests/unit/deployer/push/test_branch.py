@@ -11,7 +11,7 @@ import pytest
 
 from deployer.push.branch import BranchWatch
 from deployer.push.repository import Repository
-from tests.unit.deployer.test_deployer_builder import Source
+from tests.unit.deployer.runtimes.test_builder import Source
 
 
 class Said:
