@@ -18,11 +18,11 @@ from ledger.rows import add_fill, add_intent, add_order_state, add_outcome, half
 from ledger.schema import OrderState
 from ledger.values import VOID, Outcome, Side, VenueTrade
 from tests.unit.bot.fake_venue import FakeVenue
+from tests.unit.bot.lifecycle.test_instance import until
 from tests.unit.bot.making import END_MS, INTENT, MARKET, SHARE, START_MS, WINDOW, ManualClock, make_ledger
 from tests.unit.bot.odd import OddVenue, enter, held, rows, trading, until_ms
+from tests.unit.bot.operator.test_requests import say
 from tests.unit.bot.running import Running
-from tests.unit.bot.test_bot_instance import until
-from tests.unit.bot.test_bot_owner import say
 
 OUTCOMES = "SELECT winner, payout, pnl FROM results"
 
