@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from typing import Any
 
 from aiohttp import web
 
@@ -24,7 +25,7 @@ _LIMITS = [
 ]
 _DEPTHS = 5000
 _LATEST = 10**15
-_Shown = Callable[[str], dict[str, str]]
+_Shown = Callable[[str], dict[str, Any]]
 
 
 def routes(exchange: Exchange) -> list[web.RouteDef]:
@@ -107,6 +108,57 @@ def routes(exchange: Exchange) -> list[web.RouteDef]:
         ]
         return web.json_response(rows[-limit:])
 
+    async def agg_trades(request: web.Request) -> web.Response:
+        """The same, as aggregates."""
+        asset, limit = _asset(request), read_count(request, "limit", 500, 1, KEPT)
+        rows = [
+            {
+                "a": one.start_ms // 1_000,
+                "p": decimal8(one.close),
+                "q": decimal8(QUANTITY),
+                "f": one.start_ms // 1_000,
+                "l": one.start_ms // 1_000,
+                "T": one.start_ms + 999,
+                "m": False,
+                "M": True,
+            }
+            for one in exchange.feed.history[asset].seconds.items
+        ]
+        return web.json_response(rows[-limit:])
+
+    async def day(request: web.Request) -> web.Response:
+        """The last day, as far as it is kept: a thousand minutes."""
+
+        def shown(asset: str) -> dict[str, Any]:
+            minutes, price = [*exchange.feed.history[asset].minutes.items], exchange.feed.lead[asset]
+            whole = _joined(minutes[0].start_ms, minutes)
+            volume = whole.ticks * QUANTITY
+            bid, ask = best_prices(asset, price)
+            return {
+                "priceChange": decimal8(price - whole.open),
+                "priceChangePercent": f"{(price / whole.open - 1) * 100:.3f}",
+                "weightedAvgPrice": decimal8((whole.open + price) / 2),
+                "prevClosePrice": decimal8(whole.open),
+                "lastPrice": decimal8(price),
+                "lastQty": decimal8(QUANTITY),
+                "bidPrice": bid,
+                "bidQty": decimal8(1),
+                "askPrice": ask,
+                "askQty": decimal8(1),
+                "openPrice": decimal8(whole.open),
+                "highPrice": decimal8(whole.high),
+                "lowPrice": decimal8(whole.low),
+                "volume": decimal8(volume),
+                "quoteVolume": decimal8(volume * price),
+                "openTime": whole.start_ms,
+                "closeTime": exchange.clock(),
+                "firstId": 0,
+                "lastId": whole.ticks,
+                "count": whole.ticks,
+            }
+
+        return _one_or_all(request, shown)
+
     return [
         web.get("/api/v3/time", time),
         web.get("/api/v3/ping", ping),
@@ -114,6 +166,8 @@ def routes(exchange: Exchange) -> list[web.RouteDef]:
         web.get("/api/v3/exchangeInfo", info),
         web.get("/api/v3/depth", depth),
         web.get("/api/v3/trades", trades),
+        web.get("/api/v3/aggTrades", agg_trades),
+        web.get("/api/v3/ticker/24hr", day),
         web.get("/api/v3/ticker/price", price),
         web.get("/api/v3/ticker/bookTicker", book_ticker),
     ]

@@ -219,6 +219,9 @@ def test_binance_answers_as_it_does(quiet: Any) -> None:
     assert {one["filterType"] for one in listed["BTCUSDT"]["filters"]} >= {"PRICE_FILTER", "LOT_SIZE", "NOTIONAL"}
     depth = quiet.get("/api/v3/depth?symbol=ETHUSDT&limit=5")
     assert (len(depth["bids"]), float(depth["bids"][0][0]) < float(depth["asks"][0][0])) == (5, True)
+    day = quiet.get("/api/v3/ticker/24hr?symbol=SOLUSDT")
+    assert float(day["lowPrice"]) <= float(day["lastPrice"]) <= float(day["highPrice"])
+    assert quiet.get("/api/v3/aggTrades?symbol=SOLUSDT&limit=1")[0]["T"] <= now_ms + 60_000
     refused = httpx.get(quiet.url + "/api/v3/klines?symbol=NOUSDT&interval=1m", timeout=LIMIT_S)
     assert (refused.status_code, refused.json()) == (400, {"code": -1121, "msg": "Invalid symbol."})
 
