@@ -108,12 +108,15 @@ class World:
 
     async def reread_forever(self) -> None:
         """Ask for the books in doubt at once, and again until they are out of it. What they say then is news."""
+        failed = 0
         while True:
             await self.books.doubted.wait()
             self.books.doubted.clear()
             doubted = self.books.in_doubt()
-            if (problem := await self._ask_books(doubted)) is not None:
-                self.log.warning("books_still_in_doubt", reason=problem, books=len(doubted))
+            problem = await self._ask_books(doubted)
+            failed = 0 if problem is None else failed + 1
+            if failed and failed & (failed - 1) == 0:  # the 1st, 2nd, 4th ... in a row: a venue may be away for long
+                self.log.warning("books_still_in_doubt", reason=problem, books=len(doubted), tries=failed)
             for token_id in doubted:
                 asset = self.markets.asset_of(token_id)
                 if token_id in self.books and asset is not None:
