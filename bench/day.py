@@ -33,7 +33,7 @@ from bench.virtual import VirtualClock, VirtualLoop, fix_hashes
 from bot.lifecycle.active import Active
 from bot.market_data.binance_messages import PriceUpdate, Source
 from bot.settings import BotSettings
-from bot.strategy.guard import DEFAULT_STRATEGY, Guarded
+from bot.strategy.guard import DEFAULT_STRATEGY, GuardedStrategy
 from bot.strategy.snipe import Snipe
 from bot.tools.audit import summary
 from bus import Bus, Log, open_bus, write_control
@@ -147,7 +147,7 @@ class Bot:
         # A machine that takes the processor away must not decide what is traded: a decision's time is not measured here.
         self.world, self.routes = make_world(
             paper, bus, clock, log, BotSettings(poll_interval=5.0), InsideVenue(paper, log, self._random.getrandbits(32)),
-            Guarded(Snipe(), DEFAULT_STRATEGY, cpu_ns=lambda: 0, wall_ns=lambda: 0), self._random,
+            GuardedStrategy(Snipe(), DEFAULT_STRATEGY, cpu_ns=lambda: 0, wall_ns=lambda: 0), self._random,
         )  # fmt: skip
         self.failures: list[Exception] = []
         self._guard = Guard(log, on_failure=self.failures.append)

@@ -16,16 +16,16 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, TypeVar
 
-from bot.context import World
+from bot.context import Context
 from bot.market_data.binance import BinanceFeed
 from bot.market_data.books import Books
-from bot.market_data.debounce import News, Routes
+from bot.market_data.debounce import Dispatch, PriceTrigger
 from bot.market_data.market_channel import TickChange
 from bot.market_data.markets import Markets
 from bot.market_data.prices import Kline, Prices
 from bot.settings import BotSettings
 from bot.slots import make_slots
-from bot.strategy.guard import Guarded
+from bot.strategy.guard import GuardedStrategy
 from bot.venue.account_watch import AccountWatch
 from bot.venue.polymarket import Credentials, Hosts, PolymarketVenue, reading
 from bot.venue.polymarket.answers import classify
@@ -50,7 +50,7 @@ from paper.engine.book import Book as EngineBook
 from paper.engine.exchange import Exchange
 from paper.engine.feed import Feed, Tape
 from paper.engine.keys import ApiKey
-from paper.engine.market_maker import Traders
+from paper.engine.market_maker import MarketMaker
 from paper.engine.markets import Market as PaperMarket
 from paper.engine.matching import CASH, Engine, Placement
 from paper.engine.offers import read_offer
@@ -72,7 +72,7 @@ AT_LEAST_S, AT_MOST_S = 0.005, 0.06
 T = TypeVar("T")
 
 
-class SparseTraders(Traders):
+class SparseTraders(MarketMaker):
     """The house, quoting only markets that somebody looks at, every `every_ms`."""
 
     def __init__(self, rng: random.Random, every_ms: int) -> None:
@@ -137,7 +137,7 @@ class Paper:
         self._shown: set[str] = set()
         self.exchange.start()
 
-    async def tick(self, routes: list[Routes], tokens: list[str]) -> None:
+    async def tick(self, routes: list[Dispatch], tokens: list[str]) -> None:
         """Move prices, markets and quotes, make it durable, and tell of the books that changed."""
         exchange, now = self.exchange, self.clock()
         markets = {
@@ -337,15 +337,15 @@ def make_world(
     log: Log,
     settings: BotSettings,
     venue: InsideVenue,
-    strategy: Guarded,
+    strategy: GuardedStrategy,
     rng: random.Random,
-) -> tuple[World, Routes]:
+) -> tuple[Context, Dispatch]:
     """An instance's parts as `bot.lifecycle.app` puts them together, with nothing started, and where its streams go."""
     slots = make_slots(settings.assets, settings.timeframes)
     account = AccountWatch(venue, clock, log)
     prices = Prices(settings.assets)
     markets = Markets(venue, slots, account.now_ms, log)
-    routes = Routes(prices, markets, Books(clock.boot_ms), News())
+    routes = Dispatch(prices, markets, Books(clock.boot_ms), PriceTrigger())
     feed = BinanceFeed(
         ws_url="ws://127.0.0.1:9",
         assets=settings.assets,
@@ -354,7 +354,7 @@ def make_world(
         random=rng.random,
         log=log,
     )
-    world = World(
+    world = Context(
         settings, Identity("paper", "137", venue.wallet), bus, clock, log, slots, venue, feed, prices, markets,
         account, strategy, routes.books, routes.news,
     )  # fmt: skip

@@ -20,11 +20,11 @@ from typing import Any
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
-from bot.context import World
+from bot.context import Context
 from bot.market_data.binance import BinanceFeed
 from bot.market_data.binance_messages import symbol
 from bot.market_data.books import Books
-from bot.market_data.debounce import News, Routes
+from bot.market_data.debounce import Dispatch, PriceTrigger
 from bot.market_data.markets import Markets
 from bot.market_data.prices import Kline, Prices
 from bot.settings import BotSettings
@@ -117,7 +117,7 @@ def make_book(token_id: str) -> Book:
 
 def make_world(
     bus: Bus, settings: BotSettings, slots: tuple[Slot, ...], venue: PolymarketVenue, ws_url: str, logging: Logging
-) -> tuple[World, Routes]:
+) -> tuple[Context, Dispatch]:
     """A world whose prices have a past of five minutes."""
     clock, log = SystemClock(), logging.log
     account = AccountWatch(venue, clock, log)
@@ -127,7 +127,7 @@ def make_world(
         past = [Kline((now_s - 300 + n) * 1000, STRIKE * (1 + source.gauss(0, 2e-5))) for n in range(300)]
         prices.seed({asset: past}, 0)
     markets = Markets(venue, slots, account.now_ms, log)
-    routes = Routes(prices, markets, Books(clock.boot_ms), News())
+    routes = Dispatch(prices, markets, Books(clock.boot_ms), PriceTrigger())
     feed = BinanceFeed(
         ws_url=ws_url,
         assets=settings.assets,
@@ -137,7 +137,7 @@ def make_world(
         log=log,
         after_updates=routes.news.flush,
     )
-    world = World(
+    world = Context(
         settings,
         Identity("paper", "137", venue.wallet),
         bus,
@@ -166,7 +166,7 @@ def make_venue(http_url: str, log: Any) -> BenchVenue:
     )
 
 
-def show_books(routes: Routes, slots: Iterable[Slot], now_ms: int) -> None:
+def show_books(routes: Dispatch, slots: Iterable[Slot], now_ms: int) -> None:
     """Bring the books of all slots as the stream would."""
     for window in {slot.window(now_ms) for slot in slots}:
         market = make_market(window.slug)

@@ -37,7 +37,7 @@ from websockets.asyncio.connection import Connection as WebSocketConnection
 
 from bench.stage import SIGNAL_PRICE, STRIKE, FarEnd, make_market, make_venue, make_world, percentiles, show_books
 from bot.lifecycle.active import Active
-from bot.lifecycle.app import Garbage
+from bot.lifecycle.app import GcTuning
 from bot.lifecycle.polls import shadow_poll
 from bot.settings import BotSettings
 from bot.slots import DEFAULT_ASSETS, Slot, make_slots
@@ -126,7 +126,7 @@ async def ticks(
         await asyncio.sleep(1.0)
         watch.spans_ms.clear()
         watch.cpu_ms.clear()
-        tick, garbage = active.ticks.first(), Garbage()
+        tick, garbage = active.ticks.first(), GcTuning()
         while len(watch.spans_ms) < orders:
             await asyncio.sleep(max(0.0, (active.ticks.anchor.due_ms(tick) - clock.boot_ms()) / 1000))
             show_books(routes, slots, world.now_ms())
@@ -238,7 +238,7 @@ async def polls(folder: Path, count: int, rounds: int) -> list[float]:
     guard = Guard(logs.log, on_failure=lambda _error: None)
     guard.start(world.account.run(), "account")
     guard.start(world.markets.run(), "markets")
-    spans, garbage = [], Garbage()
+    spans, garbage = [], GcTuning()
     try:
         while not all(world.markets.asked(slot.window(world.now_ms())) for slot in slots):  # noqa: ASYNC110
             await asyncio.sleep(0.1)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from bot.market_data.binance import BinanceFeed
 from bot.market_data.books import Books
-from bot.market_data.debounce import News
+from bot.market_data.debounce import PriceTrigger
 from bot.market_data.market_channel import MarketChannel
 from bot.market_data.markets import Markets
 from bot.market_data.prices import Prices
@@ -16,7 +16,7 @@ from bot.market_data.rtds import SettlementFeed
 from bot.settings import BotSettings
 from bot.slots import Slot
 from bot.strategy.evaluation import Evaluation, Moment, View, evaluate, wanted_tokens
-from bot.strategy.guard import Guarded
+from bot.strategy.guard import GuardedStrategy
 from bot.venue.account_watch import AccountWatch
 from bot.venue.decoding import Skips
 from bot.venue.types import Venue, VenueError
@@ -30,7 +30,7 @@ REREAD_SPACING_S = 0.5  # between two requests for books in doubt: the venue's a
 
 
 @dataclass(frozen=True, slots=True)
-class World:
+class Context:
     """The parts of one instance that outlive its roles."""
 
     settings: BotSettings
@@ -44,9 +44,9 @@ class World:
     prices: Prices
     markets: Markets
     account: AccountWatch
-    strategy: Guarded
+    strategy: GuardedStrategy
     books: Books
-    news: News
+    news: PriceTrigger
     settlement: SettlementFeed | None = None
     skips: Skips = field(default_factory=Skips)
     _channels: list[MarketChannel] = field(default_factory=list)

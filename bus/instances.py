@@ -73,7 +73,7 @@ class Instance(Document):
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class InstanceView:
     """An instance as others see it: whether its lock is held, its document if it can be read, the document's sequence."""
 
     id: str
@@ -115,7 +115,7 @@ def new_id(clock: Clock, color: str, sha: str) -> str:
     return f"{start}-{color}-{short or 'none'}-{secrets.token_hex(3)}"
 
 
-def read_instances(bus: Bus) -> list[Seen]:
+def read_instances(bus: Bus) -> list[InstanceView]:
     """All instances, dead ones included, oldest id first. Raises OSError when the folder cannot be read."""
     ids = sorted(path.stem for path in bus.instances.iterdir() if path.suffix == ".lock" and _ID.fullmatch(path.stem))
     return [_look(bus, instance_id) for instance_id in ids]
@@ -126,10 +126,10 @@ def is_alive(bus: Bus, instance_id: str) -> bool:
     return _ID.fullmatch(instance_id) is not None and is_locked(bus.instances / f"{instance_id}.lock")
 
 
-def read_instance(bus: Bus, instance_id: str) -> Seen:
+def read_instance(bus: Bus, instance_id: str) -> InstanceView:
     """One instance. Raises OSError."""
     if not _ID.fullmatch(instance_id):
-        return Seen(instance_id, alive=False, document=None, sequence=0)
+        return InstanceView(instance_id, alive=False, document=None, sequence=0)
     return _look(bus, instance_id)
 
 
@@ -160,10 +160,10 @@ def _born_locked(path: Path) -> int:
     return descriptor
 
 
-def _look(bus: Bus, instance_id: str) -> Seen:
+def _look(bus: Bus, instance_id: str) -> InstanceView:
     alive = is_locked(bus.instances / f"{instance_id}.lock")
     try:
         read = documents.read(bus.instances / f"{instance_id}.json", Instance)
     except DocumentError:
-        return Seen(instance_id, alive, None, 0)
-    return Seen(instance_id, alive, read.body, read.stamp.sequence)
+        return InstanceView(instance_id, alive, None, 0)
+    return InstanceView(instance_id, alive, read.body, read.stamp.sequence)

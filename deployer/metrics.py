@@ -23,7 +23,7 @@ from prometheus_client import (
     generate_latest,
 )
 
-from bus import VERSION, Bus, LedgerError, Log, Role, Seen, Step, write_atomically
+from bus import VERSION, Bus, InstanceView, LedgerError, Log, Role, Step, write_atomically
 from deployer.deploys import VERDICTS, Deploy, History
 from deployer.disk import Space
 from deployer.rollout.observed import Now, Observed, Policy
@@ -38,7 +38,7 @@ MOST = 100
 
 
 @dataclass(frozen=True, slots=True)
-class Gap:
+class LeaseGap:
     """Between the end of one epoch and the beginning of `epoch`.
 
     kind: handover, the former holder yielded; stop, it was stopped; death, it died (the gap counts from its last claim of a
@@ -51,7 +51,7 @@ class Gap:
     began_ms: int
 
 
-def read_gaps(ledger: Ledger, after: int) -> list[Gap]:
+def read_gaps(ledger: Ledger, after: int) -> list[LeaseGap]:
     """The gaps before the epochs later than `after`, oldest first, at most the newest MOST; none across a reboot.
 
     Raises LedgerError.
@@ -70,7 +70,7 @@ def read_gaps(ledger: Ledger, after: int) -> list[Gap]:
             continue  # the former epoch never polled
         kind: Kind = "death" if released_ms is None else "handover" if reason == "handover" else "stop"
         seconds = max(0, int(str(boot_ms)) - int(str(from_ms))) / 1000
-        gaps.append(Gap(int(str(epoch)), kind, seconds, int(str(wall_ms))))
+        gaps.append(LeaseGap(int(str(epoch)), kind, seconds, int(str(wall_ms))))
     return gaps
 
 
@@ -93,7 +93,7 @@ class Target:
     place: str
 
 
-def targets(instances: Iterable[Seen], before: Mapping[str, str]) -> tuple[Target, ...]:
+def targets(instances: Iterable[InstanceView], before: Mapping[str, str]) -> tuple[Target, ...]:
     """The living instances as targets. before: places by address, as they were assigned. Pure.
 
     Who has a place keeps it; a new one gets the lowest number of its color that is free.
@@ -114,7 +114,7 @@ def targets(instances: Iterable[Seen], before: Mapping[str, str]) -> tuple[Targe
     return tuple(sorted(made, key=lambda target: target.place))
 
 
-def address_of(seen: Seen) -> str | None:
+def address_of(seen: InstanceView) -> str | None:
     """host:port of an instance's /metrics as others reach it; a container that listens everywhere is reached by its name."""
     document = seen.document
     if document is None or not document.metrics:
@@ -130,7 +130,7 @@ class TargetsFile:
         self._path = folder / FILE
         self._written = _read(self._path)
 
-    def write(self, instances: Iterable[Seen]) -> tuple[Target, ...]:
+    def write(self, instances: Iterable[InstanceView]) -> tuple[Target, ...]:
         """Write the targets. Raises OSError."""
         before = {target.address: target.place for target in self._written}
         made = targets(instances, before)

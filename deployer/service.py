@@ -50,7 +50,7 @@ from deployer.rollout.observed import (
     StopUnit,
     WriteHandover,
 )
-from deployer.rollout.observer import Look, Probe
+from deployer.rollout.observer import Observer, Probe
 from deployer.runtimes.api import Runtime, Start
 from deployer.settings import State, write_state
 
@@ -107,7 +107,7 @@ class Deployer:
         metrics.begin(self._history)
         self._probe = Probe(bus, clock, metrics.bus_write.observe)
         self._push_log, self._verify, self._hooks = push_log, verify, hooks
-        self._look = Look(bus, clock, repository, runtime, self._probe, push_log, log)
+        self._look = Observer(bus, clock, repository, runtime, self._probe, push_log, log)
 
     def stop(self) -> None:
         """End the loop; the bots are left alone."""

@@ -9,7 +9,7 @@ from panel.connections import Connections
 from panel.errors import ConfirmationNeededError, PanelError, StartError, TooManyPagesError, UnknownSlotError
 from panel.events import Events
 from panel.guard import Guard, Scope, Token, load_tokens
-from panel.ledger_queries import History
+from panel.ledger_queries import LedgerQueries
 from panel.server import PanelSettings
 from panel.views import Views
 
@@ -20,7 +20,7 @@ __all__ = [
     "Connections",
     "Events",
     "Guard",
-    "History",
+    "LedgerQueries",
     "PanelError",
     "PanelSettings",
     "Scope",

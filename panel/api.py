@@ -25,7 +25,7 @@ from panel.errors import (
     UnknownSlotError,
 )
 from panel.events import Events
-from panel.ledger_queries import Fills, History, Orders, Outcomes, Pnl, Summary
+from panel.ledger_queries import Fills, LedgerQueries, Orders, Outcomes, Pnl, Summary
 from panel.views import ControlView, DeploysView, InstancesView, Progress, RequestView, StatusView, Views, WritesView
 from panel.writes import writes
 
@@ -44,7 +44,7 @@ class EventStream(StreamingResponse):
     media_type = "text/event-stream"
 
 
-def reads(views: Views, history: History, events: Events) -> APIRouter:
+def reads(views: Views, history: LedgerQueries, events: Events) -> APIRouter:
     """The router."""
     # Plain functions: FastAPI runs them in worker threads, so that reading a file never holds up an event stream.
     router = APIRouter(prefix="/api")
@@ -140,7 +140,7 @@ class Refused(BaseModel):
 
 
 def create_app(
-    *, views: Views, history: History, actions: Actions, events: Events, log: Log, is_halted: Callable[[], bool]
+    *, views: Views, history: LedgerQueries, actions: Actions, events: Events, log: Log, is_halted: Callable[[], bool]
 ) -> FastAPI:
     """The panel's application, without the guard in front of it."""
     app = FastAPI(

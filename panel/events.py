@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from bus import Bus, Watch
 from panel.audit_log import writes_file
 from panel.errors import TooManyPagesError
-from panel.ledger_queries import History
+from panel.ledger_queries import LedgerQueries
 from panel.views import Views
 
 MAX_PAGES = 100
@@ -36,7 +36,7 @@ class Subscription:
 class Events:
     """Reads the bus and hands out what changed."""
 
-    def __init__(self, bus: Bus, views: Views, history: History) -> None:
+    def __init__(self, bus: Bus, views: Views, history: LedgerQueries) -> None:
         # In this order they are read and pushed: status waits for none of the others.
         self._readers: dict[str, Callable[[], BaseModel]] = {
             "status": views.status,

@@ -167,7 +167,7 @@ class Pnl(Rows):
 T = TypeVar("T", bound=BaseModel)
 
 
-class History:
+class LedgerQueries:
     """Queries of the ledger; nothing raises: what is wrong is said in `problem`. Safe to use from several threads."""
 
     def __init__(self, bus: Bus) -> None:

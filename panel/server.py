@@ -38,7 +38,7 @@ from panel.connections import Connections, count_handshakes, protocol_of
 from panel.errors import StartError
 from panel.events import Events
 from panel.guard import Guard, Token
-from panel.ledger_queries import History
+from panel.ledger_queries import LedgerQueries
 from panel.views import Views
 
 # The settings of the panel (prefix PANEL_).
@@ -268,7 +268,7 @@ async def serve(
 
     tokens: at least one of scope control, first. first_start: it was made just now, so that it is shown this once.
     """
-    views, history = Views(bus, clock), History(bus)
+    views, history = Views(bus, clock), LedgerQueries(bus)
     events = Events(bus, views, history)
     actions = Actions(bus, clock, log, new_id=lambda: f"{clock.wall_ms()}-{secrets.token_hex(4)}")
     await asyncio.to_thread(actions.begin)

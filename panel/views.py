@@ -122,7 +122,7 @@ class ControlView(BaseModel):
     problem: str | None = None
 
 
-class InstanceView(BaseModel):
+class InstanceItem(BaseModel):
     """One instance: whether its process lives (the kernel's word), and what it says of itself."""
 
     id: str
@@ -134,7 +134,7 @@ class InstanceView(BaseModel):
 class InstancesView(BaseModel):
     """All living instances and the newest dead ones. wanted: who was named to hold the lease last."""
 
-    instances: tuple[InstanceView, ...] = ()
+    instances: tuple[InstanceItem, ...] = ()
     wanted: str | None = None
     confirmed_sha: str = ""
     problem: str | None = None
@@ -291,7 +291,7 @@ class Views:
         dead = [one.id for one in seen if not one.alive][-MAX_DEAD:]
         return InstancesView(
             instances=tuple(
-                InstanceView(id=one.id, alive=one.alive, sequence=one.sequence, document=one.document)
+                InstanceItem(id=one.id, alive=one.alive, sequence=one.sequence, document=one.document)
                 for one in seen
                 if one.alive or one.id in dead
             ),

@@ -23,7 +23,7 @@ from collections.abc import Iterator, Sequence
 from itertools import product
 from pathlib import Path
 
-from bus import Role, Seen
+from bus import InstanceView, Role
 from proof.report import Row, add_out, save
 from tests.e2e.docker_engine import USER, docker, own
 from tests.e2e.fire.docker_rig import DockerFireRig
@@ -137,7 +137,7 @@ def _name(rig: DockerFireRig, victim: str, sha: str) -> str | None:
         holds = holder.document.unit if holder is not None and holder.document is not None else ""
         return next((unit for unit in rig.units() if sha[:7] in unit and unit != holds), None)
 
-    def is_meant(seen: Seen) -> bool:
+    def is_meant(seen: InstanceView) -> bool:
         if holder is not None and seen.id == holder.id:
             return victim == "trader"
         assert seen.document is not None, "living instances have one"

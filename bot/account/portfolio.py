@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from bot.context import World
+from bot.context import Context
 from bot.orders.risk import Usage, at_stake
 from bot.slots import Slot, parse_slug
 from ledger import Ledger
@@ -15,10 +15,10 @@ from ledger.values import Side
 DAY_MS = 86_400_000
 
 
-class Holdings:
+class Portfolio:
     """Positions, totals and outcomes. Its methods raise LedgerError."""
 
-    def __init__(self, world: World, ledger: Ledger) -> None:
+    def __init__(self, world: Context, ledger: Ledger) -> None:
         self._world, self._ledger = world, ledger
         self.positions: tuple[Position, ...] = ()
         self.totals: Lifetime

@@ -10,10 +10,10 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 
-from bot.account.portfolio import Holdings
-from bot.account.unknown_activity import Comparison
-from bot.context import World
-from bot.orders.manager import Desk
+from bot.account.portfolio import Portfolio
+from bot.account.unknown_activity import UnknownActivity
+from bot.context import Context
+from bot.orders.manager import OrderManager
 from bot.slots import parse_slug
 from bot.venue.types import HeartbeatMismatchError, UserEvent, Venue, VenueError
 from bus import FencedError, LedgerFullError, Log
@@ -162,13 +162,13 @@ class Reconciler:
 
     def __init__(
         self,
-        world: World,
+        world: Context,
         ledger: Ledger,
         epoch: int,
         *,
-        desk: Desk,
-        holdings: Holdings,
-        comparison: Comparison,
+        desk: OrderManager,
+        holdings: Portfolio,
+        comparison: UnknownActivity,
         answer_requests: Callable[[], None],
         log: Log,
         on_change: Callable[[], None],

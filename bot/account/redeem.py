@@ -11,7 +11,7 @@ import asyncio
 from dataclasses import dataclass
 from typing import Literal
 
-from bot.context import World
+from bot.context import Context
 from bot.venue.types import BASE_UNITS, VenueError
 from bus import LedgerFullError, Log
 from ledger import Ledger, Value
@@ -89,7 +89,7 @@ def won_positions(ledger: Ledger, now_ms: int) -> list[Won]:
 class Redeemer:
     """One epoch's redeeming. Its task raises LedgerError (FencedError: the epoch is over)."""
 
-    def __init__(self, world: World, ledger: Ledger, epoch: int, log: Log) -> None:
+    def __init__(self, world: Context, ledger: Ledger, epoch: int, log: Log) -> None:
         self._world, self._ledger, self._epoch, self._log = world, ledger, epoch, log
 
     async def run_forever(self) -> None:

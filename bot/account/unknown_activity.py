@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from bot.context import World
+from bot.context import Context
 from bot.venue.types import BASE_UNITS, Holding, TooManyError, VenueOrder
 from bus import Log
 from ledger import Ledger
@@ -73,10 +73,10 @@ def find_strangers(
     return tuple(found.values())
 
 
-class Comparison:
+class UnknownActivity:
     """One epoch's comparing. Its methods raise LedgerError (FencedError: the epoch is over)."""
 
-    def __init__(self, world: World, ledger: Ledger, epoch: int, log: Log) -> None:
+    def __init__(self, world: Context, ledger: Ledger, epoch: int, log: Log) -> None:
         self._world, self._ledger, self._epoch, self._log = world, ledger, epoch, log
         self._strangers: tuple[Stranger, ...] | None = None
         self._deep_at_ms = 0

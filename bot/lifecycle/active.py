@@ -12,20 +12,20 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from functools import partial
 
-from bot.account.portfolio import Holdings
+from bot.account.portfolio import Portfolio
 from bot.account.reconciler import Reconciler
 from bot.account.redeem import Redeemer
-from bot.account.unknown_activity import Comparison
-from bot.context import World
+from bot.account.unknown_activity import UnknownActivity
+from bot.context import Context
 from bot.lifecycle.inputs_recorder import Recorder
-from bot.lifecycle.polls import Ticks
+from bot.lifecycle.polls import PollRows
 from bot.lifecycle.status_builder import build_status
 from bot.operator.control import InForce, judge, to_apply
-from bot.operator.manual_orders import ManualDesk
-from bot.operator.requests import Wishes
-from bot.orders.limits import Budget
-from bot.orders.manager import Desk
-from bot.orders.order_plan import Plan, worst_cost
+from bot.operator.manual_orders import ManualOrders
+from bot.operator.requests import RequestHandler
+from bot.orders.limits import TokenBucket
+from bot.orders.manager import OrderManager
+from bot.orders.order_plan import OrderPlan, worst_cost
 from bot.orders.risk import Usage, refuse_entry, why_blocked
 from bot.slots import Slot, Window
 from bot.strategy.evaluation import NO_STREAK, Evaluation, Own, State, View, goes_on_from, next_state, write_state
@@ -65,7 +65,7 @@ class Active:
 
     def __init__(
         self,
-        world: World,
+        world: Context,
         ledger: Ledger,
         epoch: int,
         *,
@@ -87,8 +87,8 @@ class Active:
         self._control = self._judge()
         self._state: State = goes_on_from(ledger.last_state(), own or Own(), self._rule(), world.moment())
         self._recorder = Recorder(world.bus, self._log, world.strategy.name, world.settings.sha)
-        self._holdings = Holdings(world, ledger)
-        self.desk = Desk(
+        self._holdings = Portfolio(world, ledger)
+        self.desk = OrderManager(
             venue=world.venue,
             ledger=ledger,
             epoch=epoch,
@@ -101,15 +101,15 @@ class Active:
             on_change=self._changed,
             on_failure=on_failure,
             longest_hold_ms=world.settings.interval_ms,
-            budget=Budget(world.settings.orders_per_second),
+            budget=TokenBucket(world.settings.orders_per_second),
             on_trade=lambda trade_id: self._reconciler.found_trade(trade_id),
         )
-        self._manual = ManualDesk(
+        self._manual = ManualOrders(
             ledger, epoch, desk=self.desk, now_ms=world.now_ms, wall_ms=world.clock.wall_ms, log=self._log
         )
         self._redeemer = Redeemer(world, ledger, epoch, self._log)
-        comparison = Comparison(world, ledger, epoch, self._log)
-        requests = Wishes(
+        comparison = UnknownActivity(world, ledger, epoch, self._log)
+        requests = RequestHandler(
             world,
             ledger,
             epoch,
@@ -130,7 +130,7 @@ class Active:
             log=self._log,
             on_change=self._changed,
         )
-        self.ticks = Ticks(
+        self.ticks = PollRows(
             ledger,
             epoch,
             clock=world.clock,
@@ -372,7 +372,7 @@ class Active:
         ):
             return e
         side = Side.BUY if decision.action == "enter" else Side.SELL
-        plan = Plan(
+        plan = OrderPlan(
             tick=tick,
             generation=control.generation,
             slot=e.slot.id,
@@ -407,7 +407,7 @@ class Active:
         )
         return replace(e, acted=True)
 
-    def _refuse_entry(self, slot: Slot, plan: Plan, control: Control) -> str | None:
+    def _refuse_entry(self, slot: Slot, plan: OrderPlan, control: Control) -> str | None:
         limits = self._control.slot(slot.id)
         if not limits.enabled:
             return "switched off"
@@ -425,7 +425,7 @@ class Active:
         minute, ahead = self.desk.orders_last_minute, self.desk.entries_ahead
         return {slot.id: self._holdings.usage(slot, ahead, minute) for slot in self._world.slots}
 
-    def _place(self, plan: Plan) -> str | None:
+    def _place(self, plan: OrderPlan) -> str | None:
         try:
             return self.desk.place(plan)
         except LedgerFullError as error:

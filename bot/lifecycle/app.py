@@ -13,19 +13,19 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
-from bot.context import World
+from bot.context import Context
 from bot.lifecycle.instance import Runner
 from bot.lifecycle.metrics import Metrics
 from bot.market_data.binance import BinanceFeed
 from bot.market_data.books import Books
-from bot.market_data.debounce import News, Routes
+from bot.market_data.debounce import Dispatch, PriceTrigger
 from bot.market_data.market_channel import MarketChannel
 from bot.market_data.markets import Markets
 from bot.market_data.prices import Prices, fetch_history
 from bot.market_data.rtds import SettlementFeed
 from bot.settings import CHAIN, BotSettings, read_key
 from bot.slots import make_slots
-from bot.strategy.guard import Guarded, load_strategy
+from bot.strategy.guard import GuardedStrategy, load_strategy
 from bot.venue.account_watch import AccountWatch
 from bot.venue.credentials import credentials_path, endpoints, read_credentials, read_relayer_key
 from bot.venue.polymarket import (
@@ -110,7 +110,7 @@ MOST_NEW = 50_000
 """Objects that may come and stay between two polls before it works in their midst all the same: a bound on memory."""
 
 
-class Garbage:
+class GcTuning:
     """Call `after_poll` after each healthy poll."""
 
     def __init__(self) -> None:
@@ -201,7 +201,7 @@ async def _live(
     key: str,
     stored: Credentials | None,
     relayer_key: RelayerKey | None,
-    strategy: Guarded,
+    strategy: GuardedStrategy,
     identity: Identity,
     file: InstanceFile,
     metrics: Metrics,
@@ -216,7 +216,7 @@ async def _live(
     account = AccountWatch(venue, clock, log)
     prices = Prices(settings.assets)
     markets = Markets(venue, slots, account.now_ms, log)
-    routes = Routes(prices, markets, Books(clock.boot_ms, skips=skips), News())
+    routes = Dispatch(prices, markets, Books(clock.boot_ms, skips=skips), PriceTrigger())
     random = secrets.SystemRandom().random
     feed = BinanceFeed(
         ws_url=endpoints(settings).binance_ws_url,
@@ -238,7 +238,7 @@ async def _live(
         log=log,
         skips=skips,
     )
-    world = World(
+    world = Context(
         settings,
         identity,
         bus,
@@ -274,7 +274,7 @@ async def _live(
         runner.stop()
 
     guard = Guard(log, on_failure=fail)
-    runner = Runner(world, file, metrics, guard, secrets.randbits, Garbage().after_poll)
+    runner = Runner(world, file, metrics, guard, secrets.randbits, GcTuning().after_poll)
     guard.start(account.run(), "account")
     guard.start(feed.run(), "feed")
     guard.start(settlement.run(), "settlement")
@@ -336,7 +336,7 @@ async def _connect(
     return None
 
 
-async def _seed(settings: BotSettings, world: World) -> None:
+async def _seed(settings: BotSettings, world: Context) -> None:
     """Volatility from history, so that it is there with the first poll; the stream fills in where it does not come."""
     history = await fetch_history(endpoints(settings).binance_url, settings.assets, log=world.log, skips=world.skips)
     world.prices.seed(history, world.clock.boot_ms() - world.now_ms())

@@ -10,12 +10,12 @@ import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 
-from bot.context import World
+from bot.context import Context
 from bot.lifecycle.active import Active
 from bot.lifecycle.metrics import Metrics
 from bot.lifecycle.polls import shadow_poll
 from bot.lifecycle.publisher import Publisher
-from bot.lifecycle.roles import TAKE_BACKOFF_MS, Self, is_retired, take_delay_ms, yield_to
+from bot.lifecycle.roles import TAKE_BACKOFF_MS, Candidate, is_retired, take_delay_ms, yield_to
 from bot.strategy.evaluation import Own
 from bus import (
     BusError,
@@ -53,7 +53,7 @@ class Runner:
 
     def __init__(
         self,
-        world: World,
+        world: Context,
         file: InstanceFile,
         metrics: Metrics,
         guard: Guard,
@@ -335,8 +335,8 @@ class Runner:
     def _delay_ms(self) -> int | None:
         return take_delay_ms(self._me(), self._handover(), self._world.clock)
 
-    def _me(self) -> Self:
-        return Self(
+    def _me(self) -> Candidate:
+        return Candidate(
             id=self._seen.id,
             sha=self._world.settings.sha,
             healthy=self._seen.healthy,

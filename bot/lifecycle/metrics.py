@@ -22,7 +22,7 @@ from prometheus_client import (
     generate_latest,
 )
 
-from bot.context import World
+from bot.context import Context
 from bot.lifecycle.active import Poll
 from bot.orders.order_plan import AnswerKind as Outcome
 from bot.venue.decoding import Code, Origin
@@ -315,14 +315,14 @@ def slot_state(slot: SlotStatus) -> str:
 # What the metrics show of the world around an instance: looked at when Prometheus asks, so that no poll pays for it.
 
 
-class Observer:
+class MetricsSampler:
     """Fills the gauges that nobody tells of: feeds, the disk, and on a standby what the lease holder published.
 
     Args:
         is_active: whether this instance holds the lease; then it publishes status itself.
     """
 
-    def __init__(self, world: World, metrics: Metrics, is_active: Callable[[], bool]) -> None:
+    def __init__(self, world: Context, metrics: Metrics, is_active: Callable[[], bool]) -> None:
         self._world, self._metrics, self._is_active = world, metrics, is_active
         self._counted = {"connects": 1, "gaps": 0, "parse_errors": 0}
         self._skipped: dict[tuple[str, str], int] = {}

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from bot.context import World
+from bot.context import Context
 from bot.operator.control import judge
 from bot.slots import Slot, Window
 from bot.strategy.evaluation import Evaluation, Own, View, goes_on_from, next_state
@@ -21,7 +21,7 @@ from ledger.rows import Position, positions
 DISK_FULL = "the disk of the bus was full"
 
 
-class Ticks:
+class PollRows:
     """Ticks are UTC ms. Its methods raise LedgerError, but never for want of room.
 
     Args:
@@ -143,7 +143,7 @@ class ShadowPoll:
     waits_for_venue: bool = False
 
 
-async def shadow_poll(world: World, own: Own) -> ShadowPoll:
+async def shadow_poll(world: Context, own: Own) -> ShadowPoll:
     """Replay the ledger, read control, evaluate every slot. own: what the shadow poll before it counted."""
     anchor = newest = None
     ledger_problem: str | None = None
@@ -194,7 +194,7 @@ async def shadow_poll(world: World, own: Own) -> ShadowPoll:
     return ShadowPoll(why_not or silent, anchor, newest, evaluations, own, waits_for_venue=silent is not None)
 
 
-def _control_on_disk(world: World) -> Control | DocumentError:
+def _control_on_disk(world: Context) -> Control | DocumentError:
     try:
         return read_control(world.bus)
     except DocumentError as error:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 
-from bot.context import World
+from bot.context import Context
 from bot.lifecycle.active import Active, Poll
-from bot.lifecycle.metrics import Metrics, Observer
+from bot.lifecycle.metrics import Metrics, MetricsSampler
 from bot.lifecycle.polls import ShadowPoll
 from bus import InstanceFile, LedgerError, Role, write_status
 
@@ -23,7 +23,7 @@ class Publisher:
     A document that cannot be written is a warning and never more: trading does not depend on being seen.
     """
 
-    def __init__(self, world: World, file: InstanceFile, metrics: Metrics) -> None:
+    def __init__(self, world: Context, file: InstanceFile, metrics: Metrics) -> None:
         self._world, self._file, self._metrics = world, file, metrics
         self._log = world.log
         self._dirty = asyncio.Event()
@@ -36,7 +36,7 @@ class Publisher:
         self._why_not: str | None = "no poll yet"
         self.waits_for_venue = False
         self.active: Active | None = None
-        Observer(world, metrics, lambda: self.active is not None)
+        MetricsSampler(world, metrics, lambda: self.active is not None)
 
     @property
     def id(self) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bus import Clock, Handover, Seen
+from bus import Clock, Handover, InstanceView
 
 NAMED_DELAY_MS = 0
 CONFIRMED_DELAY_MS = 100  # and none where nobody is named that did not take yet
@@ -19,7 +19,7 @@ TAKE_BACKOFF_MS = (0, 1_000, 2_000, 5_000, 10_000)
 
 
 @dataclass(frozen=True, slots=True)
-class Self:
+class Candidate:
     """What an instance knows of itself. yielded: it was the last to hold the lease and gave it away.
 
     waits_for_venue: it is not healthy, and only for want of the venue's answers. obeyed: the handover request under which the
@@ -35,7 +35,7 @@ class Self:
     obeyed: str = ""
 
 
-def take_delay_ms(me: Self, handover: Handover | None, clock: Clock) -> int | None:
+def take_delay_ms(me: Candidate, handover: Handover | None, clock: Clock) -> int | None:
     """How long to wait from seeing the lease free to trying for it; None means not at all.
 
     A standby of the confirmed commit waits for nobody but one that a request in force names and that did not take yet: after a
@@ -63,7 +63,9 @@ def is_retired(me_id: str, handover: Handover | None) -> bool:
     return handover is not None and me_id in handover.retired
 
 
-def yield_to(me_id: str, handover: Handover | None, clock: Clock, target: Seen | None, *, spent: bool) -> str | None:
+def yield_to(
+    me_id: str, handover: Handover | None, clock: Clock, target: InstanceView | None, *, spent: bool
+) -> str | None:
     """The request id under which the active instance gives the lease away right now; None to keep it.
 
     target: the named instance as seen on the bus. spent: whether the request was used by an earlier yield.

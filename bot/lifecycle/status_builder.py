@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from decimal import Decimal
 
-from bot.context import World
+from bot.context import Context
 from bot.operator.control import InForce
-from bot.orders.manager import Desk
+from bot.orders.manager import OrderManager
 from bot.orders.risk import Usage
 from bot.strategy.evaluation import Evaluation
 from bot.venue.types import BASE_UNITS, Book
@@ -34,7 +34,7 @@ def pusd(units: int) -> Decimal:
 
 
 def build_status(
-    world: World,
+    world: Context,
     *,
     epoch: int,
     instance: str,
@@ -45,7 +45,7 @@ def build_status(
     evaluations: Iterable[Evaluation],
     books: Mapping[str, Book],
     positions: tuple[Position, ...],
-    desk: Desk,
+    desk: OrderManager,
     manual: tuple[ManualStatus, ...],
     usage: Mapping[str, Usage],
     totals: Lifetime,

@@ -17,10 +17,10 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import WebSocketException
 
 from bot.market_data.binance_messages import (
+    InlineConnection,
     PriceUpdate,
     Shutdown,
     Source,
-    StraightConnection,
     parse,
     stream_path,
     symbol,
@@ -68,7 +68,7 @@ class _Line:
     fresh_until: on the loop's clock, the time at which it counts as dead unless data comes. failure: what `on_update` raised.
     """
 
-    socket: StraightConnection
+    socket: InlineConnection
     fresh_until: float
     failure: Exception | None = None
     live: asyncio.Event = field(default_factory=asyncio.Event)
@@ -183,7 +183,7 @@ class BinanceFeed:
         try:
             socket = await connect(
                 self._url,
-                create_connection=StraightConnection,
+                create_connection=InlineConnection,
                 open_timeout=self._timing.connect_s,
                 ping_interval=None,
                 close_timeout=1,
@@ -195,7 +195,7 @@ class BinanceFeed:
             self._failures += 1
             self._note("feed_connect_failed", f"{type(error).__name__}: {error}")
             return None
-        assert isinstance(socket, StraightConnection), "as asked for"
+        assert isinstance(socket, InlineConnection), "as asked for"
         self._connects += 1
         line = _Line(socket, self._fresh_until())
         socket.follow(partial(self._deliver, line), partial(self._tell, line))

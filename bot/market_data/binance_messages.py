@@ -114,7 +114,7 @@ def _whole(data: dict[str, object], key: str) -> int:
 # The library puts each message into a queue and wakes a task for it: a turn of the loop between a price and the look at it.
 
 
-class StraightConnection(ClientConnection):
+class InlineConnection(ClientConnection):
     """As the library's, but for whole text messages once `follow` was called. All others are queued for `recv` as ever."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:

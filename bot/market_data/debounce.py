@@ -23,7 +23,7 @@ LONG_AGO = float("-inf")
 MOST_REST_S = 0.05
 
 
-class News:
+class PriceTrigger:
     """`follow` names who is told; without anybody news is dropped."""
 
     def __init__(self) -> None:
@@ -82,13 +82,13 @@ class News:
 
 
 @dataclass(slots=True)
-class Routes:
+class Dispatch:
     """What the streams feed."""
 
     prices: Prices
     markets: Markets
     books: Books
-    news: News
+    news: PriceTrigger
 
     def price(self, update: PriceUpdate) -> None:
         """A lead price."""

@@ -219,7 +219,7 @@ MOST_SILENT_MS = 3_000
 """The stream brings a price a second; where longer none is known, the average of the others is not relied upon."""
 
 
-class Settled:
+class SettlementAverage:
     """Filled by `add`, which is told one price a second; asked at every price of the lead."""
 
     def __init__(self, capacity: int = 120) -> None:
@@ -270,7 +270,7 @@ class Prices:
     def __init__(self, assets: Iterable[str]) -> None:
         self._candles = {asset: Candles() for asset in assets}
         self._newest: dict[str, tuple[float, int]] = {}
-        self._settled = {asset: Settled() for asset in self._candles}
+        self._settled = {asset: SettlementAverage() for asset in self._candles}
 
     def __contains__(self, asset: str) -> bool:
         """Whether this asset is followed."""

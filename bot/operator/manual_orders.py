@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 from bot.operator.manual_rules import Ordered, Verdict, judge, reason_of
-from bot.orders.manager import TOO_SMALL, Desk
+from bot.orders.manager import TOO_SMALL, OrderManager
 from bot.strategy.evaluation import Evaluation
 from bus import Control, LedgerFullError, Log, ManualAction, ManualStatus
 from ledger import Ledger
@@ -20,11 +20,18 @@ MOST = 200
 Act = Callable[[Evaluation], Evaluation]
 
 
-class ManualDesk:
+class ManualOrders:
     """One epoch's manual actions. Its methods raise LedgerError (FencedError: the epoch is over)."""
 
     def __init__(
-        self, ledger: Ledger, epoch: int, *, desk: Desk, now_ms: Callable[[], int], wall_ms: Callable[[], int], log: Log
+        self,
+        ledger: Ledger,
+        epoch: int,
+        *,
+        desk: OrderManager,
+        now_ms: Callable[[], int],
+        wall_ms: Callable[[], int],
+        log: Log,
     ) -> None:
         self._ledger, self._epoch, self._desk, self._log = ledger, epoch, desk, log
         self._now_ms, self._wall_ms = now_ms, wall_ms

@@ -17,9 +17,9 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from bot.account.unknown_activity import Comparison
-from bot.context import World
-from bot.orders.manager import Desk
+from bot.account.unknown_activity import UnknownActivity
+from bot.context import Context
+from bot.orders.manager import OrderManager
 from bot.orders.resolution import CLOSED_MARGIN_MS, Verdict, add_settled_by_hand
 from bot.slots import parse_slug
 from bot.venue.types import BASE_UNITS
@@ -35,7 +35,7 @@ LONGEST_ANSWER = 8_000
 _ID = re.compile(r"[0-9]{13,}-[0-9a-f]{8}")
 
 
-class Ask(Document):
+class OperatorRequest(Document):
     """One wish. `strangers` asks for a list only; seen: what that list was called, so that no more is adopted than was shown.
 
     shares: filled in all, for `settle`; None takes what the venue said.
@@ -58,22 +58,22 @@ def folder(bus: Bus) -> Path:
     return bus.directory / "asks"
 
 
-def read_asks(bus: Bus) -> tuple[list[Ask], dict[str, str]]:
+def read_operator_requests(bus: Bus) -> tuple[list[OperatorRequest], dict[str, str]]:
     """Open asks, oldest first, and the ids of unreadable ones with what is wrong. At most MAX_OPEN at a time."""
     if not folder(bus).is_dir():
         return [], {}
     ids = sorted(path.stem for path in folder(bus).iterdir() if path.suffix == ".json" and _ID.fullmatch(path.stem))
-    good: list[Ask] = []
+    good: list[OperatorRequest] = []
     bad: dict[str, str] = {}
     for ask_id in ids[:MAX_OPEN]:
         try:
-            good.append(documents_of_the_bus.read(folder(bus) / f"{ask_id}.json", Ask).body)
+            good.append(documents_of_the_bus.read(folder(bus) / f"{ask_id}.json", OperatorRequest).body)
         except DocumentError as error:
             bad[ask_id] = str(error)
     return good, bad
 
 
-def remove_ask(bus: Bus, ask_id: str) -> None:
+def remove_operator_request(bus: Bus, ask_id: str) -> None:
     """Remove an answered one. Harmless when it is gone."""
     if _ID.fullmatch(ask_id):
         with suppress(FileNotFoundError):
@@ -85,7 +85,7 @@ def is_answered(ledger: Ledger, ask_id: str) -> bool:
     return bool(ledger.integer("SELECT count(*) FROM asks_answered WHERE id = ?", (ask_id,)))
 
 
-def add_answer(ledger: Ledger, epoch: int, ask: Ask, *, done: bool, answer: str, wall_ms: int) -> None:
+def add_answer(ledger: Ledger, epoch: int, ask: OperatorRequest, *, done: bool, answer: str, wall_ms: int) -> None:
     """Record the answer; from now on the ask is spent."""
     ledger.execute(
         "INSERT INTO asks_answered(id, epoch, action, who, done, answer, wall_ms) VALUES (?,?,?,?,?,?,?)",
@@ -93,9 +93,9 @@ def add_answer(ledger: Ledger, epoch: int, ask: Ask, *, done: bool, answer: str,
     )
 
 
-def leave_ask(bus: Bus, clock: Clock, **fields: object) -> Ask:
+def leave_operator_request(bus: Bus, clock: Clock, **fields: object) -> OperatorRequest:
     """Put an ask on the bus, durably. Raises OSError, pydantic.ValidationError."""
-    ask = Ask.model_validate({"id": f"{clock.wall_ms()}-{secrets.token_hex(4)}", **fields})
+    ask = OperatorRequest.model_validate({"id": f"{clock.wall_ms()}-{secrets.token_hex(4)}", **fields})
     folder(bus).mkdir(exist_ok=True)
     stamp = Stamp(ask.who, 0, clock.wall_ms())
     documents_of_the_bus.write(folder(bus) / f"{ask.id}.json", ask, stamp, durable=True)
@@ -108,7 +108,7 @@ def ask_and_wait(bus: Bus, clock: Clock, limit_s: float = ANSWER_LIMIT_S, **fiel
     Raises BusError: nobody answered in time (the ask is taken back), or the bus cannot be written.
     """
     try:
-        ask = leave_ask(bus, clock, **fields)
+        ask = leave_operator_request(bus, clock, **fields)
     except OSError as error:
         raise BusError(f"the bus cannot be written ({error.strerror}); nothing was asked") from error
     deadline = time.monotonic() + limit_s
@@ -122,7 +122,7 @@ def ask_and_wait(bus: Bus, clock: Clock, limit_s: float = ANSWER_LIMIT_S, **fiel
             time.sleep(LOOK_EVERY_S)
         return answer
     finally:
-        remove_ask(bus, ask.id)
+        remove_operator_request(bus, ask.id)
 
 
 def answer_of(bus: Bus, ask_id: str) -> tuple[bool, str] | None:
@@ -141,17 +141,17 @@ def answer_of(bus: Bus, ask_id: str) -> tuple[bool, str] | None:
 # Carries out what people ask of the active instance (see `asks`), under the epoch in force.
 
 
-class Wishes:
+class RequestHandler:
     """One epoch's carrying out. Raises LedgerError (FencedError: the epoch is over)."""
 
     def __init__(
         self,
-        world: World,
+        world: Context,
         ledger: Ledger,
         epoch: int,
         *,
-        desk: Desk,
-        comparison: Comparison,
+        desk: OrderManager,
+        comparison: UnknownActivity,
         log: Log,
         on_change: Callable[[], None],
         on_resolved: Callable[[], None],
@@ -162,15 +162,15 @@ class Wishes:
 
     def fulfil(self) -> None:
         """Carry out every ask that is on the bus, once an id. What cannot be read stays, and is said."""
-        good, bad = read_asks(self._world.bus)
+        good, bad = read_operator_requests(self._world.bus)
         for ask_id, reason in bad.items():
             self._log.warning("ask_unreadable", ask=ask_id, reason=reason)
         for ask in good:
             if not is_answered(self._ledger, ask.id):
                 self._fulfil(ask)
-            remove_ask(self._world.bus, ask.id)
+            remove_operator_request(self._world.bus, ask.id)
 
-    def _fulfil(self, ask: Ask) -> None:
+    def _fulfil(self, ask: OperatorRequest) -> None:
         try:
             done, answer = True, self._carry_out(ask)
         except ValueError as error:
@@ -179,7 +179,7 @@ class Wishes:
         add_answer(self._ledger, self._epoch, ask, done=done, answer=answer, wall_ms=self._world.clock.wall_ms())
         self._on_change()
 
-    def _carry_out(self, ask: Ask) -> str:
+    def _carry_out(self, ask: OperatorRequest) -> str:
         if ask.action == "strangers":
             lines, name = self._comparison.listed()
             return f"{name}\n{lines}" if name else ""
@@ -196,7 +196,7 @@ class Wishes:
         vouched = self._desk.end_by_hand(ask.order_id, ask.verdict, shares, ask.who, ask.note)
         return f"order {ask.order_id} is settled as {ask.verdict}, with {vouched / BASE_UNITS:g} shares vouched for by {ask.who}"
 
-    def _end_orders(self, order_ids: list[str], ask: Ask, verdict: Verdict) -> str:
+    def _end_orders(self, order_ids: list[str], ask: OperatorRequest, verdict: Verdict) -> str:
         """End every order of a window by hand; returns a sentence. Raises ValueError where none could be ended."""
         vouched, refused = [], []
         for order_id in order_ids:

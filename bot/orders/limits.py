@@ -17,7 +17,7 @@ BURST_S = 1.5
 FOR_EXITS = 1 / 3
 
 
-class Budget:
+class TokenBucket:
     """Requests that place orders. Times in ms of CLOCK_BOOTTIME."""
 
     def __init__(self, per_second: float) -> None:
@@ -57,7 +57,7 @@ HOLD_MS = (1_000, 2_000, 4_000, 8_000, 15_000)
 PROBE_MS = 10_000
 
 
-class Believed:
+class CircuitBreaker:
     """Something that keeps orders back, in words, until it was believed long enough.
 
     Args:
@@ -101,11 +101,11 @@ class Believed:
         self._until_ms = boot_ms + min(hold_ms, self._longest_ms)
 
 
-class Mode:
+class VenueModes:
     """The venue's mode, believed as above."""
 
     def __init__(self, longest_ms: int = HOLD_MS[-1]) -> None:
-        self._believed = Believed(longest_ms)
+        self._believed = CircuitBreaker(longest_ms)
         self._mode = VenueMode.NORMAL
 
     def now(self, boot_ms: int) -> VenueMode:

@@ -14,8 +14,8 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Literal
 
-from bot.orders.limits import HOLD_MS, Believed, Budget, Mode
-from bot.orders.order_plan import Plan, Sending, Sendings, is_at_fault, outcome_of
+from bot.orders.limits import HOLD_MS, CircuitBreaker, TokenBucket, VenueModes
+from bot.orders.order_plan import OrderPlan, OrderTiming, OrderTimings, is_at_fault, outcome_of
 from bot.orders.resolution import CLOSED_MARGIN_MS, Evidence, Verdict, add_settled_by_hand, conclude, vouched_trade
 from bot.orders.watch import Watch
 from bot.venue.signed import signed_amounts
@@ -72,7 +72,7 @@ class _Begun:
     answer: Callable[[], Awaitable[Answer]]
 
 
-class Desk:
+class OrderManager:
     """Places orders and settles doubt under one epoch.
 
     Args:
@@ -100,7 +100,7 @@ class Desk:
         on_change: Callable[[], None],
         on_failure: Callable[[Exception], None],
         longest_hold_ms: int = HOLD_MS[-1],
-        budget: Budget | None = None,
+        budget: TokenBucket | None = None,
         on_trade: Callable[[str], None] = lambda _trade_id: None,
     ) -> None:
         self._venue, self._ledger, self._epoch, self._stopped, self._clock = venue, ledger, epoch, stopped, clock
@@ -115,13 +115,13 @@ class Desk:
         self._sending: set[str] = set()
         self._closing = False
         self._mode, self._trouble, self._budget = (
-            Mode(longest_hold_ms),
-            Believed(longest_hold_ms),
-            budget or Budget(ORDERS_PER_SECOND),
+            VenueModes(longest_hold_ms),
+            CircuitBreaker(longest_hold_ms),
+            budget or TokenBucket(ORDERS_PER_SECOND),
         )
         self._on_trade = on_trade
         self._told: dict[str, asyncio.Event] = {}
-        self.sendings = Sendings()
+        self.sendings = OrderTimings()
         self.open = {found.intent.order_id: found for found in open_intents(ledger, now_ms())}
         # Ended because nothing more came; should the venue still fill them, no limit is passed.
         self._quiet = {found.intent.order_id: found for found in quiet_entries(ledger, now_ms() - CLOSED_MARGIN_MS)}
@@ -211,7 +211,7 @@ class Desk:
             return self._watch(found.intent.order_id).may_follow(self._clock.boot_ms())
         return True
 
-    def place(self, plan: Plan) -> str | None:
+    def place(self, plan: OrderPlan) -> str | None:
         """Sign, make the intent durable, and send it or let its task send it; returns why not, or None.
 
         Raises FencedError, LedgerError: then nothing is sent.
@@ -401,7 +401,7 @@ class Desk:
         finally:
             self._sending.discard(intent.order_id)
         if first:
-            sent = Sending(intent.tick, started, self._clock.boot_ms(), outcome_of(answer))
+            sent = OrderTiming(intent.tick, started, self._clock.boot_ms(), outcome_of(answer))
             self.sendings.add(sent, at_fault=is_at_fault(answer))
         self._log.info(
             "order_answered",

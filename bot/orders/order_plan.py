@@ -13,7 +13,7 @@ from ledger.values import Outcome, Side
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class OrderPlan:
     """One order to be placed: what the strategy decided and risk allowed. size: base units of shares."""
 
     tick: int
@@ -92,7 +92,7 @@ AnswerKind = Literal["accepted", "refused", "in_doubt"]
 
 
 @dataclass(frozen=True, slots=True)
-class Sending:
+class OrderTiming:
     """One first sending of an order. tick: UTC ms; sent, answered: CLOCK_BOOTTIME in ms."""
 
     tick: int
@@ -101,20 +101,20 @@ class Sending:
     outcome: AnswerKind
 
 
-class Sendings:
+class OrderTimings:
     """The newest sendings that nobody drained yet; the oldest fall out. sent, refused: of all; refused for what they were."""
 
     def __init__(self) -> None:
-        self._kept: deque[Sending] = deque(maxlen=KEEP)
+        self._kept: deque[OrderTiming] = deque(maxlen=KEEP)
         self.sent = self.refused = 0
 
-    def add(self, sending: Sending, *, at_fault: bool) -> None:
+    def add(self, sending: OrderTiming, *, at_fault: bool) -> None:
         """Keep one. at_fault: it was refused for what it was."""
         self._kept.append(sending)
         self.sent += 1
         self.refused += at_fault
 
-    def drain(self) -> list[Sending]:
+    def drain(self) -> list[OrderTiming]:
         """All that were kept, oldest first; they are forgotten."""
         found = list(self._kept)
         self._kept.clear()

@@ -174,7 +174,7 @@ def _wrong(default: object, allowed: Range, value: object) -> str | None:
 SIZE_STEP = BASE_UNITS // 100  # sizes have two decimals (venue.md 2.3)
 
 
-def unsound(decision: object, inputs: Inputs) -> str | None:
+def invalid_reason(decision: object, inputs: Inputs) -> str | None:
     """What is wrong with a decision in itself, whatever the limits say, or None. Prices and sizes are as in Decision."""
     if not isinstance(decision, Decision):
         return f"expected a Decision, found {type(decision).__name__}"

@@ -11,7 +11,7 @@ from bot.market_data.books import Books
 from bot.market_data.prices import Prices
 from bot.slots import Slot, Window
 from bot.strategy.api import Action, Decision, Inputs
-from bot.strategy.guard import Guarded
+from bot.strategy.guard import GuardedStrategy
 from bot.venue.types import Market, MarketProblem
 from ledger import LastState
 from ledger.rows import Position
@@ -68,7 +68,7 @@ class View:
     books: Books
     positions: tuple[Position, ...]
     state: State
-    strategy: Guarded
+    strategy: GuardedStrategy
     parameters: Any
     enabled: Callable[[Slot], bool]
     blocked: Callable[[Slot, Window, bool], str]
@@ -111,7 +111,7 @@ def next_state(evaluations: Iterable[Evaluation]) -> dict[str, Streak]:
 def read_state(text: str, rule: str) -> dict[str, Streak] | None:
     """The evaluation state as it stands in the ledger; None where it cannot be read, or was counted by another rule.
 
-    rule: as `Guarded.rule` names it. The release before named none: its streaks count, as they did.
+    rule: as `GuardedStrategy.rule` names it. The release before named none: its streaks count, as they did.
     """
     try:
         body = json.loads(text)

@@ -20,7 +20,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from bot.strategy.api import Decision, Inputs, Strategy, unsound, why_no_schema
+from bot.strategy.api import Decision, Inputs, Strategy, invalid_reason, why_no_schema
 from bus import SettingsError
 
 CPU_LIMIT_MS = 20.0
@@ -43,7 +43,7 @@ class _Slow:
     reason: str = ""
 
 
-class Guarded:
+class GuardedStrategy:
     """One strategy for all slots.
 
     Args:
@@ -77,9 +77,9 @@ class Guarded:
             self._rule = parameters, hashlib.sha256(text.encode()).hexdigest()[:16]
         return self._rule[1]
 
-    def untimed(self) -> Guarded:
+    def untimed(self) -> GuardedStrategy:
         """The same strategy with nobody measuring its time: every decision stands alone, however busy the machine is."""
-        return Guarded(self._strategy, self.name, cpu_ns=lambda: 0, wall_ns=lambda: 0)
+        return GuardedStrategy(self._strategy, self.name, cpu_ns=lambda: 0, wall_ns=lambda: 0)
 
     def decide(self, inputs: Inputs, parameters: Any) -> Decision:
         """What the strategy decides, with nothing to do where the slot is blocked.
@@ -94,7 +94,7 @@ class Guarded:
             decision = self._strategy.decide(inputs, parameters)
         finally:
             self._measure(inputs, parameters, (self._cpu_ns() - cpu) / 1e6, (self._wall_ns() - wall) / 1e6)
-        if (wrong := unsound(decision, inputs)) is not None:
+        if (wrong := invalid_reason(decision, inputs)) is not None:
             raise StrategyError(f"the strategy's decision is not sound: {wrong}")
         if decision.action != "none" and inputs.blocked:
             return replace(decision, action="none", reason=inputs.blocked)
@@ -129,7 +129,7 @@ DEFAULT_STRATEGY = "bot.strategy.snipe:Snipe"
 _EXPECTED = "expected package.module:Class or path/to/file.py:Class"
 
 
-def load_strategy(name: str) -> Guarded:
+def load_strategy(name: str) -> GuardedStrategy:
     """The strategy of that name, behind its guard. Raises SettingsError, in one line."""
     where, _, what = name.rpartition(":")
     if not where or not what.isidentifier():
@@ -151,7 +151,7 @@ def load_strategy(name: str) -> Guarded:
         raise SettingsError(f"BOT_STRATEGY {name}: {what}.parameters cannot be used: {wrong}")
     if not callable(getattr(strategy, "decide", None)):
         raise SettingsError(f"BOT_STRATEGY {name}: {what} has no method decide(inputs, parameters)")
-    return Guarded(strategy, name)
+    return GuardedStrategy(strategy, name)
 
 
 def _load(name: str, where: str) -> ModuleType:

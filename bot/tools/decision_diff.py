@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_type_hints
 
 from bot.strategy.api import Inputs, read_parameters
-from bot.strategy.guard import Guarded
+from bot.strategy.guard import GuardedStrategy
 from bot.venue.types import BASE_UNITS, Level
 from bus import Bus, InputRecord, SettingsError
 from ledger.values import Outcome
@@ -67,7 +67,7 @@ class Difference:
 
 
 @dataclass(slots=True)
-class Comparison:
+class DecisionDiff:
     """What came of a comparison.
 
     polls: polls that were replayed; decisions: of them and between them. differ: how many differ; differences holds the first
@@ -106,12 +106,12 @@ class Comparison:
         }
 
 
-def compare(records: Iterable[InputRecord], strategy: Guarded, by: str = "") -> Comparison:
+def compare(records: Iterable[InputRecord], strategy: GuardedStrategy, by: str = "") -> DecisionDiff:
     """Ask the strategy again for each decision on record. Nothing on record raises; what cannot be read is counted.
 
     by: only what the commit of that sha decided; empty for all, whoever did.
     """
-    found, strategy, ticks = Comparison(), strategy.untimed(), set()
+    found, strategy, ticks = DecisionDiff(), strategy.untimed(), set()
     for record in records:
         try:
             body = _body(record.body)
@@ -259,7 +259,7 @@ def _check_schema(body: Mapping[str, Any]) -> None:
         raise UnreadableError(f"its schema is {schema!r:.20}, this version reads 1.x")
 
 
-def _parameters(body: Mapping[str, Any], strategy: Guarded, notes: Counter[str]) -> Any:
+def _parameters(body: Mapping[str, Any], strategy: GuardedStrategy, notes: Counter[str]) -> Any:
     """What control gave, in the present parameters. Without word of what it gave: all that the same strategy had."""
     recorded, same = _expect(body, "parameters", dict), body.get("strategy") == strategy.name
     given = body.get("given")
@@ -280,7 +280,7 @@ def _expect(body: Mapping[str, Any], name: str, kind: type[Any]) -> Any:
     return value
 
 
-def _ask(strategy: Guarded, inputs: Inputs, parameters: Any) -> Asked:
+def _ask(strategy: GuardedStrategy, inputs: Inputs, parameters: Any) -> Asked:
     try:
         made = strategy.decide(inputs, parameters)
     except Exception as error:  # noqa: BLE001  whatever a strategy raises is what it would do in trading: fail in this slot
@@ -302,7 +302,7 @@ def _same(was: Asked, now: Asked) -> bool:
     )
 
 
-__all__ = ["Asked", "Comparison", "Difference", "UnreadableError", "compare", "read_decision", "read_inputs_of"]
+__all__ = ["Asked", "DecisionDiff", "Difference", "UnreadableError", "compare", "read_decision", "read_inputs_of"]
 
 
 # `bot compare REF`: what a commit would have decided. Its own code says it, in a folder of its own beside the bus.

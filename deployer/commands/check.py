@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from bus import Bus, Handover, Role, Seen, SystemClock, is_locked, open_bus, read_instances, write_handover
+from bus import Bus, Handover, InstanceView, Role, SystemClock, is_locked, open_bus, read_instances, write_handover
 from deployer.errors import DeployerError, StartError
 from deployer.runtimes.children import last_lines
 from deployer.runtimes.docker.body import BUS_TARGET
@@ -81,7 +81,7 @@ class Trial:
             self.bodies[color][0].remove()
         self.bodies[color] = self.start(color, sha)
 
-    def seen(self, color: str) -> Seen | None:
+    def seen(self, color: str) -> InstanceView | None:
         """The living instance of a color that wrote its document."""
         found = [s for s in read_instances(self.bus) if s.alive and s.document and s.document.unit == f"check-{color}"]
         return found[-1] if found else None

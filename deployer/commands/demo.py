@@ -23,7 +23,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from bus import Bus, DocumentError, Role, Seen, Status, open_bus, read_instances, read_status, read_steps
+from bus import Bus, DocumentError, InstanceView, Role, Status, open_bus, read_instances, read_status, read_steps
 from deployer.commands.up import trading_line
 from deployer.deploys import Deploy, History, fold
 from deployer.errors import DeployerError, RepositoryError, StartError
@@ -51,7 +51,7 @@ class Line:
     failed: bool = False
 
 
-class Board:
+class ProgressTable:
     """The live table; without a terminal one line for each step that ended, and who trades now and then."""
 
     def __init__(self, console: Console, lines: list[Line], clock: Callable[[], float]) -> None:
@@ -61,7 +61,7 @@ class Board:
         self._footer = ""
         self._shown_s = 0.0
 
-    def __enter__(self) -> Board:
+    def __enter__(self) -> ProgressTable:
         if self._live is not None:
             self._live.start()
         return self
@@ -186,7 +186,7 @@ class Demo:
                 start_new_session=True,
             )
         try:
-            with Board(self._console, lines, time.monotonic) as board:
+            with ProgressTable(self._console, lines, time.monotonic) as board:
                 try:
                     for line, (_, step) in zip(lines, steps, strict=True):
                         with board.step(line):
@@ -202,14 +202,14 @@ class Demo:
 
     # --- steps: each returns what is to be said of it
 
-    def trade(self, board: Board, up: subprocess.Popen[bytes]) -> str:
+    def trade(self, board: ProgressTable, up: subprocess.Popen[bytes]) -> str:
         """The main job, until it trades and has a spare."""
         self._until(board, up, "the first deploy to be confirmed", lambda: self._ended(1))
         status = self._until(board, up, "a fill", self._traded)
         self._until(board, up, "a spare", self._spare)
         return f"{len(status.slots)} slots, {status.totals.fills} fills, {len(status.positions)} positions open"
 
-    def deploy(self, board: Board, up: subprocess.Popen[bytes]) -> str:
+    def deploy(self, board: ProgressTable, up: subprocess.Popen[bytes]) -> str:
         """A commit becomes the trader."""
         before = len(self._history().deploys)
         sha = self._commit(f"# demo {before}\n")
@@ -218,7 +218,7 @@ class Demo:
             raise StepFailedError(f"expected {sha[:7]} to be confirmed, it {done.verdict}: {done.why}")
         return f"{sha[:7]} trades; {done.why}"
 
-    def deploy_broken(self, board: Board, up: subprocess.Popen[bytes]) -> str:
+    def deploy_broken(self, board: ProgressTable, up: subprocess.Popen[bytes]) -> str:
         """A commit that cannot run is refused, and the trader is left alone."""
         before, trading = len(self._history().deploys), self._status()
         sha = self._commit("raise RuntimeError('a broken version')\n")
@@ -229,7 +229,7 @@ class Demo:
             raise StepFailedError(f"expected {sha[:7]} to fail and the trader to be left alone, it was {done.verdict}")
         return f"refused, the trader was left alone: {told[:80]}"
 
-    def roll_back(self, board: Board, up: subprocess.Popen[bytes]) -> str:
+    def roll_back(self, board: ProgressTable, up: subprocess.Popen[bytes]) -> str:
         """The commit before trades again."""
         before = len(self._history().deploys)
         asked = subprocess.run(
@@ -249,7 +249,7 @@ class Demo:
             raise StepFailedError(f"expected the rollback to be confirmed, it {done.verdict}: {done.why}")
         return f"{done.sha[:7]} trades again; {done.why}"
 
-    def kill(self, board: Board, up: subprocess.Popen[bytes]) -> str:
+    def kill(self, board: ProgressTable, up: subprocess.Popen[bytes]) -> str:
         """SIGKILL of the active bot: its spare trades on."""
         self._until(board, up, "a spare", self._spare)
         active = self._until(board, up, "an active bot", self._active)
@@ -262,7 +262,7 @@ class Demo:
         self._until(board, up, "some polls more", lambda: self._polled(POLLS_AT_THE_END))
         return f"{after.id.rsplit('-', 1)[-1]} took the lease {took * 1000:.0f} ms later"
 
-    def audit(self, _: Board, up: subprocess.Popen[bytes]) -> str:
+    def audit(self, _: ProgressTable, up: subprocess.Popen[bytes]) -> str:
         """End everything, then hold the ledger against the exchange's own record."""
         record = self._log.with_name("record.jsonl")
         _end(up)  # asks the bots first: nothing is in flight any more
@@ -292,7 +292,7 @@ class Demo:
 
     # --- looking
 
-    def _until(self, board: Board, up: subprocess.Popen[bytes], what: str, look: Callable[[], T | None]) -> T:
+    def _until(self, board: ProgressTable, up: subprocess.Popen[bytes], what: str, look: Callable[[], T | None]) -> T:
         deadline = time.monotonic() + STEP_LIMIT_S
         while True:
             found = look()
@@ -315,24 +315,24 @@ class Demo:
         status = self._status()
         return status if status is not None and status.totals.fills > 0 else None
 
-    def _active(self, other_than: str = "") -> Seen | None:
+    def _active(self, other_than: str = "") -> InstanceView | None:
         return self._with_role(Role.ACTIVE, other_than=other_than)
 
-    def _spare(self) -> Seen | None:
+    def _spare(self) -> InstanceView | None:
         """A healthy standby of the commit that trades."""
         active = self._active()
         if active is None or active.document is None:
             return None
         return self._with_role(Role.STANDBY, sha=active.document.sha)
 
-    def _with_role(self, role: Role, *, other_than: str = "", sha: str = "") -> Seen | None:
+    def _with_role(self, role: Role, *, other_than: str = "", sha: str = "") -> InstanceView | None:
         for seen in read_instances(self._bus):
             found = seen.document if seen.alive and seen.id != other_than else None
             if found is not None and found.role is role and found.healthy and found.sha.startswith(sha):
                 return seen
         return None
 
-    def _polled(self, polls: int) -> Seen | None:
+    def _polled(self, polls: int) -> InstanceView | None:
         """The active instance once it completed so many polls."""
         now = self._active()
         return now if now is not None and now.document and now.document.active_healthy >= polls else None
@@ -352,7 +352,7 @@ class Demo:
         return _git(self._copy, "rev-parse", "HEAD")
 
 
-Step = Callable[[Demo, Board, subprocess.Popen[bytes]], str]
+Step = Callable[[Demo, ProgressTable, subprocess.Popen[bytes]], str]
 STEPS: tuple[tuple[str, Step], ...] = (
     ("trade", Demo.trade),
     ("deploy a change", Demo.deploy),

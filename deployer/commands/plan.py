@@ -6,7 +6,7 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
-from bus import Bus, LedgerError, Seen, is_locked, read_instances, read_steps
+from bus import Bus, InstanceView, LedgerError, is_locked, read_instances, read_steps
 from deployer.deploys import History, fold
 from deployer.errors import RepositoryError, StartError
 from deployer.push.repository import Repository
@@ -78,7 +78,7 @@ def _steps(
     changed: list[str],
     history: History,
     state: State | None,
-    holder: Seen | None,
+    holder: InstanceView | None,
     settings: DeployerSettings,
     *,
     by_branch: bool,
@@ -123,13 +123,13 @@ def _steps(
     return steps
 
 
-def _handover(holder: Seen | None) -> str:
+def _handover(holder: InstanceView | None) -> str:
     if holder is None or holder.document is None:
         return "it takes the lease: nobody trades now"
     return f"{holder.document.color} yields after its next poll"
 
 
-def _holder(bus: Bus) -> Seen | None:
+def _holder(bus: Bus) -> InstanceView | None:
     try:
         ledger = Ledger.reader(bus.ledger)
         if ledger is None:

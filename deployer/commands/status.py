@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bus import Bus, LedgerError, Seen, Step, is_locked, read_handover, read_instances, read_steps
+from bus import Bus, InstanceView, LedgerError, Step, is_locked, read_handover, read_instances, read_steps
 from deployer.deploys import Deploy, History, fold
 from deployer.errors import RuntimeFailedError, StartError
 from deployer.push.receive import details, step_line
@@ -136,7 +136,7 @@ def _asked_for(history: History, request: str, answer: Step | None) -> Deploy | 
     return made
 
 
-def _trading(bus: Bus, living: list[Seen]) -> dict[str, Any] | None:
+def _trading(bus: Bus, living: list[InstanceView]) -> dict[str, Any] | None:
     try:
         ledger = Ledger.reader(bus.ledger)
         if ledger is None:
@@ -150,7 +150,7 @@ def _trading(bus: Bus, living: list[Seen]) -> dict[str, Any] | None:
     return {"epoch": newest.epoch, "instance": newest.instance, "sha": newest.sha, "color": newest.color}
 
 
-def _instance(seen: Seen) -> dict[str, Any]:
+def _instance(seen: InstanceView) -> dict[str, Any]:
     document = seen.document
     return {
         "id": seen.id,

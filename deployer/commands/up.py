@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bus import Bus, Clock, DocumentError, FileLock, Role, Seen, is_locked, read_instances, read_status
+from bus import Bus, Clock, DocumentError, FileLock, InstanceView, Role, is_locked, read_instances, read_status
 from deployer.errors import RepositoryError, StartError
 from deployer.push.checkout import PUSH_CHANGES_FILES, takes_pushes
 from deployer.push.repository import Repository
@@ -205,7 +205,7 @@ def what_ends(bus: Bus) -> str | None:
     return f"this ends all trading on the bus {bus.directory}: the bots ({bots}), the deployer and the services{kept}"
 
 
-def _called(seen: Seen) -> str:
+def _called(seen: InstanceView) -> str:
     document = seen.document
     if document is None:
         return seen.id

@@ -11,7 +11,7 @@ lease are in `fleet`, what the new version would have decided is in `comparing`.
 
 from __future__ import annotations
 
-from bus import Instance, Seen
+from bus import Instance, InstanceView
 from deployer.deploys import Deploy
 from deployer.rollout.decision_gate import Tally, compare, hold, why_refused_more
 from deployer.rollout.deploy_requests import answer, cancel, notice_branch, notice_pushes
@@ -124,7 +124,9 @@ def _prepare(deploy: Deploy, seen: Observed, policy: Policy) -> Actions:
     return (StartUnit(Start(sha, _other_color(seen), deploy.id)),)
 
 
-def _warm_up(deploy: Deploy, unit: Unit, instance: Seen | None, seen: Observed, now: Now, policy: Policy) -> Actions:
+def _warm_up(
+    deploy: Deploy, unit: Unit, instance: InstanceView | None, seen: Observed, now: Now, policy: Policy
+) -> Actions:
     """Wait for the first healthy poll; with --now, where the venue is down, for one that lacks only the venue's answers."""
     if instance is not None and seen.is_ready(instance):
         return (step_of(deploy, "healthy", "first healthy poll", instance=instance.id),)
@@ -137,7 +139,9 @@ def _warm_up(deploy: Deploy, unit: Unit, instance: Seen | None, seen: Observed, 
     return _fail(deploy, text, seen, unit)
 
 
-def _hand_over(deploy: Deploy, unit: Unit, instance: Seen | None, seen: Observed, now: Now, policy: Policy) -> Actions:
+def _hand_over(
+    deploy: Deploy, unit: Unit, instance: InstanceView | None, seen: Observed, now: Now, policy: Policy
+) -> Actions:
     """Ask the active instance to yield to the candidate, and ask again when a request expired unused."""
     if instance is None or instance.document is None:
         return ()  # it died or starts again: its unit tells
@@ -174,7 +178,7 @@ def _hand_over(deploy: Deploy, unit: Unit, instance: Seen | None, seen: Observed
     )
 
 
-def _prove(deploy: Deploy, unit: Unit, instance: Seen, seen: Observed, now: Now, policy: Policy) -> Actions:
+def _prove(deploy: Deploy, unit: Unit, instance: InstanceView, seen: Observed, now: Now, policy: Policy) -> Actions:
     """The candidate trades: confirm it, or take the lease back."""
     newest, document = seen.newest, instance.document
     assert newest is not None, "a holder has an epoch"
@@ -205,7 +209,7 @@ def _prove(deploy: Deploy, unit: Unit, instance: Seen, seen: Observed, now: Now,
     return ()
 
 
-def _take_back(deploy: Deploy, unit: Unit, instance: Seen | None, seen: Observed, now: Now) -> Actions:
+def _take_back(deploy: Deploy, unit: Unit, instance: InstanceView | None, seen: Observed, now: Now) -> Actions:
     """`fleet` names an instance of the confirmed commit; one that cannot yield is killed once that one is ready."""
     reason = deploy.first("taking-back")
     assert reason is not None, "only called in that phase"
@@ -264,7 +268,7 @@ def _other_color(seen: Observed) -> str:
     return "green" if present == "blue" else "blue"
 
 
-def _color(seen: Seen) -> str:
+def _color(seen: InstanceView) -> str:
     return seen.document.color if seen.document is not None else "the other"
 
 

@@ -6,7 +6,7 @@ the former commit's instances until a spare of the new one is ready. Whoever may
 
 from __future__ import annotations
 
-from bus import Handover, Role, Seen
+from bus import Handover, InstanceView, Role
 from deployer.deploys import Deploy
 from deployer.rollout.observed import (
     Action,
@@ -148,7 +148,7 @@ def _retire(seen: Observed, now: Now, policy: Policy) -> tuple[Handover, Actions
     return seen.handover.changed(retired=tuple(sorted(retired))), tuple(stops)
 
 
-def _may_stop(instance: Seen, seen: Observed, now: Now) -> bool:
+def _may_stop(instance: InstanceView, seen: Observed, now: Now) -> bool:
     """Whether a retired instance said so, cannot take the lease anyway, or had time enough."""
     document = instance.document
     if document is None or not document.healthy or document.role in (Role.RETIRED, Role.STOPPED):
@@ -204,7 +204,7 @@ def _is_for_the_deploy(seen: Observed) -> bool:
     return has_it or deploy.has("handover")
 
 
-def _sha(seen: Seen) -> str:
+def _sha(seen: InstanceView) -> str:
     return seen.document.sha if seen.document is not None else ""
 
 

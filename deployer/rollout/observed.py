@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from bus import Handover, Request, Role, Seen
+from bus import Handover, InstanceView, Request, Role
 from deployer.deploys import Deploy, History
 from deployer.push.receive import Push
 from deployer.rollout.differences import Compared
@@ -74,7 +74,7 @@ class Observed:
     busy: frozenset[str] = frozenset()
     blind: bool = False
     units: tuple[Unit, ...] = ()
-    instances: tuple[Seen, ...] = ()
+    instances: tuple[InstanceView, ...] = ()
     still_ms: Mapping[str, int] = field(default_factory=dict)
     since_ms: Mapping[str, int] = field(default_factory=dict)
     newest: Epoch | None = None
@@ -83,7 +83,7 @@ class Observed:
     missed: int = 0
     handover: Handover = field(default_factory=Handover)
 
-    def instance_of(self, unit: Unit) -> Seen | None:
+    def instance_of(self, unit: Unit) -> InstanceView | None:
         """The living instance that runs in a unit and wrote its document."""
         found = [seen for seen in self.instances if seen.alive and seen.document and seen.document.unit == unit.name]
         return found[-1] if found else None
@@ -95,14 +95,14 @@ class Observed:
         return deploy.sha if deploy is not None else self.handover.confirmed_sha or None
 
     @property
-    def holder(self) -> Seen | None:
+    def holder(self) -> InstanceView | None:
         """The living instance of the newest epoch, unless it released it."""
         newest = self.newest
         if newest is None or newest.released:
             return None
         return next((seen for seen in self.instances if seen.alive and seen.id == newest.instance), None)
 
-    def may_hold(self, seen: Seen) -> bool:
+    def may_hold(self, seen: InstanceView) -> bool:
         """Whether an instance holds the lease as far as anything on the bus says so."""
         holder = self.holder
         if holder is not None and holder.id == seen.id:
@@ -114,7 +114,7 @@ class Observed:
         instance = self.instance_of(unit)
         return instance is not None and self.may_hold(instance)
 
-    def is_ready(self, seen: Seen | None) -> bool:
+    def is_ready(self, seen: InstanceView | None) -> bool:
         """Whether an instance could take the lease now."""
         return (
             seen is not None
@@ -125,7 +125,7 @@ class Observed:
             and seen.id not in self.handover.retired
         )
 
-    def is_ready_without_venue(self, seen: Seen) -> bool:
+    def is_ready_without_venue(self, seen: InstanceView) -> bool:
         """Whether an instance lacks nothing but the venue's answers, which the trader lacks as well: the venue is down."""
         holder = self.holder
         return (

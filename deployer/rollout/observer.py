@@ -12,9 +12,9 @@ from bus import (
     Clock,
     DocumentCorruptError,
     Handover,
+    InstanceView,
     LedgerError,
     Log,
-    Seen,
     read_handover,
     read_instances,
     read_requests,
@@ -50,7 +50,7 @@ class Stillness:
         self._sequences: dict[str, int] = {}
         self._still_ms: dict[str, int] = {}
 
-    def sample(self, instances: Iterable[Seen], boot_ms: int, *, bus_answers: bool) -> Mapping[str, int]:
+    def sample(self, instances: Iterable[InstanceView], boot_ms: int, *, bus_answers: bool) -> Mapping[str, int]:
         """Take one sample; returns the durations."""
         gap_ms = 0 if self._last_ms is None else min(MAX_GAP_MS, max(0, boot_ms - self._last_ms))
         self._last_ms = boot_ms
@@ -119,7 +119,7 @@ class Trading:
     missed: int
 
 
-class Look:
+class Observer:
     """Reads bus, ledger and runtime. It remembers only how long things have been as they are."""
 
     def __init__(

@@ -16,7 +16,7 @@ from paper.engine.feed import TICK_MS, Feed, Tape, shift_ms
 from paper.engine.funds import Accounts, Funds
 from paper.engine.journal import Journal
 from paper.engine.keys import Heartbeats, Keys, Limits
-from paper.engine.market_maker import HOUSE, PURSES, Traders
+from paper.engine.market_maker import HOUSE, PURSES, MarketMaker
 from paper.engine.markets import Market, Markets, windows_at
 from paper.engine.matching import Engine
 from paper.engine.orders import Orders
@@ -25,7 +25,7 @@ from paper.engine.relayer import Relayer
 from paper.settings import Settings
 from paper.streams.binance import BinanceStreams
 from paper.streams.prices import PriceStreams
-from paper.streams.sockets import Hub
+from paper.streams.sockets import Broadcaster
 from paper.streams.venue import MarketStreams, UserStreams
 
 __all__ = ["Exchange"]
@@ -49,7 +49,7 @@ class Exchange:
         self.settings = settings
         self.record = record
         self.clock = clock
-        self.hub = Hub()
+        self.hub = Broadcaster()
         self.faults = Faults()
         self.engine = Engine(small_takers=settings.small_takers)
         self.limits = Limits(settings.rate_tier)
@@ -84,7 +84,7 @@ class Exchange:
         )
         self.relayer = Relayer(record, self.engine, self.markets, self.accounts, self.funds, journal, clock)
         self._prices = PriceLog(record)
-        self._traders = Traders(random.Random(settings.seed))
+        self._traders = MarketMaker(random.Random(settings.seed))
         self._each_second_ms = 0
 
     def shown_ms(self) -> int:

@@ -93,7 +93,7 @@ _REQUOTE_MS = 1_000
 _CROWD_CHANCE = 0.25  # a requote
 
 
-class Traders:
+class MarketMaker:
     """Quotes and flow on all markets."""
 
     def __init__(self, rng: random.Random) -> None:

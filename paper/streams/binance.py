@@ -13,7 +13,7 @@ from aiohttp import WSMsgType, web
 from paper.engine.feed import Feed, Tick
 from paper.engine.prices import ASSETS, DECIMALS, Candle
 from paper.errors import RefusedError
-from paper.streams.sockets import POLICY, Connection, Hub, Sockets, read_message, strings
+from paper.streams.sockets import POLICY, Broadcaster, Connection, Sockets, read_message, strings
 
 if TYPE_CHECKING:  # the exchange makes the streams
     from paper.engine.exchange import Exchange
@@ -29,7 +29,7 @@ _NAMES = ("bookTicker", "trade", "aggTrade", "kline_1s", "kline_1m")
 class BinanceStreams:
     """Binance's combined streams; a topic is a stream's name in lower case, such as ``btcusdt@kline_1s``."""
 
-    def __init__(self, hub: Hub, feed: Feed) -> None:
+    def __init__(self, hub: Broadcaster, feed: Feed) -> None:
         self._hub = hub
         self._feed = feed
         self._count = 0

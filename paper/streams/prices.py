@@ -21,7 +21,7 @@ from paper.engine.faults import draw
 from paper.engine.feed import Feed, Tick
 from paper.engine.prices import ASSETS, average
 from paper.errors import RefusedError
-from paper.streams.sockets import POLICY, Connection, Hub, Sockets
+from paper.streams.sockets import POLICY, Broadcaster, Connection, Sockets
 
 if TYPE_CHECKING:  # the exchange makes the streams
     from paper.engine.exchange import Exchange
@@ -60,7 +60,9 @@ class PriceStreams:
         seed: of how late each is.
     """
 
-    def __init__(self, hub: Hub, feed: Feed, clock: Callable[[], int], delay_s: float = 0.0, seed: int = 0) -> None:
+    def __init__(
+        self, hub: Broadcaster, feed: Feed, clock: Callable[[], int], delay_s: float = 0.0, seed: int = 0
+    ) -> None:
         self._hub = hub
         self._clock = clock
         self._due: dict[str, float] = {}

@@ -68,7 +68,7 @@ class Listener:
         self._write(frames)
 
 
-class Hub:
+class Broadcaster:
     """Topics and their listeners."""
 
     def __init__(self) -> None:

@@ -13,7 +13,7 @@ from paper.engine.markets import OUTCOMES, Market, Window
 from paper.engine.matching import Fill
 from paper.engine.record import Value
 from paper.errors import RefusedError
-from paper.streams.sockets import POLICY, Hub, Listener, Sockets, strings
+from paper.streams.sockets import POLICY, Broadcaster, Listener, Sockets, strings
 from paper.wire.forms import TradeForm, book_event, book_json, open_order_json, trade_json, transaction_hash
 
 if TYPE_CHECKING:  # the exchange makes the streams
@@ -80,7 +80,7 @@ class MarketStreams:
     (recorded: 3,420 such frames in 60 s of one BTC window).
     """
 
-    def __init__(self, hub: Hub) -> None:
+    def __init__(self, hub: Broadcaster) -> None:
         self._hub = hub
         self._shown: dict[str, _Shown] = {}  # of books that somebody follows
         self._best: dict[str, tuple[int, int]] = {}
@@ -266,7 +266,7 @@ def _change(book: Book, shown: _Shown, outcome: int, level: _Level, size: int, n
 class UserStreams:
     """Sends events to those whose orders they concern."""
 
-    def __init__(self, hub: Hub, form: TradeForm) -> None:
+    def __init__(self, hub: Broadcaster, form: TradeForm) -> None:
         self._hub = hub
         self._form = form
 

@@ -14,7 +14,7 @@ from enum import Enum
 from bot.lifecycle.status_builder import pusd
 from bot.market_data.binance_messages import Numbered, parse
 from bot.market_data.books import Books
-from bot.market_data.debounce import News, Routes
+from bot.market_data.debounce import Dispatch, PriceTrigger
 from bot.market_data.market_channel import parse_books
 from bot.market_data.markets import Markets
 from bot.market_data.prices import Prices, parse_klines
@@ -50,7 +50,7 @@ class Doors:
         self._state: State = {}
         self._books = Books(lambda: self._now_ms, skips=self.skips)
         markets = Markets(None, (), lambda: self._now_ms, None)  # type: ignore[arg-type]  # never asked: nothing runs
-        self._routes = Routes(self._prices, markets, self._books, News())
+        self._routes = Dispatch(self._prices, markets, self._books, PriceTrigger())
         self._strategy = load_strategy(DEFAULT_STRATEGY)
         self._paper = sqlite3.connect(":memory:")
         self._paper.execute("CREATE TABLE kept (number INTEGER, text TEXT) STRICT")

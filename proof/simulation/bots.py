@@ -14,7 +14,7 @@ from bot.lifecycle.instance import Runner
 from bot.market_data.binance_messages import PriceUpdate, Source
 from bot.settings import BotSettings
 from bot.strategy.api import Decision, Inputs
-from bot.strategy.guard import Guarded
+from bot.strategy.guard import GuardedStrategy
 from bot.venue.types import BASE_UNITS
 from bus import Bus, Clock, Instance, InstanceFile, Log, Role
 from bus.tasks import Guard
@@ -146,7 +146,7 @@ class Bot:
             deploy_id=deploy_id,
         )  # fmt: skip
         venue = SimulatedVenue(paper, log, rng.getrandbits(32), self.process, network, lambda body: leaves(self, body))
-        strategy = Guarded(Restless(commit.kind), "simulation", cpu_ns=lambda: 0, wall_ns=lambda: 0)
+        strategy = GuardedStrategy(Restless(commit.kind), "simulation", cpu_ns=lambda: 0, wall_ns=lambda: 0)
         self.world, self.routes = make_world(paper, bus, clock, log, settings, venue, strategy, rng)
         document = Instance(
             id=self.id, role=Role.WARMING, color=color, sha=commit.sha, unit=unit, deploy_id=deploy_id,

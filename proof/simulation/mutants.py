@@ -14,10 +14,10 @@ import bot.orders.manager
 import deployer.rollout.decide
 import deployer.service
 import ledger.fencing
-from bot.account.portfolio import Holdings
+from bot.account.portfolio import Portfolio
 from bot.lifecycle.instance import Runner
 from bot.lifecycle.polls import ShadowPoll, shadow_poll
-from bot.orders.manager import Desk
+from bot.orders.manager import OrderManager
 from bot.orders.resolution import Evidence, conclude
 from bot.strategy.evaluation import Own
 from bot.venue.polymarket import PolymarketVenue
@@ -61,7 +61,7 @@ def _intent_after_send() -> None:
 
 
 def _new_salt() -> None:
-    sign, send = PolymarketVenue.sign, Desk._send
+    sign, send = PolymarketVenue.sign, OrderManager._send
     signed: dict[str, tuple[Any, Any]] = {}
 
     def remember(self: PolymarketVenue, request: Any, market: Any, salt: int, timestamp_ms: int) -> Any:
@@ -69,14 +69,14 @@ def _new_salt() -> None:
         signed[found.order_id] = (request, market)
         return found
 
-    async def send_anew(self: Desk, intent: Intent, begun: Any = None) -> None:
+    async def send_anew(self: OrderManager, intent: Intent, begun: Any = None) -> None:
         if begun is None and intent.order_id not in self._unsent and intent.order_id in signed:
             again = self._venue.sign(*signed[intent.order_id], self._random_bits(53), self._now_ms())
             intent = replace(intent, body=again.body)
         await send(self, intent, begun)
 
     put_in(PolymarketVenue, "sign", remember)
-    put_in(Desk, "_send", send_anew)
+    put_in(OrderManager, "_send", send_anew)
 
 
 def _not_found_is_absent() -> None:
@@ -89,13 +89,13 @@ def _not_found_is_absent() -> None:
 
 
 def _abandons_sent() -> None:
-    close = Desk.close
+    close = OrderManager.close
 
-    async def close_so(self: Desk, limit_s: float) -> None:
+    async def close_so(self: OrderManager, limit_s: float) -> None:
         self._unsent |= {key for key, found in self.open.items() if found.state not in TERMINAL}
         await close(self, limit_s)
 
-    put_in(Desk, "close", close_so)
+    put_in(OrderManager, "close", close_so)
 
 
 def _taker_forgets_doubt() -> None:
@@ -137,7 +137,7 @@ def _risk_ignores_pending() -> None:
     def uses(own: Callable[..., Any]) -> Callable[..., Any]:
         return lambda self, slot, _open, minute: own(self, slot, (), minute)
 
-    replace_in(Holdings, "usage", uses)
+    replace_in(Portfolio, "usage", uses)
 
 
 def _halt_ignored() -> None:

@@ -11,7 +11,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from bus import Role, Seen, Step, read_instances, read_steps
+from bus import InstanceView, Role, Step, read_instances, read_steps
 from bus.layout import Bus
 from deployer.deploys import fold
 from tests.e2e.deployer_rig import GIT
@@ -130,7 +130,7 @@ class Clone:
         template = "--format={{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}"
         return docker("inspect", template, f"{self.project}-{service}-1")
 
-    def trader(self) -> Seen | None:
+    def trader(self) -> InstanceView | None:
         """The active instance."""
         found = [seen for seen in read_instances(self.bus) if seen.alive and seen.document]
         return next((seen for seen in found if seen.document and seen.document.role is Role.ACTIVE), None)

@@ -9,7 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from bus import Seen, is_locked, open_bus, read_instances, read_steps
+from bus import InstanceView, is_locked, open_bus, read_instances, read_steps
 from deployer.deploys import Deploy, History, fold
 from deployer.runtimes.children import Children
 from ledger import Ledger
@@ -129,11 +129,11 @@ class DeployerRig:
 
         return until(f"a verdict on {sha[:7]}", look, limit_s)
 
-    def living(self) -> list[Seen]:
+    def living(self) -> list[InstanceView]:
         """Living instances."""
         return [seen for seen in read_instances(self.bus) if seen.alive and seen.document]
 
-    def holder(self) -> Seen | None:
+    def holder(self) -> InstanceView | None:
         """The instance that trades."""
         ledger = Ledger.reader(self.bus.ledger)
         if ledger is None:
@@ -170,7 +170,7 @@ class DeployerRig:
         """Names of the units that run."""
         return [entry.name for entry in self.children().entries() if entry.running]
 
-    def signal_holder(self, number: signal.Signals) -> Seen:
+    def signal_holder(self, number: signal.Signals) -> InstanceView:
         """Send a signal to the bot that trades."""
         holder = until("a holder", self.holder)
         assert holder.document is not None

@@ -12,7 +12,7 @@ import subprocess
 from contextlib import ExitStack
 from pathlib import Path
 
-from bus import Seen
+from bus import InstanceView
 from tests.e2e.deployer_rig import DeployerRig
 from tests.e2e.docker_engine import SOCKET, USER, docker, own, place_for
 from tests.e2e.rig import ROOT, log_lines, until
@@ -126,13 +126,13 @@ class DockerRig(DeployerRig):
         label = f"label=never-sleeps.bus={self.bus.directory}"
         return docker("ps", "--filter", label, "--format", "{{.Names}}").split()
 
-    def signal_holder(self, number: signal.Signals) -> Seen:
+    def signal_holder(self, number: signal.Signals) -> InstanceView:
         """SIGKILL the container that trades, or freeze it."""
         holder = until("a holder", self.holder)
         self.signal(holder, number)
         return holder
 
-    def signal(self, seen: Seen, number: signal.Signals) -> None:
+    def signal(self, seen: InstanceView, number: signal.Signals) -> None:
         """SIGKILL an instance's container, or freeze it."""
         assert seen.document is not None
         docker("kill" if number is signal.SIGKILL else "pause", seen.document.unit)

@@ -16,8 +16,8 @@ from typing import Any, TypeVar
 from bus import (
     Bus,
     Handover,
+    InstanceView,
     Role,
-    Seen,
     SystemClock,
     open_bus,
     read_handover,
@@ -171,15 +171,15 @@ class Rig:
         self.bots.append(bot)
         return bot
 
-    def seen(self, bot: Bot) -> Seen | None:
+    def seen(self, bot: Bot) -> InstanceView | None:
         """The living instance of a bot."""
         found = [s for s in read_instances(self.bus) if s.alive and s.document and s.document.unit == bot.unit]
         return found[-1] if found else None
 
-    def until_role(self, bot: Bot, role: Role, *, healthy: bool = True) -> Seen:
+    def until_role(self, bot: Bot, role: Role, *, healthy: bool = True) -> InstanceView:
         """Wait until a bot has a role (and is healthy)."""
 
-        def look() -> Seen | None:
+        def look() -> InstanceView | None:
             assert bot.process.poll() is None, f"{bot.unit} ended: {bot.log.read_text()[-3000:]}"
             seen = self.seen(bot)
             if seen and seen.document and seen.document.role is role and (seen.document.healthy or not healthy):

@@ -21,7 +21,7 @@ from coincurve import PrivateKey
 from rich.console import Console
 
 from bench.paper_load import Key, address_of, key_request, order_pair
-from deployer.commands.demo import STEPS, Board, Demo
+from deployer.commands.demo import STEPS, Demo, ProgressTable
 from tests.e2e.deployer_rig import GIT
 from tests.e2e.rig import ROOT, log_lines
 
@@ -66,7 +66,7 @@ def test_the_demo_exits_1_when_an_invariant_is_broken(repository: Path, tmp_path
     folder.mkdir()
     placed: list[str] = []
 
-    def place(demo: Demo, board: Board, up: subprocess.Popen[bytes]) -> str:
+    def place(demo: Demo, board: ProgressTable, up: subprocess.Popen[bytes]) -> str:
         placed.append(order_of_nobody(folder, demo))
         return "an order without an intent"
 

@@ -7,18 +7,18 @@ from dataclasses import replace
 
 import pytest
 
-from bot.lifecycle.roles import NAMED_DELAY_MS, Self, take_delay_ms, yield_to
-from bus import Handover, Instance, Role, Seen
+from bot.lifecycle.roles import NAMED_DELAY_MS, Candidate, take_delay_ms, yield_to
+from bus import Handover, Instance, InstanceView, Role
 from tests.unit.bot.making import ManualClock
 
 SHAS = ("a" * 40, "b" * 40)
 CLOCK = ManualClock()
 
 
-def everyone(count: int) -> list[tuple[Self, ...]]:
+def everyone(count: int) -> list[tuple[Candidate, ...]]:
     """Every combination of `count` instances by commit, health and whether it yielded (one at most did)."""
     kinds = [
-        Self("", sha, healthy, yielded, distrusted=False, waits_for_venue=waits)
+        Candidate("", sha, healthy, yielded, distrusted=False, waits_for_venue=waits)
         for sha in SHAS
         for healthy, waits in ((True, False), (False, False), (False, True))
         for yielded in (True, False)
@@ -30,7 +30,7 @@ def everyone(count: int) -> list[tuple[Self, ...]]:
     ]
 
 
-def handovers(instances: tuple[Self, ...]) -> list[Handover | None]:
+def handovers(instances: tuple[Candidate, ...]) -> list[Handover | None]:
     """Every handover there may be: unreadable, none, one that names somebody (dead ones too), somebody retired or none."""
     ids = [one.id for one in instances]
     return [
@@ -129,12 +129,14 @@ def test_nobody_takes_where_an_fsync_failed() -> None:
         assert all(take_delay_ms(me, handover, CLOCK) is None for handover in handovers(instances))
 
 
-def seen(healthy: bool = True, alive: bool = True, document: bool = True, waits_for_venue: bool = False) -> Seen:
+def seen(
+    healthy: bool = True, alive: bool = True, document: bool = True, waits_for_venue: bool = False
+) -> InstanceView:
     """The named instance as it shows on the bus."""
     body = Instance(
         id="green", role=Role.STANDBY, color="green", sha=SHAS[1], healthy=healthy, waits_for_venue=waits_for_venue
     )
-    return Seen("green", alive, body if document else None, 1)
+    return InstanceView("green", alive, body if document else None, 1)
 
 
 REQUEST = Handover(
@@ -169,6 +171,6 @@ def test_the_lease_is_passed_to_a_living_healthy_named_instance() -> None:
         (REQUEST.changed(request_id=""), seen(), False),
     ],
 )
-def test_the_lease_is_kept_otherwise(handover: Handover | None, target: Seen | None, spent: bool) -> None:
+def test_the_lease_is_kept_otherwise(handover: Handover | None, target: InstanceView | None, spent: bool) -> None:
     """No request, an expired or spent one, or a target that is not ready: nothing is given away."""
     assert yield_to("blue", handover, CLOCK, target, spent=spent) is None

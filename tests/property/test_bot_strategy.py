@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from bot.slots import make_slots
 from bot.strategy.api import SIZE_STEP, Decision, Inputs, read_parameters
 from bot.strategy.evaluation import NO_STREAK, Moment, Own, State, Streak, goes_on_from, read_state, write_state
-from bot.strategy.guard import Guarded, load_strategy
+from bot.strategy.guard import GuardedStrategy, load_strategy
 from bot.strategy.snipe import MIN_STAKE, Parameters, decide, probability_up
 from bot.venue.types import BASE_UNITS, Level
 from ledger import LastState
@@ -362,7 +362,7 @@ def test_an_instance_goes_on_from_what_is_recent_and_of_its_own_rule(
 def test_a_rule_is_named_by_strategy_source_and_parameters(tmp_path: Path) -> None:
     """Equal ones have one name; another name, another parameter or another line in its file is another rule."""
 
-    def load(name: str, text: str) -> Guarded:
+    def load(name: str, text: str) -> GuardedStrategy:
         (tmp_path / name).write_text(text)
         return load_strategy(f"{tmp_path}/{name}:Cheap")
 

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from bus import Handover, Instance, Request, Role, Seen, Step
+from bus import Handover, Instance, InstanceView, Request, Role, Step
 from deployer.deploys import History
 from deployer.rollout.decide import MAX_SPENT_REQUESTS, decide
 from deployer.rollout.differences import Compared, not_compared
@@ -218,7 +218,7 @@ class World(RuleBasedStateMachine):
                 [*([f"build:{self.building}"] if self.building else ()), *(f"compare:{id_}" for id_ in self.comparing)]
             ),
             units=tuple(replace(bot.unit, running=bot.alive) for bot in self.bots),
-            instances=tuple(Seen(bot.id, bot.alive, bot.document, 1) for bot in self.bots if bot.alive),
+            instances=tuple(InstanceView(bot.id, bot.alive, bot.document, 1) for bot in self.bots if bot.alive),
             still_ms={bot.id: bot.still_ms for bot in self.bots},
             newest=self.epochs[-1] if self.epochs else None,
             spent=frozenset(self.spent),

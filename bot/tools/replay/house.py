@@ -8,14 +8,14 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from functools import lru_cache
 
-from bot.orders.order_plan import Plan
+from bot.orders.order_plan import OrderPlan
 from bot.slots import Window
 from bot.venue.types import BASE_UNITS, ORDER_TYPE, Book, Level, Market
 from ledger.values import Outcome, Side
 from paper.engine.book import FEE_EXPONENT, FEE_RATE, ONE, Order
 from paper.engine.book import Book as EngineBook
 from paper.engine.feed import TICK_MS, Feed, Tape
-from paper.engine.market_maker import PURSES, Traders
+from paper.engine.market_maker import PURSES, MarketMaker
 from paper.engine.markets import OUTCOMES
 from paper.engine.markets import Market as PaperMarket
 from paper.engine.markets import Window as PaperWindow
@@ -32,7 +32,7 @@ RESOLVE_AFTER_MS = 2_000
 class Filled:
     """What became of an order: shares, their value and the fee in base units. refused: the venue's words, "" where it filled."""
 
-    plan: Plan
+    plan: OrderPlan
     at_ms: int
     shares: int = 0
     value: int = 0
@@ -82,10 +82,10 @@ class House:
         for purse in PURSES:
             self.engine.deposit(purse, HOUSE_MONEY, "house")
         self.engine.deposit(WALLET, deposit, "deposit")
-        self._traders = Traders(random.Random(seed))
+        self._traders = MarketMaker(random.Random(seed))
         self._delay_ms = delay_ms
         self._listed: dict[str, _Listed] = {}
-        self._waiting: list[tuple[int, Plan]] = []
+        self._waiting: list[tuple[int, OrderPlan]] = []
         self._orders = 0
         self.now_ms = start_ms
 
@@ -124,7 +124,7 @@ class House:
         self.feed.advance(now_ms)
         self.now_ms = now_ms
 
-    def send(self, plan: Plan) -> None:
+    def send(self, plan: OrderPlan) -> None:
         """An order is on its way."""
         self._waiting.append((self.now_ms + self._delay_ms, plan))
 
@@ -190,7 +190,7 @@ class House:
         listed.book.take_changes()
         return True
 
-    def _match(self, plan: Plan) -> Filled:
+    def _match(self, plan: OrderPlan) -> Filled:
         listed = self._listed.get(plan.window)
         if listed is None or self.now_ms >= plan.window_end_ms:
             return Filled(plan, self.now_ms, refused="the window has closed")

@@ -12,11 +12,11 @@ from bot.lifecycle.metrics import reason_name
 from bot.market_data.binance_messages import PriceUpdate, Source
 from bot.market_data.books import Books
 from bot.market_data.prices import Prices
-from bot.orders.order_plan import Plan, worst_cost
+from bot.orders.order_plan import OrderPlan, worst_cost
 from bot.orders.risk import Usage, at_stake, refuse_entry, why_blocked
 from bot.slots import Slot, Window
 from bot.strategy.evaluation import Evaluation, Streak, View, evaluate, next_state
-from bot.strategy.guard import Guarded
+from bot.strategy.guard import GuardedStrategy
 from bot.tools.replay.house import Filled, House
 from bot.tools.replay.result import Trade
 from bot.venue.types import Book
@@ -81,7 +81,7 @@ class Trading:
 
     house: House
     slots: tuple[Slot, ...]
-    strategy: Guarded
+    strategy: GuardedStrategy
     parameters: Any
     limits: RiskLimits
     prices: Prices
@@ -94,7 +94,7 @@ class Trading:
     _state: dict[str, Streak] = field(default_factory=dict)
     _last: dict[str, Evaluation] = field(default_factory=dict)
     _held: dict[str, _Held] = field(default_factory=dict)
-    _open: dict[str, Plan] = field(default_factory=dict)
+    _open: dict[str, OrderPlan] = field(default_factory=dict)
     _placed: set[tuple[str, Side]] = field(default_factory=set)
     _recent: deque[int] = field(default_factory=deque)
     _day: int = 0
@@ -178,7 +178,7 @@ class Trading:
         if decision.action == "none" or market is None or decision.outcome is None or decision.price is None:
             return
         side = Side.BUY if decision.action == "enter" else Side.SELL
-        plan = Plan(
+        plan = OrderPlan(
             tick=self.house.now_ms,
             generation=0,
             slot=e.slot.id,

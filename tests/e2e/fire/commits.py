@@ -7,7 +7,7 @@ import random
 import signal
 import time
 
-from bus import Role, Seen, read_instance
+from bus import InstanceView, Role, read_instance
 from ledger import Ledger
 from tests.e2e.fire.breaks import BREAKS
 from tests.e2e.fire.outcome import Outcome, Tried, measure
@@ -169,7 +169,7 @@ def kill_yielding(rig: FireRig, count: int, moments: random.Random) -> Outcome:
     return measure(rig, "kill -9 of blue in its yield", work)
 
 
-def _stop_in_yield(rig: FireRig, blue: Seen, more: int) -> None:
+def _stop_in_yield(rig: FireRig, blue: InstanceView, more: int) -> None:
     """Let blue run in steps of a millisecond, stopped in between, until it says that it yields; then so many steps more.
 
     A yield takes a few milliseconds: nobody who only looks can strike in the middle of it.

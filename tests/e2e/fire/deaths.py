@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from bus import Seen
+from bus import InstanceView
 from tests.e2e.fire.outcome import Outcome, Tried, measure, sent_after
 from tests.e2e.fire.rig import FireRig
 
@@ -166,11 +166,11 @@ def kill_everything(rig: FireRig, count: int, *, with_paper: bool) -> Outcome:
     return measure(rig, part, work, allowed=None)
 
 
-def _stop(rig: FireRig, seen: Seen, how: How) -> int:
+def _stop(rig: FireRig, seen: InstanceView, how: How) -> int:
     return rig.freeze(seen) if how == "pause" else rig.strike(seen, signal.SIGSTOP)
 
 
-def _wake(rig: FireRig, seen: Seen, how: How) -> None:
+def _wake(rig: FireRig, seen: InstanceView, how: How) -> None:
     if how == "pause":
         rig.thaw(seen)
     else:

@@ -7,7 +7,7 @@ import os
 import signal
 from pathlib import Path
 
-from bus import Seen, read_instance
+from bus import InstanceView, read_instance
 from tests.e2e.docker_engine import USER, docker, own
 from tests.e2e.docker_rig import DOCKERFILE, DockerRig
 from tests.e2e.fire.rig import FireRig
@@ -81,7 +81,7 @@ class DockerFireRig(FireRig, DockerRig):
         own(self.bus.directory)
         super().begin()
 
-    def pid(self, seen: Seen) -> int:
+    def pid(self, seen: InstanceView) -> int:
         """The bot's process, as this machine counts it."""
         assert seen.document is not None, "an instance that lives has a document"
         if seen.id not in self._pids:
@@ -90,19 +90,19 @@ class DockerFireRig(FireRig, DockerRig):
             self._pids[seen.id] = int(children[0]) if children else int(init)
         return self._pids[seen.id]
 
-    def freeze(self, seen: Seen) -> int:
+    def freeze(self, seen: InstanceView) -> int:
         """`docker pause`."""
         assert seen.document is not None, "an instance that lives has a document"
         docker("pause", seen.document.unit)
         self.ends.append(self.clock.boot_ms())
         return self.ends[-1]
 
-    def thaw(self, seen: Seen) -> None:
+    def thaw(self, seen: InstanceView) -> None:
         """`docker unpause`, if it still lives."""
         assert seen.document is not None, "an instance that lives has a document"
         docker("unpause", seen.document.unit, check=False)
 
-    def wake(self, seen: Seen) -> None:
+    def wake(self, seen: InstanceView) -> None:
         """SIGCONT, if it still lives."""
         if read_instance(self.bus, seen.id).alive:
             os.kill(self.pid(seen), signal.SIGCONT)

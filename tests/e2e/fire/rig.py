@@ -13,7 +13,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from bus import Role, Seen, SystemClock, read_handover, read_instance, write_control
+from bus import InstanceView, Role, SystemClock, read_handover, read_instance, write_control
 from deployer.deploys import Deploy
 from ledger import Ledger
 from tests.e2e.deployer_rig import DeployerRig
@@ -99,11 +99,11 @@ class FireRig(DeployerRig):
         self.kill()
         self.start()
 
-    def settle(self, *, spares: int = 1, limit_s: float = SETTLE_S) -> Seen:
+    def settle(self, *, spares: int = 1, limit_s: float = SETTLE_S) -> InstanceView:
         """Wait until one healthy instance of the good commit trades, its spares stand by healthy, and nothing else runs."""
-        found: list[Seen] = []
+        found: list[InstanceView] = []
 
-        def settled() -> Seen | None:
+        def settled() -> InstanceView | None:
             nonlocal found
             found = self.living()
             holder = self.holder()
@@ -125,11 +125,11 @@ class FireRig(DeployerRig):
             deploys = [(deploy.sha[:7], deploy.phase, deploy.why) for deploy in self.history().deploys[-2:]]
             raise AssertionError(f"{error}; there are {[seen.document for seen in found]}; deploys {deploys}") from None
 
-    def spare(self) -> Seen:
+    def spare(self) -> InstanceView:
         """The healthy standby of the good commit."""
         holder = self.holder()
 
-        def standby() -> Seen | None:
+        def standby() -> InstanceView | None:
             for seen in self.living():
                 document = seen.document
                 if document is not None and document.role is Role.STANDBY and document.healthy and seen != holder:
@@ -144,12 +144,12 @@ class FireRig(DeployerRig):
 
     # --- striking
 
-    def pid(self, seen: Seen) -> int:
+    def pid(self, seen: InstanceView) -> int:
         """The process of an instance, as this machine counts it."""
         assert seen.document is not None, "an instance that lives has a document"
         return seen.document.pid
 
-    def strike(self, seen: Seen, number: signal.Signals) -> int:
+    def strike(self, seen: InstanceView, number: signal.Signals) -> int:
         """Send a signal to an instance; returns the moment in ms of CLOCK_BOOTTIME."""
         pid = self.pid(seen)
         now_ms = self.clock.boot_ms()
@@ -157,16 +157,16 @@ class FireRig(DeployerRig):
         self.ends.append(now_ms)
         return now_ms
 
-    def wake(self, seen: Seen) -> None:
+    def wake(self, seen: InstanceView) -> None:
         """Wake a stopped instance, if it still is one."""
         if read_instance(self.bus, seen.id).alive:
             os.kill(self.pid(seen), signal.SIGCONT)
 
-    def freeze(self, seen: Seen) -> int:
+    def freeze(self, seen: InstanceView) -> int:
         """Stop it by what the runtime has for that; returns the moment."""
         return self.strike(seen, signal.SIGSTOP)
 
-    def thaw(self, seen: Seen) -> None:
+    def thaw(self, seen: InstanceView) -> None:
         """Undo `freeze`, if it still lives."""
         self.wake(seen)
 
@@ -208,17 +208,17 @@ class FireRig(DeployerRig):
         wanted = self.count(POLLS) + more
         until(f"{more} polls more", lambda: self.count(POLLS) >= wanted, SETTLE_S)
 
-    def until_gone(self, seen: Seen) -> None:
+    def until_gone(self, seen: InstanceView) -> None:
         """Wait until an instance is dead."""
         until(f"{seen.id} is gone", lambda: not read_instance(self.bus, seen.id).alive, SETTLE_S)
 
     def _polled(self, after: int) -> bool:
         return bool(self.count(f"SELECT count(*) FROM polls_completed WHERE epoch > {after}"))
 
-    def until_named(self, sha: str) -> Seen:
+    def until_named(self, sha: str) -> InstanceView:
         """Wait until the handover names an instance of a commit."""
 
-        def named() -> Seen | None:
+        def named() -> InstanceView | None:
             deploy = self.deploy_of(sha)
             assert deploy is None or deploy.verdict is None, f"it {deploy.verdict} before: {deploy.why}"
             wanted = read_handover(self.bus).wanted

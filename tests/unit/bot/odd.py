@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bot.strategy import Decision, Inputs
-from bot.strategy.guard import Guarded
+from bot.strategy.guard import GuardedStrategy
 from bot.venue.polymarket.answers import classify
 from bot.venue.types import Accepted, Answer, InDoubt, Refused, VenueMode, VenueOrder
 from bus import Role
@@ -136,7 +136,7 @@ def trading(
     """Run one instance with a strategy while `work` looks at it; the audit holds at the end."""
     running = Running(folder, **control)
     running.venue, venue.now_ms = venue, running.clock.wall_ms
-    running.strategy = Guarded(Deciding(decide), "test")
+    running.strategy = GuardedStrategy(Deciding(decide), "test")
 
     async def life() -> None:
         async with running.instance() as me:

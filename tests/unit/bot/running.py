@@ -10,20 +10,20 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
-from bot.context import World
+from bot.context import Context
 from bot.lifecycle.instance import Runner
 from bot.lifecycle.metrics import Metrics
 from bot.market_data.binance import BinanceFeed, FeedState
 from bot.market_data.binance_messages import PriceUpdate, Source
 from bot.market_data.books import Books
-from bot.market_data.debounce import News
+from bot.market_data.debounce import PriceTrigger
 from bot.market_data.markets import Markets
 from bot.market_data.prices import Kline, Prices
 from bot.settings import BotSettings
 from bot.slots import make_slots
 from bot.strategy.guard import DEFAULT_STRATEGY, load_strategy
 from bot.venue.account_watch import AccountWatch
-from bus import Instance, InstanceFile, Logging, Role, Seen, new_id, open_bus, read_instances, write_control
+from bus import Instance, InstanceFile, InstanceView, Logging, Role, new_id, open_bus, read_instances, write_control
 from bus.tasks import Guard
 from ledger import Ledger
 from tests.unit.bot.fake_venue import FakeVenue
@@ -44,7 +44,7 @@ class Running:
         self.venue.now_ms = self.clock.wall_ms
         self.failures: list[Exception] = []
         self.strategy = load_strategy(DEFAULT_STRATEGY)
-        self.world: World
+        self.world: Context
         write_control(self.bus, 0, lambda found: found.changed(generation=1, **control), by="test", clock=self.clock)
 
     @asynccontextmanager
@@ -72,7 +72,7 @@ class Running:
             file.close()
             logging.close()
 
-    def _world(self, logging: Logging) -> World:
+    def _world(self, logging: Logging) -> Context:
         settings = BotSettings(assets=ASSETS, timeframes=("5m",), poll_interval=INTERVAL_S)
         prices = Prices(ASSETS)
         end_s = self.clock.boot_ms() // 1000
@@ -85,7 +85,7 @@ class Running:
         )
         account = AccountWatch(self.venue, self.clock, logging.log)
         slots = make_slots(ASSETS, ("5m",))
-        self.world = World(
+        self.world = Context(
             settings,
             IDENTITY,
             self.bus,
@@ -99,11 +99,11 @@ class Running:
             account,
             self.strategy,
             Books(self.clock.boot_ms),
-            News(),
+            PriceTrigger(),
         )
         return self.world
 
-    def seen(self, instance_id: str) -> Seen:
+    def seen(self, instance_id: str) -> InstanceView:
         """An instance as others see it."""
         return next(found for found in read_instances(self.bus) if found.id == instance_id)
 

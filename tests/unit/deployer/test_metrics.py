@@ -7,18 +7,18 @@ from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 
-from bus import Instance, Role, Seen, Step
+from bus import Instance, InstanceView, Role, Step
 from deployer.deploys import fold
 from deployer.metrics import Metrics, TargetsFile, read_gaps, targets
 from deployer.rollout.observed import Policy
 from ledger import Identity, Ledger
 
 
-def bot(number: int, color: str, *, alive: bool = True, metrics: str = "0.0.0.0:9101") -> Seen:
+def bot(number: int, color: str, *, alive: bool = True, metrics: str = "0.0.0.0:9101") -> InstanceView:
     document = Instance(
         id=f"i{number}", role=Role.STANDBY, color=color, sha="a" * 40, unit=f"bot-{color}-{number}", metrics=metrics
     )
-    return Seen(f"i{number}", alive, document, 1)
+    return InstanceView(f"i{number}", alive, document, 1)
 
 
 def test_fifty_deploys_need_four_places() -> None:

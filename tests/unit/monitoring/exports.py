@@ -15,7 +15,7 @@ import deployer.metrics
 import panel.server
 import paper.wire.metrics
 from bot.slots import make_slots
-from bus import Instance, Role, Seen
+from bus import Instance, InstanceView, Role
 from deployer.metrics import FILE, TargetsFile
 from deployer.rollout.observed import Policy
 from paper.engine.exchange import Exchange
@@ -61,7 +61,7 @@ def families(assets: tuple[str, ...], timeframes: tuple[str, ...]) -> list[Famil
 def bot_target_labels(folder: Path) -> set[str]:
     """The labels that the deployer gives to a bot in the file that Prometheus reads."""
     document = Instance(id="1", role=Role.ACTIVE, color="blue", sha="a", unit="bot-1", metrics="0.0.0.0:1")
-    TargetsFile(folder).write([Seen("1", True, document, 1)])
+    TargetsFile(folder).write([InstanceView("1", True, document, 1)])
     return {label for group in json.loads((folder / FILE).read_text()) for label in group["labels"]}
 
 

@@ -10,7 +10,7 @@ import pytest
 from bus import Bus, open_bus
 from ledger import Identity, Ledger
 from ledger.schema import SCHEMA
-from panel import History
+from panel import LedgerQueries
 
 DAY = 86_400_000
 NOW = 20_000 * DAY + 5_000
@@ -63,39 +63,39 @@ def take(ledger: Ledger, wall_ms: int, boot_ms: int) -> int:
 
 def test_orders_and_fills_show_what_came_of_them(bus: Bus) -> None:
     """A trade that failed counts for nothing; the newest state and the time to the answer are each order's; slots select."""
-    newest, oldest = History(bus).orders(None, 10).orders
+    newest, oldest = LedgerQueries(bus).orders(None, 10).orders
     assert (newest.order_id, newest.state, newest.filled, newest.answer_ms) == ("0x2", "in_doubt", Decimal(0), 5_000)
     assert (oldest.order_id, oldest.state, oldest.filled, oldest.answer_ms) == ("0x1", "done", Decimal(4), 40)
-    assert [one.order_id for one in History(bus).orders("BTC-5m", 10).orders] == ["0x1"]
-    assert [(one.trade_id, one.counts, one.slot) for one in History(bus).fills("BTC-5m", 10).fills] == [
+    assert [one.order_id for one in LedgerQueries(bus).orders("BTC-5m", 10).orders] == ["0x1"]
+    assert [(one.trade_id, one.counts, one.slot) for one in LedgerQueries(bus).fills("BTC-5m", 10).fills] == [
         ("t2", False, "BTC-5m"),
         ("t1", True, "BTC-5m"),
     ]
-    assert History(bus).fills("ETH-5m", 10).fills == ()
+    assert LedgerQueries(bus).fills("ETH-5m", 10).fills == ()
 
 
 def test_pnl_by_slot_and_day_and_its_curve_count_corrections(bus: Bus) -> None:
     """A corrected outcome counts as corrected; the curve ends at the sum of everything."""
-    rows = [(one.day_ms, one.slot, one.pnl, one.wins, one.losses) for one in History(bus).pnl(30, NOW).rows]
+    rows = [(one.day_ms, one.slot, one.pnl, one.wins, one.losses) for one in LedgerQueries(bus).pnl(30, NOW).rows]
     today = NOW // DAY * DAY
     assert rows == [
         (today, "BTC-5m", Decimal("3.5"), 1, 0),
         (today, "ETH-5m", Decimal("-0.5"), 0, 1),
         (today - DAY, "BTC-5m", Decimal(-2), 0, 1),
     ]
-    assert {one.day_ms for one in History(bus).pnl(1, NOW).rows} == {today}
-    curve = History(bus).summary().curve
+    assert {one.day_ms for one in LedgerQueries(bus).pnl(1, NOW).rows} == {today}
+    curve = LedgerQueries(bus).summary().curve
     assert [(one.total, one.won) for one in curve] == [
         (Decimal(-2), False),
         (Decimal("1.5"), True),
         (Decimal(1), False),
     ]
-    assert [one.window for one in History(bus).outcomes("BTC-5m", 1).outcomes] == ["w1"]
+    assert [one.window for one in LedgerQueries(bus).outcomes("BTC-5m", 1).outcomes] == ["w1"]
 
 
 def test_the_summary_tells_a_crash_from_a_handover(bus: Bus) -> None:
     """Continuity counts from the newest gap; a take after a death is a restart, one after a release a handover."""
-    summary = History(bus).summary()
+    summary = LedgerQueries(bus).summary()
     kept = summary.continuity
     assert (kept.gap_ms, kept.gap_reason, kept.restarts, kept.handovers) == (NOW - 92_000, "no instance ran", 1, 1)
     assert [one.order_id for one in summary.doubt] == ["0x2"]
@@ -105,6 +105,6 @@ def test_the_summary_tells_a_crash_from_a_handover(bus: Bus) -> None:
 def test_what_cannot_be_read_is_said(tmp_path: Path) -> None:
     """No ledger is an empty answer; a damaged one is a problem in words."""
     bus = open_bus(tmp_path / "bus")
-    assert History(bus).summary().problem is None
+    assert LedgerQueries(bus).summary().problem is None
     bus.ledger.write_bytes(b"no database" * 500)
-    assert "cannot be read" in (History(bus).orders(None, 1).problem or "")
+    assert "cannot be read" in (LedgerQueries(bus).orders(None, 1).problem or "")

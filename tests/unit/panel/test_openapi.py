@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from starlette.types import ASGIApp, Message
 
 from bus import Logging, SystemClock, is_halted, open_bus, read_control
-from panel import Actions, Connections, Events, Guard, History, Scope, Token, Views, create_app
+from panel import Actions, Connections, Events, Guard, LedgerQueries, Scope, Token, Views, create_app
 from tests.unit.panel.running import Answer, Bot, make_status
 
 CONTROL, READ = "c" * 40, "r" * 40
@@ -40,7 +40,7 @@ class Application:
 
     def __init__(self, folder: Path) -> None:
         self.bus, clock, log = open_bus(folder), SystemClock(), Logging(descriptor=2).log
-        views, history, ids = Views(self.bus, clock), History(self.bus), itertools.count()
+        views, history, ids = Views(self.bus, clock), LedgerQueries(self.bus), itertools.count()
         actions = Actions(self.bus, clock, log, new_id=lambda: f"1800000000000-{next(ids):08x}")
         actions.begin()
         Bot(self.bus).write(make_status())

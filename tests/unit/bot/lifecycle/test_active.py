@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bot.market_data.binance_messages import PriceUpdate, Source
 from bot.strategy.api import Decision, Inputs
-from bot.strategy.guard import Guarded, load_strategy
+from bot.strategy.guard import GuardedStrategy, load_strategy
 from bot.strategy.snipe import Parameters, Snipe
 from bot.venue.types import Refused
 from bus import Role, read_status
@@ -139,7 +139,7 @@ def test_a_slow_strategy_costs_its_slot_and_no_poll(tmp_path: Path) -> None:
             return super().decide(inputs, parameters)
 
     running = Running(tmp_path, strategy=THIRD)
-    running.strategy = Guarded(Slow(), "slow", cpu_ns=lambda: spent_ns)
+    running.strategy = GuardedStrategy(Slow(), "slow", cpu_ns=lambda: spent_ns)
 
     async def life() -> None:
         async with running.instance() as me:

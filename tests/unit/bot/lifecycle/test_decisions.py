@@ -15,7 +15,7 @@ from bot.market_data.binance_messages import PriceUpdate, Source
 from bot.market_data.markets import AHEAD_MS, Markets, retry_after_ms, wanted_windows
 from bot.market_data.prices import Prices
 from bot.operator.control import judge, to_apply
-from bot.orders.limits import HOLD_MS, Mode
+from bot.orders.limits import HOLD_MS, VenueModes
 from bot.orders.order_plan import worst_cost
 from bot.slots import DEFAULT_ASSETS, DEFAULT_TIMEFRAMES, Slot, make_slots, parse_slug, timeframe_seconds
 from bot.strategy.snipe import Parameters
@@ -261,7 +261,7 @@ def test_what_this_instance_does_not_have_is_said() -> None:
 
 def test_a_mode_is_believed_for_longer_each_time_it_is_met_again() -> None:
     """Entries try again after 1, 2, 4 ... 15 s, and after one success from the beginning."""
-    mode = Mode()
+    mode = VenueModes()
     now = 0
     for hold_ms in (*HOLD_MS, HOLD_MS[-1]):
         for late in (0, 1):  # two orders that were sent together

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from bot.lifecycle.app import MOST_NEW, Garbage
+from bot.lifecycle.app import MOST_NEW, GcTuning
 
 
 class Knot:
@@ -29,7 +29,7 @@ def as_it_was() -> Iterator[None]:
 
 def test_a_poll_leaves_no_garbage_and_between_polls_nothing_is_collected() -> None:
     """What a few thousand objects between two polls knotted stays until the next poll is over, and is gone then."""
-    garbage = Garbage()
+    garbage = GcTuning()
     garbage.after_poll()
     for _ in range(2):
         knot = weakref.ref(Knot())

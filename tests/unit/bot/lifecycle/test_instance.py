@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from bot.context import World
+from bot.context import Context
 from bot.market_data.binance_messages import PriceUpdate, Source
-from bot.orders.manager import Desk
+from bot.orders.manager import OrderManager
 from bot.strategy.api import Decision, Inputs
-from bot.strategy.guard import Guarded
+from bot.strategy.guard import GuardedStrategy
 from bot.strategy.snipe import Parameters, Snipe
 from bot.venue.types import Level
 from bus import (
@@ -206,12 +206,12 @@ def test_a_failed_fsync_under_an_answer_ends_the_epoch(tmp_path: Path, monkeypat
             running.bus.fsync_failed.touch()
             raise FsyncFailedError("the disk did not confirm a write")
 
-        async def nothing(_: Desk) -> None:
+        async def nothing(_: OrderManager) -> None:
             """Settling, which would meet it, too."""
 
         with monkeypatch.context() as patched:
             patched.setattr("bot.orders.manager.add_order_state", fail)
-            patched.setattr(Desk, "settle", nothing)
+            patched.setattr(OrderManager, "settle", nothing)
             await until("an order", lambda: running.venue.sent)
             await until("the lease given up", lambda: running.document(me).role is not Role.ACTIVE, 0.5)
         running.bus.fsync_failed.unlink()
@@ -324,7 +324,7 @@ def test_a_handover_in_mid_window_loses_no_signal(tmp_path: Path) -> None:
 
 
 def passed_on(
-    running: Running, before_stop: Callable[[World], Awaitable[None]], *, other: bool = False
+    running: Running, before_stop: Callable[[Context], Awaitable[None]], *, other: bool = False
 ) -> tuple[int, int]:
     """Let blue trade beside a warm green and stop; how far BTC-5m's streak was at blue's last poll and at green's first."""
 
@@ -334,7 +334,7 @@ def passed_on(
             world = running.world
             await until("blue trades", lambda: running.count(POLLS) >= 3)
             if other:
-                running.strategy = Guarded(Snipe(), "another")
+                running.strategy = GuardedStrategy(Snipe(), "another")
             async with running.instance("green") as green:
                 await until("green is warm", lambda: running.document(green).polls >= 2)
                 await before_stop(world)
@@ -353,7 +353,7 @@ def test_a_handover_in_mid_confirmation_passes_on_what_was_counted_between_two_p
     """A price confirms after blue's last poll; green's first poll counts on from there, and not from the poll's row."""
     running = Running(tmp_path, strategy={"confirmations": 100})
 
-    async def confirm(world: World) -> None:
+    async def confirm(world: Context) -> None:
         await asyncio.sleep(0.3)  # virtual time: longer than what two confirmations must lie apart
         world.prices.take(PriceUpdate("BTC", PRICE, Source.BOOK, None, running.clock.boot_ms()))
         world.news.note("BTC")
@@ -366,7 +366,7 @@ def test_a_handover_in_mid_confirmation_passes_on_what_was_counted_between_two_p
 def test_a_commit_with_another_rule_begins_with_what_it_counted_itself(tmp_path: Path) -> None:
     """Blue's streak says nothing to another strategy; green counted its own in shadow, and loses none of that."""
 
-    async def nothing(_: World) -> None:
+    async def nothing(_: Context) -> None:
         """Blue ends as it is."""
 
     last, first = passed_on(Running(tmp_path, strategy={"confirmations": 100}), nothing, other=True)

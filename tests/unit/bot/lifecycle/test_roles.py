@@ -10,7 +10,7 @@ import pytest
 
 from bot.lifecycle import instance
 from bot.lifecycle.instance import HELD_TRIES, Runner
-from bot.lifecycle.roles import OTHER_DELAY_MS, Self
+from bot.lifecycle.roles import OTHER_DELAY_MS, Candidate
 from bus import Handover, Role
 from tests.unit.bot.making import ManualClock
 
@@ -23,7 +23,7 @@ def tries(monkeypatch: pytest.MonkeyPatch, locked: list[bool]) -> list[float]:
     runner._world = SimpleNamespace(clock=ManualClock())
     runner._lease = SimpleNamespace(unlock=lambda: None)
     runner._try_lock = lambda: next(answers)
-    runner._me = lambda: Self("me", "a", healthy=True, yielded=False, distrusted=False)
+    runner._me = lambda: Candidate("me", "a", healthy=True, yielded=False, distrusted=False)
     runner._handover = lambda: Handover()
 
     async def take() -> str:

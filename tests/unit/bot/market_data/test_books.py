@@ -11,7 +11,7 @@ from decimal import Decimal
 import pytest
 
 from bot.market_data.books import ASKED_MS, QUIET_MS, STREAMED_MS, Books
-from bot.market_data.debounce import MOST_REST_S, News
+from bot.market_data.debounce import MOST_REST_S, PriceTrigger
 from bot.market_data.market_channel import Best, BookEvent, Change, Doubt, Resolved, TickChange, parse_books
 from bot.venue.decoding import Origin, Skips
 from bot.venue.types import Book, Level
@@ -284,7 +284,7 @@ def test_each_news_is_told_at_once_where_telling_takes_no_time(flushed: bool) ->
 
     async def work() -> None:
         loop = asyncio.get_running_loop()
-        news = News()
+        news = PriceTrigger()
         news.note("BTC")
         news.follow(lambda assets: told.append((loop.time(), set(assets))))
         for number in range(3):
@@ -314,7 +314,7 @@ def test_a_slow_telling_rests_as_long_as_it_took_and_loses_no_news() -> None:
         nonlocal takes_s
         loop = asyncio.get_running_loop()
         assert isinstance(loop, VirtualLoop)
-        news = News()
+        news = PriceTrigger()
 
         def tell(assets: Iterable[str]) -> None:
             told.append((round(loop.time(), 4), set(assets)))

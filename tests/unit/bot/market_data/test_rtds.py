@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bot.market_data.binance_messages import PriceUpdate, Source
-from bot.market_data.prices import MOST_SILENT_MS, Prices, Settled
+from bot.market_data.prices import MOST_SILENT_MS, Prices, SettlementAverage
 from bot.market_data.rtds import TOPIC, SettlementPrice, parse_settlement
 
 START_MS = 1_800_000_000_000
@@ -126,7 +126,7 @@ def test_the_leads_prices_make_the_average_where_settlement_prices_do_not_cover_
 @given(st.lists(st.integers(-70_000, 70_000), max_size=200), st.integers(0, 60_000), st.integers(0, 60_000))
 def test_a_known_part_is_never_older_nor_longer_than_it_may_be(times: list[int], from_ms: int, length_ms: int) -> None:
     """In whatever order prices come, an answer ends within 3 s of now and is the mean of prices after the begin."""
-    settled = Settled()
+    settled = SettlementAverage()
     for at in times:
         settled.add(SettlementPrice("BTC", float(100_000 + at), at))
     to_ms = from_ms + length_ms

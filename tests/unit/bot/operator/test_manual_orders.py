@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from bot.operator.manual_rules import Ordered, Verdict, judge
 from bot.orders.order_plan import worst_cost
 from bot.slots import Slot, Window
-from bot.strategy.api import Decision, unsound
+from bot.strategy.api import Decision, invalid_reason
 from bot.strategy.evaluation import Evaluation
 from bot.venue.types import BASE_UNITS, Level
 from bus import ManualAction, ManualStatus, clear_halt, read_control, read_status, write_control
@@ -67,7 +67,7 @@ def test_an_entry_never_costs_more_than_it_may(spend: Decimal, best: int, limit:
     assert price is not None
     assert worst_cost(price, size, MARKET) <= spend * BASE_UNITS
     assert limit is None or price <= max(limit, MARKET.tick)
-    assert unsound(found.decision, inputs(now_ms=NOW, asks_up=asks)) is None
+    assert invalid_reason(found.decision, inputs(now_ms=NOW, asks_up=asks)) is None
 
 
 @pytest.mark.parametrize(

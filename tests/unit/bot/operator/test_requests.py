@@ -6,7 +6,7 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
-from bot.operator.requests import Ask, answer_of, folder, leave_ask
+from bot.operator.requests import OperatorRequest, answer_of, folder, leave_operator_request
 from bot.venue.types import Holding
 from bus import Role, read_status
 from ledger.values import Side
@@ -18,7 +18,7 @@ from tests.unit.bot.running import Running
 
 async def say(running: Running, **fields: Any) -> tuple[bool, str]:
     """Leave an ask and wait, in virtual time, for its answer."""
-    ask: Ask = leave_ask(running.bus, running.clock, who="ann", **fields)
+    ask: OperatorRequest = leave_operator_request(running.bus, running.clock, who="ann", **fields)
     await until("an answer", lambda: answer_of(running.bus, ask.id))
     await until("the file is gone", lambda: not any(folder(running.bus).iterdir()))
     found = answer_of(running.bus, ask.id)

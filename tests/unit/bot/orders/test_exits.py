@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from bot.strategy import Decision, Inputs
-from bot.strategy.guard import Guarded
+from bot.strategy.guard import GuardedStrategy
 from bot.strategy.snipe import Snipe
 from bot.venue.types import Accepted, Answer, InDoubt, Level, Refused, VenueMode
 from bus import ManualAction, Role, read_status, write_control
@@ -326,7 +326,7 @@ class Breaking:
 def test_a_person_can_sell_what_a_broken_strategy_holds(tmp_path: Path) -> None:
     """A strategy that raises costs its own decisions; *Flatten* sells all the same."""
     running = Running(tmp_path)
-    running.strategy = Guarded(Breaking(), "broken")
+    running.strategy = GuardedStrategy(Breaking(), "broken")
 
     async def life() -> None:
         async with running.instance() as me:

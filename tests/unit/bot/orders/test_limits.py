@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bot.account.portfolio import cost_ahead
-from bot.orders.limits import Believed, Budget, Mode
+from bot.orders.limits import CircuitBreaker, TokenBucket, VenueModes
 from bot.orders.risk import SETTLES_MS, at_stake
 from bot.venue.account_watch import account_problem
 from bot.venue.types import Account, VenueMode
@@ -21,7 +21,7 @@ from tests.unit.bot.making import END_MS, INTENT, SHARE, START_MS, ManualClock, 
 
 def test_one_order_tries_when_a_mode_was_believed_long_enough() -> None:
     """While it is believed nothing leaves; then one entry tries, the others wait for its answer, and an exit waits for none."""
-    mode = Mode()
+    mode = VenueModes()
     mode.note(VenueMode.RESTARTING, 0)
     assert "the venue is restarting" in (mode.refuse(999, entry=True) or "")
     assert "the venue is restarting" in (mode.refuse(999, entry=False) or "")
@@ -39,7 +39,7 @@ def test_one_order_tries_when_a_mode_was_believed_long_enough() -> None:
 @pytest.mark.parametrize(("longest", "held"), [(15_000, [1000, 2000, 4000, 8000, 15_000, 15_000]), (200, [200] * 3)])
 def test_a_mode_that_is_met_again_is_believed_longer_up_to_a_bound(longest: int, held: list[int]) -> None:
     """The pauses grow, and are never longer than a poll: trading goes on within one poll of the mode's end."""
-    mode, now = Mode(longest), 0
+    mode, now = VenueModes(longest), 0
     for pause in held:
         mode.note(VenueMode.POST_ONLY, now)
         mode.note(VenueMode.POST_ONLY, now)  # orders that were sent together count once
@@ -50,7 +50,7 @@ def test_a_mode_that_is_met_again_is_believed_longer_up_to_a_bound(longest: int,
 
 def test_trouble_with_the_account_passes_with_an_order_that_is_taken() -> None:
     """It closes entries for a while that grows; an order tries, and one that is taken ends it."""
-    trouble = Believed()
+    trouble = CircuitBreaker()
     trouble.note("wrong wallet", 0)
     assert (trouble.now(999), trouble.now(1_000)) == ("wrong wallet", None)
     assert trouble.refuse(1_000, entry=True) is None
@@ -62,7 +62,7 @@ def test_trouble_with_the_account_passes_with_an_order_that_is_taken() -> None:
 
 def test_entries_leave_a_third_of_the_budget_to_exits() -> None:
     """A burst of entries ends with a reason before the exits' part; it fills again at its rate."""
-    budget = Budget(20)
+    budget = TokenBucket(20)
     entries = 0
     while budget.refuse(0, entry=True) is None:
         budget.spend(0)

@@ -14,8 +14,8 @@ from typing import Literal
 import pytest
 
 from bot.account.portfolio import cost_ahead
-from bot.orders.manager import AT_ONCE_MS, Desk
-from bot.orders.order_plan import Plan
+from bot.orders.manager import AT_ONCE_MS, OrderManager
+from bot.orders.order_plan import OrderPlan
 from bot.venue.types import Refused, VenueMode
 from bus import FencedError, FsyncFailedError, LedgerFullError, Logging
 from ledger import Ledger
@@ -66,10 +66,10 @@ class Rig:
         resend: Resend = "exits",
         ledger: Ledger | None = None,
         stopped: Callable[[], str | None] | None = None,
-    ) -> Desk:
+    ) -> OrderManager:
         """A desk of an epoch."""
         self.epoch = epoch
-        return Desk(
+        return OrderManager(
             venue=self.venue,
             ledger=ledger or self.ledger,
             epoch=epoch,
@@ -112,13 +112,15 @@ def make_rig(tmp_path: Path) -> Iterator[Callable[..., Rig]]:
         rig.close()
 
 
-def plan(side: Side = Side.BUY, **fields: object) -> Plan:
+def plan(side: Side = Side.BUY, **fields: object) -> OrderPlan:
     """Ten shares of Up at a half."""
-    made = Plan(START_MS, 1, "BTC-5m", WINDOW, END_MS, MARKET, Outcome.UP, side, Decimal("0.50"), 10 * SHARE, "test")
+    made = OrderPlan(
+        START_MS, 1, "BTC-5m", WINDOW, END_MS, MARKET, Outcome.UP, side, Decimal("0.50"), 10 * SHARE, "test"
+    )
     return replace(made, **fields)  # type: ignore[arg-type]  # the fields' names are the caller's
 
 
-async def until_settled(rig: Rig, desk: Desk, limit_s: int = 200) -> None:
+async def until_settled(rig: Rig, desk: OrderManager, limit_s: int = 200) -> None:
     """Settle as the bot does, every 2 s, until nothing is open and the network is empty."""
     for _ in range(limit_s // 2):
         await asyncio.sleep(2)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bot.orders.order_plan import Sending, Sendings, is_at_fault
+from bot.orders.order_plan import OrderTiming, OrderTimings, is_at_fault
 from bot.venue.polymarket.answers import classify
 from bot.venue.types import Accepted, Answer, InDoubt, Refused, VenueMode
 from ledger.values import Side
@@ -41,8 +41,8 @@ def test_what_was_taken_or_is_in_doubt_never_counts(answer: Answer) -> None:
 
 def test_sendings_are_counted_beyond_those_that_were_drained() -> None:
     """The counts are of the whole epoch, the list is of what nobody drained yet."""
-    sendings = Sendings()
-    sendings.add(Sending(0, 0, 1, "refused"), at_fault=True)
+    sendings = OrderTimings()
+    sendings.add(OrderTiming(0, 0, 1, "refused"), at_fault=True)
     assert len(sendings.drain()) == 1
-    sendings.add(Sending(0, 0, 1, "accepted"), at_fault=False)
+    sendings.add(OrderTiming(0, 0, 1, "accepted"), at_fault=False)
     assert (sendings.sent, sendings.refused, len(sendings.drain())) == (2, 1, 1)

@@ -16,7 +16,7 @@ from bot.strategy.guard import (
     LEFT_OUT_MS,
     SLOW_IN_A_ROW,
     WALL_LIMIT_MS,
-    Guarded,
+    GuardedStrategy,
     StrategyError,
     load_strategy,
 )
@@ -147,16 +147,16 @@ HELD = {"held": Outcome.UP, "held_shares": 10 * SHARE}
 def test_no_unsound_decision_becomes_an_order(decision: Any, given: dict[str, Any], words: str) -> None:
     """Off the tick, out of range, of the wrong type or more than is held: it is refused in words, before risk is asked."""
     with pytest.raises(StrategyError, match=words):
-        Guarded(Fixed(decision), "fixed").decide(inputs(**given), Parameters())
+        GuardedStrategy(Fixed(decision), "fixed").decide(inputs(**given), Parameters())
 
 
 def test_a_strategy_cannot_reach_past_what_blocks_its_slot() -> None:
     """Where a slot is blocked nothing is done, whatever the strategy decides; else its decision stands."""
-    guarded = Guarded(Fixed(ENTER), "fixed")
+    guarded = GuardedStrategy(Fixed(ENTER), "fixed")
     assert guarded.decide(inputs(), Parameters()) == ENTER
     blocked = guarded.decide(inputs(blocked="halted"), Parameters())
     assert (blocked.action, blocked.reason) == ("none", "halted")
-    assert Guarded(Fixed(EXIT), "fixed").decide(inputs(**HELD), Parameters()) == EXIT
+    assert GuardedStrategy(Fixed(EXIT), "fixed").decide(inputs(**HELD), Parameters()) == EXIT
 
 
 @pytest.mark.parametrize(("cpu_ms", "wall_ms"), [(CPU_LIMIT_MS + 1, 0.0), (0.0, WALL_LIMIT_MS + 1)])
@@ -172,7 +172,7 @@ def test_a_slow_slot_is_left_out_for_a_while_or_until_its_parameters_change(cpu_
                 cpu, wall = cpu + int(cpu_ms * 1e6), wall + int(wall_ms * 1e6)
             return super().decide(inputs, parameters)
 
-    guarded = Guarded(Slow(), "slow", cpu_ns=lambda: cpu, wall_ns=lambda: wall)
+    guarded = GuardedStrategy(Slow(), "slow", cpu_ns=lambda: cpu, wall_ns=lambda: wall)
     now = inputs().now_ms
     for _ in range(SLOW_IN_A_ROW):
         guarded.decide(inputs(), Parameters())

@@ -18,7 +18,7 @@ from bot.lifecycle.inputs_recorder import record
 from bot.slots import Slot
 from bot.strategy.api import Decision, Inputs, number
 from bot.strategy.evaluation import Evaluation
-from bot.strategy.guard import Guarded, load_strategy
+from bot.strategy.guard import GuardedStrategy, load_strategy
 from bot.strategy.snipe import Parameters, Snipe
 from bot.tools.decision_diff import compare, read_decision
 from bot.venue.types import Level
@@ -49,11 +49,11 @@ ANY = st.builds(
 )
 
 
-def snipe() -> Guarded:
+def snipe() -> GuardedStrategy:
     return load_strategy(SNIPE)
 
 
-def decided(found: Inputs, by: Guarded | None = None) -> Evaluation:
+def decided(found: Inputs, by: GuardedStrategy | None = None) -> Evaluation:
     """What an evaluation of these inputs came to."""
     decision = (by or snipe()).decide(found, Parameters())
     return Evaluation(SLOT, SLOT.window(found.now_ms), None, found, decision, evaluated=True, wanted=decision.action)
@@ -119,7 +119,7 @@ class Broken(Snipe):
 
 def test_a_changed_strategy_differs_and_says_how() -> None:
     """The list says slot, tick, what was decided and why, and what would be now and why."""
-    result = compare([on_record(decided(ENTERS), decided(inputs(strike=None)))], Guarded(Changed(), SNIPE))
+    result = compare([on_record(decided(ENTERS), decided(inputs(strike=None)))], GuardedStrategy(Changed(), SNIPE))
     assert str(result) == "1 poll replayed, 1 decision differs"
     (one,) = result.differences
     assert (one.slot, one.tick, one.was.action, one.now.reason) == ("BTC-5m", END_MS, "enter", "in other words")
@@ -129,14 +129,14 @@ def test_a_changed_strategy_differs_and_says_how() -> None:
 
 def test_a_changed_default_counts_unless_control_gave_the_value() -> None:
     """As after a deploy: what control names keeps its value, the rest follows the new defaults."""
-    changed = Guarded(NewDefault(), SNIPE)
+    changed = GuardedStrategy(NewDefault(), SNIPE)
     assert compare([on_record(decided(ENTERS))], changed).differ == 1
     assert compare([on_record(decided(ENTERS), given_=("min_edge",))], changed).differ == 0
 
 
 def test_a_strategy_that_raises_or_another_one_is_reported() -> None:
     """An evaluation that would fail is a difference even where nothing was ordered; another strategy's name is told."""
-    result = compare([on_record(decided(inputs(strike=None)))], Guarded(Broken(), "mine.py:Broken"))
+    result = compare([on_record(decided(inputs(strike=None)))], GuardedStrategy(Broken(), "mine.py:Broken"))
     assert (result.differ, result.differences[0].now.action) == (1, "fails")
     assert "decided by bot.strategy.snipe:Snipe, compared with mine.py:Broken" in result.notes
 
@@ -150,8 +150,8 @@ def test_what_an_older_release_recorded_is_compared_as_far_as_it_goes() -> None:
         for name in ("wanted", "outcome", "price", "size"):
             del row[name]
     old = InputRecord(END_MS, 1, json.dumps(body))
-    assert compare([old], Guarded(Changed(), SNIPE)).differ == 0
-    assert compare([old], Guarded(Broken(), SNIPE)).differ == 1
+    assert compare([old], GuardedStrategy(Changed(), SNIPE)).differ == 0
+    assert compare([old], GuardedStrategy(Broken(), SNIPE)).differ == 1
 
 
 @pytest.mark.parametrize(
@@ -189,7 +189,7 @@ def test_only_what_one_commit_decided_is_asked_again_where_it_is_named() -> None
     """What another commit decided otherwise, or recorded unreadably, is nothing that the named one's successor changes."""
     by = [record([decided(ENTERS)], Parameters(), (), SNIPE, between=False, sha=sha) for sha in ("a", "b")]
     records = [InputRecord(END_MS + n, 1, body) for n, body in enumerate([*by, '{"schema": "9.0"}'])]
-    changed = Guarded(Changed(), SNIPE)
+    changed = GuardedStrategy(Changed(), SNIPE)
     assert [compare(records, changed, sha).differ for sha in ("", "a", "c")] == [2, 1, 0]
     assert [compare(records, changed, sha).unreadable for sha in ("", "a")] == [1, 0]
 
@@ -239,11 +239,11 @@ def test_the_command_compares_with_the_bus(tmp_path: Path, capsys: Any, monkeypa
     assert main(["compare"]) == 2
     assert "there is no inputs.db" in capsys.readouterr().err
     ring = InputsRing(bus.inputs)
-    ring.add(1, 1, on_record(decided(replace(ENTERS, lead_price=1.0), by=Guarded(Changed(), SNIPE))).body)
+    ring.add(1, 1, on_record(decided(replace(ENTERS, lead_price=1.0), by=GuardedStrategy(Changed(), SNIPE))).body)
     ring.add(END_MS, 1, on_record(decided(ENTERS)).body)
     assert main(["compare"]) == 0
     assert capsys.readouterr().out == "1 poll replayed, 0 decisions differ\n"
-    ring.add(END_MS + 5_000, 1, on_record(decided(ENTERS, by=Guarded(Changed(), SNIPE))).body)
+    ring.add(END_MS + 5_000, 1, on_record(decided(ENTERS, by=GuardedStrategy(Changed(), SNIPE))).body)
     ring.close()
     assert main(["compare", "--json"]) == 1
     assert json.loads(capsys.readouterr().out)["text"] == "2 polls replayed, 1 decision differs"

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from bus import Handover, Instance, Request, Role, Seen, Step
+from bus import Handover, Instance, InstanceView, Request, Role, Step
 from deployer.deploys import fold
 from deployer.rollout.decide import decide
 from deployer.rollout.observed import (
@@ -36,10 +36,10 @@ def unit(name: str, sha: str, deploy: str, **changes: Any) -> Unit:
     return replace(Unit(name, sha, name, deploy, NOW.boot_ms - 60_000, running=True, stopping=False), **changes)
 
 
-def instance(name: str, sha: str, deploy: str, role: Role = Role.STANDBY, **changes: Any) -> Seen:
+def instance(name: str, sha: str, deploy: str, role: Role = Role.STANDBY, **changes: Any) -> InstanceView:
     """The living instance of the unit of that name."""
     document = Instance(id=f"i-{name}", role=role, color=name, sha=sha, unit=name, deploy_id=deploy, healthy=True)
-    return Seen(f"i-{name}", True, document.model_copy(update=changes), 1)
+    return InstanceView(f"i-{name}", True, document.model_copy(update=changes), 1)
 
 
 def steps(deploy: str, sha: str, *names: str, at: int = NOW.wall_ms, **data: Any) -> list[Step]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from bus import Instance, Role, Seen, Step
+from bus import Instance, InstanceView, Role, Step
 from deployer.deploys import KEEP, fold
 from deployer.rollout.observer import Since, Stillness
 
 
-def seen(sequence: int) -> Seen:
+def seen(sequence: int) -> InstanceView:
     """A living instance whose document has that sequence."""
-    return Seen("one", True, Instance(id="one", role=Role.ACTIVE, color="blue", sha="a" * 40), sequence)
+    return InstanceView("one", True, Instance(id="one", role=Role.ACTIVE, color="blue", sha="a" * 40), sequence)
 
 
 def test_stillness_counts_while_the_sequence_stands() -> None:
