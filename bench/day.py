@@ -39,9 +39,8 @@ from bot.tools.audit import summary
 from bus import Bus, Log, open_bus, write_control
 from bus.tasks import Guard
 from ledger import Ledger
-from ledger.checks import Check, audit
+from ledger.checks import Check, VenueRecord, audit, read_record
 from ledger.schema import COUNTED, SCHEMA
-from ledger.venue_record import VenueRecord, read_record
 from paper.engine.matching import CASH
 from paper.errors import UsageError
 from paper.settings import load_tapes

@@ -27,7 +27,6 @@ from bus.errors import (
     TickTakenError,
     WrongLedgerError,
 )
-from bus.handover import Handover, read_handover, write_handover
 from bus.history import Step, append_step, read_steps
 from bus.inputs import InputRecord, InputsRing, read_inputs
 from bus.instances import (
@@ -44,7 +43,7 @@ from bus.instances import (
 from bus.layout import Bus, BusSettings, SettingsError, bus_to_read, load_settings, open_bus
 from bus.lease import FileLock, Lease, is_locked
 from bus.logs import Log, Logging
-from bus.requests import Request, make_request, read_requests, remove_request
+from bus.requests import Handover, Request, make_request, read_handover, read_requests, remove_request, write_handover
 from bus.status import (
     ControlStatus,
     FeedStatus,

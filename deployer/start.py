@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from bus import Bus, Clock, FileLock, Log, Logging, Step, append_step, make_request, read_steps
-from bus.scrape import serve_metrics
+from bus.tasks import serve_metrics
 from deployer.deploys import fold
 from deployer.disk import Disks
 from deployer.errors import RepositoryError, StartError

@@ -3,8 +3,7 @@
 A worker of its own needs what is exported here: one connection, its identity, and append-only tables beside the base's.
 """
 
-from ledger.base import AppliedControl, Epoch, Identity, LastState, Ledger
+from ledger.base import IN_FORCE, AppliedControl, Epoch, Identity, LastState, Ledger, append_only
 from ledger.connection import Row, Value
-from ledger.fencing import IN_FORCE, append_only
 
 __all__ = ["IN_FORCE", "AppliedControl", "Epoch", "Identity", "LastState", "Ledger", "Row", "Value", "append_only"]

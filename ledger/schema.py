@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from ledger.fencing import append_only
+from ledger.base import append_only
 
 
 class OrderState(StrEnum):

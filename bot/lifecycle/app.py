@@ -39,8 +39,7 @@ from bot.venue.polymarket import (
 )
 from bot.venue.types import VenueError
 from bus import VERSION, Bus, Clock, Instance, InstanceFile, Log, Logging, Role, SettingsError, new_id, write_atomically
-from bus.scrape import serve_metrics
-from bus.tasks import Guard
+from bus.tasks import Guard, serve_metrics
 from ledger import Identity, Ledger
 
 # A thread that ends the process when the event loop stands still.

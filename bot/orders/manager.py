@@ -18,18 +18,20 @@ from bot.orders.limits import HOLD_MS, CircuitBreaker, TokenBucket, VenueModes
 from bot.orders.order_plan import OrderPlan, OrderTiming, OrderTimings, is_at_fault, outcome_of
 from bot.orders.resolution import CLOSED_MARGIN_MS, Evidence, Verdict, add_settled_by_hand, conclude, vouched_trade
 from bot.orders.watch import Watch
-from bot.venue.signed import signed_amounts
-from bot.venue.statuses import TRADE_STATUSES, Fate, fate_of
 from bot.venue.types import (
     BASE_UNITS,
+    TRADE_STATUSES,
     Accepted,
     Answer,
+    Fate,
     InDoubt,
     Refused,
     Venue,
     VenueError,
     VenueMode,
     VenueOrder,
+    fate_of,
+    signed_amounts,
 )
 from bus import Clock, FencedError, LedgerError, LedgerFullError, Log
 from ledger import Ledger

@@ -11,8 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from bot.venue.statuses import MATCHED, Fate, fate_of, order_word
-from bot.venue.types import BASE_UNITS, VenueOrder
+from bot.venue.types import BASE_UNITS, MATCHED, Fate, VenueOrder, fate_of, order_word
 from ledger import Ledger
 from ledger.rows import OpenIntent
 from ledger.schema import BY_HAND, QUIET, OrderState

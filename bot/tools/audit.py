@@ -14,9 +14,8 @@ from rich.table import Table
 
 from bus import Bus, BusError, bus_to_read
 from ledger import Ledger
-from ledger.checks import Check, audit
+from ledger.checks import Check, audit, read_record
 from ledger.schema import OPEN
-from ledger.venue_record import read_record
 
 SHOWN = 3
 

@@ -20,7 +20,7 @@ import apsw
 from bot.venue.types import BASE_UNITS
 from bus import Bus, BusError, bus_to_read
 from ledger import Ledger
-from ledger.venue_record import VenueRecord, read_record
+from ledger.checks import VenueRecord, read_record
 
 NEWEST = 5
 LINES_A_FILE = 1_000_000

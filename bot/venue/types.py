@@ -6,14 +6,68 @@ Units: prices are `Decimal` in pUSD a share, 0 < price < 1; sizes and amounts ar
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
 from typing import Final, Protocol
 
-from bot.venue.statuses import Fate, fate_of
-from ledger.values import Outcome, Side, VenueTrade
+from ledger.values import FAILED, Outcome, Side, VenueTrade
+
+# The venue's words for what became of an order or a trade, made plain. Pure.
+
+
+MATCHED = "MATCHED"
+FINAL_STATUSES = (MATCHED, "UNMATCHED", "CANCELED", "CANCELLED", "INVALID", "EXPIRED", "REJECTED")
+OPEN_STATUSES = ("LIVE", "DELAYED", "OPEN")
+TRADE_STATUSES = (MATCHED, "MATCHED_NOT_BROADCASTED", "MINED", "CONFIRMED", "RETRYING", FAILED)
+
+# Sentences that stand where a word was expected: a FAK or FOK that was killed, an order that its owner or the venue ended.
+_ENDED = re.compile(
+    r"(COULDN'T|COULD NOT) BE FULLY FILLED|NO ORDERS FOUND TO MATCH|FILLED OR KILLED|(ORDER|WAS|BEEN) (CANCELL?ED|KILLED)"
+)
+_WORD = re.compile(r"[A-Z]+")
+
+
+class Fate(StrEnum):
+    """What a status says of an order: it may still be filled, nothing more comes, or nobody knows."""
+
+    OPEN = "open"
+    FINAL = "final"
+    UNKNOWN = "unknown"
+
+
+def order_word(status: str) -> str:
+    """The status of an order as one known word; what is not known comes back in capitals, without its prefix."""
+    text = status.strip().upper().removeprefix("ORDER_STATUS_")
+    first = _WORD.match(text)
+    if first is not None and first.group() in (*FINAL_STATUSES, *OPEN_STATUSES):
+        return first.group()
+    return "CANCELED" if _ENDED.search(text) else text
+
+
+def fate_of(status: str) -> Fate:
+    """What the status of an order says of what may still come."""
+    word = order_word(status)
+    if word in FINAL_STATUSES:
+        return Fate.FINAL
+    return Fate.OPEN if word in OPEN_STATUSES else Fate.UNKNOWN
+
+
+# What a body signs: the amounts that an order gives and asks for. Pure.
+
+
+def signed_amounts(body: str) -> tuple[int, int] | None:
+    """(maker amount, taker amount) of a SignedOrder's body in base units, or None where it does not say."""
+    try:
+        order = json.loads(body)["order"]
+        give, ask = int(order["makerAmount"]), int(order["takerAmount"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return (give, ask) if give > 0 and ask > 0 else None
+
 
 BASE_UNITS = 1_000_000
 ORDER_TYPE: Final = "FAK"

@@ -34,10 +34,9 @@ from deployer.commands.check import Kept, check, own_folder, prepare_for_contain
 from deployer.commands.demo import demo
 from deployer.commands.init import init, new
 from deployer.commands.plan import export_commit, plan, plan_text
-from deployer.commands.status import deploy_logs, deploy_logs_text
+from deployer.commands.status import deploy_logs, deploy_logs_text, watch
 from deployer.commands.up import down, up, what_ends
 from deployer.errors import DeployerError, StartError
-from deployer.live import watch
 from deployer.push.watched import as_on_the_bus, watch_another
 from deployer.settings import DeployerSettings, move_home
 from deployer.start import run

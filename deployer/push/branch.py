@@ -9,7 +9,7 @@ from pathlib import Path
 from watchdog.events import FileSystemEvent, FileSystemEventHandler
 
 from bus import Log
-from bus.hints import Hints
+from bus.watch import Hints
 from deployer.errors import RepositoryError
 from deployer.push.repository import Repository
 

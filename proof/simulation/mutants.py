@@ -13,7 +13,7 @@ import bot.lifecycle.instance
 import bot.orders.manager
 import deployer.rollout.decide
 import deployer.service
-import ledger.fencing
+import ledger.base
 from bot.account.portfolio import Portfolio
 from bot.lifecycle.instance import Runner
 from bot.lifecycle.polls import ShadowPoll, shadow_poll
@@ -46,7 +46,7 @@ class Mutant:
 
 
 def _no_fence() -> None:
-    for module in (ledger.fencing, bot.lifecycle.instance):
+    for module in (ledger.base, bot.lifecycle.instance):
         replace_in(module, "SCHEMA", lambda tables: _FENCE.sub("", tables))
 
 

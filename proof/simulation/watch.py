@@ -9,8 +9,8 @@ from typing import Any, Protocol
 
 import apsw
 
-import bus.handover
 import bus.history
+import bus.requests
 import deployer.service
 from bot.lifecycle.active import Active
 from bot.lifecycle.instance import Runner
@@ -246,7 +246,7 @@ class Watch:
 
     def _handover_on_disk(self) -> Handover | None:
         try:
-            return bus.handover.read_handover(self._bus)
+            return bus.requests.read_handover(self._bus)
         except bus.DocumentError:
             return None
 

@@ -14,9 +14,8 @@ from typing import Any
 from bench.day import Day, money
 from bench.inside import dump
 from ledger import Ledger
-from ledger.checks import Check, audit
+from ledger.checks import Check, VenueRecord, audit, read_record
 from ledger.schema import OPEN
-from ledger.venue_record import VenueRecord, read_record
 from proof.simulation.faults import Faults, Relay
 from proof.simulation.host import STEP_S, Host
 from proof.simulation.loop import SimulatedLoop

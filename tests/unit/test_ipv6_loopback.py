@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import pytest
 from aiohttp import web
 
-from bus.scrape import serve_metrics
+from bus.tasks import serve_metrics
 from panel.server import PanelSettings, bind
 from paper.cli import _listen
 from paper.settings import Settings

@@ -32,8 +32,7 @@ from typing import Any
 from polymarket.errors import PolymarketError, RequestRejectedError
 
 from bot.venue.decoding import OddError, as_name, as_units, clean, decode, describe
-from bot.venue.statuses import order_word
-from bot.venue.types import Accepted, Answer, InDoubt, Refused, VenueMode
+from bot.venue.types import Accepted, Answer, InDoubt, Refused, VenueMode, order_word
 from ledger.values import Side
 
 # What the venue's refusals mean for the person who runs the bot, and what to do. Pure.

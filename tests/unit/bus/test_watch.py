@@ -75,7 +75,7 @@ async def test_where_no_inotify_instance_is_left_everything_goes_on_by_looking(
     bus: Bus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A change is noticed by the next look."""
-    monkeypatch.setattr("bus.hints.Observer", none_left)
+    monkeypatch.setattr("bus.watch.Observer", none_left)
     with Watch((bus.halt,)) as watch:
         assert not watch.has_hints
         bus.halt.touch()

@@ -15,11 +15,10 @@ from bot.orders.resolution import add_settled_by_hand
 from bot.tools.audit import run_audit
 from bus import BusError
 from ledger import Ledger
-from ledger.checks import IN_FLIGHT_MS, IN_THE_NETWORK_MS, audit
+from ledger.checks import IN_FLIGHT_MS, IN_THE_NETWORK_MS, VenueRecord, audit, read_record
 from ledger.rows import add_fill, add_intent, add_order_state, add_outcome
 from ledger.schema import DERIVED, OrderState
 from ledger.values import Outcome, Side, VenueTrade
-from ledger.venue_record import VenueRecord, read_record
 from tests.unit.bot.making import (
     END_MS,
     IDENTITY,

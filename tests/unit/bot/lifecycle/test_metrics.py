@@ -17,8 +17,8 @@ from bot.lifecycle.metrics import REASONS, Metrics, reason_name, slot_state
 from bot.orders.risk import Usage, refuse_entry
 from bot.strategy.snipe import Parameters, decide
 from bus import RiskLimits, SlotControl, Status, Totals
-from bus.scrape import serve_metrics
 from bus.status import PositionStatus, SlotStatus
+from bus.tasks import serve_metrics
 from tests.unit.bot.making import inputs
 
 HELD = PositionStatus(window="w", outcome="Up", shares=Decimal(1), cost=Decimal(1))

@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 
 from bot.orders.resolution import Evidence, conclude, is_whole
 from bot.orders.watch import CLOSED_LOOKS, QUIET_LOOKS, UNKNOWN_LOOKS, Watch
-from bot.venue.statuses import FINAL_STATUSES, Fate, fate_of
-from bot.venue.types import VenueOrder
+from bot.venue.types import FINAL_STATUSES, Fate, VenueOrder, fate_of
 from ledger.schema import QUIET, OrderState
 from ledger.values import Side
 

@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from bus import SystemClock, open_bus
-from deployer.live import watch
+from deployer.commands.status import watch
 
 
 class Ended(Exception):  # noqa: N818  # as KeyboardInterrupt: somebody has seen enough

@@ -32,7 +32,7 @@ async def test_without_an_inotify_instance_a_commit_is_found_by_looking(
     def none_left() -> None:
         raise OSError(errno.EMFILE, "inotify instance limit reached")
 
-    monkeypatch.setattr("bus.hints.Observer", none_left)
+    monkeypatch.setattr("bus.watch.Observer", none_left)
     monkeypatch.setattr("deployer.push.branch.LOOK_EVERY_S", 0.05)
     source, moved = Source(tmp_path), asyncio.Event()
     source.commit({"a": "1"})

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot.venue.statuses import FINAL_STATUSES, OPEN_STATUSES, TRADE_STATUSES, Fate, fate_of, order_word
+from bot.venue.types import FINAL_STATUSES, OPEN_STATUSES, TRADE_STATUSES, Fate, fate_of, order_word
 from ledger.values import trade_word
 
 UNMATCHED = "UNMATCHED"
