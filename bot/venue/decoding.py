@@ -36,6 +36,7 @@ TICKS = frozenset(
 
 _NUMBER = re.compile(r"-?[0-9]{1,40}(\.[0-9]{1,40})?([eE][+-]?[0-9]{1,2})?")
 _WHOLE = re.compile(rf"-?[0-9]{{1,{MAX_DIGITS}}}")
+_ID = re.compile(rf"[0-9A-Za-z][0-9A-Za-z_-]{{0,{MAX_TEXT}}}")
 _NAME = re.compile(rf"[!-~]{{1,{MAX_TEXT}}}")
 _STRING_OR_BRACKET = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"?|[\[\]{}]', re.DOTALL)
 _BUT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
@@ -231,6 +232,14 @@ def as_name(value: object, where: str) -> str:
     if not _NAME.fullmatch(value):
         raise OddError(Code.TEXT, where, f"1 to {MAX_TEXT} printable letters", value)
     return value
+
+
+def as_id(value: object, where: str) -> str:
+    """An id that may become a part of an address: letters and digits, no slashes and no dots."""
+    found = as_name(value, where)
+    if not _ID.fullmatch(found):
+        raise OddError(Code.TEXT, where, "an id of letters and digits", value)
+    return found
 
 
 def as_text(value: object, where: str) -> str:

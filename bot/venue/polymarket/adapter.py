@@ -281,10 +281,12 @@ class PolymarketVenue:
             rows = await self._pages("/data/trades", {key: value for key, value in asked.items() if value}, "trades")
             odd = self._odd(Origin.CLOB) if condition_id is None else _raise
             markets = set(each(rows, "trades", reading.trade_market, odd))
-            await self._learn_fees(markets)
+            await self._learn_fees(markets, odd)
 
             def read(row: object, where: str) -> list[VenueTrade]:
-                fees = self._fees[reading.trade_market(row, where)]
+                fees = self._fees.get(reading.trade_market(row, where))
+                if fees is None:
+                    raise OddError(Code.SHAPE, f"{where}.market", "a market whose fees are known", row)
                 return reading.trades(row, self.wallet, owner, fees, where)
 
             readable = [row for row in rows if _is_of(row, markets)]
@@ -358,8 +360,11 @@ class PolymarketVenue:
     def _odd(self, origin: Origin) -> Callable[[OddError], None]:
         return lambda error: self.skips.note(origin, error)
 
-    async def _learn_fees(self, condition_ids: set[str]) -> None:
-        """Make the fee schedules of these markets known. Each is asked for once: it does not change while a window lives."""
+    async def _learn_fees(self, condition_ids: set[str], odd: Callable[[OddError], None]) -> None:
+        """Make the fee schedules of these markets known, of all that have a readable one.
+
+        Each is asked for once: it does not change while a window lives.
+        """
         for stale in list(self._fees)[: max(0, len(self._fees) + len(condition_ids) - _FEE_SCHEDULES)]:
             if stale not in condition_ids:
                 del self._fees[stale]
@@ -367,10 +372,11 @@ class PolymarketVenue:
 
         async def learn(condition_id: str) -> None:
             async with at_once:
-                found = await self._clob_market(condition_id)
-            if found is None:
-                raise VenueError(f"trades: the exchange does not know market {condition_id}, so a fee cannot be told")
-            self._fees[condition_id] = found.fees
+                payload = await _known(self._get(self._client.clob, f"/clob-markets/{condition_id}"))
+            try:
+                self._fees[condition_id] = reading.market_fees(condition_id, payload)
+            except OddError as error:
+                odd(error)
 
         await asyncio.gather(*(learn(condition_id) for condition_id in sorted(condition_ids - self._fees.keys())))
 

@@ -21,6 +21,7 @@ from bot.venue.decoding import (
     OddError,
     as_bool,
     as_decimal,
+    as_id,
     as_levels,
     as_list,
     as_ms,
@@ -161,7 +162,7 @@ def gamma_window(slug: str, payload: object, odd: Odd = nobody) -> GammaWindow |
         return None
     found = GammaMarket(
         slug=slug,
-        condition_id=as_name(row.get("conditionId"), f"{where}: conditionId"),
+        condition_id=as_id(row.get("conditionId"), f"{where}: conditionId"),
         outcomes=tuple(
             as_name(value, f"{where}: outcomes") for value in _json_list(row.get("outcomes"), f"{where}: outcomes")
         ),
@@ -261,6 +262,16 @@ def clob_market(condition_id: str, payload: object) -> ClobMarket:
         fd=fees,
         problem=problem,
     )
+
+
+def market_fees(condition_id: str, payload: object) -> FeeSchedule:
+    """The fee schedule alone out of GET /clob-markets/{condition}: a trade of a market that is odd in all else has its fee.
+
+    Raises OddError.
+    """
+    schedule = as_object(payload, f"market {condition_id}").get("fd")
+    where = f"market {condition_id}: fd"
+    return FeeSchedule() if schedule is None else _fees(as_object(schedule, where), f"market {condition_id}")
 
 
 def _fees(row: dict[str, object], where: str) -> FeeSchedule:
@@ -377,7 +388,7 @@ def order(payload: object, where: str = "order") -> VenueOrder:
 
 def trade_market(payload: object, where: str = "trade") -> str:
     """The condition id of a trade's market. Raises OddError."""
-    return as_name(as_object(payload, where).get("market"), f"{where}.market")
+    return as_id(as_object(payload, where).get("market"), f"{where}.market")
 
 
 def trades(payload: object, wallet: str, owner: str, fees: FeeSchedule, where: str = "trade") -> list[VenueTrade]:

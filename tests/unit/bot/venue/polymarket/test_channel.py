@@ -421,16 +421,22 @@ async def test_one_odd_row_costs_itself_and_is_counted_for_its_service() -> None
         "match_time": "1795465796",
         "maker_orders": [],
     }
-    rows = [trade, trade | {"id": "t2", "size": "1e1000000"}, None, trade | {"id": "t3"}]
+    elsewhere = [trade | {"market": "../auth/api-keys"}, trade | {"market": "0xodd"}, trade | {"market": "0xgone"}]
+    rows = [trade, trade | {"id": "t2", "size": "1e1000000"}, None, trade | {"id": "t3"}, *elsewhere]
+    asked: list[str] = []
 
     async def give(request: Request, writer: asyncio.StreamWriter) -> None:
-        clob = {"mos": 5, "mts": 0.01, "fd": {"r": 0.07, "e": 1, "to": True}}
+        asked.append(request.line)
+        rate = "NaN" if "0xodd" in request.line else 0.07
+        clob = {"mos": "1e1000000", "fd": {"r": rate, "e": 1, "to": True}}
         page = {"data": rows, "next_cursor": "LTE="}
-        writer.write(http(200, json.dumps(clob if "clob-markets" in request.line else page).encode()))
+        status = 404 if "0xgone" in request.line else 200
+        writer.write(http(status, json.dumps(clob if "clob-markets" in request.line else page).encode()))
 
     async with serving(give) as (venue, _):
         assert [found.trade_id for found in await venue.trades()] == ["t1", "t3"]
-        assert venue.skips.counts == {(Origin.CLOB, Code.NUMBER): 1, (Origin.CLOB, Code.SHAPE): 1}
+        assert set(venue.skips.counts) == {(Origin.CLOB, code) for code in (Code.NUMBER, Code.SHAPE, Code.TEXT)}
+        assert not any("auth" in line for line in asked), "an id of the venue's never becomes another address"
         with pytest.raises(VenueError, match=r"trades\[2\]: expected an object"):
             await venue.trades("0xc")
 
