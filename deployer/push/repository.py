@@ -69,6 +69,7 @@ class Repository:
         self._head: tuple[float, str] | None = None  # when it was fetched
         self._unchanged: tuple[tuple[int, int, int], ...] = ()
         self._fetched_s = 0.0
+        self._saved: tuple[tuple[str, str], str] | None = None  # the work tree's head and tree, and the commit of it
         self._indexed = self._trusted = ""
 
     async def git_directory(self) -> Path:
@@ -189,6 +190,7 @@ class Repository:
             lines += [f"create {_KEPT}{sha} {sha}\n" for sha in sorted(wanted - kept) if await self._has(sha)]
             if lines:
                 await self._git("update-ref", "--stdin", data="".join(lines).encode(), pass_fds=(lock,))
+            await self._git("pack-refs", "--all", pass_fds=(lock,))  # thousands of tags are one file then
             counted = dict(line.split(": ", 1) for line in text(await self._git("count-objects", "-v")).splitlines())
             if int(counted.get("count", 0)) > MOST_LOOSE or int(counted.get("packs", 0)) > MOST_PACKS:
                 await self._git("repack", "-a", "-d", "-q", limit_s=FETCH_LIMIT_S, pass_fds=(lock,))
@@ -269,7 +271,16 @@ class Repository:
             paths = b"".join(path + b"\0" for path in found.split(b"\0") if path and not path.endswith(b"/"))
             update = ("update-index", "-z", "--add", "--remove", "--stdin")
             await self._git(*at, *update, more=more, data=paths, limit_s=FETCH_LIMIT_S, pass_fds=(lock,))
-            tree = text(await self._git("write-tree", more=more, pass_fds=(lock,)))
+            try:
+                tree = text(await self._git("write-tree", more=more, pass_fds=(lock,)))
+            except (
+                RepositoryError
+            ):  # the mirror was made anew, without the blobs that the list names: the next look adds them
+                index.unlink(missing_ok=True)
+                self._saved = None
+                raise
+            if self._saved and self._saved[0] == (head, tree):
+                return self._saved[1]
             made = head
             if tree != text(await self._git("rev-parse", "--verify", f"{head}^{{tree}}")):
                 who = {
@@ -279,6 +290,7 @@ class Repository:
                 made = text(await self._git(*commit, more=who, pass_fds=(lock,)))
             made = _sha(made.encode())
             await self._git("update-ref", "--no-deref", _WORK_TREE, made, pass_fds=(lock,))
+        self._saved = ((head, tree), made)
         return made
 
     async def _is_pointer(self, sha: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -136,6 +137,17 @@ async def test_saved_files_leave_nothing_in_the_checkout_and_nothing_for_ever(so
     # The newest one has a commit, a tree and a blob beside those of the branch.
     assert source.objects(source.mirror) == before + 3 < grown
     assert await source.repository.resolve(made) == made
+
+
+async def test_saved_files_are_found_again_after_the_mirror_is_made_anew(source: Source, tmp_path: Path) -> None:
+    """One look fails at most."""
+    (source.path / "file").write_text("saved")
+    made = await source.repository.worktree_commit(tmp_path / "index")
+    shutil.rmtree(source.mirror)
+    again = Repository(source.path, source.mirror)
+    with pytest.raises(RepositoryError):
+        await again.worktree_commit(tmp_path / "index")
+    assert await again.worktree_commit(tmp_path / "index") == made
 
 
 async def test_a_file_that_is_committed_stands_for_no_check(source: Source, tmp_path: Path) -> None:
