@@ -81,7 +81,7 @@ lock: $(READY) ## resolve the dependencies anew into the lock files (hashes, no 
 	@sh .ci/lock $(BIN)
 
 clean: ## remove the environments and the site (not the state: that is volumes/bus and .run)
-	rm -rf $(VENV) $(DOCS) site
+	rm -rf $(VENV) $(DOCS) site .cache
 
 $(READY): requirements-uv.lock requirements-dev.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \

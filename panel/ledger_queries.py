@@ -1,6 +1,6 @@
 """What the panel reads from the ledger: orders, fills, outcomes, PnL, continuity, latency. Reads only, bounded, briefly.
 
-The tables are the bot's (docs/bot.md); money and shares are there in base units, here decimal pUSD and shares.
+The tables are the bot's (`ledger.schema`); money and shares are there in base units, here decimal pUSD and shares.
 """
 
 from __future__ import annotations

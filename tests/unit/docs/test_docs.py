@@ -17,9 +17,11 @@ PAGES = (ROOT / "README.md", ROOT / "deployer" / "template" / "README.md", *sort
 ROOMS = ("bench", "bin", "bot", "bus", "deployer", "docs", "ledger", "monitoring", "panel", "paper", "proof", "tests")
 # What a reader makes, or what a process writes: no file of the repository.
 MADE = {"bot/strategy/cheap.py"}
+CODE = {"", ".py", ".js", ".html", ".sql", ".yml", ".yaml", ".json", ".toml", ".md"}
 _LINK = re.compile(r"(?<!\\)\[[^\]]*\]\(([^)\s]+)\)")
 _PATH = re.compile(rf"(?<![\w./:-])(?:{'|'.join(ROOMS)})/[\w./*{{}}-]*[\w*/}}]")
 _CODE = re.compile(r"`([^`\n]+)`")
+_PAGE = re.compile(r"\b(docs/[\w/.-]+\.md)(#[\w-]+)?")
 _LIST = re.compile(r"(?:[-*]|\d+\.) ")
 
 
@@ -72,6 +74,20 @@ def test_every_path_that_a_page_names_is_there(page: Path) -> None:
     """A file that moves takes along what the docs say of it."""
     missing = sorted({path for path in named_paths(page) if path not in MADE and not any(_places(path))})
     assert not missing, f"{page.relative_to(ROOT)} names what is not there: {missing}"
+
+
+def test_every_page_that_code_names_is_there() -> None:
+    """A message or a comment that sends people to a page names one, and a heading that it has."""
+    patterns = (*(f"{room}/**/*" for room in ROOMS if room != "docs"), "Makefile", "Dockerfile", "*.yaml", "*.toml")
+    files = {path for pattern in patterns for path in ROOT.glob(pattern) if path.suffix in CODE and path.is_file()}
+    wrong = [
+        f"{path.relative_to(ROOT)}: {page}{anchor}"
+        for path in sorted(files - {Path(__file__)})
+        for page, anchor in _PAGE.findall(path.read_text())
+        if not (ROOT / page).is_file() or (anchor and anchor[1:] not in anchors(ROOT / page))
+    ]
+    assert len(files) > 200
+    assert not wrong, "\n".join(wrong)
 
 
 def _places(path: str) -> Iterator[Path]:
