@@ -10,6 +10,7 @@ from bot.orders.risk import Usage, at_stake
 from bot.slots import Slot, parse_slug
 from ledger import Ledger
 from ledger.rows import Lifetime, OpenIntent, Position, lifetime, pnl_by_slot, pnl_since, positions, recent_outcomes
+from ledger.schema import TERMINAL
 from ledger.values import Side
 
 DAY_MS = 86_400_000
@@ -63,7 +64,10 @@ class Portfolio:
         """What is at stake: positions (`at_stake`), and the worst case of every open entry, which is not in the balance yet."""
         account = self._world.account.account
         buys = [found for found in open_intents if found.intent.side is Side.BUY]
-        entries = [(found.intent.slot, found.intent.cost) for found in buys]
+        # What an entry that is over cost is out of the balance already.
+        entries = [
+            (found.intent.slot, cost_ahead(found) if found.state in TERMINAL else found.intent.cost) for found in buys
+        ]
         ahead = [(found.intent.slot, cost_ahead(found)) for found in buys]
         now_ms = self._world.now_ms()
         stakes = [(p.slot, at_stake(p.shares, p.cost + p.fees, p.sales, now_ms)) for p in self.positions] + ahead

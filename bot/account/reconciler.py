@@ -243,7 +243,7 @@ class Reconciler:
             if len(self._late) >= MOST_LATE:
                 self._late.clear()
                 self._reconcile_soon()
-            self._late[order_id] = LATE_LOOKS
+            self._late[order_id] = LATE_LOOKS if event.trade_id else 1
             self._wake.set()
         if not ours and not late and event.trade_id and trade_word(event.status) == FAILED:
             self._reconcile_soon()

@@ -29,6 +29,7 @@ from bot.orders.order_plan import OrderPlan, worst_cost
 from bot.orders.risk import Usage, refuse_entry, why_blocked
 from bot.slots import Slot, Window
 from bot.strategy.evaluation import NO_STREAK, Evaluation, Own, State, View, goes_on_from, next_state, write_state
+from bot.venue.decoding import Code, OddError, Origin, describe
 from bot.venue.types import BASE_UNITS
 from bus import Control, DocumentError, LedgerError, LedgerFullError, Status, is_halted, read_control
 from bus.tasks import Guard
@@ -103,6 +104,9 @@ class Active:
             longest_hold_ms=world.settings.interval_ms,
             budget=TokenBucket(world.settings.orders_per_second),
             on_trade=lambda trade_id: self._reconciler.found_trade(trade_id),
+            on_unknown=lambda status: world.skips.note(
+                Origin.CLOB, OddError(Code.UNFORESEEN, "the status of an order", "a known word", status)
+            ),
         )
         self._manual = ManualOrders(
             ledger, epoch, desk=self.desk, now_ms=world.now_ms, wall_ms=world.clock.wall_ms, log=self._log
@@ -332,7 +336,7 @@ class Active:
 
         def blocked(slot: Slot, window: Window, held: bool) -> str:
             # What is held can be sold whatever an entry is in doubt about, and for its bid alone: no lead price is needed.
-            return why_blocked(
+            reason = why_blocked(
                 busy=self.desk.is_selling(window.slug) if held else self.desk.is_busy(slot.id, window.slug),
                 placed=(slot.id, Side.SELL if held else Side.BUY) in self._placed,
                 held=held,
@@ -340,6 +344,8 @@ class Active:
                 closed=closed,
                 stale=None if held else self._world.stale_feed(slot.asset),
             )
+            word = self.desk.unknown_word(slot.id, window.slug) if reason else None
+            return reason if word is None else f"{reason}: the venue shows it as {describe(word)}, which is not known"
 
         return View(
             now_ms=now,

@@ -83,6 +83,7 @@ class OrderManager:
         longest_hold_ms: what a mode of the venue that closes entries is believed for at most (see `mode`).
         budget: our own rate budget; one of 20 orders a second when None.
         on_trade: called with the id of each trade that is found over HTTP.
+        on_unknown: called with each status of an order that is not known.
         on_change: called after anything about orders or fills changed.
         on_failure: called when the ledger failed an order's task, but for want of room: the epoch cannot go on.
     """
@@ -104,6 +105,7 @@ class OrderManager:
         longest_hold_ms: int = HOLD_MS[-1],
         budget: TokenBucket | None = None,
         on_trade: Callable[[str], None] = lambda _trade_id: None,
+        on_unknown: Callable[[str], None] = lambda _status: None,
     ) -> None:
         self._venue, self._ledger, self._epoch, self._stopped, self._clock = venue, ledger, epoch, stopped, clock
         self._now_ms, self._random_bits, self._resend = now_ms, random_bits, resend
@@ -121,14 +123,13 @@ class OrderManager:
             CircuitBreaker(longest_hold_ms),
             budget or TokenBucket(ORDERS_PER_SECOND),
         )
-        self._on_trade = on_trade
+        self._on_trade, self._on_unknown = on_trade, on_unknown
         self._told: dict[str, asyncio.Event] = {}
         self.sendings = OrderTimings()
         self.open = {found.intent.order_id: found for found in open_intents(ledger, now_ms())}
         # Ended because nothing more came; should the venue still fill them, no limit is passed.
         self._quiet = {found.intent.order_id: found for found in quiet_entries(ledger, now_ms() - CLOSED_MARGIN_MS)}
         self._watches: dict[str, Watch] = {}
-        self.unknown_words = 0
         self._answered: dict[str, Fills] = {}
         self._recent = deque(entries_since(ledger, clock.wall_ms() - 60_000, MOST_RECENT), maxlen=MOST_RECENT)
 
@@ -174,6 +175,14 @@ class OrderManager:
         Then nothing is entered there. Exits wait for less (`is_selling`).
         """
         return any(slot == found.intent.slot or window == found.intent.window for found in self.open.values())
+
+    def unknown_word(self, slot: str, window: str) -> str | None:
+        """A status that nobody knows, under which the venue shows an open order of the slot or window; or None."""
+        for key, found in self.open.items():
+            if (slot == found.intent.slot or window == found.intent.window) and (watch := self._watches.get(key)):
+                for word in watch.unknown:
+                    return word
+        return None
 
     def is_entering(self, slot: str, window: str) -> bool:
         """Whether an entry is open in the slot or in the window."""
@@ -244,7 +253,7 @@ class OrderManager:
         self._trouble.tries(boot_ms)
         self._mode.tries(boot_ms)
         self.open[intent.order_id] = OpenIntent(intent, None)
-        self._watches[intent.order_id] = Watch(plan.market.delay_ms)
+        self._watches[intent.order_id] = Watch(plan.market.delay_ms, plan.market.min_size)
         self._unsent.add(intent.order_id)
         self._start(intent, self._send_at_once(intent, boot_ms))
         return None
@@ -404,7 +413,7 @@ class OrderManager:
             self._sending.discard(intent.order_id)
         if first:
             sent = OrderTiming(intent.tick, started, self._clock.boot_ms(), outcome_of(answer))
-            self.sendings.add(sent, at_fault=is_at_fault(answer))
+            self.sendings.add(sent, at_fault=is_at_fault(answer) and not _was_tried(intent, answer))
         self._log.info(
             "order_answered",
             order_id=intent.order_id,
@@ -457,8 +466,12 @@ class OrderManager:
                 self._note(intent.order_id, OrderState.IN_DOUBT, _words(answer))
 
     def _learn(self, intent: Intent, refused: Refused) -> None:
-        """An exit was refused for its size: one of the same window that is no larger is not tried again."""
-        if intent.side is Side.SELL and refused.code in SIZE_CODES:
+        """An exit below the market's minimum was refused for its size: one of the window that is no larger is not tried again."""
+        if (
+            intent.side is Side.SELL
+            and refused.code in SIZE_CODES
+            and intent.size < self._watch(intent.order_id).min_size
+        ):
             while len(self._too_small) >= MOST_SEQS:
                 del self._too_small[next(iter(self._too_small))]
             self._too_small[intent.window] = (intent.size, refused.reason)
@@ -537,8 +550,8 @@ class OrderManager:
         """Say once of an order that its status is a word that nobody knows: it is looked at again, and longer than others."""
         if fate_of(shown.status) is Fate.UNKNOWN and shown.status not in watch.unknown:
             watch.unknown = {shown.status, *list(watch.unknown)[:MOST_WORDS]}
-            self.unknown_words += 1
             self._log.error("order_status_unknown", order_id=intent.order_id, slot=intent.slot, status=shown.status)
+            self._on_unknown(shown.status)
 
     def _conclude(self, intent: Intent, shown: VenueOrder | None) -> None:
         """Record what follows from all that is known of an order."""
@@ -574,8 +587,11 @@ class OrderManager:
         if verdict is None:
             return
         if verdict[1].startswith(QUIET):
-            self._log.warning("order_ended_by_quiet", order_id=intent.order_id, slot=intent.slot, reason=verdict[1])
-            self._quiet[intent.order_id] = self.open[intent.order_id]
+            say = (
+                self._log.info if fills.trades else self._log.warning
+            )  # a FAK that was filled in part ends so every day
+            say("order_ended_by_quiet", order_id=intent.order_id, slot=intent.slot, reason=verdict[1])
+            self._quiet[intent.order_id] = replace(self.open[intent.order_id], state=OrderState.DONE)
         self._note(intent.order_id, *verdict, found.matched)
 
     def _watch(self, order_id: str) -> Watch:
@@ -618,6 +634,13 @@ class OrderManager:
         elif (found := self.open.get(order_id)) is not None:
             self.open[order_id] = replace(found, state=state, matched=matched if matched is not None else found.matched)
         self._on_change()
+
+
+def _was_tried(intent: Intent, answer: Answer) -> bool:
+    """Whether an exit was refused that was worth a try: a small rest, or one that followed another in doubt."""
+    return (
+        intent.side is Side.SELL and isinstance(answer, Refused) and answer.code in ("min_size", "not_enough_balance")
+    )
 
 
 def _words(answer: Answer) -> str:

@@ -19,12 +19,13 @@ FOLLOW_MS = 1_000  # how long after the delay an exit that shows nothing sold is
 
 @dataclass(slots=True)
 class Watch:
-    """One order. delay_ms: the market's. arrived_ms: when the venue was first known to have it, None while it is not.
+    """One order. delay_ms, min_size: the market's. arrived_ms: when the venue was first known to have it, None while it is not.
 
     unknown: words of the venue about it that are not known.
     """
 
     delay_ms: int = LONGEST_DELAY_MS
+    min_size: int = 0
     arrived_ms: int | None = None
     unknown: set[str] = field(default_factory=set)
     _from_ms: int | None = None

@@ -169,6 +169,7 @@ async def until_ms(running: Running, utc_ms: int) -> None:
 
 __all__ = [
     "END_MS",
+    "ENTRY_PRICE",
     "OddVenue",
     "Refused",
     "VenueTrade",

@@ -243,6 +243,29 @@ class Least(FakeVenue):
         return Accepted(order_id, "matched", matched)
 
 
+class Picky(FakeVenue):
+    """Refuses the first sale for its amounts."""
+
+    refused = False
+
+    async def _answer(self, body: str, fault: Fault) -> Answer:
+        if self._signed[body][1].side is Side.SELL and not self.refused:
+            self.refused = True
+            await asyncio.sleep(0.05)
+            return Refused("400 invalid amounts", "amounts")
+        return await super()._answer(body, fault)
+
+
+def test_a_whole_position_that_is_refused_for_its_amounts_is_tried_again(tmp_path: Path) -> None:
+    """Only what is below the market's minimum is learned to be too small: at another price the amounts are others."""
+
+    async def work(running: Running) -> None:
+        await until("a second exit", lambda: running.count(EXITS) == 2, 40)
+        await until("sold", lambda: held(running) == 0, 5)
+
+    trading(tmp_path, Picky(), enter_and_leave, work)
+
+
 def flatten(running: Running) -> ManualAction:
     """What *Flatten all* writes for the window of BTC-5m."""
     action = ManualAction(id="1800000000000-0000000b", action="exit", slot="BTC-5m", window=WINDOW, expires_ms=END_MS)

@@ -8,12 +8,15 @@ from pathlib import Path
 
 import pytest
 
+from bot.strategy.api import Decision, Inputs
+from bot.venue.decoding import Code, Origin
 from bot.venue.types import UserEvent
 from bus import read_status
 from ledger.schema import QUIET
+from ledger.values import Outcome
 from tests.unit.bot.lifecycle.test_instance import until
 from tests.unit.bot.making import MARKET
-from tests.unit.bot.odd import END_MS, OddVenue, enter, held, rows, trading, until_ms
+from tests.unit.bot.odd import END_MS, ENTRY_PRICE, OddVenue, enter, held, rows, trading, until_ms
 from tests.unit.bot.running import Running
 
 ENTRIES = "SELECT count(*) FROM intents WHERE side = 'BUY'"
@@ -61,6 +64,9 @@ def test_a_word_that_nobody_knows_is_looked_at_again_and_ends_with_a_loud_line(t
         await until("an entry", lambda: running.count(ENTRIES) == 1)
         await asyncio.sleep(20)
         assert running.count("SELECT count(*) FROM orders WHERE state = 'done'") == 0
+        reasons = {slot.slot: slot.reason for slot in read_status(running.bus).body.slots}
+        assert "the venue shows it as 'PARKED_BY_OPERATOR', which is not known" in reasons["BTC-5m"]
+        assert running.world.skips.counts == {(Origin.CLOB, Code.UNFORESEEN): 1}
         await until("its end", lambda: running.count("SELECT count(*) FROM orders WHERE state = 'done'"), 40)
 
     running = trading(tmp_path, venue, enter, work, risk=SEVEN)
@@ -86,7 +92,28 @@ def test_an_order_of_which_nothing_ever_shows_ends_and_its_money_stays_reserved(
         assert usage is not None
         assert 6 < usage.total < 7
 
-    trading(tmp_path, venue, enter, work, risk=SEVEN)
+    running = trading(tmp_path, venue, enter, work, risk=SEVEN)
+    assert running.count(ENTRIES) == 1
+
+
+@pytest.mark.parametrize("part", ["0", "0.6"])
+def test_what_is_reserved_for_an_entry_that_ended_leaves_the_rest_of_the_balance(tmp_path: Path, part: str) -> None:
+    """A wallet of 14 pUSD whose entry of at most 6.42 came to nothing, or to 3.6: another slot enters with what is left."""
+    venue = OddVenue(after_s=None if part == "0" else 0.25, part=Decimal(part), most=1)
+    venue.balance = 14 * 1_000_000
+
+    def decide(inputs: Inputs) -> Decision:
+        if inputs.slot == "BTC-5m" and inputs.now_ms < END_MS - 70_000:
+            return enter(inputs)
+        if inputs.slot == "ETH-5m" and inputs.now_ms > END_MS - 50_000 and not inputs.held and not inputs.blocked:
+            return Decision("enter", "buy", outcome=Outcome.UP, price=ENTRY_PRICE, size=10_000_000)
+        return Decision("none", inputs.blocked or "nothing")
+
+    async def work(running: Running) -> None:
+        await until("its end", lambda: running.count("SELECT count(*) FROM orders WHERE state = 'done'"), 30)
+        await until("another entry", lambda: running.count(ENTRIES) == 2, 60)
+
+    trading(tmp_path, venue, decide, work)
 
 
 @pytest.mark.parametrize("speaks", [True, False])
