@@ -12,7 +12,7 @@ DOCS := .venv-docs
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test fire proof bench lint docs lock clean $(foreach do,run stop status audit,$(do) $(do)-docker $(do)-process)
+.PHONY: help service demo test fire proof bench lint docs lock clean $(foreach do,run stop status audit,$(do) $(do)-docker $(do)-process)
 
 help: ## say what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -20,12 +20,12 @@ help: ## say what there is
 # Containers where a Docker Engine answers (then nothing is set up on this machine), else processes; RUNTIME= says which.
 AS_CHOSEN = runtime=$$(bin/runtime) && exec $(MAKE) --no-print-directory $@-$$runtime
 
-run: ## trade on paper: exchange, bot, deployer, panel; Ctrl-C ends all of it (FAST=1: 1 s polls, windows of 30 and 90 s)
+run: ## trade on paper: exchange, bot, deployer, panel; Ctrl-C ends all of it (FAST=1: 1 s polls, windows of 30 and 90 s; DETACH=1: goes on without a terminal)
 	@$(AS_CHOSEN)
 run-docker:
 	@FAST=$(FAST) TAPE=$(TAPE) DETACH=$(DETACH) WATCH=$(WATCH) bin/compose run
 run-process: $(READY)
-	@$(if $(TAPE),PAPER_TAPE=$(TAPE)) $(BIN)/python -m deployer up $(if $(FAST),--fast) $(if $(WATCH),--watch)
+	@$(if $(TAPE),PAPER_TAPE=$(TAPE)) $(BIN)/python -m deployer up $(if $(FAST),--fast) $(if $(WATCH),--watch) $(if $(DETACH),--detach)
 
 demo: $(READY) ## a minute of everything on a copy: two deploys, a broken one, a rollback, a kill -9; then the audit
 	@$(BIN)/python -m deployer demo
@@ -39,6 +39,9 @@ stop-docker:
 	@bin/compose stop $(AGREED)
 stop-process: $(READY)
 	@$(BIN)/python -m deployer down $(AGREED)
+
+service: ## write a systemd unit for this checkout, with the settings that are set now
+	@FAST=$(FAST) PAPER_TAPE=$(TAPE) bin/service
 
 status: ## say what runs and who trades
 	@$(AS_CHOSEN)

@@ -35,7 +35,7 @@ from deployer.commands.demo import demo
 from deployer.commands.init import init, new
 from deployer.commands.plan import export_commit, plan, plan_text
 from deployer.commands.status import deploy_logs, deploy_logs_text, watch
-from deployer.commands.up import down, up, what_ends
+from deployer.commands.up import detach, down, up, what_ends
 from deployer.errors import DeployerError, StartError
 from deployer.push.watched import as_on_the_bus, watch_another
 from deployer.settings import DeployerSettings, move_home
@@ -140,6 +140,8 @@ def _parser() -> argparse.ArgumentParser:
     begin = commands.add_parser("up", help="run everything: paper, panel, deployer, bots, until Ctrl-C")
     begin.add_argument("--watch", action="store_true", help=WATCH)
     begin.add_argument("--fast", action="store_true", help="polls every second, windows of 30 s and 90 s")
+    begin.add_argument("--detach", action="store_true", help="go on without a terminal; return once all of it is ready")
+    begin.add_argument("--detached", action="store_true", help=argparse.SUPPRESS)
     watched = commands.add_parser("watch", help=f"{WATCH}, at the next start")
     watched.add_argument("branch", metavar="BRANCH", nargs="?", default="", help="instead of DEPLOYER_BRANCH")
     commands.add_parser("demo", help="all of it in about a minute, on a copy of this repository; ends with the audit")
@@ -210,10 +212,14 @@ def _command(chosen: argparse.Namespace, settings: DeployerSettings, bus: Bus) -
                 return asyncio.run(run(settings, bus, SystemClock(), logging, worktree=chosen.worktree))
             finally:
                 logging.close()
+        case "up" if chosen.detach:
+            if chosen.watch:
+                _watch_another(settings, bus, settings.branch)
+            return detach(settings, fast=chosen.fast, say=print)
         case "up":
             if chosen.watch:
                 _watch_another(settings, bus, settings.branch)
-            return up(settings, bus, SystemClock(), fast=chosen.fast)
+            return up(settings, bus, SystemClock(), fast=chosen.fast, detached=chosen.detached)
         case "down":
             if not _may_end(bus, agreed=chosen.yes):
                 print("nothing was ended")

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -300,36 +301,94 @@ def _end_up(settings: DeployerSettings, say: Say) -> None:
 
 LOOK_EVERY_S = 1.0
 PLAIN_LINE_EVERY_S = 10.0
+DETACHED_LINE_EVERY_S = 86_400.0  # its log is kept whole
+DETACH_LIMIT_S = 200.0  # three services, each within READY_LIMIT_S
+ENDS_ALL = "; Ctrl-C ends everything"
 
 
-def up(settings: DeployerSettings, bus: Bus, clock: Clock, *, fast: bool) -> int:
-    """Run everything until SIGINT or SIGTERM; the exit code. Raises StartError."""
+def detach(settings: DeployerSettings, *, fast: bool, say: Say) -> int:
+    """Begin `up` in a session of its own, which no terminal ends, and return once everything is ready. Raises StartError."""
+    settings.dir.mkdir(parents=True, exist_ok=True)
+    if is_locked(up_lock(settings)):
+        raise _runs_already(settings)
+    log, shown = settings.dir / "up.log", 0
+    with log.open("wb") as out:
+        begun = subprocess.Popen(
+            [sys.executable, "-m", "deployer", "up", "--detached", *(["--fast"] if fast else [])],
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    deadline = time.monotonic() + DETACH_LIMIT_S
+    while True:
+        code = begun.poll()
+        whole = log.read_text(encoding="utf-8", errors="replace").rpartition("\n")[0].splitlines()
+        for line in whole[shown:]:
+            say(line.removesuffix(ENDS_ALL) if code is None else line)
+            if line.endswith(ENDS_ALL):
+                say("it goes on without a terminal; make status, make stop")
+                return 0
+        shown = len(whole)
+        if code is not None:
+            return code
+        if time.monotonic() > deadline:
+            raise StartError(f"it was not ready within {DETACH_LIMIT_S:g} s and goes on; see {log}")
+        time.sleep(ENDED_LOOK_EVERY_S)
+
+
+def _runs_already(settings: DeployerSettings) -> StartError:
+    return StartError(
+        f"`up` runs in {settings.dir} already; `make status` shows it, and its page (`make stop` would end the bots, too)"
+    )
+
+
+def _end_on_signals(stop: threading.Event) -> None:
+    """Ctrl-C, SIGTERM and a closed terminal end everything; under nohup, which ignores SIGHUP, a closed terminal does not."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if number is signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN:
+            continue
+        signal.signal(number, lambda *_: stop.set())
+
+
+def up(settings: DeployerSettings, bus: Bus, clock: Clock, *, fast: bool, detached: bool = False) -> int:
+    """Run everything until SIGINT or SIGTERM; the exit code. detached: it is written to a log for ever. Raises StartError."""
     refuse_another(settings, bus, read_watched(bus))  # before anything of a former `up` is touched
-    screen = Screen(is_terminal=sys.stdout.isatty())
+    screen = Screen(is_terminal=sys.stdout.isatty(), every_s=DETACHED_LINE_EVERY_S if detached else PLAIN_LINE_EVERY_S)
     settings.dir.mkdir(parents=True, exist_ok=True)
     lock = FileLock(up_lock(settings))
     if not lock.try_lock():
-        raise StartError(
-            f"`up` runs in {settings.dir} already; `make status` shows it, and its page (`make stop` would end the bots, too)"
-        )
+        raise _runs_already(settings)
     stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda *_: stop.set())
+    _end_on_signals(stop)
     try:
         up_lock(settings).with_name("up.pid").write_text(str(os.getpid()))
         services = Services(settings.dir, screen.say)
         services.end(DEPLOYER)  # left behind by an `up` that was killed; it may have had other settings
         if is_locked(bus.deployer_lock):
             raise already_runs(settings, bus)
+        trades_on = what_ends(bus) is not None  # of an `up` that was killed
         try:
             _start(services, bus, repository_of(settings, bus).path, screen.say, stop.is_set, fast=fast)
-            while not stop.wait(LOOK_EVERY_S):
+        except StartError as error:
+            if trades_on:
+                raise StartError(f"{error}; the bots that ran before trade on, and nothing was ended") from error
+            screen.say("ending: bots first, then services")
+            end_everything(settings, bus, clock, screen.say)
+            raise
+        problem = ""
+        while not stop.wait(LOOK_EVERY_S):
+            try:
                 for service in (PAPER, PANEL, DEPLOYER):
                     services.restart_dead(service)
                 screen.show(trading_line(bus, clock.wall_ms()))
-        finally:
-            screen.say("ending: bots first, then services")
-            code = end_everything(settings, bus, clock, screen.say)
+                problem = ""
+            except (StartError, OSError) as error:  # a full disk, no process left: no reason to end what trades
+                if str(error) != problem:
+                    screen.say(f"{error}; it is tried again, and the bots trade on")
+                problem = str(error)
+        screen.say("ending: bots first, then services")
+        code = end_everything(settings, bus, clock, screen.say)
     finally:
         lock.unlock()
     return code
@@ -359,7 +418,7 @@ def _start(
         newest = (
             f" at {str(watching['sha'])[:7]}" if watching.get("sha") else f" once it can: {watching.get('problem')}"
         )
-        say(f"deployer         watches {watching.get('branch')}{newest}; Ctrl-C ends everything")
+        say(f"deployer         watches {watching.get('branch')}{newest}{ENDS_ALL}")
 
 
 def trading_line(bus: Bus, now_ms: int) -> str:
@@ -382,10 +441,10 @@ def trading_line(bus: Bus, now_ms: int) -> str:
 class Screen:
     """Lines for people; on a terminal the last one is live."""
 
-    def __init__(self, *, is_terminal: bool) -> None:
-        self._is_terminal = is_terminal
+    def __init__(self, *, is_terminal: bool, every_s: float = PLAIN_LINE_EVERY_S) -> None:
+        self._is_terminal, self._every_s = is_terminal, every_s
         self._live = False
-        self._shown_s = -PLAIN_LINE_EVERY_S
+        self._shown_s = -every_s
         self._who = ""
 
     def say(self, line: str) -> None:
@@ -396,12 +455,15 @@ class Screen:
     def show(self, line: str) -> None:
         """The live line; without a terminal one line when somebody else trades, and now and then."""
         if self._is_terminal:
-            width = os.get_terminal_size().columns if sys.stdout.isatty() else 120
+            try:
+                width = os.get_terminal_size().columns
+            except OSError:  # it is gone
+                width = 120
             self._write(f"\r\033[K{line[: width - 1]}")
             self._live = True
             return
         who = line.partition("  tick")[0].partition(";")[0]  # not the age of a status
-        if who != self._who or time.monotonic() - self._shown_s >= PLAIN_LINE_EVERY_S:
+        if who != self._who or time.monotonic() - self._shown_s >= self._every_s:
             self._who, self._shown_s = who, time.monotonic()
             self._write(f"{line}\n")
 

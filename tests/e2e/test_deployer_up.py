@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +16,7 @@ from bus import is_locked
 from deployer.runtimes.children import Children
 from tests.e2e.deployer_rig import DeployerRig
 from tests.e2e.rig import end, start, until
-from tests.forked import Forked
+from tests.forked import ROOT, Forked
 
 
 class UpRig(DeployerRig):
@@ -104,6 +106,61 @@ def test_a_first_deploy_that_was_ended_before_its_confirmation_is_tried_again(ri
     rig.up()
     rig.until_step(rig.git("rev-parse", "HEAD"), "confirmed")
     assert [deploy.verdict for deploy in rig.history().deploys] == ["confirmed"]
+
+
+def test_up_goes_on_without_a_terminal(rig: UpRig) -> None:
+    """`up --detach` returns when all is ready, and is in a session of its own, so that no closed terminal reaches it."""
+    done = rig.command("up", "--detach", limit_s=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "watches main at" in done.stdout
+    assert "it goes on without a terminal; make status, make stop" in done.stdout
+    assert "Ctrl-C" not in done.stdout
+    until("a bot trades", rig.holder)
+    pid = int((rig.folder / "run" / "up.pid").read_text())
+    assert os.getsid(pid) == pid
+    again = rig.command("up", "--detach")
+    assert (again.returncode, "runs in" in again.stderr) == (2, True)
+    assert rig.command("down", "--yes").returncode == 0
+    rig.assert_nothing_runs()
+
+
+def test_under_nohup_a_closed_terminal_ends_nothing(rig: UpRig) -> None:
+    """An ignored SIGHUP stays ignored; SIGTERM ends everything as ever."""
+    ignored = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # what is started from here inherits it, as under nohup
+    try:
+        with rig.up_log.open("ab") as out:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "deployer", "up"], env={**os.environ, **rig.environment}, cwd=ROOT,
+                stdin=subprocess.DEVNULL, stdout=out, stderr=out,
+            )  # fmt: skip
+    finally:
+        signal.signal(signal.SIGHUP, ignored)
+    until("a bot trades", lambda: rig.holder() and is_locked(rig.bus.deployer_lock))
+    units = rig.units()
+    process.send_signal(signal.SIGHUP)
+    until("the log says who trades again", lambda: "epoch" in rig.up_log.read_text())
+    assert process.poll() is None
+    assert set(units) <= set(rig.units())
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(40) == 0
+    rig.assert_nothing_runs()
+
+
+def test_an_up_that_cannot_start_leaves_what_trades_alone(rig: UpRig) -> None:
+    """After one that was killed, the next finds paper's port taken: it says so, and the bots that ran before trade on."""
+    process = rig.up()
+    rig.assert_steady(rig.git("rev-parse", "HEAD"))
+    units = rig.units()
+    process.kill()
+    process.wait(10)
+    Children(rig.folder / "run" / "services").signal("paper", signal.SIGKILL)
+    until("paper ended", lambda: not rig.services()["paper"])
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        rig.environment["PAPER_PORT"] = str(taken.getsockname()[1])
+        done = rig.command("up")
+    assert done.returncode == 2
+    assert "the bots that ran before trade on, and nothing was ended" in done.stderr
+    assert rig.units() == units
 
 
 def test_a_second_up_is_refused(rig: UpRig) -> None:
