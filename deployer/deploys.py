@@ -17,6 +17,8 @@ KEEP = 300
 VERDICTS = ("confirmed", "failed", "cancelled")
 NO_PHASE = ("answered", "compared")
 INTERRUPTED = "interrupted"
+# Of no deploy (rollout.standstill).
+NOBODY_TRADES, TRADES_AGAIN = "nobody-trades", "trades-again"
 # What a candidate came to that is gone since.
 _OF_A_CANDIDATE = frozenset({"started", "healthy", "held", "handover", "taken"})
 
@@ -115,12 +117,14 @@ class Deploy:
 class History:
     """The newest deploys, oldest first, and the ids of the requests and pushes that were answered.
 
-    paused: "paused by SOMEBODY" while the branch's commits are not deployed by themselves, else None.
+    paused: "paused by SOMEBODY" while the branch's commits are not deployed by themselves, else None. nobody: the step that says
+    why nobody trades, while that is so as far as the newest deployer saw.
     """
 
     deploys: tuple[Deploy, ...] = ()
     answered: frozenset[str] = frozenset()
     paused: str | None = None
+    nobody: Step | None = None
 
     @property
     def open(self) -> Deploy | None:
@@ -171,7 +175,8 @@ class History:
             if step.step == "queued":
                 deploys = _bounded((*deploys, Deploy(step.deploy, (step,))))
         paused = {"paused": f"paused by {step.by}", "resumed": None}.get(step.step, self.paused)
-        return History(deploys, answered, paused)
+        nobody = {NOBODY_TRADES: step, TRADES_AGAIN: None}.get(step.step, self.nobody)
+        return History(deploys, answered, paused, nobody)
 
 
 def fold(steps: Iterable[Step]) -> History:

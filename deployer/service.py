@@ -22,7 +22,7 @@ from bus import (
     remove_request,
     write_handover,
 )
-from deployer.deploys import Deploy, History, fold
+from deployer.deploys import NOBODY_TRADES, TRADES_AGAIN, Deploy, History, fold
 from deployer.disk import Disks
 from deployer.errors import BuildError, DeployerError, EngineAwayError, RuntimeFailedError
 from deployer.metrics import Metrics, TargetsFile
@@ -233,6 +233,9 @@ class Deployer:
         self._history = self._history.with_step(step)
         self._hooks.after(step, self._history.find(step.deploy))
         write = self._log.error if step.step in ("failed", "taking-back") else self._log.info
+        if step.step in (NOBODY_TRADES, TRADES_AGAIN):
+            self._log.warning(step.step.replace("-", "_"), reason=step.text, code=step.data.get("code"))
+            return
         write("deploy_step", deploy=step.deploy, step=step.step, sha=step.sha[:12], text=step.text, ms=step.ms)
         if step.step == "queued":
             self._verify.forget(step.sha)
@@ -410,7 +413,7 @@ class Deployer:
 
     def _show(self, seen: Observed, now: Now) -> None:
         """What Prometheus sees; nothing else depends on it."""
-        self._metrics.note_look(seen, now, self._branch.problem)
+        self._metrics.note_look(seen, now, self._nobody() or self._branch.problem)
         self._metrics.read_gaps(self._bus, seen, self._log)
         try:
             self._targets.write(seen.instances)
@@ -420,6 +423,11 @@ class Deployer:
                 self._log.warning("targets_not_written", reason=str(error))
             self._targets_problem = str(error)
 
+    def _nobody(self) -> str | None:
+        """Why nobody trades, as everything says it."""
+        nobody = self._history.nobody
+        return f"nobody trades: {nobody.text}" if nobody is not None else None
+
     def _publish(self, seen: Observed | None, *, problem: str | None) -> None:
         """State for `deployer status`, when it changed."""
         state = State(
@@ -428,7 +436,7 @@ class Deployer:
             branch=self._branch.branch,
             tip=self._branch.tip,
             runtime=self._runtime.name,
-            problem=problem or self._branch.problem or self._verify.problem or self._disks.problem,
+            problem=problem or self._nobody() or self._branch.problem or self._verify.problem or self._disks.problem,
             units=seen.units if seen is not None else (self._state.units if self._state is not None else ()),
             built=tuple(sorted(seen.built)) if seen is not None else (),
         )

@@ -305,7 +305,7 @@ class Views:
             steps = read_steps(self._bus, DEPLOYS_TAIL)
         except DocumentError as error:
             return DeploysView(problem=str(error))
-        return DeploysView(deploys=tuple(group_deploys(steps)[:MAX_DEPLOYS]))
+        return DeploysView(deploys=tuple(group_deploys(steps)[:MAX_DEPLOYS]), problem=_why_nobody_trades(steps))
 
     def request(self, request: str) -> RequestView:
         """What became of a request to the deployer."""
@@ -346,3 +346,9 @@ class Views:
         if stamp != self._first_seen[0]:
             self._first_seen = (stamp, now)
         return max(0, self._clock.wall_ms() - stamp.time_ms, now - self._first_seen[1])
+
+
+def _why_nobody_trades(steps: list[Step]) -> str | None:
+    """The deployer's newest word about that (its rollout.standstill); None while somebody trades."""
+    newest = next((step for step in reversed(steps) if step.step in ("nobody-trades", "trades-again")), None)
+    return f"nobody trades: {newest.text}" if newest is not None and newest.step == "nobody-trades" else None

@@ -263,7 +263,9 @@ def _command(chosen: argparse.Namespace, settings: DeployerSettings, bus: Bus) -
             return EXIT_OK
         case "history":
             deploys = report.history(bus)
-            print(json.dumps(deploys, indent=1) if chosen.json else report.history_text(deploys))
+            print(
+                json.dumps(deploys, indent=1) if chosen.json else report.history_text(deploys, report.nobody_line(bus))
+            )
             return EXIT_OK
         case _:
             return _ask(chosen, bus)

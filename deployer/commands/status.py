@@ -14,7 +14,18 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from bus import Bus, Clock, InstanceView, LedgerError, Step, is_locked, read_handover, read_instances, read_steps
+from bus import (
+    Bus,
+    Clock,
+    InstanceView,
+    LedgerError,
+    Step,
+    SystemClock,
+    is_locked,
+    read_handover,
+    read_instances,
+    read_steps,
+)
 from deployer.commands import status as report
 from deployer.commands.up import Screen, trading_line
 from deployer.deploys import Deploy, History, fold
@@ -22,6 +33,7 @@ from deployer.errors import RuntimeFailedError, StartError
 from deployer.push.receive import details, step_line
 from deployer.runtimes.children import last_lines
 from deployer.settings import DeployerSettings, read_state
+from deployer.trading import read_quiet_ms
 from ledger import Ledger
 
 MAX_HISTORY = 20
@@ -35,8 +47,9 @@ def status(bus: Bus, folder: Path) -> dict[str, Any]:
     living = [seen for seen in read_instances(bus) if seen.alive] if bus.instances.exists() else []
     state = read_state(folder)
     deploy, confirmed = history.open, history.confirmed
+    trading, running = _trading(bus, living, SystemClock()), is_locked(bus.deployer_lock)
     return {
-        "deployer": "running" if is_locked(bus.deployer_lock) else "not running",
+        "deployer": "running" if running else "not running",
         "problem": state.problem if state is not None else None,
         "repository": state.repository if state is not None else None,
         "branch": state.branch if state is not None else None,
@@ -47,7 +60,8 @@ def status(bus: Bus, folder: Path) -> dict[str, Any]:
         "paused": history.paused,
         "open": deploy_json(deploy) if deploy is not None else None,
         "newest": deploy_json(history.deploys[-1]) if history.deploys else None,
-        "trading": _trading(bus, living),
+        "trading": trading,
+        "nobody": None if trading is not None else _why_nobody(history, running=running),
         "instances": [_instance(seen) for seen in living],
     }
 
@@ -62,7 +76,7 @@ def status_text(found: dict[str, Any]) -> str:
         lines.append(f"automatic deploys are {found['paused']}: `deployer resume`")
     trading = found["trading"]
     if trading is None:
-        lines.append("trades    nobody")
+        lines.append(f"trades    nobody: {found['nobody']}")
     else:
         lines.append(f"trades    {trading['color']} {_short(trading['sha'])} in epoch {trading['epoch']}")
     if found["open"]:
@@ -84,9 +98,15 @@ def history(bus: Bus) -> list[dict[str, Any]]:
     return [deploy_json(deploy) for deploy in reversed(fold(read_steps(bus)).deploys[-MAX_HISTORY:])]
 
 
-def history_text(found: Iterable[dict[str, Any]]) -> str:
-    """The same for people."""
-    lines = []
+def nobody_line(bus: Bus) -> str | None:
+    """Why nobody trades, as the deployer's newest word has it; None while somebody does. Raises BusError."""
+    nobody = fold(read_steps(bus)).nobody
+    return f"nobody trades: {nobody.text}" if nobody is not None else None
+
+
+def history_text(found: Iterable[dict[str, Any]], nobody: str | None = None) -> str:
+    """The same for people. nobody: why nobody trades now."""
+    lines = [nobody] if nobody is not None else []
     for deploy in found:
         at = datetime.fromtimestamp(deploy["began_ms"] / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
         verdict = deploy["verdict"] or "open"
@@ -143,18 +163,28 @@ def _asked_for(history: History, request: str, answer: Step | None) -> Deploy | 
     return made
 
 
-def _trading(bus: Bus, living: list[InstanceView]) -> dict[str, Any] | None:
+def _trading(bus: Bus, living: list[InstanceView], clock: Clock) -> dict[str, Any] | None:
+    """Who trades: holds the lease by the ledger, lives, and its newest row there is at most two intervals old."""
     try:
         ledger = Ledger.reader(bus.ledger)
         if ledger is None:
             return None
         with ledger:
-            newest = ledger.newest_epoch()
+            newest, anchor = ledger.newest_epoch(), ledger.anchor()
+            quiet_ms = read_quiet_ms(ledger, newest, clock)
     except LedgerError:
         return None
     if newest is None or newest.released or newest.instance not in {seen.id for seen in living}:
         return None
+    if quiet_ms is not None and anchor is not None and quiet_ms > 2 * anchor.interval_ms + anchor.interval_ms // 2:
+        return None
     return {"epoch": newest.epoch, "instance": newest.instance, "sha": newest.sha, "color": newest.color}
+
+
+def _why_nobody(history: History, *, running: bool) -> str:
+    if not running:
+        return "no deployer runs that could start a bot; begin with `make run`"
+    return history.nobody.text if history.nobody is not None else "the deployer has not said why yet"
 
 
 def _instance(seen: InstanceView) -> dict[str, Any]:

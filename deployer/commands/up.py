@@ -17,7 +17,19 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bus import Bus, Clock, DocumentError, FileLock, InstanceView, Role, is_locked, read_instances, read_status
+from bus import (
+    Bus,
+    Clock,
+    DocumentError,
+    FileLock,
+    InstanceView,
+    Role,
+    is_locked,
+    read_instances,
+    read_status,
+    read_steps,
+)
+from deployer.deploys import fold
 from deployer.errors import RepositoryError, StartError
 from deployer.push.checkout import PUSH_CHANGES_FILES, takes_pushes
 from deployer.push.repository import Repository
@@ -303,6 +315,7 @@ LOOK_EVERY_S = 1.0
 PLAIN_LINE_EVERY_S = 10.0
 DETACHED_LINE_EVERY_S = 86_400.0  # its log is kept whole
 DETACH_LIMIT_S = 200.0  # three services, each within READY_LIMIT_S
+NEWEST_STEPS = 64 << 10  # bytes
 ENDS_ALL = "; Ctrl-C ends everything"
 
 
@@ -422,7 +435,10 @@ def _start(
 
 
 def trading_line(bus: Bus, now_ms: int) -> str:
-    """Who trades, in one line."""
+    """Who trades, in one line; the deployer's reason where nobody does."""
+    nobody = fold(read_steps(bus, NEWEST_STEPS)).nobody
+    if nobody is not None:
+        return f"nobody trades: {nobody.text}"
     try:
         read = read_status(bus)
     except DocumentError:

@@ -29,6 +29,7 @@ from deployer.rollout.observed import (
     WriteHandover,
     step_of,
 )
+from deployer.rollout.standstill import note_standstill
 from deployer.runtimes.api import Start, Unit
 
 REQUEST_LIFE_MS = 30_000
@@ -48,15 +49,20 @@ HANG_MS = 6_000
 def decide(seen: Observed, now: Now, policy: Policy) -> Actions:
     """What to do now, in this order; nothing when there is nothing to do but wait."""
     kills = supervise(seen, now, policy)
+    standstill = note_standstill(seen, now)
     if seen.blind:
-        return kills
-    return kills + (
-        answer(seen, now)
-        or notice_pushes(seen)
-        or notice_branch(seen, now)
-        or compare(seen)
-        or _advance(seen, now, policy)
-        or fleet(seen, now, policy)
+        return kills + standstill
+    return (
+        kills
+        + standstill
+        + (
+            answer(seen, now)
+            or notice_pushes(seen)
+            or notice_branch(seen, now)
+            or compare(seen)
+            or _advance(seen, now, policy)
+            or fleet(seen, now, policy)
+        )
     )
 
 

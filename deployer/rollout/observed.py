@@ -53,7 +53,8 @@ class Observed:
     requests, pushes: oldest first. built: commits that can be started. failures: by commit, why it could not be built or started.
     comparable: built commits whose worker can compare decisions. compared: by deploy, what came of that and is not noted yet.
     busy: what is being done right now: `build:SHA`, `start`, `compare:DEPLOY`.
-    blind: the ledger could not be read, so who trades is unknown.
+    blind, blind_why: the ledger could not be read, so who trades is unknown; and why.
+    quiet_ms: how old the newest sign of the newest epoch in the ledger is (deployer.trading); None where it shows no polls.
     still_ms: by instance id, how long its sequence stood still by the deployer's own samples (0 while its probe failed).
     since_ms: by the keys of `timers`, boot time in ms at which this deployer saw it first.
     newest: the newest epoch. spent: handover requests that were used by a yield, of the newest releases.
@@ -73,6 +74,8 @@ class Observed:
     compared: Mapping[str, Compared] = field(default_factory=dict)
     busy: frozenset[str] = frozenset()
     blind: bool = False
+    blind_why: str = ""
+    quiet_ms: int | None = None
     units: tuple[Unit, ...] = ()
     instances: tuple[InstanceView, ...] = ()
     still_ms: Mapping[str, int] = field(default_factory=dict)
@@ -161,6 +164,8 @@ def timers(seen: Observed) -> frozenset[str]:
     keys |= {f"stop:{unit.name}" for unit in seen.units if unit.running and unit.stopping}
     keys |= {f"retire:{instance_id}" for instance_id in seen.handover.retired}
     keys |= {f"silent:{unit.name}" for unit in seen.units if unit.running and seen.instance_of(unit) is None}
+    if seen.holder is None or seen.blind or (seen.quiet_ms or 0) > 2 * seen.interval_ms:
+        keys.add("nobody")
     for instance in seen.instances:
         if instance.alive and instance.document is not None:
             keys.add(f"tick:{instance.id}:{instance.document.last_tick}")

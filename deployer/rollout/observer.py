@@ -28,6 +28,7 @@ from deployer.push.repository import Repository
 from deployer.rollout.differences import Compared
 from deployer.rollout.observed import Asked, Now, Observed, timers
 from deployer.runtimes.api import Runtime
+from deployer.trading import read_quiet_ms
 from ledger import Epoch, Ledger
 
 # Signs of life, by the deployer's own samples.
@@ -117,6 +118,7 @@ class Trading:
     spent: frozenset[str]
     interval_ms: int
     missed: int
+    quiet_ms: int | None = None
 
 
 class Observer:
@@ -177,6 +179,8 @@ class Observer:
             interval_ms=trading.interval_ms if trading else 5_000,
             missed=trading.missed if trading else 0,
             blind=trading is None,
+            blind_why=self._ledger_problem,
+            quiet_ms=trading.quiet_ms if trading else None,
             handover=self._read_handover(),
         )
         return replace(seen, since_ms=self._since.note(timers(seen), now.boot_ms))
@@ -219,8 +223,9 @@ class Observer:
                 "SELECT coalesce(sum(ticks), 0) FROM polls_missed WHERE first_tick >= ?", (began_ms,)
             )
             newest = ledger.newest_epoch()
+            quiet_ms = read_quiet_ms(ledger, newest, self._clock)
         spent = frozenset(str(row[0]) for row in rows if row[0])
-        return Trading(newest, spent, anchor.interval_ms if anchor else 5_000, missed)
+        return Trading(newest, spent, anchor.interval_ms if anchor else 5_000, missed, quiet_ms)
 
     def _read_handover(self) -> Handover:
         """The deployer's own document; a damaged one is written anew from the history."""
