@@ -42,10 +42,13 @@ def killed(rig: DeployerRig) -> None:
 
 def _signal_all(rig: DeployerRig, number: signal.Signals) -> None:
     assert rig.process is not None
-    pids = [seen.document.pid for seen in rig.living() if seen.document]
-    for pid in [*pids, rig.process.pid]:
-        os.kill(pid, number)
+    children = rig.children()
+    for name in rig.units():
+        children.signal(name, number)
+    os.kill(rig.process.pid, number)
     rig.process.wait(10)
+    for name in rig.units():  # one that the deployer had started in between
+        children.signal(name, number)
     until("all bots ended", lambda: not rig.units())
     until("the deployer ended", lambda: not is_locked(rig.bus.deployer_lock))
 
