@@ -11,6 +11,8 @@ import os
 import sys
 
 STREAMS = (0, 1, 2)
+# Never by a proxy, whatever the environment says of proxies: this machine, and the services of compose.yaml.
+DIRECT = ("localhost", "127.0.0.1", "::1", "[::1]", "paper", "alertmanager")
 
 
 def begin() -> None:
@@ -19,6 +21,10 @@ def begin() -> None:
         _keep_open(number)
     if not sys.flags.utf8_mode and not _is_utf8():
         os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
+    for name in ("no_proxy", "NO_PROXY"):
+        named = [part for part in (os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or "").split(",") if part]
+        if "*" not in named:
+            os.environ[name] = ",".join(dict.fromkeys([*named, *DIRECT]))
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         stream = getattr(sys, name)
         if stream is None:  # it was closed when Python began

@@ -46,6 +46,7 @@ from polymarket.types import EvmAddress
 from bot.venue.decoding import Code, OddError, as_name
 from bot.venue.polymarket.reading import MOST_BYTES
 from bot.venue.types import VenueError
+from bus.local import is_local
 
 if TYPE_CHECKING:
     from eth_account.signers.local import LocalAccount
@@ -328,7 +329,7 @@ class ReadingClient:
     ) -> None:
         timeout = httpx.Timeout(limits.read_s, connect=limits.connect_s)
         self._clob, self._gamma, self._data, self._relayer, self._nowhere = self._pools = tuple(
-            BoundedClient(base_url=url, verify=ssl_context, http2=True, timeout=timeout)
+            BoundedClient(base_url=url, verify=ssl_context, http2=True, timeout=timeout, trust_env=not is_local(url))
             for url in (hosts.clob, hosts.gamma, hosts.data, hosts.relayer, NOWHERE)
         )
         self.data = AsyncTransport(base_url=hosts.data, client=self._data)
