@@ -12,7 +12,7 @@ DOCS := .venv-docs
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help service demo test fire proof bench lint docs lock clean $(foreach do,run stop status audit,$(do) $(do)-docker $(do)-process)
+.PHONY: help FORCE service demo test fire proof bench lint docs lock clean $(foreach do,run stop status audit,$(do) $(do)-docker $(do)-process)
 
 help: ## say what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -86,14 +86,11 @@ lock: $(READY) ## resolve the dependencies anew into the lock files (hashes, no 
 clean: ## remove the environments and the site (not the state: that is volumes/bus and .run)
 	rm -rf $(VENV) $(DOCS) site .cache
 
-$(READY): requirements-uv.lock requirements-dev.lock
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
-		echo "make: expected Python 3.11 or newer as $(PYTHON), found $$($(PYTHON) --version 2>&1); name another: make PYTHON=python3.13" >&2; exit 2; }
-	@echo "setting up $(VENV) (once, about half a minute)" >&2
-	@$(PYTHON) -m venv --clear $(VENV)
-	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-uv.lock
-	@$(BIN)/uv pip sync --quiet --require-hashes --python $(BIN)/python requirements-dev.lock
-	@touch $@
+# Also when its interpreter went away, with the Python that it was made of.
+$(READY): requirements-uv.lock requirements-dev.lock $(if $(realpath $(BIN)/python),,FORCE)
+	@command -v $(PYTHON) >/dev/null || { echo "make: there is no command $(PYTHON); install Python 3.11 or newer, or name one: make PYTHON=python3.13" >&2; exit 2; }
+	@$(PYTHON) -I bin/set-up $(VENV)
+FORCE:
 
 $(DOCS)/ready: requirements-docs.lock | $(READY)
 	@echo "setting up $(DOCS) (once, some seconds)" >&2

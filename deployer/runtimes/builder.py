@@ -167,7 +167,7 @@ class Builder:
                 f"the commit has no {LOCK_FILE}; expected the bot's locked dependencies at the top of the repository"
             )
         env = self._env(tree)
-        if (self._ready / env.name).exists() and env.is_dir():
+        if self._is_whole(env):
             return
         # Environments cannot be moved, so it is made in place and counts only with its mark.
         self._envs.mkdir(parents=True, exist_ok=True)
@@ -270,9 +270,11 @@ class Builder:
             env = (self._ready / sha).read_text()
         except OSError:
             return False
-        if self._python is not None or env == _NO_ENV:
-            return True
-        return bool(env) and (self._ready / env).exists() and (self._envs / env).is_dir()
+        return self._python is not None or env == _NO_ENV or bool(env and self._is_whole(self._envs / env))
+
+    def _is_whole(self, env: Path) -> bool:
+        """Whether it was made to its end, and the interpreter that it was made of is still there."""
+        return (self._ready / env.name).exists() and Path(_python_of(env)).exists()
 
     def _interpreter(self, sha: str) -> Path:
         if self._python is None and self._is_own(sha):

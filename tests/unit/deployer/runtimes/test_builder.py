@@ -93,6 +93,19 @@ async def test_an_environment_is_made_once_for_a_lock_file(source: Source, tmp_p
     assert out == b"v2\n"
 
 
+async def test_an_environment_whose_interpreter_went_away_is_made_anew(source: Source, tmp_path: Path) -> None:
+    """Python was updated or removed under it: the commit counts as not built, and is built again."""
+    sha = source.commit({"bot/__init__.py": "", "bot/__main__.py": "", "requirements.lock": ""})
+    made = builder(source, tmp_path, python=None)
+    await made.build(sha)
+    python = Path(made.command(sha)[0])
+    python.unlink()
+    python.symlink_to(tmp_path / "gone")
+    assert made.built() == frozenset()
+    await made.build(sha)
+    assert made.built() == {sha}
+
+
 async def test_a_missing_lock_file_is_said(source: Source, tmp_path: Path) -> None:
     """A repository of something else fails in a sentence that says what was expected."""
     sha = source.commit({"README.md": "not a bot"})
