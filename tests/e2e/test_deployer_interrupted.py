@@ -53,12 +53,12 @@ def _signal_all(rig: DeployerRig, number: signal.Signals) -> None:
     until("the deployer ended", lambda: not is_locked(rig.bus.deployer_lock))
 
 
-# What keeps a deploy at a step: settings of the deployer, the commit's mode, a file on the bus.
+# What keeps a deploy at a step: settings of the deployer, and the commit's mode. The steps that pass at once are in
+# tests/property/test_interruption.py.
 KEEPS = {
-    "building": ({"DEPLOYER_VERIFY": "while [ ! -e {go} ]; do sleep 0.1; done"}, "good", ""),
-    "started": ({}, "waits", ""),
-    "healthy": ({}, "good", "snipes"),
-    "taken": ({"DEPLOYER_CONFIRM_POLLS": "1000"}, "good", ""),
+    "building": ({"DEPLOYER_VERIFY": "while [ ! -e {go} ]; do sleep 0.1; done"}, "good"),
+    "started": ({}, "waits"),
+    "taken": ({"DEPLOYER_CONFIRM_POLLS": "1000"}, "good"),
 }
 
 
@@ -69,14 +69,12 @@ def test_a_deploy_in_whose_middle_everything_was_ended_is_carried_on(
     rig: DeployerRig, step: str, end: Callable[[DeployerRig], None]
 ) -> None:
     """Interrupted is not failed: after the next start the same deploy is confirmed, and it alone."""
-    settings, mode, file = KEEPS[step]
+    settings, mode = KEEPS[step]
     first = rig.commit()
     rig.start()
     rig.assert_steady(first)
     plain, go = dict(rig.environment), rig.bus.directory / "go"
     rig.environment.update({name: value.format(go=go) for name, value in settings.items()})
-    if file:
-        (rig.bus.directory / file).touch()
     assert rig.process is not None
     rig.process.send_signal(signal.SIGTERM)
     rig.process.wait(10)
@@ -90,7 +88,6 @@ def test_a_deploy_in_whose_middle_everything_was_ended_is_carried_on(
     deploy = until(f"the deploy is {step}", stands)
     end(rig)
     go.touch()
-    (rig.bus.directory / "snipes").unlink(missing_ok=True)
     rig.environment = plain
     rig.start()
     rig.until_step(sha, "confirmed")
@@ -102,12 +99,12 @@ def test_a_deploy_in_whose_middle_everything_was_ended_is_carried_on(
 def test_a_build_that_something_else_ended_is_made_again(rig: DeployerRig) -> None:
     """SIGTERM to what runs for a build, as from a machine that goes down: the commit is not failed."""
     rig.environment["DEPLOYER_CHECK"] = "-c 'import time; time.sleep(2)'"
-    rig.start()
     sha = rig.commit()
+    rig.start()
     builds = rig.folder / "run" / "builds"
 
     def build() -> int | None:
-        found = next(builds.glob("*.pid"), None) if rig.deploy_of(sha) else None
+        found = next(builds.glob("*.pid"), None)
         return int(text) if found is not None and (text := found.read_text()) else None
 
     os.kill(until("the build runs", build), signal.SIGTERM)
@@ -120,9 +117,9 @@ def test_a_candidate_that_was_killed_alone_fails_its_deploy(rig: DeployerRig) ->
     first = rig.commit()
     rig.start()
     rig.assert_steady(first)
-    (rig.bus.directory / "snipes").touch()
-    sha = rig.commit()
-    rig.until_step(sha, "healthy")
-    candidate = next(seen.document for seen in rig.living() if seen.document and seen.document.sha == sha)
-    os.kill(candidate.pid, signal.SIGKILL)
-    assert rig.until_verdict(sha).why == "green died before the handover (killed by SIGKILL)"
+    sha = rig.commit("waits")
+    rig.until_step(sha, "started")
+    unit = next(name for name in rig.units() if sha[:7] in name)
+    rig.children().signal(unit, signal.SIGKILL)
+    why = rig.until_verdict(sha).why
+    assert why.endswith("died before its first healthy poll (killed by SIGKILL)"), why

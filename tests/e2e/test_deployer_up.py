@@ -138,7 +138,8 @@ def test_under_nohup_a_closed_terminal_ends_nothing(rig: UpRig) -> None:
     until("a bot trades", lambda: rig.holder() and is_locked(rig.bus.deployer_lock))
     units = rig.units()
     process.send_signal(signal.SIGHUP)
-    until("the log says who trades again", lambda: "epoch" in rig.up_log.read_text())
+    Children(rig.folder / "run" / "services").signal("panel", signal.SIGKILL)
+    until("it still sees to its services", lambda: "panel ended and is started again" in rig.up_log.read_text())
     assert process.poll() is None
     assert set(units) <= set(rig.units())
     process.send_signal(signal.SIGTERM)
