@@ -16,7 +16,7 @@ from deployer.deploys import fold
 from deployer.rollout.observed import Observed, Record, timers
 from deployer.rollout.standstill import NOBODY_MS, SAID_AGAIN_MS, note_standstill, why_nobody_trades
 from panel.views import Views
-from tests.unit.deployer.test_deployer_rollout import BLUE, FIRST, NOW, instance, look, steps, unit
+from tests.unit.deployer.rollout.test_decide import BLUE, FIRST, NOW, instance, look, steps, unit
 
 
 def alone(**changes: Any) -> Observed:
