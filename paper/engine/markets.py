@@ -35,8 +35,9 @@ if TYPE_CHECKING:  # which read what this defines
 OUTCOMES = ("Up", "Down")
 DAY_MS = 86_400_000
 _MIN_TIMEFRAME_S = 5
-_TIMEFRAME = re.compile(r"([1-9][0-9]{0,4})([sm])")
-_SLUG = re.compile(r"([a-z]+)-updown-([0-9]+[sm])-([1-9][0-9]{0,11})")
+_UNITS_S = {"s": 1, "m": 60, "h": 3_600}
+_TIMEFRAME = re.compile(r"([1-9][0-9]{0,4})([smh])")
+_SLUG = re.compile(r"([a-z]+)-updown-([0-9]+[smh])-([1-9][0-9]{0,11})")
 
 
 def parse_timeframe(text: str) -> int:
@@ -46,9 +47,9 @@ def parse_timeframe(text: str) -> int:
         ValueError: it is malformed or out of range.
     """
     match = _TIMEFRAME.fullmatch(text)
-    seconds = int(match[1]) * (60 if match[2] == "m" else 1) if match else 0
+    seconds = int(match[1]) * _UNITS_S[match[2]] if match else 0
     if not _MIN_TIMEFRAME_S <= seconds <= DAY_MS // 1000:
-        raise ValueError(f"a timeframe is a number and s or m, from 5s to 1440m, such as 30s or 5m; was {text!r}")
+        raise ValueError(f"a timeframe is a number and s, m or h, from 5s to 24h, such as 30s or 5m; was {text!r}")
     return seconds
 
 

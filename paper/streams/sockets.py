@@ -41,6 +41,13 @@ def close_frame(code: int, reason: str) -> bytes:
     return bytes((_FINAL_CLOSE, len(payload))) + payload
 
 
+def frame_text(frame: bytes) -> str:
+    """Return the message of a text frame of ``text_frame``; of a list without its brackets."""
+    size = frame[1]
+    text = frame[2 if size <= _SHORT else 4 if size == 126 else 10 :].decode()
+    return text[1:-1] if text.startswith("[") else text
+
+
 class Listener:
     """One connection's part of the hub.
 
@@ -114,6 +121,7 @@ POLICY = 1008
 _PONGS = {"PING": "PONG", "ping": "pong"}  # small letters: real-time-data-client
 _GOING_AWAY = 1001
 _TRY_LATER = 1013
+_LOST_EACH = 3  # of the frames under the fault that loses some
 _FLUSH_S = 5.0  # for a slow reader to see why
 _MAX_MESSAGE = 1 << 20
 _MAX_UNSENT = 4 << 20  # bytes that a connection may be behind
@@ -131,6 +139,7 @@ class Connection:
         self._faults = faults
         self._clock = clock
         self._kept_back: bytes | None = None
+        self._seen = 0  # frames under the fault that loses some
 
     @property
     def path(self) -> str:
@@ -160,6 +169,12 @@ class Connection:
         now = self._clock()
         if self._faults.active("freeze_streams", self.path, now):
             return []
+        if self._faults.active("lost_events", self.path, now):
+            numbered = [*enumerate(frames, self._seen)]
+            self._seen += len(frames)
+            frames = [frame for number, frame in numbered if number % _LOST_EACH]
+        if self._faults.active("odd_events", self.path, now):
+            frames = [text_frame(f'["odd",{frame_text(frame)}]') for frame in frames]
         if self._faults.active("duplicate_events", self.path, now):
             frames = [frame for frame in frames for _ in (1, 2)]
         if self._kept_back is not None:

@@ -21,6 +21,7 @@ __all__ = ["clob_list", "question_id", "routes"]
 
 _MAX_BATCH = 500
 _LATEST_S = 10**12
+_WIDE = [(10_000, 100 * ONE)], [(990_000, 100 * ONE)]  # bids and asks of a book that shows nothing of its market
 _PAGE = 500
 _TOKEN_ID = re.compile(r"[0-9]{20,78}")  # a short number is no id of a token
 _CONDITION_ID = re.compile(r"0x(?:[0-9a-fA-F]{64}|[0-9a-fA-F]{62})")
@@ -70,9 +71,15 @@ def routes(exchange: Exchange) -> list[web.RouteDef]:
             {"condition_id": window.condition_id, "primary_token_id": up, "secondary_token_id": down}
         )
 
+    def shown(book: Book, outcome: int) -> dict[str, object]:
+        """A token's book; under the fault what one was seen to show of a live market (py-clob-client issue 180)."""
+        now = exchange.clock()
+        wide = exchange.faults.active("wide_books", "/book", now)
+        return book_json(book, outcome, now, _WIDE if wide is not None else None)
+
     async def book(request: web.Request) -> web.Response:
         _, found, outcome = of_token(request.query.get("token_id"))
-        return web.json_response(book_json(found, outcome, exchange.clock()))
+        return web.json_response(shown(found, outcome))
 
     async def books(request: web.Request) -> web.Response:
         answers = []
@@ -81,7 +88,7 @@ def routes(exchange: Exchange) -> list[web.RouteDef]:
                 _, found, outcome = of_token(item.get("token_id"))
             except RefusedError:
                 continue
-            answers.append(book_json(found, outcome, exchange.clock()))
+            answers.append(shown(found, outcome))
         return web.json_response(answers)
 
     def one(name: str, read: Callable[[Book, int, str], object]) -> _Handler:

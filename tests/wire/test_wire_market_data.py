@@ -247,3 +247,47 @@ def test_prices_history_has_a_point_a_minute(start_paper: Any) -> None:
     other = paper.get(f"/prices-history?market={down}")["history"]
     assert found[0]["t"] % 60 == 0
     assert found[0]["p"] + other[0]["p"] == pytest.approx(1)
+
+
+async def test_a_lost_event_makes_a_crossed_book(start_paper: Any, connect: Any) -> None:
+    """Put together from what is left, the book is not that of the frames' own best prices (poly-websockets issue 25)."""
+    paper = start_paper(**EXCHANGE)
+    client = await connect(paper)
+    up, down = paper.market("eth")["tokens"]
+    socket, _ = await _follow(paper, [up, down])
+    paper.fault(kind="lost_events", seconds=60, path="/ws/market")
+    books: dict[str, Any] = {token: {"bids": {}, "asks": {}} for token in (up, down)}
+    apart = False
+    for number in range(6):
+        await client.place_limit_order(asset_id=up, price=f"0.{20 + number}", size=10, side="BUY")
+    await client.cancel_all()
+    await client.place_limit_order(asset_id=up, price="0.10", size=10, side="BUY")
+    async with asyncio.timeout(LIMIT_S):
+        while not apart:
+            event = json.loads(await socket.recv())
+            for change in event.get("price_changes", ()):
+                _apply(books, change)
+                apart |= max(map(float, books[change["asset_id"]]["bids"]), default=0) != float(change["best_bid"])
+    await socket.close()
+
+
+async def test_an_odd_element_comes_beside_good_ones(start_paper: Any) -> None:
+    """Each event is in a list with a text that is none; the event itself is whole."""
+    paper = start_paper(**EXCHANGE)
+    tokens = paper.market("eth")["tokens"]
+    paper.fault(kind="odd_events", seconds=60, path="/ws/market")
+    async with websockets.connect(paper.ws_url + "/ws/market") as socket:
+        await socket.send(json.dumps({"type": "market", "assets_ids": tokens}))
+        odd, *books = await _read(socket)
+    assert (odd, [one["asset_id"] for one in books]) == ("odd", tokens)
+
+
+def test_a_book_may_show_nothing_of_its_market(start_paper: Any) -> None:
+    """Under the fault /book answers 0.01 and 0.99 though the market is quoted (py-clob-client issue 180)."""
+    paper = start_paper(taker_delay=0)
+    token = paper.market()["tokens"][0]
+    paper.fault(kind="wide_books", seconds=60)
+    book = paper.get(f"/book?token_id={token}")
+    assert ([one["price"] for one in book["bids"]], [one["price"] for one in book["asks"]]) == (["0.01"], ["0.99"])
+    paper.clear_faults()
+    assert paper.get(f"/book?token_id={token}")["bids"] != book["bids"]

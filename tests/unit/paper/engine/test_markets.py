@@ -15,7 +15,9 @@ from paper.engine.prices import ASSETS
 
 
 @given(
-    asset=st.sampled_from(ASSETS), timeframe=st.sampled_from(["5s", "10s", "90s", "5m", "15m"]), n=st.integers(1, 10**6)
+    asset=st.sampled_from(ASSETS),
+    timeframe=st.sampled_from(["5s", "10s", "90s", "5m", "15m", "4h"]),
+    n=st.integers(1, 10**6),
 )
 def test_slug_names_its_window(asset: str, timeframe: str, n: int) -> None:
     """A window is found again by its slug, and its identities follow from the slug alone."""
