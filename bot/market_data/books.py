@@ -119,8 +119,8 @@ class Books(Mapping[str, Book]):
     def check(self, best: Best) -> bool:
         """Hold a streamed book against what the frame that changed it says of its best prices; False where it is in doubt now."""
         kept = self._kept.get(best.token_id)
-        if kept is None or not kept.streamed or kept.doubted is not None:
-            return True
+        if kept is None or not kept.streamed or kept.doubted is not None or best.at_ms < kept.at_ms:
+            return True  # nothing to hold against it, or the book is newer than the frame: an answer overtook it
         ours = max(kept.bids, default=None), min(kept.asks, default=None)
         if ours in best.pairs:
             kept.alarms = 0

@@ -67,6 +67,7 @@ class Best:
 
     token_id: str
     pairs: tuple[tuple[Decimal | None, Decimal | None], ...]
+    at_ms: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +163,7 @@ def _changes(event: dict[str, object], odd: Callable[[OddError], None]) -> list[
 
     for _ in each(as_list(event.get("price_changes"), "price_changes"), "price_changes", read, odd):
         pass
-    found.extend(Best(token_id, tuple(said)) for token_id, said in pairs.items())
+    found.extend(Best(token_id, tuple(said), at_ms) for token_id, said in pairs.items())
     return found
 
 

@@ -205,7 +205,7 @@ def test_one_odd_change_costs_itself_and_puts_its_token_in_doubt() -> None:
     assert parse_books(frame_of(odd, {"asset_id": 7}, good)) == [
         Doubt("2"),
         Change("1", True, Decimal("0.59"), 1_500_000, 1_001),
-        Best("1", ((Decimal("0.59"), None),)),
+        Best("1", ((Decimal("0.59"), None),), 1_001),
     ]
 
 
@@ -213,8 +213,8 @@ def test_a_book_that_disagrees_with_its_frame_is_read_anew_and_not_traded_on_unt
     """A change was lost: the frame's own best prices say so, and REST is asked at once."""
     kept = Streamed()
     kept.books.change(Change("1", True, Decimal("0.57"), SHARE, 1_001))
-    assert kept.books.check(Best("1", ((Decimal("0.58"), Decimal("0.60")),)))
-    assert not kept.books.check(Best("1", ((Decimal("0.58"), Decimal("0.61")), (Decimal("0.58"), None))))
+    assert kept.books.check(Best("1", ((Decimal("0.58"), Decimal("0.60")),), 9_000))
+    assert not kept.books.check(Best("1", ((Decimal("0.58"), Decimal("0.61")), (Decimal("0.58"), None)), 1_001))
     assert "1" not in kept.books
     assert kept.books.doubted.is_set()
     assert kept.books.in_doubt() == kept.books.missing(["1"]) == ["1"]
@@ -225,6 +225,13 @@ def test_a_book_that_disagrees_with_its_frame_is_read_anew_and_not_traded_on_unt
     assert kept.books["1"].asks == BOOK.asks
     assert not kept.books.in_doubt()
     assert kept.books.change(Change("1", True, Decimal("0.59"), SHARE, 1_006)), "the stream goes on from the answer"
+
+
+def test_a_frame_that_an_answer_overtook_says_nothing_of_the_book() -> None:
+    """REST told of a later moment: what the frame says of its own is no contradiction."""
+    kept = Streamed()
+    assert kept.books.check(Best("1", ((Decimal("0.01"), Decimal("0.02")),), BOOK.at_ms - 1))
+    assert "1" in kept.books
 
 
 def test_a_doubt_ends_though_the_answers_never_catch_up() -> None:
@@ -257,13 +264,13 @@ def test_a_crossed_book_is_not_traded_on(streamed: bool) -> None:
 def test_best_prices_that_never_agree_are_not_believed_for_ever() -> None:
     """Six new books in a row disagree with the frames: then it is the frames' fields that mean something else."""
     kept = Streamed()
-    odd = Best("1", ((Decimal("0.01"), Decimal("0.02")),))
+    odd = Best("1", ((Decimal("0.01"), Decimal("0.02")),), 9_000)
     for at_ms in range(2_000, 2_005):
         assert not kept.books.check(odd)
         kept.books.answer({"1": replace(BOOK, at_ms=at_ms)})
     assert kept.books.check(odd)
     assert "1" in kept.books
-    assert kept.books.check(Best("1", ((Decimal("0.58"), Decimal("0.60")),)))
+    assert kept.books.check(Best("1", ((Decimal("0.58"), Decimal("0.60")),), 9_000))
     assert not kept.books.check(odd), "once they agreed they are believed again"
 
 
