@@ -50,7 +50,7 @@ def get(url: str) -> Any:
 @pytest.mark.parametrize(
     ("arguments", "found"),
     [
-        (["--timeframes", "5m,7h"], "--timeframes (or PAPER_TIMEFRAMES): a timeframe is a number and s, m or h"),
+        (["--timeframes", "5m,7w"], "--timeframes (or PAPER_TIMEFRAMES): a timeframe is a number and s, m or h"),
         (["--port", "99999"], "--port (or PAPER_PORT)"),
         (["--start-balance", "much"], "expected a decimal number"),
         (["--tape", "nowhere.csv@BTC"], "nowhere.csv: cannot be read"),
