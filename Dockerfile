@@ -27,7 +27,7 @@ RUN ["python", "-m", "compileall", "-q", "bus", "ledger"]
 FROM application AS bot
 COPY bot bot
 # A commit that does not compile, or cannot be imported, fails here and is never started.
-RUN python -m compileall -q bot && python -c "import bot.app"
+RUN python -m compileall -q bot && python -c "import bot.lifecycle.app"
 USER 10001:10001
 # It knows the command `compare` (docs/reference/contract.md); what is built on it does, too.
 LABEL never-sleeps.compare=1

@@ -23,9 +23,9 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 START_LIMIT_S = 30
-_LOADED = ["tests.forked", "bot.app", "bot.cli", "deployer.cli", "panel.server", "panel.token", "paper.cli"]
+LOADED = ["tests.forked", "bot.lifecycle.app", "bot.cli", "deployer.commands.cli", "panel.server", "paper.cli"]
 _context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(_LOADED)
+_context.set_forkserver_preload(LOADED)
 
 
 class Forked:

@@ -1,4 +1,4 @@
-// How far a write has come: requested, seen, applied or refused; with its manual actions. Pure; as panel/progress.py says it.
+// How far a write has come: requested, seen, applied or refused; with its manual actions. Pure; as panel/views.py says it.
 
 const FINAL = new Set(["done", "refused"]);
 
