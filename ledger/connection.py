@@ -35,6 +35,9 @@ RESERVE_BYTES = 8 << 20
 ROOM_FOR_RESERVE_BYTES = 3 * RESERVE_BYTES
 HOLDER_BUSY_MS = 1000
 READER_BUSY_MS = 250
+# Where a database's first page has `user_version` (SQLite's file format, 1.3), and how many numbers of checkpoints there are.
+USER_VERSION_AT = 60
+NUMBERS = 1 << 30
 
 Value = str | int | float | None
 Row = tuple[Value, ...]
@@ -64,7 +67,7 @@ class Connection:
         except FsyncFailedError as error:
             _leave_mark(mark, error)
             raise
-        return cls(connection, path)
+        return cls(_whole(connection, path), path)
 
     @classmethod
     def open_reader(cls, path: Path) -> Self | None:
@@ -74,7 +77,7 @@ class Connection:
             return None
         with _translated():
             connection = _connect(path, apsw.SQLITE_OPEN_READWRITE, READER_BUSY_MS)
-        return cls(connection, path)
+        return cls(_whole(connection, path), path)
 
     def close(self) -> None:
         """Close the connection; an open transaction is rolled back."""
@@ -131,11 +134,25 @@ class Connection:
 
         Raises LedgerFullError, FsyncFailedError, LedgerError.
         """
+        number = self.integer(
+            "PRAGMA user_version"
+        )  # before: what a holder that wakes late writes beside must not be noted
         with self._watched():
             try:
-                self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+                frames, moved = self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
             except apsw.BusyError:
                 return  # somebody else does it now, such as a holder that was paused; the next poll comes soon
+        if frames == moved > 0:
+            self._number_checkpoint(number)
+
+    def _number_checkpoint(self, number: int) -> None:
+        """Note in the WAL which number the database has now, and give it the next one with the next checkpoint (see `_whole`)."""
+        try:
+            with self.transaction():
+                self.execute(f"PRAGMA application_id = {number}")
+                self.execute(f"PRAGMA user_version = {(number + 1) % NUMBERS}")
+        except LedgerFullError:
+            return  # the reserve is for what trades; without a number the next one is noted
 
     def has_reserve(self) -> bool:
         """Whether half of the reserve is still there, in free pages and in the WAL."""
@@ -281,6 +298,31 @@ def _refuse_emptied(path: Path) -> None:
             f"{path.name} is missing or empty, but {wal.name} holds {left} bytes of it; "
             "restore it from a backup, or move both away"
         )
+
+
+def _whole(connection: apsw.Connection, path: Path) -> apsw.Connection:
+    """The connection, unless the database is older than the WAL beside it, as after restoring one of the two from a backup.
+
+    SQLite would lay the newer pages over the older ones and notice nothing. So each checkpoint has a number (`user_version`).
+    It is in the database's own first page once it is through, and is noted in the WAL right after it (`application_id`). The
+    database's must not be the lower one. Read in this order: a checkpoint beside makes the second one higher. Both are 0 in a
+    ledger of a release that numbered none.
+    """
+    try:
+        with _translated():
+            noted = connection.pragma("application_id")
+            # Through SQLite: a plain open and close would drop this process's locks.
+            _, raw = connection.read("main", 0, USER_VERSION_AT, 4)
+        found = int.from_bytes(raw, "big")
+        if noted > found and noted - found < NUMBERS // 2:
+            raise LedgerCorruptError(
+                f"{path.name} is older than {path.name}-wal beside it: it knows checkpoint {found}, the WAL follows {noted}; "
+                "nobody trades until both are restored from one backup, or moved away"
+            )
+    except BaseException:
+        connection.close()
+        raise
+    return connection
 
 
 def _size(path: Path) -> int:
