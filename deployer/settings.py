@@ -32,8 +32,8 @@ class DeployerSettings(BaseSettings):
     build_args: a file of lines NAME=VALUE for builds. build_secrets: a folder of one file a secret (deployer.runtimes.api).
     build_memory: MB of memory that one build may hold. build_size: MB of a commit's files, and of one file that a build writes.
     min_free: MB that shall be free on the disks of bus and builds; with less, old builds are removed and none is begun. 0: any.
-    verify: "signed", or a command that a commit must pass before it is built (deployer.push.verify). signers: for "signed", the file
-    that says whose signatures count (deployer.push.signatures). hooks: a folder of programs that
+    verify: "signed", or a command that a commit must pass before it is built (deployer.push.verify).
+    signers: for "signed", the file that says whose signatures count (deployer.push.signatures). hooks: a folder of programs that
     run before and after steps (deployer.push.hooks).
     metrics_host, metrics_port: where /metrics is served; port 0 takes any. targets: the folder for Prometheus's file of bots;
     DIR/targets when unset. alertmanager: where `deployer test-alert` sends its alert.
