@@ -66,7 +66,7 @@ fire: $(READY) ## swaps under fire: the bot killed, stopped and broken on purpos
 bench: $(READY) ## price to order, polls of 16 and 1,000 slots, commits; then the load that the paper exchange bears
 	@$(BIN)/python -m bench.trading $(ARGS); missed=$$?; $(BIN)/python -m bench.paper_load && exit $$missed
 
-proof: $(READY) ## the model, the simulation, power cuts and kills at every step, within a budget (PART=power BUDGET=40m); table in docs/explanation/proof.md
+proof: $(READY) ## the model, the simulation, power cuts and kills at every step, within a budget (PART=power BUDGET=40m); table in docs/reference/proof-results.md
 	@$(BIN)/python -m proof.report $(if $(PART),--part $(PART)) --budget $(or $(BUDGET),40m)
 
 lint: $(READY) ## style, types, imports between the packages

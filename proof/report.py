@@ -122,7 +122,7 @@ PARTS: dict[str, tuple[str, ...]] = {
     "kills-order": ("proof.kills", "--scenario", "order"),
     "kills-deploy": ("proof.kills", "--scenario", "deploy"),
 }
-PAGE = ROOT / "docs" / "explanation" / "proof.md"
+PAGE = ROOT / "docs" / "reference" / "proof-results.md"
 BEGIN, END = "<!-- proof: begin -->", "<!-- proof: end -->"
 STALE = "; stale: the commit is another now"
 END_LIMIT_S = 120.0  # a week of windows settles what it holds, and audits it
