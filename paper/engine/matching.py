@@ -27,13 +27,14 @@ from paper.errors import RefusedError
 Fate = Literal["confirmed", "retried", "failed"]
 
 
-def fate_of(match_id: str, seed: int, failed: float, retried: float) -> Fate:
+def fate_of(ref: str, seed: int, failed: float, retried: float) -> Fate:
     """Draw a trade's fate. One user saw 12 of 34 buys fail (py-clob-client issue 338).
 
     Args:
+        ref: of its first fill: the ids of both orders.
         failed, retried: shares of all trades, 0 to 1 together.
     """
-    drawn = draw(seed, "fate", match_id)
+    drawn = draw(seed, "fate", ref)
     return "failed" if drawn < failed else "retried" if drawn < failed + retried else "confirmed"
 
 

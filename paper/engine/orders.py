@@ -168,7 +168,7 @@ class Orders:
     def _trade(self, placement: Placement, fills: tuple[Fill, ...], slug: str, api_key: str, now: int) -> str:
         """Record a trade and what it moved; return its id."""
         match_id, refs = str(uuid.uuid4()), {fill.ref for fill in fills}
-        fate = self._fate(match_id, now)
+        fate = self._fate(fills[0].ref, now)
         entries = [one for one in placement.entries if one.ref in refs]
         self._journal.trade(match_id, fills, slug, api_key, fate, now)
         self._journal.entries(entries, now)
@@ -329,10 +329,10 @@ class Orders:
     def _draw(self, what: str, order: Order) -> float:
         return draw(self._settings.seed, what, order.order_id)
 
-    def _fate(self, match_id: str, now: int) -> Fate:
+    def _fate(self, ref: str, now: int) -> Fate:
         fault = self._faults.strike(("failing_trades", "retried_trades"), "POST", _PATH, now)
         if fault is None:
-            return fate_of(match_id, self._settings.seed, self._settings.failed_trades, self._settings.retried_trades)
+            return fate_of(ref, self._settings.seed, self._settings.failed_trades, self._settings.retried_trades)
         return "failed" if fault.kind == "failing_trades" else "retried"
 
 

@@ -127,7 +127,8 @@ def trade_json(
     time_s = _int(trade["time_ms"]) // 1000
     status = status_of(trade, now_ms)
     name = str(trade["match_id"])
-    prefix = "TRADE_STATUS_" if draw(form.seed, "prefix", name) < form.prefixed else ""
+    ref = f"{trade['taker_order_id']!s}:{trade['maker_order_id']!s}"
+    prefix = "TRADE_STATUS_" if draw(form.seed, "prefix", ref) < form.prefixed else ""
     price = _int(trade["taker_price"])
     if len({row["taker_price"] for row in rows}) > 1:
         price = _int(trade["limit_price"]) if form.limit_price else mean_price(rows)
