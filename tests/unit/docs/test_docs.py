@@ -106,6 +106,18 @@ def test_a_list_begins_after_an_empty_line(page: Path) -> None:
     assert not wrong, "\n".join(wrong)
 
 
+@pytest.mark.parametrize("page", PAGES, ids=_ids())
+def test_a_table_ends_with_an_empty_line(page: Path) -> None:
+    """A line of text right behind it would be its last row."""
+    lines = without_code(page)
+    wrong = [
+        f"{page.relative_to(ROOT)}:{number + 1}: {line}"
+        for number, line in enumerate(lines)
+        if number and line and not line.startswith("|") and lines[number - 1].startswith("|")
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
 def _may_precede_a_list(lines: list[str], number: int) -> bool:
     if not lines[number] or lines[number].startswith("#"):
         return True
