@@ -21,6 +21,7 @@ from deployer.errors import BuildError, RepositoryError, StartError
 from deployer.push.checkout import takes_pushes, why_no_checkout
 from deployer.push.repository import Repository
 from deployer.push.signatures import Signers, check_signature, read_signers
+from deployer.words import explain
 
 SIGNED = "signed"
 OUTPUT_LINES = 20
@@ -102,8 +103,10 @@ class Verify:
         if code is None:
             raise BuildError(f"the check of DEPLOYER_VERIFY did not end within {self._limit_s:g} s", output)
         if code != 0:
-            last = output.splitlines()[-1] if output else f"exit code {code}"
-            raise BuildError(f"it did not pass the check of DEPLOYER_VERIFY: {last}", output)
+            why, shown = explain(output.splitlines())
+            raise BuildError(
+                f"it did not pass the check of DEPLOYER_VERIFY: {why or f'exit code {code}'}", "\n".join(shown)
+            )
 
 
 async def run_shell(command: str, folder: Path, environment: dict[str, str], limit_s: float) -> tuple[int | None, str]:

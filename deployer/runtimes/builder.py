@@ -25,9 +25,9 @@ from deployer.push.repository import Repository
 from deployer.runtimes.api import FOLDER, BuildInputs
 from deployer.runtimes.build_limits import LOOK_EVERY_S, MARK, BuildLimits, build_environment, end, members, tail
 from deployer.runtimes.children import gently
+from deployer.words import explain
 
 CHECK_LIMIT_S = 60.0
-OUTPUT_LINES = 20
 LOCK_FILE = "requirements.lock"
 # A repository of one's own (`deployer new`) has no bot in it: it is run on this release's bot, with its environment.
 OWN = "run.py"
@@ -248,8 +248,8 @@ class Builder:
                 await asyncio.to_thread(end, mark, process.pid)  # also what a build that ended well left running
                 await asyncio.wait({said, watched, ended})
         if process.returncode != 0:
-            lines = inputs.redact(said.result().decode("utf-8", "replace")).strip().splitlines()[-OUTPUT_LINES:]
-            reason = lines[-1].strip() if lines else f"exit code {process.returncode}"
+            reason, lines = explain(inputs.redact(said.result().decode("utf-8", "replace")).splitlines())
+            reason = reason or f"exit code {process.returncode}"
             raise BuildError(f"{failed}: {reason}", "\n".join(lines), interrupted=process.returncode in _FROM_OUTSIDE)
 
     async def _watch(self, mark: str, session: int) -> str:

@@ -24,11 +24,11 @@ from deployer.runtimes.build_limits import tail
 from deployer.runtimes.docker.body import BUS, COMPARE_LABEL, PROJECT, SHA
 from deployer.runtimes.docker.engine import Engine
 from deployer.runtimes.docker.room import CPU_SHARES, BuildRoom
+from deployer.words import MOST_LINES, explain
 
 # What the Dockerfile of a repository of one's own is built on (deployer/own). Another project's is its own, though.
 BASE = "never-sleeps-bot:base"
 TARGET = "bot"
-OUTPUT_LINES = 20
 MAX_DOCKERFILE = 1 << 20
 PLUGIN_LIMIT_S = 10.0
 
@@ -276,7 +276,7 @@ _TIMED = re.compile(r"^#\d+ (?:\d+\.\d+(?: |$))?|^\d+\.\d+(?: |$)")
 
 
 def build_error(output: Iterable[str]) -> BuildError:
-    """The error for a failed build: the last line that the failed step wrote is the reason.
+    """The error for a failed build: what explains it in the failed step's words is the reason.
 
     output: of buildx in plain progress, which repeats the failed step between two rules, or of a classic build.
     """
@@ -291,9 +291,9 @@ def build_error(output: Iterable[str]) -> BuildError:
         step = lines  # classic: what the command wrote stands right before the error
     said = [_TIMED.sub("", line).strip() for line in step]
     said = [line for line in said if line and not line.startswith(("> [", "--->", "Step ", "Removing", "ERROR"))]
-    reason = [*errors, *said][-1] if said or errors else "no output"
-    text = f"the image could not be built: {reason.removeprefix('ERROR: ')}"
-    return BuildError(text, "\n".join([*(said or lines), *errors[-1:]][-OUTPUT_LINES:]))
+    explained, shown = explain(said or [line.removeprefix("ERROR: ") for line in errors] or lines)
+    text = f"the image could not be built: {explained or 'no output'}"
+    return BuildError(text, "\n".join([*shown, *(errors[-1:] if said else ())][-MOST_LINES:]))
 
 
 def _check(tar: Path, sha: str) -> None:
