@@ -100,7 +100,7 @@ async def test_a_build_that_takes_too_much_is_ended(source: Source, tmp_path: Pa
     with pytest.raises(BuildError) as failed:
         await build(source, tmp_path, code)
     assert any(words in str(failed.value) for words in said.split("|")), failed.value
-    until("all of it ended", lambda: not _marked())
+    until("all of it ended", lambda: not _running(tmp_path))
 
 
 @on_linux
@@ -150,12 +150,10 @@ async def test_the_disk_is_looked_at_during_a_build(tmp_path: Path) -> None:
     assert ended.is_set()
 
 
-def _marked() -> list[int]:
-    return [
-        int(folder.name)
-        for folder in Path("/proc").glob("[0-9]*")
-        if int(folder.name) not in (os.getpid(),) and b"NEVER_SLEEPS_BUILD=" in _environ(folder)
-    ]
+def _running(folder: Path) -> list[int]:
+    """What runs for builds below this folder."""
+    home = f"HOME={folder / 'run' / 'home'}\0".encode()
+    return [int(path.name) for path in Path("/proc").glob("[0-9]*") if home in _environ(path)]
 
 
 def _environ(folder: Path) -> bytes:
