@@ -10,6 +10,7 @@ from bus.control import (
     clear_halt,
     is_halted,
     read_control,
+    set_halt,
     write_control,
 )
 from bus.documents import Document, Read, Stamp, append_durably, sync_directory, sync_disk, write_atomically
@@ -43,6 +44,7 @@ from bus.instances import (
 from bus.layout import Bus, BusSettings, SettingsError, bus_to_read, load_settings, open_bus
 from bus.lease import FileLock, Lease, is_locked
 from bus.logs import Log, Logging
+from bus.opening import make_private, open_private, open_regular, read_regular, read_small
 from bus.requests import Handover, Request, make_request, read_handover, read_requests, remove_request, write_handover
 from bus.status import (
     ControlStatus,
@@ -122,19 +124,25 @@ __all__ = [
     "is_halted",
     "is_locked",
     "load_settings",
+    "make_private",
     "make_request",
     "new_anchor",
     "new_id",
     "open_bus",
+    "open_private",
+    "open_regular",
     "read_control",
     "read_handover",
     "read_inputs",
     "read_instance",
     "read_instances",
+    "read_regular",
     "read_requests",
+    "read_small",
     "read_status",
     "read_steps",
     "remove_request",
+    "set_halt",
     "sync_directory",
     "sync_disk",
     "write_atomically",

@@ -21,6 +21,7 @@ from bus.documents import Document, Part, Stamp
 from bus.errors import BusError, DocumentError, StaleGenerationError
 from bus.layout import HALT, Bus
 from bus.lease import FileLock
+from bus.opening import open_regular
 
 LOCK_LIMIT_S = 5.0
 
@@ -114,7 +115,7 @@ def write_control(
             raise StaleGenerationError(based_on, current.generation)
         wanted = change(current).changed(generation=based_on + 1, by=by)
         if wanted.mode is Mode.HALT:
-            bus.halt.touch()
+            set_halt(bus)
         documents.write(bus.control, wanted, Stamp(by, wanted.generation, clock.wall_ms()), durable=True)
         return wanted
     finally:
@@ -152,6 +153,15 @@ def is_halted(bus: Bus) -> bool:
     except OSError:
         return True
     return True
+
+
+def set_halt(bus: Bus) -> None:
+    """Make the halt file. Raises OSError; a link, or whatever else has its name, halts as well."""
+    try:
+        os.close(open_regular(bus.halt, os.O_WRONLY | os.O_CREAT))
+    except PermissionError:
+        if not is_halted(bus):
+            raise
 
 
 def clear_halt(bus: Bus) -> None:

@@ -22,14 +22,15 @@ from typing import Any, ClassVar, Generic, Self, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from bus.errors import DocumentCorruptError, DocumentMissingError, DocumentTooNewError
+from bus.opening import FILE_MODE, open_regular, read_regular
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 # Writing files so that a reader sees the old content or the new one, and never less.
 
 
-def write_atomically(path: Path, data: bytes, *, durable: bool) -> None:
-    """Replace `path` by `data`: temporary file, fsync, rename, fsync of the directory.
+def write_atomically(path: Path, data: bytes, *, durable: bool, mode: int = FILE_MODE) -> None:
+    """Replace `path` by `data`: temporary file, fsync, rename, fsync of the directory. A link of that name is replaced, too.
 
     durable=False leaves out both fsyncs: after a power cut the old content may be back, or the file may be empty.
     Raises OSError: the old content is then still there, except when only the directory's fsync failed; then the new one is
@@ -38,7 +39,7 @@ def write_atomically(path: Path, data: bytes, *, durable: bool) -> None:
     # A random name a write: two containers both have PID 1, and two threads may write the same document.
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
     try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+        descriptor = open_regular(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
         try:
             _write_all(descriptor, data)
             if durable:
@@ -55,7 +56,7 @@ def write_atomically(path: Path, data: bytes, *, durable: bool) -> None:
 
 def append_durably(path: Path, data: bytes) -> None:
     """Append `data` to `path` and wait until it is on the disk. Raises OSError; a part of `data` may be there then."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    descriptor = open_regular(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     try:
         _write_all(descriptor, data)
         os.fdatasync(descriptor)
@@ -207,8 +208,7 @@ def decode(data: bytes, kind: type[D], name: str) -> Read[D]:
 def read(path: Path, kind: type[D]) -> Read[D]:
     """Read the document at `path`. Raises a DocumentError; a directory that cannot be read counts as corrupt."""
     try:
-        with path.open("rb") as file:
-            data = file.read(MAX_BYTES + 1)
+        data = read_regular(path, MAX_BYTES + 1)
     except FileNotFoundError as error:
         raise DocumentMissingError(f"{path.name} is missing") from error
     except OSError as error:

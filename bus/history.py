@@ -12,6 +12,7 @@ from pydantic import Field
 from bus.documents import Part, append_durably
 from bus.errors import DocumentCorruptError
 from bus.layout import Bus
+from bus.opening import open_regular
 
 SCHEMA = "1.0"
 MAX_TAIL = 4 << 20
@@ -45,12 +46,12 @@ def append_step(bus: Bus, step: Step) -> None:
     line = json.dumps({"schema": SCHEMA, **step.model_dump(mode="json", exclude_defaults=True)}, ensure_ascii=False)
     # A line torn by a power cut has no newline at its end: start on a new line, so that it spoils nothing but itself.
     prefix = "\n" if _torn(bus) else ""
-    before = bus.deploys.stat().st_size if bus.deploys.exists() else 0
+    before = _size(bus)
     try:
         append_durably(bus.deploys, f"{prefix}{line}\n".encode("utf-8", "replace"))
     except OSError:
         with suppress(OSError):  # the failure that matters is raised below, and the line may stay
-            os.truncate(bus.deploys, before)
+            _truncate(bus, before)
         raise
 
 
@@ -60,7 +61,7 @@ def read_steps(bus: Bus, max_bytes: int = MAX_TAIL) -> list[Step]:
     Raises DocumentCorruptError when the file cannot be opened.
     """
     try:
-        with bus.deploys.open("rb") as file:
+        with os.fdopen(open_regular(bus.deploys, os.O_RDONLY), "rb") as file:
             size = file.seek(0, 2)
             file.seek(max(0, size - max_bytes))
             lines = file.read(max_bytes).split(b"\n")
@@ -82,9 +83,24 @@ def read_steps(bus: Bus, max_bytes: int = MAX_TAIL) -> list[Step]:
     return steps
 
 
+def _size(bus: Bus) -> int:
+    try:
+        return bus.deploys.lstat().st_size
+    except FileNotFoundError:
+        return 0
+
+
+def _truncate(bus: Bus, size: int) -> None:
+    descriptor = open_regular(bus.deploys, os.O_WRONLY)
+    try:
+        os.ftruncate(descriptor, size)
+    finally:
+        os.close(descriptor)
+
+
 def _torn(bus: Bus) -> bool:
     try:
-        with bus.deploys.open("rb") as file:
+        with os.fdopen(open_regular(bus.deploys, os.O_RDONLY), "rb") as file:
             if file.seek(0, 2) == 0:
                 return False
             file.seek(-1, 2)

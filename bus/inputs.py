@@ -10,6 +10,8 @@ from typing import Any
 import apsw
 
 from bus.errors import LedgerError
+from bus.layout import LEASE
+from bus.opening import check_path
 
 KEEP = 5000
 """An hour of polls every 5 s is 720 records of 16 slots each, and leaves room for those between polls."""
@@ -31,7 +33,11 @@ class InputsRing:
     def __init__(self, path: Path) -> None:
         """Raises LedgerError when the file cannot be used; remove it then, nothing depends on it."""
         try:
-            self._connection = apsw.Connection(str(path))
+            check_path(path)
+            self._connection = apsw.Connection(
+                str(path.parent.resolve() / path.name),
+                flags=apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE | apsw.SQLITE_OPEN_NOFOLLOW,
+            )
             self._connection.set_busy_timeout(250)
             self._connection.pragma("journal_mode", "WAL")
             self._connection.pragma("synchronous", "OFF")
@@ -39,7 +45,7 @@ class InputsRing:
                 "CREATE TABLE IF NOT EXISTS inputs "
                 "(id INTEGER PRIMARY KEY AUTOINCREMENT, tick INTEGER NOT NULL, epoch INTEGER NOT NULL, body TEXT NOT NULL)"
             )
-        except apsw.Error as error:
+        except (apsw.Error, OSError) as error:
             raise LedgerError(
                 f"{path.name} cannot be used ({error}); remove it, it only holds recent inputs"
             ) from error
@@ -68,7 +74,9 @@ def read_inputs(path: Path, last_ms: int) -> Iterator[InputRecord]:
     if not path.exists():
         raise LedgerError(f"there is no {path.name} on this bus; a bot writes it as soon as it trades")
     try:
-        connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)  # readers of WAL write its index
+        # Readers of WAL write its index.
+        flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_NOFOLLOW
+        connection = apsw.Connection(str(_of_whom(path)), flags=flags)
         try:
             connection.set_busy_timeout(1000)
             newest: Any = connection.execute("SELECT CAST(max(tick) AS INTEGER) FROM inputs").get
@@ -85,5 +93,13 @@ def read_inputs(path: Path, last_ms: int) -> Iterator[InputRecord]:
                     yield InputRecord(tick, epoch, str(body))
         finally:
             connection.close()
-    except apsw.Error as error:
+    except (apsw.Error, OSError) as error:
         raise LedgerError(f"{path.name} cannot be read ({error}); remove it, it only holds recent inputs") from error
+
+
+def _of_whom(path: Path) -> Path:
+    """The file itself. On a bus it is no link; a deployer hands a comparison a folder that holds nothing but a link to it."""
+    if (path.parent / LEASE).exists():
+        check_path(path)
+        return path.parent.resolve() / path.name
+    return path.resolve()

@@ -5,6 +5,7 @@ An id is one process start. Its lock file is locked for the process's whole life
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import re
@@ -21,6 +22,7 @@ from bus.documents import Document, Stamp
 from bus.errors import BusError, DocumentError
 from bus.layout import Bus
 from bus.lease import is_locked
+from bus.opening import open_regular
 
 _ID = re.compile(r"[0-9]{8}T[0-9]{6}-[a-z]+-[0-9a-z]{1,12}-[0-9a-f]{6}")
 
@@ -118,7 +120,7 @@ def new_id(clock: Clock, color: str, sha: str) -> str:
 def read_instances(bus: Bus) -> list[InstanceView]:
     """All instances, dead ones included, oldest id first. Raises OSError when the folder cannot be read."""
     ids = sorted(path.stem for path in bus.instances.iterdir() if path.suffix == ".lock" and _ID.fullmatch(path.stem))
-    return [_look(bus, instance_id) for instance_id in ids]
+    return [seen for instance_id in ids if (seen := _look_unless_planted(bus, instance_id)) is not None]
 
 
 def is_alive(bus: Bus, instance_id: str) -> bool:
@@ -148,7 +150,7 @@ def forget_instance(bus: Bus, instance_id: str) -> None:
 def _born_locked(path: Path) -> int:
     """Make a lock file that is locked before it has its name: nobody ever sees it unlocked while its process lives."""
     unnamed = path.with_name(f".{path.name}.tmp")
-    descriptor = os.open(unnamed, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
+    descriptor = open_regular(unnamed, os.O_RDWR | os.O_CREAT | os.O_EXCL)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         path.hardlink_to(unnamed)
@@ -158,6 +160,16 @@ def _born_locked(path: Path) -> int:
     finally:
         unnamed.unlink()
     return descriptor
+
+
+def _look_unless_planted(bus: Bus, instance_id: str) -> InstanceView | None:
+    """None where the lock is no file of an instance, such as a link: it speaks for nobody and hides nobody else."""
+    try:
+        return _look(bus, instance_id)
+    except PermissionError as error:
+        if error.errno != errno.EPERM:  # what `open_regular` refuses; EACCES is a bus that cannot be read
+            raise
+        return None
 
 
 def _look(bus: Bus, instance_id: str) -> InstanceView:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -12,9 +13,11 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from bus.errors import BusDirectoryError
 from bus.lease import check_locking
+from bus.opening import BUS_MODE, open_regular
 
 FSYNC_FAILED = "fsync-failed"
 HALT = "halt"
+LEASE = "lease"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +59,7 @@ class Bus:
     @property
     def lease(self) -> Path:
         """An empty file, for its flock alone."""
-        return self.directory / "lease"
+        return self.directory / LEASE
 
     @property
     def ledger(self) -> Path:
@@ -95,16 +98,19 @@ class Bus:
 
 
 def open_bus(directory: Path) -> Bus:
-    """Make the directory's folders and the lease file where they are missing, and test that locks work.
+    """Make the directory's folders and the lease file where they are missing, keep others out, and test that locks work.
 
     Raises BusDirectoryError, LockingUnreliableError.
     """
     bus = Bus(directory.absolute())
     try:
-        for folder in (bus.directory, bus.instances, bus.requests):
-            folder.mkdir(parents=True, exist_ok=True)
+        bus.directory.mkdir(mode=BUS_MODE, parents=True, exist_ok=True)
+        _keep_to_owner(bus.directory)
+        for folder in (bus.instances, bus.requests):
+            folder.mkdir(mode=BUS_MODE, exist_ok=True)
+            _keep_to_owner(folder, is_bus=False)
         # Without O_TRUNC and O_EXCL: whoever comes first makes it, nobody ever replaces it.
-        os.close(os.open(bus.lease, os.O_RDWR | os.O_CREAT, 0o644))
+        os.close(open_regular(bus.lease, os.O_RDWR | os.O_CREAT))
     except OSError as error:
         raise BusDirectoryError(
             f"the bus directory {bus.directory} cannot be used ({error.strerror}); "
@@ -112,6 +118,28 @@ def open_bus(directory: Path) -> Bus:
         ) from error
     check_locking(bus.directory)
     return bus
+
+
+def _keep_to_owner(folder: Path, *, is_bus: bool = True) -> None:
+    """What stands on the bus decides what is traded, so it is the trading user's. Raises BusDirectoryError, OSError."""
+    found = folder.stat() if is_bus else folder.lstat()
+    if not stat.S_ISDIR(found.st_mode):
+        raise BusDirectoryError(
+            f"{folder}: expected a folder, found a link or something else; remove it, and look who made it"
+        )
+    mode, mine = stat.S_IMODE(found.st_mode), os.geteuid()
+    if found.st_uid != mine:
+        raise BusDirectoryError(
+            f"the bus directory {folder} belongs to user {found.st_uid}, expected user {mine}, which runs this; run it as that "
+            f"user, or give the bus away once nothing runs: chown -R {mine} {folder}"
+        )
+    if mode & stat.S_IWOTH:
+        raise BusDirectoryError(
+            f"the bus directory {folder} has mode {mode:04o}: every user may write what this one trades by; expected "
+            f"{BUS_MODE:04o}: look whether all in it is yours, then chmod {BUS_MODE:o} {folder}"
+        )
+    if mode & ~BUS_MODE & 0o777:
+        folder.chmod(mode & ~0o777 | mode & BUS_MODE | 0o700)
 
 
 def bus_to_read(directory: Path) -> Bus:

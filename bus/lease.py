@@ -13,6 +13,7 @@ import secrets
 from pathlib import Path
 
 from bus.errors import BusDirectoryError, LeaseReplacedError, LockingUnreliableError
+from bus.opening import open_regular
 
 # Refuses a file system on which two processes could hold the same lock.
 
@@ -69,7 +70,7 @@ def check_locking(directory: Path) -> None:
 
 
 def _try_locks(directory: Path, probe: Path, first: int) -> None:
-    second = os.open(probe, os.O_RDWR)
+    second = open_regular(probe, os.O_RDWR)
     try:
         fcntl.flock(first, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if _locks(second):
@@ -148,7 +149,7 @@ class FileLock:
         """
         if self._descriptor is not None:
             return True
-        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
+        descriptor = open_regular(self.path, os.O_RDWR | os.O_CREAT)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             # Replaced between the open and the lock: somebody may lock the other one.
@@ -194,7 +195,7 @@ class Lease(FileLock):
 def is_locked(path: Path) -> bool:
     """Whether some process holds an exclusive flock on `path`; False when the file is missing. Raises OSError."""
     try:
-        descriptor = os.open(path, os.O_RDONLY)
+        descriptor = open_regular(path, os.O_RDONLY)
     except FileNotFoundError:
         return False
     try:
@@ -207,5 +208,5 @@ def is_locked(path: Path) -> bool:
 
 
 def _is_at(descriptor: int, path: Path) -> bool:
-    mine, on_disk = os.fstat(descriptor), path.stat()
+    mine, on_disk = os.fstat(descriptor), path.lstat()
     return (mine.st_dev, mine.st_ino) == (on_disk.st_dev, on_disk.st_ino)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import locale
 import os
+import resource
 import sys
 from collections.abc import Callable
 
@@ -32,9 +33,13 @@ def run_main(main: Callable[[], int]) -> int:
 
 
 def begin() -> None:
-    """Set the streams up. Begins the process again, in UTF-8 mode, where the locale has another encoding."""
+    """Set the streams up, and leave no core dumps: keys and tokens are in memory.
+
+    Begins the process again, in UTF-8 mode, where the locale has another encoding.
+    """
     for number in STREAMS:
         _keep_open(number)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # for what this process starts, too
     if not sys.flags.utf8_mode and not _is_utf8():
         os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
     for name in ("no_proxy", "NO_PROXY"):

@@ -136,7 +136,8 @@ class TargetsFile:
         made = targets(instances, before)
         if made != self._written or not self._path.exists():
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(self._path, _text(made).encode(), durable=False)
+            # Prometheus reads it as another user.
+            write_atomically(self._path, _text(made).encode(), durable=False, mode=0o644)
             self._written = made
         return made
 

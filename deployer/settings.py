@@ -11,7 +11,7 @@ from typing import Literal
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from bus import Bus, write_atomically
+from bus import Bus, make_private, read_small, write_atomically
 from deployer.errors import StartError
 from deployer.runtimes.api import Unit
 
@@ -95,7 +95,7 @@ NAME = "home"
 def claim_home(bus: Bus) -> None:
     """Write it once; later see that it still holds. Raises StartError: this bus is a copy. OSError."""
     try:
-        found = home_of(bus).read_text().strip()
+        found = read_small(home_of(bus))
     except FileNotFoundError:
         found = ""
     if found and found != _here(bus):
@@ -118,7 +118,7 @@ def home_of(bus: Bus) -> Path:
 
 
 def _here(bus: Bus) -> str:
-    return f"lease {bus.lease.stat().st_ino}"
+    return f"lease {bus.lease.lstat().st_ino}"
 
 
 # What a running deployer says of itself in its own folder, for `deployer status`. Nothing else reads it.
@@ -143,7 +143,7 @@ class State:
 
 def write_state(folder: Path, state: State) -> None:
     """Raises OSError."""
-    folder.mkdir(parents=True, exist_ok=True)
+    make_private(folder)
     write_atomically(folder / _NAME, json.dumps(asdict(state), indent=1).encode(), durable=False)
 
 

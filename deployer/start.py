@@ -9,7 +9,20 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from bus import Bus, Clock, FileLock, Log, Logging, Step, append_step, make_request, read_steps
+from bus import (
+    Bus,
+    Clock,
+    FileLock,
+    Log,
+    Logging,
+    Step,
+    append_step,
+    make_request,
+    open_regular,
+    read_small,
+    read_steps,
+    write_atomically,
+)
 from bus.tasks import serve_metrics
 from deployer.deploys import fold
 from deployer.disk import Disks
@@ -221,17 +234,17 @@ def claim_runtime(bus: Bus, runtime: Runtime) -> None:
     Raises StartError when it is another one, BusError.
     """
     try:
-        bus.runtime.open("x").close()
-        bus.runtime.write_text(f"{runtime.name}\n")
+        os.close(open_regular(bus.runtime, os.O_WRONLY | os.O_CREAT | os.O_EXCL))
+        write_atomically(bus.runtime, f"{runtime.name}\n".encode(), durable=False)
     except FileExistsError:
-        found = bus.runtime.read_text().strip()
+        found = read_small(bus.runtime)
         if found not in ("", runtime.name):
             raise StartError(
                 f"the bus {bus.directory} belongs to the runtime {found!r}, this is {runtime.name!r}; "
                 f"use that one, or end everything and remove {bus.runtime}"
             ) from None
         if not found:  # the first start was cut off between making and writing it
-            bus.runtime.write_text(f"{runtime.name}\n")
+            write_atomically(bus.runtime, f"{runtime.name}\n".encode(), durable=False)
     except OSError as error:
         raise StartError(f"{bus.runtime} cannot be written ({error.strerror})") from error
 

@@ -26,9 +26,11 @@ from bus import (
     LedgerError,
     LedgerFullError,
     TickTakenError,
+    open_regular,
     sync_directory,
 )
 from bus.layout import FSYNC_FAILED
+from bus.opening import check_path
 
 RESERVE_BYTES = 8 << 20
 # Once in the WAL, once in the database, and some for everybody else.
@@ -58,7 +60,7 @@ class Connection:
         Raises FsyncFailedError (the mark is there), LedgerCorruptError, LedgerFullError, LedgerError.
         """
         mark = path.with_name(FSYNC_FAILED)
-        if mark.exists():
+        if os.path.lexists(mark):
             raise FsyncFailedError(f"the disk failed to confirm a write earlier; look at the disk, then remove {mark}")
         _refuse_emptied(path)
         try:
@@ -73,7 +75,7 @@ class Connection:
     def open_reader(cls, path: Path) -> Self | None:
         """A connection for short reads; None when there is no file. Raises LedgerCorruptError, LedgerError."""
         _refuse_emptied(path)
-        if not path.exists():
+        if not os.path.lexists(path):
             return None
         with _translated():
             connection = _connect(path, apsw.SQLITE_OPEN_READWRITE, READER_BUSY_MS)
@@ -221,7 +223,12 @@ class Connection:
 
 
 def _connect(path: Path, flags: int, busy_ms: int) -> apsw.Connection:
-    connection = apsw.Connection(str(path), flags=flags)
+    try:
+        check_path(path)
+        # The folder may be reached by a link of the operator's, but the file is none.
+        connection = apsw.Connection(str(path.parent.resolve() / path.name), flags=flags | apsw.SQLITE_OPEN_NOFOLLOW)
+    except OSError as error:
+        raise LedgerError(f"the ledger cannot be opened ({error})") from error
     try:
         connection.set_busy_timeout(busy_ms)
         connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
@@ -242,7 +249,7 @@ def _connect(path: Path, flags: int, busy_ms: int) -> apsw.Connection:
 
 def _leave_mark(mark: Path, error: FsyncFailedError) -> None:
     try:
-        mark.touch()
+        os.close(open_regular(mark, os.O_WRONLY | os.O_CREAT))
         sync_directory(mark.parent)
     except OSError as failure:  # the same disk: this process stops all the same
         error.add_note(f"{mark} could not be made durable: {failure}")
@@ -327,6 +334,6 @@ def _whole(connection: apsw.Connection, path: Path) -> apsw.Connection:
 
 def _size(path: Path) -> int:
     try:
-        return path.stat().st_size
+        return path.lstat().st_size
     except FileNotFoundError:
         return 0

@@ -26,6 +26,7 @@ from bus import (
     is_halted,
     make_request,
     read_status,
+    set_halt,
     sync_directory,
     write_control,
 )
@@ -341,7 +342,7 @@ class Actions:
 
     def set_halt(self) -> None:
         """The halt file alone: it stops entries whatever becomes of control. Raises OSError."""
-        self._bus.halt.touch()
+        set_halt(self._bus)
         sync_directory(self._bus.directory)
 
     def _status(self) -> Status | None:

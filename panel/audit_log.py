@@ -6,12 +6,13 @@ Who, when, from where, what was asked, and the parts of control that changed, be
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from bus import Bus, Control, append_durably
+from bus import Bus, Control, append_durably, open_regular
 
 SCHEMA = "1.1"
 MAX_TAIL = 256 << 10  # bytes
@@ -59,7 +60,7 @@ def append_write(bus: Bus, write: Write) -> None:
 def read_writes(bus: Bus, most: int) -> list[Write]:
     """The newest writes, newest first; torn lines are left out. Raises OSError."""
     try:
-        with writes_file(bus).open("rb") as file:
+        with os.fdopen(open_regular(writes_file(bus), os.O_RDONLY), "rb") as file:
             file.seek(max(0, file.seek(0, 2) - MAX_TAIL))
             lines = file.read(MAX_TAIL).split(b"\n")
     except FileNotFoundError:

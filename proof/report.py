@@ -73,7 +73,9 @@ def save(part: str, rows: Iterable[Row], folder: Path = FOLDER) -> int:
     def keep(name: str) -> Found:
         ended = time.strftime("%Y-%m-%d %H:%M", time.gmtime())
         kept = Found(name, ended, round(time.monotonic() - began, 1), found.rows)
-        write_atomically(folder / f"{part}.json", json.dumps(asdict(kept), indent=1).encode(), durable=False)
+        write_atomically(
+            folder / f"{part}.json", json.dumps(asdict(kept), indent=1).encode(), durable=False, mode=0o644
+        )
         return kept
 
     folder.mkdir(exist_ok=True)
@@ -161,7 +163,7 @@ def write_page(text: str, page: Path = PAGE) -> None:
     _, end, after = rest.partition(END)
     if not begin or not end:
         raise ValueError(f"expected the lines {BEGIN} and {END} in {page}, for the table to go between")
-    write_atomically(page, f"{before}{BEGIN}\n{text}\n{END}{after}".encode(), durable=False)
+    write_atomically(page, f"{before}{BEGIN}\n{text}\n{END}{after}".encode(), durable=False, mode=0o644)
 
 
 def due(found: dict[str, Found | None], at: str) -> list[str]:

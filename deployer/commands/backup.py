@@ -11,12 +11,13 @@ import io
 import json
 import os
 import re
+import stat
 import tarfile
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from bus import Bus, Clock, LedgerError, read_instances, sync_directory, write_atomically
+from bus import Bus, Clock, LedgerError, read_instances, read_regular, sync_directory, write_atomically
 from deployer.errors import StartError
 from ledger import Ledger
 
@@ -46,8 +47,9 @@ def backup(bus: Bus, to: Path, clock: Clock, say: Say) -> None:
             _add(archive, MANIFEST, json.dumps(manifest).encode())
             archive.add(copy, LEDGER)
             for path in sorted(bus.directory.iterdir()):
-                if _is_kept(path.name) and path.is_file() and path.stat().st_size <= MOST_BYTES:
-                    _add(archive, path.name, path.read_bytes())
+                found = path.lstat()
+                if _is_kept(path.name) and stat.S_ISREG(found.st_mode) and found.st_size <= MOST_BYTES:
+                    _add(archive, path.name, read_regular(path, MOST_BYTES))
         unfinished.chmod(0o600)
         with unfinished.open("rb") as file:
             os.fsync(file.fileno())
@@ -80,7 +82,7 @@ def restore(bus: Bus, file: Path, say: Say) -> None:
     for name in kept:
         if (content := found[name]) is not None:
             write_atomically(bus.directory / name, content, durable=True)
-            (bus.directory / name).chmod(0o600 if name.endswith(".key") else 0o644)
+            (bus.directory / name).chmod(0o600 if name.endswith(".key") else 0o640)
     write_atomically(bus.ledger, found[LEDGER] or b"", durable=True)
     say(f"{bus.directory} is as of epoch {epoch} and {polls} completed polls")
     say(

@@ -75,7 +75,7 @@ def _prepare(path: Path, place: Place, say: Say, verify: str) -> None:
         if shared:
             shown.chmod(0o2775)
     hook.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(hook, HOOK.read_bytes(), durable=True)
+    write_atomically(hook, HOOK.read_bytes(), durable=True, mode=0o644)
     hook.chmod(0o755)
     if not bare:
         configure(place, "receive.denyCurrentBranch", "updateInstead")

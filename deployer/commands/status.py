@@ -24,6 +24,7 @@ from bus import (
     is_locked,
     read_handover,
     read_instances,
+    read_small,
     read_steps,
 )
 from deployer.commands import status as report
@@ -54,7 +55,7 @@ def status(bus: Bus, folder: Path) -> dict[str, Any]:
         "repository": state.repository if state is not None else None,
         "branch": state.branch if state is not None else None,
         "tip": state.tip if state is not None else None,
-        "runtime": bus.runtime.read_text().strip() if bus.runtime.exists() else None,
+        "runtime": read_small(bus.runtime) if bus.runtime.exists() else None,
         "confirmed": confirmed.sha if confirmed is not None else read_handover(bus).confirmed_sha or None,
         "previous": history.previous_sha,
         "paused": history.paused,

@@ -61,7 +61,10 @@ class PushLog:
         self._beat_ms = now_ms
         self._try(
             lambda: write_atomically(
-                self._folder / "alive", f"{os.getpid()} {now_ms}{self._watched}\n".encode(), durable=False
+                self._folder / "alive",
+                f"{os.getpid()} {now_ms}{self._watched}\n".encode(),
+                durable=False,
+                mode=0o644,  # for whoever pushes
             )
         )
 

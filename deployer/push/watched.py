@@ -10,12 +10,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from bus import Bus, write_atomically
+from bus import Bus, read_regular, write_atomically
 from deployer.errors import StartError
 from deployer.push.repository import Repository, mirror_in
 from deployer.settings import DeployerSettings, read_state
 
 NAME = "watched"
+MOST_BYTES = 16 << 10
 SAY_SO = "say so once: `make run WATCH=1`, or `bin/deployer watch`"
 
 
@@ -32,7 +33,7 @@ def read_watched(bus: Bus) -> Watched | None:
     """None where nothing was ever watched. Raises StartError: it cannot be understood; OSError."""
     file = bus.directory / NAME
     try:
-        text = file.read_bytes().decode("utf-8", "surrogateescape")
+        text = read_regular(file, MOST_BYTES).decode("utf-8", "surrogateescape")
     except FileNotFoundError:
         return None
     facts = dict(line.partition(" ")[::2] for line in text.splitlines())

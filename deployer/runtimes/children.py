@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from bus import is_locked, write_atomically
+from bus import is_locked, make_private, open_private, write_atomically
 from deployer.errors import RuntimeFailedError
 from deployer.runtimes.api import OneOff
 
@@ -124,13 +124,13 @@ class Children:
     ) -> None:
         """Start a child in a session of its own, its output appended to `log`. Raises OSError."""
         for folder in (self._folder, log.parent):
-            folder.mkdir(parents=True, exist_ok=True)
+            make_private(folder)
         self._path(name, "pid").unlink(missing_ok=True)  # a name may be used again: never signal its former pid
         self.remember(name, facts)
-        lock = os.open(self._path(name, "lock"), os.O_RDWR | os.O_CREAT, 0o644)
+        lock = os.open(self._path(name, "lock"), os.O_RDWR | os.O_CREAT, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            with log.open("ab") as out:
+            with os.fdopen(open_private(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND), "ab") as out:
                 self._mine[name] = subprocess.Popen(
                     ["/bin/sh", "-c", _LAUNCH, str(self._path(name, "pid")), *arguments],
                     cwd=directory,

@@ -7,12 +7,13 @@ stop was asked for is a file in DEPLOYER_DIR/stopping. The logs of removed conta
 from __future__ import annotations
 
 import asyncio
+import os
 import secrets
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from bus import Bus, Clock
+from bus import Bus, Clock, make_private, open_private
 from deployer.errors import EngineRefusedError, RuntimeFailedError
 from deployer.push.repository import Repository
 from deployer.runtimes.api import BuildInputs, OneOff, Start, Unit
@@ -288,11 +289,12 @@ class DockerRuntime:
             self._warn(text)
 
     async def _keep_log(self, unit: str) -> None:
-        self._logs.mkdir(parents=True, exist_ok=True)
+        make_private(self._logs)
 
         def copy(client: Any) -> None:
             room = LOG_BYTES
-            with (self._logs / f"{unit}.log").open("wb") as file:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+            with os.fdopen(open_private(self._logs / f"{unit}.log", flags), "wb") as file:
                 for piece in client.logs(unit, stream=True, follow=False):
                     file.write(piece[:room])
                     room -= len(piece)

@@ -1,6 +1,5 @@
 """Control: desired state with generations, and the halt file."""
 
-import os
 from pathlib import Path
 
 import pytest
@@ -18,6 +17,7 @@ from bus import (
     control,
     documents,
     is_halted,
+    open_regular,
     read_control,
     write_control,
 )
@@ -120,15 +120,14 @@ def test_a_writer_that_keeps_the_lock_is_named_after_a_limit(bus: Bus, monkeypat
 def test_a_lock_file_that_was_replaced_is_not_locked(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two writers never hold two files of one name: a file replaced between open and lock is not taken."""
     lock = FileLock(bus.control_lock)
-    real = os.open
 
-    def slow_open(path: Path, flags: int, mode: int) -> int:
-        descriptor = real(path, flags, mode)
-        Path(path).unlink()
+    def slow_open(path: Path, flags: int) -> int:
+        descriptor = open_regular(path, flags)
+        path.unlink()
         return descriptor
 
     with monkeypatch.context() as patch:
-        patch.setattr(os, "open", slow_open)
+        patch.setattr("bus.lease.open_regular", slow_open)
         assert not lock.try_lock()
     assert not lock.held
     assert lock.try_lock()
