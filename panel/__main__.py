@@ -9,9 +9,10 @@ from collections.abc import Sequence
 
 from bus import BusError, BusSettings, Logging, SettingsError, SystemClock, load_settings, open_bus
 from bus.main import run_main
+from panel.codes import codes_file, link_to, make_code
 from panel.errors import StartError
 from panel.guard import Scope, load_tokens
-from panel.server import PanelSettings, bind, serve
+from panel.server import PanelSettings, bind, serve, url_of
 
 _SETTINGS = """settings (environment):
   BUS_DIR             the bus directory (volumes/bus)
@@ -22,6 +23,9 @@ _SETTINGS = """settings (environment):
   PANEL_TLS_CERT, PANEL_TLS_KEY  PEM files to serve HTTPS with
   PANEL_HOSTS         further host names by which people reach the page, separated by commas
   PANEL_BEHIND_PROXY  true when a proxy with TLS, or Compose publishing on 127.0.0.1, stands in front (false)
+
+commands:
+  link [--url URL]    print a link that opens the page once, within ten minutes, without the token
 
 exit codes: 0 ended by a signal, 1 failed while running, 2 could not start
 """
@@ -35,11 +39,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         epilog=_SETTINGS,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.parse_args(arguments)
+    commands = parser.add_subparsers(dest="command", metavar="")
+    link = commands.add_parser("link", help="print a link that opens the page once, within ten minutes")
+    link.add_argument("--url", default="", help="the panel's address, where it is another one than the settings say")
+    given = parser.parse_args(arguments)
     try:
         settings = load_settings(PanelSettings)
+        if given.command == "link":
+            return _print_link(settings, given.url)
         bus = open_bus(load_settings(BusSettings).dir)
-        control, made = load_tokens(settings.token_file, Scope.CONTROL)
+        control, _ = load_tokens(settings.token_file, Scope.CONTROL)
         read, _ = load_tokens(settings.read_tokens, Scope.READ)
         sock = bind(settings)
     except (SettingsError, BusError, StartError) as error:
@@ -52,7 +61,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 bus=bus,
                 settings=settings,
                 tokens=(*control, *read),
-                first_start=made,
                 sock=sock,
                 clock=SystemClock(),
                 log=logging.log,
@@ -63,6 +71,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     finally:
         sock.close()
         logging.close()
+
+
+def _print_link(settings: PanelSettings, url: str) -> int:
+    load_tokens(settings.token_file, Scope.CONTROL)  # whoever may read them may open the page
+    try:
+        code = make_code(codes_file(settings.token_file), SystemClock().wall_ms())
+    except OSError as error:
+        raise StartError(f"the code cannot be written ({error}); make its folder writable") from error
+    print(link_to(url or url_of(settings, settings.host.strip("[]"), settings.port), code))
+    return 0
 
 
 if __name__ == "__main__":

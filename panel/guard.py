@@ -25,7 +25,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Send
 from starlette.types import Scope as AsgiScope
 
-from bus import Log
+from bus import Log, make_private
 from panel.connections import Connections
 from panel.errors import StartError
 
@@ -97,7 +97,7 @@ def token_id(token: str) -> str:
 
 
 def _make(path: Path) -> bool:
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_private(path.parent)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
@@ -120,6 +120,7 @@ BODY_TIME_LIMIT_S = 5.0
 READS = frozenset({"GET", "HEAD"})
 HALT = "/api/halt"
 EVENTS = "/api/events"
+EXCHANGE = "/api/exchange"
 SEND_LIMIT_S = 10.0
 # At the same time: of one token, and of all tokens that may only look. What is left belongs to those who may write.
 MOST_PAGES, MOST_READERS_PAGES = 40, 60
@@ -233,6 +234,7 @@ def check_body(headers: Headers) -> Refusal | None:
 class Guard:
     """ASGI middleware: refuses what may not pass, reads a write's body within limits, adds the security headers.
 
+    spend_code: whether a code is worth a token, once; it may wait for the disk and raise OSError.
     set_halt: sets the halt file. Whoever may ask for a halt gets it, whatever is wrong with the rest of what they sent.
     """
 
@@ -246,9 +248,10 @@ class Guard:
         log: Log,
         connections: Connections,
         set_halt: Callable[[], Awaitable[None]],
+        spend_code: Callable[[str], bool],
     ) -> None:
         self._app, self._hosts, self._tokens, self._log = app, hosts, tokens, log
-        self._connections, self._set_halt = connections, set_halt
+        self._connections, self._set_halt, self._spend_code = connections, set_halt, spend_code
         self._strangers = Bucket(rate=2, burst=20, now_s=now_s)
         self._quotas = {token: Quota.fresh(now_s) for token in tokens}
 
@@ -263,6 +266,9 @@ class Guard:
         is_write = scope["method"] not in READS
         token = token_of(headers, self._tokens)
         scope.setdefault("state", {})["token"] = token
+        if path == EXCHANGE and is_write:
+            await self._exchange(headers, receive, self._secured(send, client))
+            return
         refusal = check_site(path, headers, self._hosts) or check_token(path, token, is_write=is_write)
         is_halt = is_write and path.rstrip("/") == HALT and refusal is None
         if is_halt:
@@ -289,6 +295,37 @@ class Guard:
                 await self._refuse(body, path, secured)
                 return
             await self._app(scope, _replay(body, receive) if is_write else receive, secured)
+
+    async def _exchange(self, headers: Headers, receive: Receive, send: Send) -> None:
+        """A token for the code of a link. Whoever asks is a stranger until then."""
+        refusal = check_site(EXCHANGE, headers, self._hosts) or check_body(headers)
+        if not self._strangers.take():
+            refusal = Refusal(429, "too many requests; wait a second and try again")
+        body = b"" if refusal is not None else await _read_body(receive)
+        if isinstance(body, bytes) and refusal is None:
+            code = _code_of(body)
+            try:
+                spent = code is not None and await asyncio.to_thread(self._spend_code, code)
+            except OSError as error:
+                refusal = Refusal(503, f"the code cannot be looked at ({error}); use the token itself")
+            else:
+                refusal = (
+                    None
+                    if spent
+                    else Refusal(
+                        403,
+                        "this link was used before, or is older than ten minutes: "
+                        "`python -m panel link` prints a new one",
+                    )
+                )
+        elif isinstance(body, Refusal):
+            refusal = body
+        if refusal is not None:
+            await self._refuse(refusal, EXCHANGE, send)
+            return
+        first = next(token for token in self._tokens if token.scope is Scope.CONTROL)
+        self._log.info("code_exchanged", name=first.name)
+        await _answer_json(200, {"token": first.value}, send)
 
     def _admit(self, refusal: Refusal | None, token: Token | None, *, is_write: bool, is_halt: bool) -> Refusal | None:
         """Whether the rate allows it. A halt always passes, and the page's own files cost nothing."""
@@ -332,7 +369,7 @@ class Guard:
 
     async def _refuse(self, refusal: Refusal, path: str, send: Send) -> None:
         self._log.warning("request_refused", status=refusal.status, path=ascii(path)[:80], why=refusal.error)
-        await _answer(refusal, send)
+        await _answer_json(refusal.status, {"error": refusal.error}, send)
 
 
 async def _read_body(receive: Receive) -> bytes | Refusal:
@@ -361,13 +398,23 @@ def _replay(body: bytes, receive: Receive) -> Receive:
     return replayed
 
 
-async def _answer(refusal: Refusal, send: Send) -> None:
-    body = json.dumps({"error": refusal.error}).encode()
+async def _answer_json(status: int, said: dict[str, str], send: Send) -> None:
+    body = json.dumps(said).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-    if refusal.status in (408, 413):
+    if status in (408, 413):
         headers.append((b"connection", b"close"))
-    await send({"type": "http.response.start", "status": refusal.status, "headers": headers})
+    await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
+
+
+def _code_of(body: bytes) -> str | None:
+    """The code in the body of an exchange; None where there is none."""
+    try:
+        found = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    code = found.get("code") if isinstance(found, dict) else None
+    return code if isinstance(code, str) else None
 
 
 def _address_of(origin: str) -> str | None:

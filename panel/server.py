@@ -9,6 +9,7 @@ import os
 import secrets
 import signal
 import socket
+import sys
 import time
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -34,6 +35,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from bus import VERSION, Bus, Clock, Log, is_halted
 from panel.actions import Actions
 from panel.api import create_app
+from panel.codes import codes_file, link_to, make_code, spend_code
 from panel.connections import Connections, count_handshakes, protocol_of
 from panel.errors import StartError
 from panel.events import Events
@@ -259,14 +261,13 @@ async def serve(
     bus: Bus,
     settings: PanelSettings,
     tokens: Sequence[Token],
-    first_start: bool,
     sock: socket.socket,
     clock: Clock,
     log: Log,
 ) -> int:
     """Run until SIGTERM or SIGINT. Returns the exit code: 0, or 1 when a part of the panel ended by itself.
 
-    tokens: at least one of scope control, first. first_start: it was made just now, so that it is shown this once.
+    tokens: at least one of scope control, first.
     """
     views, history = Views(bus, clock), LedgerQueries(bus)
     events = Events(bus, views, history)
@@ -285,6 +286,7 @@ async def serve(
         log=log,
         connections=connections,
         set_halt=halting.set,
+        spend_code=lambda code: spend_code(codes_file(settings.token_file), code, clock.wall_ms()),
     )
     config = uvicorn.Config(
         Measured(guarded, Metrics()),
@@ -300,11 +302,10 @@ async def serve(
         ssl_keyfile=settings.tls_key,
     )
     count_handshakes(config, connections)
-    shown = tokens[0] if first_start and not settings.behind_proxy else None
     server = _Server(config, events)
     serving = asyncio.create_task(server.serve(sockets=[sock]), name="server")
     watching = asyncio.create_task(events.run(), name="events")
-    announcing = asyncio.create_task(_announce(server, settings, shown, sock, log), name="announce")
+    announcing = asyncio.create_task(_announce(server, settings, sock, clock, log), name="announce")
     done, _ = await asyncio.wait((serving, watching), return_when=asyncio.FIRST_COMPLETED)
     asked_to = server.should_exit
     if not asked_to:
@@ -318,14 +319,21 @@ async def serve(
     return 0 if asked_to else 1
 
 
-async def _announce(
-    server: _Server, settings: PanelSettings, shown: Token | None, sock: socket.socket, log: Log
-) -> None:
-    """Say where the panel is. shown: the token that a link shall carry."""
+async def _announce(server: _Server, settings: PanelSettings, sock: socket.socket, clock: Clock, log: Log) -> None:
+    """Say where the panel is; on a terminal with a link that opens the page once. No token is ever printed."""
     await server.listening.wait()
     host, port = sock.getsockname()[:2]
-    scheme = "https" if settings.tls_cert else "http"
-    url = f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
-    # The link carries the token, so it goes to a terminal of this machine only and once, never to a container's collected log.
-    link = {"link": f"{url}/#token={shown.value}"} if shown else {}
+    url = url_of(settings, host, port)
+    link = {}
+    if sys.stdout.isatty() and not settings.behind_proxy:
+        try:
+            link["link"] = link_to(url, make_code(codes_file(settings.token_file), clock.wall_ms()))
+        except OSError as error:
+            log.warning("no_link", error=str(error))
     log.info("listening", url=url, token_file=str(settings.token_file), **link)
+
+
+def url_of(settings: PanelSettings, host: str, port: int) -> str:
+    """The panel's address."""
+    scheme = "https" if settings.tls_cert else "http"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"

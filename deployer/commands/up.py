@@ -25,6 +25,8 @@ from bus import (
     InstanceView,
     Role,
     is_locked,
+    make_private,
+    open_private,
     read_instances,
     read_status,
     read_steps,
@@ -317,15 +319,16 @@ DETACHED_LINE_EVERY_S = 86_400.0  # its log is kept whole
 DETACH_LIMIT_S = 200.0  # three services, each within READY_LIMIT_S
 NEWEST_STEPS = 64 << 10  # bytes
 ENDS_ALL = "; Ctrl-C ends everything"
+LINK_LIMIT_S = 20.0
 
 
 def detach(settings: DeployerSettings, *, fast: bool, say: Say) -> int:
     """Begin `up` in a session of its own, which no terminal ends, and return once everything is ready. Raises StartError."""
-    settings.dir.mkdir(parents=True, exist_ok=True)
+    make_private(settings.dir)
     if is_locked(up_lock(settings)):
         raise _runs_already(settings)
     log, shown = settings.dir / "up.log", 0
-    with log.open("wb") as out:
+    with os.fdopen(open_private(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), "wb") as out:
         begun = subprocess.Popen(
             [sys.executable, "-m", "deployer", "up", "--detached", *(["--fast"] if fast else [])],
             stdin=subprocess.DEVNULL,
@@ -368,7 +371,7 @@ def up(settings: DeployerSettings, bus: Bus, clock: Clock, *, fast: bool, detach
     """Run everything until SIGINT or SIGTERM; the exit code. detached: it is written to a log for ever. Raises StartError."""
     refuse_another(settings, bus, read_watched(bus))  # before anything of a former `up` is touched
     screen = Screen(is_terminal=sys.stdout.isatty(), every_s=DETACHED_LINE_EVERY_S if detached else PLAIN_LINE_EVERY_S)
-    settings.dir.mkdir(parents=True, exist_ok=True)
+    make_private(settings.dir)
     lock = FileLock(up_lock(settings))
     if not lock.try_lock():
         raise _runs_already(settings)
@@ -422,7 +425,7 @@ def _start(
         environment.setdefault("BOT_PAPER_URL", str(paper["url"]))
         say(f"paper exchange   {paper['url']}")
         panel = services.start(PANEL, environment, stopped)
-        where = panel.get("link") or f"{panel.get('url')} (its token: {panel.get('token_file')})"
+        where = _link(environment, panel) or f"{panel.get('url')} (its token: {panel.get('token_file')})"
         say(f"control panel    {where}")
         with suppress(RepositoryError):  # the deployer says what is wrong with it
             if asyncio.run(takes_pushes(repository)):
@@ -432,6 +435,25 @@ def _start(
             f" at {str(watching['sha'])[:7]}" if watching.get("sha") else f" once it can: {watching.get('problem')}"
         )
         say(f"deployer         watches {watching.get('branch')}{newest}{ENDS_ALL}")
+
+
+def _link(environment: Mapping[str, str], panel: Mapping[str, Any]) -> str:
+    """A link that opens the page once, for a terminal alone: what goes into a file is read by others. Else empty."""
+    if not sys.stdout.isatty():
+        return ""
+    command = [sys.executable, "-m", "panel", "link", "--url", str(panel.get("url"))]
+    try:
+        done = subprocess.run(
+            command,
+            env=dict(environment),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=LINK_LIMIT_S,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return f"{done.stdout.strip()}  (opens once, within ten minutes)" if done.returncode == 0 else ""
 
 
 def trading_line(bus: Bus, now_ms: int) -> str:

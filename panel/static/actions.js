@@ -10,13 +10,26 @@ const HALT_TRIES = 4;
 
 export const known = () => sessionStorage.getItem(TOKEN);
 
-// A link with #token=... (the panel prints it at its first start) is used once and taken out of the address bar.
-export function adoptTokenFromLink() {
-  const found = /^#token=([\w-]+)$/.exec(location.hash);
-  if (!found) return false;
-  sessionStorage.setItem(TOKEN, found[1]);
+// A link with #code=... is worth a token once and for minutes: what the browser's history keeps of it opens nothing.
+// -> null without such a link, else {accepted, why}.
+export async function adoptCodeFromLink() {
+  const found = /^#code=([\w-]+)$/.exec(location.hash);
+  if (!found) return null;
   history.replaceState(null, "", location.pathname);
-  return true;
+  try {
+    const response = await fetch("/api/exchange", {
+      method: "POST",
+      headers: { "content-type": "application/json" },
+      body: JSON.stringify({ code: found[1] }),
+      signal: AbortSignal.timeout(10000),
+    });
+    const said = await response.json();
+    if (!response.ok) return { accepted: false, why: said.error };
+    sessionStorage.setItem(TOKEN, said.token);
+    return { accepted: true, why: "" };
+  } catch {
+    return { accepted: false, why: "The panel did not answer." };
+  }
 }
 
 let hideNotice;

@@ -1,6 +1,6 @@
 // The page: what is pushed goes into one state, the state is drawn; clocks run on twice a second.
 
-import { adoptTokenFromLink, ask, askToken, drawFollowed, forgetToken, form, halt, known, notice, write } from "./actions.js";
+import { adoptCodeFromLink, ask, askToken, drawFollowed, forgetToken, form, halt, known, notice, write } from "./actions.js";
 import { renderCharts } from "./charts.js";
 import { renderDeploys } from "./deploys.js";
 import { $, set, text } from "./dom.js";
@@ -15,29 +15,33 @@ const MARKS = { good: "✓", warn: "!", bad: "✕", wait: "…" };
 const REDRAW_MS = 500;
 const log = new Log();
 
-adoptTokenFromLink();
+const REFUSED = "never-sleeps-refused";
+const link = await adoptCodeFromLink();
 const live = new Live(known, (kind) => {
   if (kind === "status" && live.state.status?.status) log.notice(live.state.status.status, live.now());
   schedule();
-}, refused);
+}, () => set(document.body, "data-locked", null), refused);
 if (known()) live.start();
-else refused("");
+else refused(link?.why ?? sessionStorage.getItem(REFUSED) ?? "");
+sessionStorage.removeItem(REFUSED);
 setInterval(schedule, REDRAW_MS);
 // Browsers give back a page that they had put away as it was: its connection is gone.
 addEventListener("pageshow", (event) => event.persisted && known() && live.start());
 
-// A link with a token, opened in a tab that is here already.
-addEventListener("hashchange", () => {
-  if (adoptTokenFromLink()) location.reload();
-});
+// A link with a code, opened in a tab that is here already.
+addEventListener("hashchange", () => location.hash.startsWith("#code=") && location.reload());
 
 async function refused(why = "The one before was not accepted.") {
   forgetToken();
+  if (Object.keys(live.state).length) {
+    // What was shown under a token that holds no longer goes with the page.
+    sessionStorage.setItem(REFUSED, why);
+    location.reload();
+    return;
+  }
   set(document.body, "data-locked", true);
-  if (await askToken(why)) {
-    set(document.body, "data-locked", null);
-    live.start();
-  } else schedule();
+  if (await askToken(why)) live.start();
+  else schedule();
 }
 
 let drawing = false;

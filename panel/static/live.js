@@ -4,12 +4,13 @@
 export const KINDS = ["status", "control", "instances", "deploys", "writes", "ledger"];
 const SILENCE_MS = 6000; // the panel pushes status at least every 2 s
 const RETRY_MS = 1000;
+const CHECK_MS = 5000;
 const SHARED = "never-sleeps-live";
 
 export class Live {
-  // onRefused: the token is missing or wrong; call start() again when there is another.
-  constructor(token, onChange, onRefused) {
-    Object.assign(this, { token, onChange, onRefused, state: {}, connected: false, leading: false });
+  // onAccepted: the panel accepts the token. onRefused: it is missing or wrong; call start() again when there is another.
+  constructor(token, onChange, onAccepted, onRefused) {
+    Object.assign(this, { token, onChange, onAccepted, onRefused, state: {}, connected: false, leading: false });
     this.heardAt = this.statusAt = performance.now();
     if (window.BroadcastChannel) {
       this.channel = new BroadcastChannel(SHARED);
@@ -18,9 +19,11 @@ export class Live {
     setInterval(() => this.watch(), 1000);
   }
 
-  start() {
+  async start() {
     this.started = true;
+    this.accepted = false;
     this.heardAt = performance.now();
+    if (!(await this.isAccepted())) return;
     if (!navigator.locks || !this.channel) return this.lead();
     this.channel.postMessage({ ask: true });
     if (!this.queued) {
@@ -29,9 +32,36 @@ export class Live {
     }
   }
 
+  // Whether the panel accepts this tab's own token. Until it has said so nothing is taken from other tabs, whatever they know.
+  async isAccepted() {
+    const given = this.token();
+    while (this.started && given === this.token()) {
+      try {
+        const headers = { authorization: `Bearer ${given ?? ""}` };
+        const { status, ok } = await fetch("/api/control", { headers, cache: "no-store", signal: AbortSignal.timeout(CHECK_MS) });
+        if (status === 401) return this.refuse();
+        if (ok && given === this.token()) {
+          this.accepted = true;
+          this.onAccepted();
+          return true;
+        }
+      } catch {
+        // not reached: tried again
+      }
+      await new Promise((done) => setTimeout(done, RETRY_MS));
+    }
+    return false;
+  }
+
+  refuse() {
+    this.started = this.accepted = false;
+    this.onRefused();
+    return false;
+  }
+
   told({ ask, kind, value, held }) {
     if (ask && this.leading) KINDS.forEach((one) => this.tell(one));
-    else if (kind && this.started && !this.leading) this.take(kind, value, held);
+    else if (kind && this.started && this.accepted && !this.leading) this.take(kind, value, held);
   }
 
   tell(kind) {
@@ -62,11 +92,7 @@ export class Live {
     this.triedAt = performance.now();
     const headers = { authorization: `Bearer ${this.token() ?? ""}` };
     const response = await fetch("/api/events", { headers, signal: this.abort.signal, cache: "no-store" });
-    if (response.status === 401) {
-      this.started = false;
-      this.onRefused();
-      return false;
-    }
+    if (response.status === 401) return this.refuse();
     if (!response.ok) throw new Error(response.statusText);
     const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
     let rest = "";
@@ -100,7 +126,7 @@ export class Live {
 
   // A connection that stalls is not noticed by the browser; a tab that was to tell us may be asleep.
   watch() {
-    if (!this.started || performance.now() - this.heardAt < SILENCE_MS) return;
+    if (!this.started || !this.accepted || performance.now() - this.heardAt < SILENCE_MS) return;
     this.connected = false;
     if (!this.leading) this.lead();
     else if (performance.now() - this.triedAt > SILENCE_MS) this.abort?.abort();

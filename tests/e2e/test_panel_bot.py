@@ -102,7 +102,7 @@ async def test_every_action_is_pressed_on_the_page_and_done_by_a_real_bot(
 ) -> None:
     """Each of the eight shows as applied, and the bot goes by it; one that it refuses says why; a silent bot greys the page."""
     async with chromium(tmp_path / "profile") as page:
-        await page.open(f"{panel.listening['url']}/#token={panel.token}")
+        await page.open(panel.link())
         await page.until(f"{VERDICT} === 'Trading'")
 
         async def press(selector: str, **fields: str) -> None:
@@ -162,7 +162,7 @@ async def test_a_handover_shows_by_itself_and_the_panels_death_is_not_noticed(
 ) -> None:
     """The color changes without a reload; SIGKILL in the midst of writes leaves control whole, and the bot goes on."""
     async with chromium(tmp_path / "profile") as page:
-        await page.open(f"{panel.listening['url']}/#token={panel.token}")
+        await page.open(panel.link())
         await page.until("document.querySelector('#fact-active').textContent.startsWith('blue')", 30)
         await page.evaluate("window.stillTheSamePage = true")
         rig.name(rig.bots[1])

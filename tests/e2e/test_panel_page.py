@@ -106,7 +106,7 @@ async def page(browser: Page) -> AsyncIterator[Page]:
 async def test_status_appears_updates_itself_and_greys_when_it_is_old(panel: RunningPanel, page: Page) -> None:
     """16 slots show; a take changes color and epoch without a reload; a bot that falls silent greys the page within 5 s."""
     bot = FollowingBot(panel)
-    await page.open(panel.listening["link"])
+    await page.open(panel.link())
     await page.until(f"{VERDICT} === 'No status'")
     async with bot.beating():
         await page.until("document.querySelectorAll('#slot-rows tr').length === 16")
@@ -155,7 +155,7 @@ async def test_pause_is_requested_seen_and_applied(panel: RunningPanel, page: Pa
 async def test_halt_asks_first_and_resume_after_it_too(panel: RunningPanel, page: Page) -> None:
     """By keyboard: h and Escape change nothing, h and Enter halt; resuming asks before the halt file goes."""
     async with FollowingBot(panel).beating():
-        await page.open(panel.listening["link"])
+        await page.open(panel.link())
         await page.until(f"{VERDICT} === 'Trading'")
         assert await page.evaluate("location.hash") == ""
         await page.press("h")
@@ -180,7 +180,7 @@ async def test_halt_asks_first_and_resume_after_it_too(panel: RunningPanel, page
 async def test_a_slot_is_switched_off_and_a_stale_press_is_explained(panel: RunningPanel, page: Page) -> None:
     """The switch follows; a write that came in between is not overwritten, and the page says so."""
     async with FollowingBot(panel).beating():
-        await page.open(panel.listening["link"])
+        await page.open(panel.link())
         await page.until("document.querySelectorAll('#slot-rows tr').length === 16")
         row = "document.querySelector('tr[data-key=\"DOGE-15m\"]')"
         await page.click('tr[data-key="DOGE-15m"] [role=switch]')
@@ -203,7 +203,7 @@ async def test_a_refused_change_is_said_with_its_reason(panel: RunningPanel, pag
     """What the bot does not take stands in the page's notice, its log and its header until somebody has read it."""
     bot = FollowingBot(panel)
     async with bot.beating():
-        await page.open(panel.listening["link"])
+        await page.open(panel.link())
         await page.until(f"{VERDICT} === 'Trading'")
         bot.refuses = ("strategy.kelly: expected a number from 0 to 1, found 7; 0.25 stays",)
         await page.click("#strategy-change")
@@ -221,7 +221,7 @@ async def test_buying_and_flattening_by_hand_are_asked_written_and_followed(pane
     """A buy says what it would cost before it is made; flatten asks first; what the bot says of each is shown."""
     bot = FollowingBot(panel)
     async with bot.beating():
-        await page.open(panel.listening["link"])
+        await page.open(panel.link())
         await page.until("document.querySelectorAll('#slot-rows tr').length === 16")
         await page.click('tr[data-key="BTC-5m"] [data-part=enter]')
         await page.until("document.querySelector('#ask').open")
@@ -252,7 +252,7 @@ async def test_risk_is_changed_and_a_rollback_asked_of_the_deployer(panel: Runni
         append_step(panel.bus, Step(deploy="d1", step=step, sha=sha, by="branch main", time_ms=number, ms=number))
     append_step(panel.bus, Step(deploy="", step="answered", time_ms=9, text="runs already"))
     async with FollowingBot(panel).beating():
-        await page.open(panel.listening["link"])
+        await page.open(panel.link())
         await page.until("document.querySelectorAll('#deploys > li').length === 1")
         assert await page.text("#deploys .result") == "confirmed"
         await page.click("#risk-change")
@@ -273,10 +273,10 @@ async def test_risk_is_changed_and_a_rollback_asked_of_the_deployer(panel: Runni
 async def test_a_second_tab_shows_the_same_over_one_connection(panel: RunningPanel, page: Page) -> None:
     """Tabs share one stream, since a browser opens six to a host; when the tab that holds it closes another goes on."""
     async with FollowingBot(panel).beating():
-        await page.open(panel.listening["link"])
+        await page.open(panel.link())
         await page.until(f"{VERDICT} === 'Trading'")
         # A frame of the same origin would be refused by the page's own policy: a window is what a second tab is.
-        second = await page.second_tab(f"{panel.listening['url']}/#token={panel.token}")
+        second = await page.second_tab(panel.link())
         await second.until(f"{VERDICT} === 'Trading'")
         assert not await second.evaluate(
             "performance.getEntriesByType('resource').some((one) => one.name.endsWith('/api/events'))"
@@ -287,6 +287,48 @@ async def test_a_second_tab_shows_the_same_over_one_connection(panel: RunningPan
         assert "epoch 7" in sequence
         await second.until(f"{VERDICT} === 'Trading'")
         await second.call("Page.navigate", url="about:blank")
+
+
+async def test_a_wrong_token_in_one_tab_shows_nothing_whatever_other_tabs_know(panel: RunningPanel, page: Page) -> None:
+    """What a tab with a good token tells the others is for those alone whose own token the panel has accepted."""
+    rows = "document.querySelectorAll('#slot-rows tr').length"
+    async with FollowingBot(panel).beating():
+        await page.open(panel.link())
+        await page.until(f"{rows} === 16")
+        second = await page.second_tab(panel.listening["url"])
+        await second.evaluate(
+            f"window.most = 0; setInterval(() => {{ window.most = Math.max(window.most, {rows}) }}, 5); null"
+        )
+        for _ in range(2):
+            await second.until("document.querySelector('#token').open")
+            await second.call("Input.insertText", text="w" * 43)
+            await second.press("Enter")
+            await second.until("document.querySelector('#token-why').textContent.includes('not accepted')")
+        assert await second.evaluate("window.most") == 0
+        assert await second.evaluate("document.body.dataset.locked") == "true"
+        await second.call("Input.insertText", text=panel.token)
+        await second.press("Enter")
+        await second.until(f"{rows} === 16")
+        assert await page.evaluate(rows) == 16
+        await second.call("Page.navigate", url="about:blank")
+
+
+async def test_a_link_opens_the_page_once_and_its_address_is_worth_nothing_after(
+    panel: RunningPanel, page: Page
+) -> None:
+    """What the browser remembers of it neither holds the token nor gets one."""
+    async with FollowingBot(panel).beating():
+        link = panel.link()
+        await page.open(link)
+        await page.until(f"{VERDICT} === 'Trading'")
+        history = await page.call("Page.getNavigationHistory")
+        assert panel.token not in str(history)
+        await page.evaluate("sessionStorage.clear()")
+        await page.call("Page.navigate", url="about:blank")
+        await page.open(link)
+        await page.until("document.querySelector('#token-why').textContent.includes('used before')")
+        assert await page.evaluate("document.body.dataset.locked") == "true"
+        page.errors.clear()
 
 
 async def test_another_sites_page_can_neither_read_nor_write(panel: RunningPanel, page: Page) -> None:
@@ -311,7 +353,7 @@ async def test_a_lost_panel_is_said_and_its_return_noticed(page: Page, tmp_path:
     """While no panel answers the page greys and says that trading goes on; when it is back the page is, by itself."""
     with running_panel(tmp_path) as panel:
         async with FollowingBot(panel).beating():
-            await page.open(panel.listening["link"])
+            await page.open(panel.link())
             await page.until(f"{VERDICT} === 'Trading'")
     await page.until(f"{VERDICT} === 'Panel not reached'")
     assert await page.evaluate("document.body.dataset.stale")
@@ -324,7 +366,7 @@ async def test_nothing_is_cut_off_sideways_and_nothing_jumps(panel: RunningPanel
     """From phone to desktop no sideways scrolling and every button in reach; what is shown stays where it is as it changes."""
     rows = "document.querySelectorAll('#slot-rows tr')"
     async with FollowingBot(panel).beating():
-        await page.open(panel.listening["link"])
+        await page.open(panel.link())
         for width in (360, 768, 1024, 1440):
             await page.look(width=width, height=800, dark=False)
             await page.until(f"{rows}.length === 16 && innerWidth === {width}")

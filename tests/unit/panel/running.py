@@ -29,6 +29,7 @@ from bus import (
     read_control,
     write_status,
 )
+from panel.codes import codes_file, link_to, make_code
 from tests.forked import Forked, listening
 
 ASSETS = {"BTC": 91_250.4, "ETH": 3_120.55, "SOL": 182.314, "XRP": 2.2071, "DOGE": 0.17342, "BNB": 873.21}
@@ -84,6 +85,11 @@ class RunningPanel:
             return Answer(response.status, {k.lower(): v for k, v in response.getheaders()}, response.read())
         finally:
             connection.close()
+
+    def link(self) -> str:
+        """A link that opens the page once."""
+        code = make_code(codes_file(Path(self.listening["token_file"])), SystemClock().wall_ms())
+        return link_to(self.listening["url"], code)
 
     def post(self, path: str, **body: Any) -> Answer:
         """A write as the page makes it."""

@@ -67,6 +67,7 @@ class Application:
             log=log,
             connections=Connections(time.monotonic),
             set_halt=set_halt,
+            spend_code=lambda _code: False,
         )
 
     def operations(self) -> list[tuple[str, str, dict[str, Any]]]:
