@@ -12,7 +12,8 @@ import sys
 
 STREAMS = (0, 1, 2)
 # Never by a proxy, whatever the environment says of proxies: this machine, and the services of compose.yaml.
-DIRECT = ("localhost", "127.0.0.1", "::1", "[::1]", "paper", "alertmanager")
+# Without brackets: httpx cannot read an address in them.
+DIRECT = ("localhost", "127.0.0.1", "::1", "paper", "alertmanager")
 
 
 def begin() -> None:

@@ -138,7 +138,7 @@ async def derive_credentials(
     """
     signer = signer_of(private_key)
     signature = sign_api_key_auth(signer, chain_id=CONFIG.chain_id, timestamp=int(time.time()))
-    client = BoundedClient(base_url=clob_url, timeout=time_limit_s)
+    client = BoundedClient(base_url=clob_url, timeout=time_limit_s, trust_env=not is_local(clob_url))
     transport = AsyncTransport(base_url=clob_url, client=client)
     try:
         async with asyncio.timeout(time_limit_s):
