@@ -151,7 +151,11 @@ def test_the_api_reference_has_every_name_that_a_package_exports(package: str) -
     """Those who write strategies and workers find each name that they may import, and no other."""
     page = (DOCS / "reference" / "api" / f"{package.rpartition('.')[2]}.md").read_text()
     named = re.findall(rf"^::: {re.escape(package)}\.(\w+)$", page, re.MULTILINE)
-    assert sorted(named) == sorted(importlib.import_module(package).__all__)
+    exported = importlib.import_module(package).__all__
+    lacks, surplus = set(exported) - set(named), set(named) - set(exported)
+    assert not lacks, f"docs/reference/api lacks {[f'::: {package}.{name}' for name in sorted(lacks)]}"
+    assert not surplus, f"docs/reference/api has what {package} does not export: {sorted(surplus)}"
+    assert len(named) == len(set(named)), "a name stands there twice"
 
 
 def test_the_site_leads_to_every_page() -> None:
