@@ -20,7 +20,8 @@ Action = Literal["none", "enter", "exit"]
 class Inputs:
     """All that one decision depends on.
 
-    *_ms: UTC ms. strike, lead_price, average_*: prices in USDT. volatility: of the log price per sqrt(second).
+    *_ms: UTC ms. strike, lead_price, average_*: prices in USDT; lead_price is None where there is none, and where shares are held
+    and it is old: an exit may be decided on the bid. volatility: of the log price per sqrt(second).
     average_seconds, average_price: the part of the settlement average that is known already. bids, asks: best levels first.
     held: the outcome and shares (base units) held of this window. streak_*: the evaluation state left by the last evaluation.
     blocked: why no order may be placed in this slot whatever the strategy says ("" when it may). seen_ms: when the newest of

@@ -339,3 +339,22 @@ async def test_foreign_credentials_are_refused_in_words(paper: str) -> None:
     await venue.close()
     assert isinstance(answer, Refused)
     assert answer.code == "unauthorized"
+
+
+async def test_a_void_window_is_read_as_one(start_paper: StartPaper) -> None:
+    """Closed, resolved, 0.5 and 0.5: no winner, and void; not before it has closed."""
+    url = start_paper(timeframes="5s", resolution_delay=0.1, resolution_spread=0, void_windows=1).url
+    async with trading(url) as venue:
+        start_s = int(time.time()) // 5 * 5 + 5
+        slug, seen = f"btc-updown-5s-{start_s}", set[bool]()
+        async with asyncio.timeout(START_LIMIT_S):
+            while True:
+                market = await venue.market(slug)
+                if market is not None:
+                    seen.add(market.is_void)
+                    assert market.winner is None
+                    if market.is_void:
+                        break
+                await asyncio.sleep(0.2)
+        assert market.closed
+        assert seen == {False, True}
