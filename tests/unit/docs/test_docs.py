@@ -6,10 +6,13 @@ import importlib
 import re
 import tomllib
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from bot.strategy import Decision, Inputs
 
 ROOT = Path(__file__).parents[3]
 DOCS = ROOT / "docs"
@@ -156,6 +159,15 @@ def test_the_api_reference_has_every_name_that_a_package_exports(package: str) -
     assert not lacks, f"docs/reference/api lacks {[f'::: {package}.{name}' for name in sorted(lacks)]}"
     assert not surplus, f"docs/reference/api has what {package} does not export: {sorted(surplus)}"
     assert len(named) == len(set(named)), "a name stands there twice"
+
+
+@pytest.mark.parametrize("record", [Inputs, Decision])
+def test_the_api_reference_has_a_line_for_each_field_of_what_a_strategy_is_given_and_answers(record: type) -> None:
+    """Unit and range of each field stand in its table, and no field that is gone."""
+    page = (DOCS / "reference" / "api" / "strategy.md").read_text()
+    part = page.split(f"::: bot.strategy.{record.__name__}\n")[1].split("\n::: ")[0]
+    cells = [line.split("|")[1] for line in part.splitlines() if line.startswith("| `")]
+    assert sorted(re.findall(r"`(\w+)`", "".join(cells))) == sorted(field.name for field in fields(record))
 
 
 def test_the_site_leads_to_every_page() -> None:
