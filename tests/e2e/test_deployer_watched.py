@@ -22,8 +22,8 @@ def rig(tmp_path: Path) -> Iterator[DeployerRig]:
     try:
         sha = made.commit()
         made.start()
-        made.until_step(sha, "confirmed")
-        until("a spare", lambda: len(made.living()) == 2)
+        made.until_step(sha, "confirmed", 120)
+        until("a spare", lambda: len(made.living()) == 2, 120)
         yield made
     finally:
         made.stop()
@@ -46,7 +46,7 @@ def test_a_start_watches_the_branch_that_the_last_one_did(rig: DeployerRig) -> N
     assert status(rig)["branch"] == "main"
     rig.git("checkout", "--quiet", "main")
     newer = rig.commit()
-    rig.until_step(newer, "confirmed")
+    rig.until_step(newer, "confirmed", 120)
     assert rig.deploy_of(experiment) is None
     assert [deploy.sha for deploy in rig.history().deploys] == [trades, newer]
 
@@ -137,12 +137,12 @@ def test_whatever_git_cannot_answer_bots_go_on_and_dead_ones_are_replaced(  # ty
     for seen in rig.living():
         assert seen.document is not None
         os.kill(seen.document.pid, 9)
-    holder = until("somebody trades", rig.holder, 30)
-    until("a spare", lambda: len(rig.living()) == 2, 30)
+    holder = until("somebody trades", rig.holder, 120)
+    until("a spare", lambda: len(rig.living()) == 2, 120)
     assert holder.document is not None
     repairs(rig)
     newer = rig.commit()
-    rig.until_step(newer, "confirmed", 90)
+    rig.until_step(newer, "confirmed", 120)
 
 
 def test_commands_ask_the_repository_that_the_bus_names(rig: DeployerRig, tmp_path: Path) -> None:
