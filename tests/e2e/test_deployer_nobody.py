@@ -7,6 +7,7 @@ import shutil
 import urllib.request
 from pathlib import Path
 
+from bus import Step
 from tests.e2e.deployer_rig import DeployerRig
 from tests.e2e.rig import log_lines, until
 
@@ -19,14 +20,17 @@ def test_why_nobody_trades_is_said_alike_by_status_history_metric_and_log(tmp_pa
     try:
         sha = rig.commit()
         rig.start()
-        rig.assert_steady(sha)
+        rig.assert_steady(sha, limit_s=180)
         assert rig.command("down", "--yes").returncode == 0
         shutil.rmtree(rig.folder / "run" / "trees")
         rig.environment["DEPLOYER_CHECK"] = f"-c 'raise SystemExit(\"{WHY}\")'"
         rig.start()
-        nobody = until("it is said", lambda: rig.history().nobody, 60)
-        assert nobody is not None
-        assert WHY in nobody.text
+
+        def why() -> Step | None:
+            step = rig.history().nobody
+            return step if step is not None and WHY in step.text else None
+
+        nobody = until("it is said", why, 180)
         assert nobody.text.startswith(f"{sha[:7]} cannot be run: the build failed")
         said = f"nobody trades: {nobody.text}"
         status = json.loads(rig.command("status", "--json").stdout)
@@ -45,7 +49,7 @@ def test_why_nobody_trades_is_said_alike_by_status_history_metric_and_log(tmp_pa
         del rig.environment["DEPLOYER_CHECK"]
         assert rig.command("down", "--yes").returncode == 0
         rig.start()
-        rig.assert_steady(sha)
+        rig.assert_steady(sha, limit_s=180)
         until("it is over", lambda: rig.history().nobody is None)
         assert json.loads(rig.command("status", "--json").stdout)["trading"] is not None
     finally:
