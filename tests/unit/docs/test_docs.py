@@ -79,6 +79,41 @@ def test_every_path_that_a_page_names_is_there(page: Path) -> None:
     assert not missing, f"{page.relative_to(ROOT)} names what is not there: {missing}"
 
 
+def commands(page: Path) -> Iterator[str]:
+    """What a page shows as code, line by line."""
+    for line in page.read_text().splitlines():
+        yield from [line.strip()] if line.startswith("    ") else _CODE.findall(line)
+
+
+def test_every_command_that_a_page_names_is_there() -> None:
+    """`make TARGET` is a target, `python -m MODULE` a program, `bin/deployer COMMAND` a command."""
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    deployer = set(re.findall(r'add_parser\(\s*"([a-z-]+)"', (ROOT / "deployer/commands/cli.py").read_text()))
+    wrong = []
+    for page in PAGES:
+        for code in commands(page):
+            wrong += [
+                f"{page.name}: make {word}" for word in re.findall(r"\bmake ([a-z]+)\b", code) if word not in targets
+            ]
+            wrong += [
+                f"{page.name}: deployer {word}"
+                for word in re.findall(r"(?:bin/deployer|-m deployer) ([a-z-]+)", code)
+                if word not in deployer
+            ]
+            wrong += [
+                f"{page.name}: python -m {name}"
+                for name in re.findall(r"-m ((?:bench|bot|deployer|panel|paper|proof)(?:\.\w+)*)", code)
+                if not _runs(ROOT / name.replace(".", "/"))
+            ]
+    assert len(targets) > 10
+    assert len(deployer) > 10
+    assert not wrong, "\n".join(wrong)
+
+
+def _runs(module: Path) -> bool:
+    return module.with_suffix(".py").is_file() or (module / "__main__.py").is_file()
+
+
 def test_every_page_that_code_names_is_there() -> None:
     """A message or a comment that sends people to a page names one, and a heading that it has."""
     patterns = (*(f"{room}/**/*" for room in ROOMS if room != "docs"), "Makefile", "Dockerfile", "*.yaml", "*.toml")
