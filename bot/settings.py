@@ -80,6 +80,7 @@ class BotSettings(BaseSettings):
     unit: str = ""
     deploy_id: str = ""
     metrics_host: str = "127.0.0.1"
+    metrics_hosts: str = ""
     metrics_port: int = Field(default=0, ge=0, le=65535)
 
     @field_validator("assets", "timeframes", mode="before")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -46,13 +47,38 @@ class Guard:
 # /metrics over HTTP, at the address that an instance's document names.
 
 
-async def serve_metrics(text: Callable[[], bytes], host: str, port: int) -> tuple[web.AppRunner, str]:
+_KNOWN = frozenset({"host.docker.internal"})  # how a container names the machine that it runs on
+
+
+def is_own_name(host: str, more: frozenset[str] = frozenset()) -> bool:
+    """Whether a Host header is an address, a name without a dot (this machine's, a container's), or one of `more`.
+
+    A page of another site can bring a name of its own to this address and read the answers (DNS rebinding), but none of these.
+    """
+    if not host:  # no browser leaves it out
+        return True
+    name = host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0].lower()
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return "." not in name or name.endswith(".localhost") or name in more | _KNOWN
+    return True
+
+
+async def serve_metrics(text: Callable[[], bytes], host: str, port: int, names: str = "") -> tuple[web.AppRunner, str]:
     """Serve what `text` returns at each scrape; port 0 takes a free one. Raises OSError when the port is busy.
 
+    names: further host names by which it is scraped, separated by commas.
     Returns the runner (clean it up at the end) and host:port, an IPv6 address in brackets.
     """
 
-    async def answer(_request: web.Request) -> web.Response:
+    more = frozenset(name.strip().lower() for name in names.split(",") if name.strip())
+
+    async def answer(request: web.Request) -> web.Response:
+        if not is_own_name(request.headers.get("Host", ""), more):
+            raise web.HTTPForbidden(
+                text="this host name is not allowed; scrape by an address, or name it in *_METRICS_HOSTS\n"
+            )
         return web.Response(body=text(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     app = web.Application()

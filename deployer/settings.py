@@ -35,8 +35,9 @@ class DeployerSettings(BaseSettings):
     verify: "signed", or a command that a commit must pass before it is built (deployer.push.verify).
     signers: for "signed", the file that says whose signatures count (deployer.push.signatures). hooks: a folder of programs that
     run before and after steps (deployer.push.hooks).
-    metrics_host, metrics_port: where /metrics is served; port 0 takes any. targets: the folder for Prometheus's file of bots;
-    DIR/targets when unset. alertmanager: where `deployer test-alert` sends its alert.
+    metrics_host, metrics_port: where /metrics is served; port 0 takes any. metrics_hosts: further host names of it, separated by
+    commas. targets: the folder for Prometheus's file of bots; DIR/targets when unset. alertmanager: where
+    `deployer test-alert` sends its alert.
     """
 
     model_config = SettingsConfigDict(env_prefix="DEPLOYER_")
@@ -66,6 +67,7 @@ class DeployerSettings(BaseSettings):
     build_size: int = Field(default=512, ge=1, le=1 << 20)
     build_limit: float = Field(default=600.0, gt=0, le=7200)
     metrics_host: str = "127.0.0.1"
+    metrics_hosts: str = ""
     metrics_port: int = Field(default=0, ge=0, le=65535)
     targets: Path | None = None
     alertmanager: str = "http://127.0.0.1:9093"

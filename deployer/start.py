@@ -99,7 +99,9 @@ async def run(settings: DeployerSettings, bus: Bus, clock: Clock, logging: Loggi
         await _carry_on(bus, runtime, clock)
         metrics = Metrics(policy_of(settings))
         try:
-            server, address = await serve_metrics(metrics.text, settings.metrics_host, settings.metrics_port)
+            server, address = await serve_metrics(
+                metrics.text, settings.metrics_host, settings.metrics_port, settings.metrics_hosts
+            )
         except OSError as error:
             raise StartError(
                 f"DEPLOYER_METRICS_PORT {settings.metrics_port} on {settings.metrics_host} cannot be used "

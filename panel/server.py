@@ -30,9 +30,11 @@ from prometheus_client import (
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from pydantic import Field, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from bus import VERSION, Bus, Clock, Log, is_halted
+from bus.tasks import is_own_name
 from panel.actions import Actions
 from panel.api import create_app
 from panel.codes import codes_file, link_to, make_code, spend_code
@@ -156,14 +158,19 @@ class Metrics:
 class Measured:
     """ASGI middleware, the outermost: answers /metrics itself and measures everything else."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
-        self._app, self._metrics = app, metrics
+    def __init__(self, app: ASGIApp, metrics: Metrics, hosts: frozenset[str]) -> None:
+        self._app, self._metrics, self._hosts = app, metrics, hosts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
         elif scope["path"] == PATH and scope["method"] == "GET":
-            await _answer(generate_latest(self._metrics.registry), send)
+            if is_own_name(Headers(scope=scope).get("host", ""), self._hosts):
+                await _answer(200, generate_latest(self._metrics.registry), send)
+            else:
+                await _answer(
+                    403, b"this host name is not allowed; scrape by an address, or add the name to PANEL_HOSTS\n", send
+                )
         else:
             await self._measure(scope, receive, send)
 
@@ -188,9 +195,9 @@ class Measured:
                 metrics.seconds.labels(kind).observe(time.perf_counter() - began)
 
 
-async def _answer(body: bytes, send: Send) -> None:
+async def _answer(status: int, body: bytes, send: Send) -> None:
     headers = [(b"content-type", CONTENT_TYPE_LATEST.encode()), (b"content-length", str(len(body)).encode())]
-    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
 
 
@@ -289,7 +296,7 @@ async def serve(
         spend_code=lambda code: spend_code(codes_file(settings.token_file), code, clock.wall_ms()),
     )
     config = uvicorn.Config(
-        Measured(guarded, Metrics()),
+        Measured(guarded, Metrics(), settings.allowed_hosts()),
         http=protocol_of(connections),
         log_config=None,
         access_log=False,

@@ -28,6 +28,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="PAPER_", extra="forbid")
 
     host: str = Field("127.0.0.1", description="address to listen on")
+    hosts: str = Field("", description="further host names by which it is reached, comma-separated")
     port: int = Field(8700, ge=0, le=65535, description="port to listen on; 0 takes any free one")
     data: Path = Field(Path(".run/paper"), description="folder of the durable record")
     seed: int = Field(1, description="seed of all randomness")

@@ -147,7 +147,9 @@ async def run(settings: BotSettings, bus: Bus, clock: Clock, logging: Logging) -
     log = logging.log.bind(instance=instance_id)
     metrics = Metrics(VERSION, settings.sha, dropped=lambda: logging.dropped)
     try:
-        server, address = await serve_metrics(metrics.text, settings.metrics_host, settings.metrics_port)
+        server, address = await serve_metrics(
+            metrics.text, settings.metrics_host, settings.metrics_port, settings.metrics_hosts
+        )
     except OSError as error:
         raise SettingsError(
             f"BOT_METRICS_PORT {settings.metrics_port} on {settings.metrics_host} cannot be used ({error.strerror}); "
@@ -311,7 +313,7 @@ async def _connect(
     while not stop.is_set():
         try:
             credentials = stored or await derive_credentials(hosts.clob, key, may_create=True)
-            for secret in (credentials.secret, credentials.passphrase):
+            for secret in (credentials.secret, credentials.passphrase, credentials.key):
                 logging.hide(secret)
             venue = PolymarketVenue(
                 hosts=hosts,

@@ -8,6 +8,7 @@ import logging
 from collections.abc import Awaitable, Callable
 
 from aiohttp import web
+from aiohttp.typedefs import Middleware
 
 from paper.engine.exchange import Exchange
 from paper.engine.faults import Fault, Kind
@@ -25,6 +26,7 @@ from paper.wire import data as http_data
 from paper.wire import gamma as http_gamma
 from paper.wire import relayer as http_relayer
 from paper.wire.body import parse_json, plain
+from paper.wire.door import door
 from paper.wire.metrics import Metrics
 
 # Reading what a request carries: its JSON body, counts and cursors in its query.
@@ -77,7 +79,9 @@ def make_app(exchange: Exchange) -> tuple[web.Application, Sockets]:
             request.transport.abort()
         return response
 
-    app = web.Application(middlewares=[Metrics(exchange, sockets).measure, answer], client_max_size=_MAX_BODY)
+    names = frozenset(name.strip().lower() for name in exchange.settings.hosts.split(",") if name.strip())
+    middlewares: list[Middleware] = [door(names), Metrics(exchange, sockets).measure, answer]
+    app = web.Application(middlewares=middlewares, client_max_size=_MAX_BODY)
     app.add_routes(
         [
             *ws_venue.routes(exchange, sockets),

@@ -148,6 +148,7 @@ class Session:
             "POLY_SIGNATURE": base64.urlsafe_b64encode(digest).decode(),
             "POLY_TIMESTAMP": stamp,
             "RELAYER_API_KEY": "any",
+            "Content-Type": "application/json",
         }
         sent = {name: value.encode() for name, value in headers.items()} | (changes or {})
         return self.client.request(method, path, content=body, params=query, headers=sent)
