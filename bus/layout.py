@@ -14,6 +14,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from bus.errors import BusDirectoryError
 from bus.lease import check_locking
 from bus.opening import BUS_MODE, open_regular
+from bus.secrecy import star_suspects
 
 FSYNC_FAILED = "fsync-failed"
 HALT = "halt"
@@ -162,7 +163,10 @@ class BusSettings(BaseSettings):
 
 
 class SettingsError(Exception):
-    """A setting cannot be used; the text is one line for people."""
+    """A setting cannot be used; the text is one line for people, and what looks like a key in it is starred."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(star_suspects(text))
 
 
 def load_settings(kind: type[S]) -> S:
@@ -172,8 +176,7 @@ def load_settings(kind: type[S]) -> S:
     except ValidationError as error:
         first = error.errors()[0]
         name = f"{kind.model_config.get('env_prefix', '')}{'_'.join(str(part) for part in first['loc'])}".upper()
-        raise SettingsError(
-            f"{name}: {first['msg']}, found {first['input']!r:.80}; correct it and start again"
-        ) from error
+        found = star_suspects(repr(first["input"]))  # before it is cut: a part of a key looks like none
+        raise SettingsError(f"{name}: {first['msg']}, found {found:.80}; correct it and start again") from None
     except ValueError as error:  # pydantic-settings: a complex value that is not JSON
-        raise SettingsError(f"{error}; correct it and start again") from error
+        raise SettingsError(f"{error}; correct it and start again") from None

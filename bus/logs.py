@@ -19,6 +19,8 @@ from typing import Any, Protocol
 
 import structlog
 
+from bus.secrecy import Secrets
+
 QUEUE_LINES = 10_000
 CLOSE_LIMIT_S = 2.0
 
@@ -86,12 +88,7 @@ class _Format:
     def __init__(self, writer: LineWriter) -> None:
         self._writer = writer
         self._sequence = itertools.count(1)
-        self._secrets: tuple[str, ...] = ()
-
-    def hide(self, secret: str) -> None:
-        """Star it, as it is and as JSON writes it. The longest first: another one may be a part of it."""
-        forms = {*self._secrets, secret, json.dumps(secret, ensure_ascii=False)[1:-1]}
-        self._secrets = tuple(sorted(forms, key=len, reverse=True))
+        self.secrets = Secrets()
 
     def __call__(self, _logger: Any, level: str, fields: MutableMapping[str, Any]) -> str:
         line = {
@@ -108,9 +105,7 @@ class _Format:
         except (TypeError, ValueError):  # NaN, a key that is no text, a circle: as Python shows it
             plain = {key: value if isinstance(value, str | int) else str(value) for key, value in line.items()}
             text = json.dumps(plain, ensure_ascii=False)
-        for secret in self._secrets:
-            text = text.replace(secret, "***")
-        return text
+        return self.secrets.star(text)
 
 
 class Logging:
@@ -134,9 +129,8 @@ class Logging:
         return self._writer.dropped
 
     def hide(self, secret: str) -> None:
-        """Star this text in every later line. Texts shorter than 8 characters are not secrets but words."""
-        if len(secret) >= 8:
-            self._format.hide(secret)
+        """Star this text in every later line, however it is spelt. One shorter than 8 characters is no secret but a word."""
+        self._format.secrets.add(secret)
 
     def close(self) -> None:
         """Write what is queued."""

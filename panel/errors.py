@@ -15,13 +15,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from bus.secrecy import star_suspects
+
 
 class PanelError(Exception):
     """Root of all errors of the panel."""
 
 
 class StartError(PanelError):
-    """The panel cannot start; the text is one line for people."""
+    """The panel cannot start; the text is one line for people, and what looks like a token in it is starred."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(star_suspects(text))
 
 
 class ConfirmationNeededError(PanelError):
