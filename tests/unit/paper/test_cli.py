@@ -100,12 +100,11 @@ def test_signals_end_it_cleanly(tmp_path: Path, number: signal.Signals) -> None:
 
 def test_restart_carries_on(tmp_path: Path) -> None:
     """A restarted exchange knows its markets, references and prices; another seed does not change what happened."""
-    shown = ("--timeframes", "15m", "--strike-delay", "0", "--strike-missing", "0")
-    with serving(tmp_path, *shown) as (_, first):
+    with serving(tmp_path, "--timeframes", "15m") as (_, first):
         slug = f"btc-updown-15m-{int(time.time()) // 900 * 900}"
         before = get(first["url"] + f"/events/slug/{slug}")
         lead = get(first["url"] + "/paper/state")["lead"]
-    with serving(tmp_path, *shown, "--seed", "2") as (_, second):
+    with serving(tmp_path, "--timeframes", "15m", "--seed", "2") as (_, second):
         after = get(second["url"] + f"/events/slug/{slug}")
         now = get(second["url"] + "/paper/state")["lead"]
     for event in (before, after):
