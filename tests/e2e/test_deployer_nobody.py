@@ -7,10 +7,13 @@ import shutil
 import urllib.request
 from pathlib import Path
 
+import pytest
+
 from bus import Step
 from tests.e2e.deployer_rig import DeployerRig
 from tests.e2e.rig import log_lines, until
 
+pytestmark = pytest.mark.timeout(900)
 WHY = "no way to the packages"
 
 
