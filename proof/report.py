@@ -116,6 +116,7 @@ PARTS: dict[str, tuple[str, ...]] = {
     "simulation": ("proof.simulation", "--handovers", "20000", "--jobs", "2"),
     "releases": ("proof.releases",),
     "frames": ("proof.frames",),
+    "requests": ("proof.requests",),
     "soak": ("proof.soak",),
     "power": ("proof.power", "--count", "200", "--seed", "1"),
     "containers": ("proof.containers",),
