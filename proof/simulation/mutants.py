@@ -223,7 +223,7 @@ def _newest_ignored() -> None:
 
 
 MUTANTS: dict[str, Mutant] = {
-    "no-fence": Mutant("a row carries its decision's epoch, and an old one is refused", _no_fence, 19, "I1"),
+    "no-fence": Mutant("a row carries its decision's epoch, and an old one is refused", _no_fence, 80, "I1"),
     "intent-after-send": Mutant("written before sent", _intent_after_send, 4, "I3"),
     "new-salt": Mutant("the identical bytes are the only retry", _new_salt, 5, "I3"),
     "not-found-is-absent": Mutant("not finding an order proves nothing", _not_found_is_absent, 1, "I5"),
