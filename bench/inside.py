@@ -27,7 +27,7 @@ from bot.settings import BotSettings
 from bot.slots import make_slots
 from bot.strategy.guard import GuardedStrategy
 from bot.venue.account_watch import AccountWatch
-from bot.venue.polymarket import Credentials, Hosts, PolymarketVenue, reading
+from bot.venue.polymarket import Credentials, Hosts, PolymarketVenue, account_reading, reading
 from bot.venue.polymarket.answers import classify
 from bot.venue.polymarket.streams import user_events
 from bot.venue.types import (
@@ -255,7 +255,7 @@ class InsideVenue(PolymarketVenue):
         rows = self._paper.record.query_dicts(
             "SELECT * FROM orders WHERE order_id = ? AND owner = ? AND status = 'LIVE'", [order_id, self.wallet]
         )
-        return reading.order(open_order_json(rows[0])) if rows else None
+        return account_reading.order(open_order_json(rows[0])) if rows else None
 
     async def open_orders(self) -> list[VenueOrder]:
         await self._ask(lambda: None)
@@ -263,7 +263,7 @@ class InsideVenue(PolymarketVenue):
         rows = self._paper.record.query_dicts(
             "SELECT * FROM orders WHERE status = 'LIVE' AND owner = ? ORDER BY seq", [self.wallet]
         )
-        return [reading.order(open_order_json(row)) for row in rows]
+        return [account_reading.order(open_order_json(row)) for row in rows]
 
     async def trades(self, condition_id: str | None = None, after_ms: int | None = None) -> list[VenueTrade]:
         await self._ask(lambda: None)
@@ -279,7 +279,7 @@ class InsideVenue(PolymarketVenue):
         found = [
             one
             for trade in by_match(rows)
-            for one in reading.trades(trade_json(trade, self.wallet, now), self.wallet, OWNER, self._fee)
+            for one in account_reading.trades(trade_json(trade, self.wallet, now), self.wallet, OWNER, self._fee)
         ]
         return sorted(found, key=lambda row: (row.at_ms, row.trade_id, row.order_id))
 

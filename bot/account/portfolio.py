@@ -9,8 +9,9 @@ from bot.context import Context
 from bot.orders.risk import Usage, at_stake
 from bot.slots import Slot, parse_slug
 from ledger import Ledger
-from ledger.rows import Lifetime, OpenIntent, Position, lifetime, pnl_by_slot, pnl_since, positions, recent_outcomes
+from ledger.rows import OpenIntent, Position, positions
 from ledger.schema import TERMINAL
+from ledger.totals import Lifetime, lifetime, pnl_by_slot, pnl_since, recent_outcomes
 from ledger.values import Side
 
 DAY_MS = 86_400_000

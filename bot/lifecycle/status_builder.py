@@ -23,8 +23,9 @@ from bus import (
     Totals,
     UsageStatus,
 )
-from ledger.rows import Lifetime, Position
+from ledger.rows import Position
 from ledger.schema import OrderState
+from ledger.totals import Lifetime
 from ledger.values import Outcome
 
 

@@ -6,71 +6,41 @@ A damaged one is made anew.
 
 from __future__ import annotations
 
-import asyncio
-import fcntl
-import os
 import re
-import shutil
-import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import TypeVar
 
-from deployer import git as git_module
 from deployer.errors import RepositoryError
-from deployer.git import LIMIT_S, UPLOAD_PACK, Place, configuration, environment, git, head_of, locate, text
-from deployer.push.export import MOST_BYTES, MOST_ENTRIES, FolderSink, Objects, Remarks, export, read_commit, write_tar
-
-T = TypeVar("T")
+from deployer.git import Place, head_of, locate, text
+from deployer.push.export import MOST_BYTES, MOST_ENTRIES, FolderSink, Remarks, export, read_commit, write_tar
+from deployer.push.mirror import FETCH_LIMIT_S, KEPT, NO_SUCH_REF, SHA, Mirror, sha_of
 
 MIRROR = "mirror.git"  # in DEPLOYER_DIR
-FETCH_LIMIT_S = 600.0  # of a whole repository, the first time
-EXPORT_LIMIT_S = 120.0
-LOCK_LIMIT_S = 60.0
-LOCK_EVERY_S = 0.02
 MOST_LOOSE, MOST_PACKS = 500, 20
-REMAKE_EVERY_S = 600.0
 HEAD_EVERY_S = 2.0
-# A file system may show a change late or not at all: fetched all the same from time to time.
-FETCH_EVERY_S = 30.0
 _SOMEBODY = {"NAME": "work tree", "EMAIL": "worktree@localhost", "DATE": "2000-01-01T00:00:00Z"}
-_SHA = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
 # git-check-ref-format(1): what no branch's name may have.
 _NO_BRANCH = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//|/\.|\.lock(/|$)|^[./]|[./]$|^$")
-_WATCHED, _HEAD, _WORK_TREE = "refs/never-sleeps/watched", "refs/never-sleeps/head", "refs/never-sleeps/worktree"
-_KEPT = "refs/never-sleeps/kept/"
-_ANYTHING = ("+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*", "+refs/remotes/*:refs/remotes/*")
-_NO_SUCH_REF = "couldn't find remote ref"
-# What the other side says of itself; anything else that fails a fetch may be this mirror's own damage.
-_THEIRS = ("remote", "not our ref", "does not appear to be a git repository", "did not answer", "cannot be run")
+_WATCHED, _WORK_TREE = "refs/never-sleeps/watched", "refs/never-sleeps/worktree"
 # What says how a work tree's files are to be compared; values without a program.
 _CHECKOUT = ("core.fileMode", "core.symlinks", "core.ignoreCase", "core.autocrlf", "core.eol", "core.precomposeUnicode")
 
 
-class Repository:
+class Repository(Mirror):
     """A git repository, bare or with a work tree. Git runs in the mirror alone.
 
     mirror: the folder for it; one that ends with this object when None. shallow: do without the history.
     """
 
     def __init__(self, path: Path, mirror: Path | None = None, *, shallow: bool = False) -> None:
-        self.path = path.absolute()
-        self._folder = mirror.absolute() if mirror is not None else None
-        self._own: tempfile.TemporaryDirectory[str] | None = None
-        self._shallow = shallow
-        self._lock = asyncio.Lock()
-        self._remade_s = -REMAKE_EVERY_S
-        self._looked_at_locks = False
-        self._format: str | None = None
-        self._configured: tuple[tuple[int, int, int], dict[str, str]] | None = None
+        super().__init__(path, mirror, shallow=shallow)
         self._watched: tuple[str, str] | None = None  # the branch's ref, and its tip
         self._head: tuple[float, str] | None = None  # when it was fetched
         self._unchanged: tuple[tuple[int, int, int], ...] = ()
-        self._fetched_s = 0.0
         self._saved: tuple[tuple[str, str], str] | None = None  # the work tree's head and tree, and the commit of it
-        self._indexed = self._trusted = ""
+        self._indexed = ""
 
     async def git_directory(self) -> Path:
         """Where its refs are. Raises RepositoryError when there is no repository."""
@@ -104,7 +74,7 @@ class Repository:
             self._watched, self._unchanged, self._fetched_s = (ref, tip), signature, time.monotonic()
             return tip
         except RepositoryError as error:
-            if _NO_SUCH_REF not in str(error):
+            if NO_SUCH_REF not in str(error):
                 raise
             raise RepositoryError(
                 f"the branch {branch!r} of {self.path} has no commit; commit to it, or set DEPLOYER_BRANCH"
@@ -114,7 +84,7 @@ class Repository:
         """The full sha that a person's ref names; a branch before a tag of the same name. Raises RepositoryError."""
         if not ref or ref.startswith("-"):
             raise RepositoryError(f"expected a branch, tag or sha, found {ref!r}")
-        if _SHA.fullmatch(ref):
+        if SHA.fullmatch(ref):
             await self._need(ref)
             return await self._commit(ref)
         await self._fetch_all()
@@ -179,15 +149,15 @@ class Repository:
 
     async def tidy(self, keep: Iterable[str]) -> None:
         """Keep these commits whatever becomes of the branches, and remove what nothing names. Raises RepositoryError."""
-        wanted = {sha for sha in keep if _SHA.fullmatch(sha)}
+        wanted = {sha for sha in keep if SHA.fullmatch(sha)}
         for sha in wanted:
             with suppress(RepositoryError):  # gone everywhere: what was built of it is still there
                 await self._need(sha)
         async with self._writing() as lock:
-            found = text(await self._git("for-each-ref", "--format=%(refname)", _KEPT)).splitlines()
-            kept = {name.removeprefix(_KEPT) for name in found}
-            lines = [f"delete {_KEPT}{sha}\n" for sha in sorted(kept - wanted)]
-            lines += [f"create {_KEPT}{sha} {sha}\n" for sha in sorted(wanted - kept) if await self._has(sha)]
+            found = text(await self._git("for-each-ref", "--format=%(refname)", KEPT)).splitlines()
+            kept = {name.removeprefix(KEPT) for name in found}
+            lines = [f"delete {KEPT}{sha}\n" for sha in sorted(kept - wanted)]
+            lines += [f"create {KEPT}{sha} {sha}\n" for sha in sorted(wanted - kept) if await self._has(sha)]
             if lines:
                 await self._git("update-ref", "--stdin", data="".join(lines).encode(), pass_fds=(lock,))
             await self._git("pack-refs", "--all", pass_fds=(lock,))  # thousands of tags are one file then
@@ -288,7 +258,7 @@ class Repository:
                 }
                 commit = ("commit-tree", tree, "-p", head, "-m", "the work tree")
                 made = text(await self._git(*commit, more=who, pass_fds=(lock,)))
-            made = _sha(made.encode())
+            made = sha_of(made.encode())
             await self._git("update-ref", "--no-deref", _WORK_TREE, made, pass_fds=(lock,))
         self._saved = ((head, tree), made)
         return made
@@ -301,193 +271,6 @@ class Repository:
         return len(head) < 1024 and head.startswith(b"version https://git-lfs.")
 
     # --- the mirror
-
-    @property
-    def _mirror(self) -> Path:
-        if self._folder is None:
-            self._own = tempfile.TemporaryDirectory(prefix="never-sleeps-git-")
-            self._folder = Path(self._own.name) / "mirror.git"
-        return self._folder
-
-    async def _fetch(self, *refspecs: str, source: Path | None = None, prune: bool = False) -> None:
-        """Bring refs and what they name into the mirror. Raises RepositoryError."""
-        place = locate(self.path)
-        async with self._writing() as lock:
-            try:
-                await self._make(place)
-                await self._fetch_now(place, source or place.common, refspecs, lock, prune=prune)
-            except OSError as error:
-                raise RepositoryError(f"{self._mirror} cannot be written ({error}); see to that disk") from error
-            except RepositoryError as error:
-                theirs = any(word in str(error) for word in (_NO_SUCH_REF, *_THEIRS))
-                if theirs or time.monotonic() - self._remade_s < REMAKE_EVERY_S:
-                    raise
-                self._remade_s = time.monotonic()
-                shutil.rmtree(self._mirror, ignore_errors=True)
-                await self._make(place)
-                await self._fetch_now(place, source or place.common, refspecs, lock, prune=prune)
-
-    async def _fetch_now(self, place: Place, source: Path, refspecs: Iterable[str], lock: int, *, prune: bool) -> None:
-        config = self._mirror / "fetch.config"
-        # The deployer may run as another user than the one who owns the repository: this one is meant, and no other.
-        folders = {str(folder) for one in (self.path, place.directory, place.common) for folder in (one, one.resolve())}
-        wanted = "".join(f"[safe]\n\tdirectory = {_quoted(folder)}\n" for folder in sorted(folders))
-        if wanted != self._trusted or not config.exists():
-            config.write_text(wanted, "utf-8", "surrogateescape")
-            self._trusted = wanted
-        await git(
-            f"--git-dir={self._mirror}",
-            *("fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules", "--update-shallow"),
-            *(("--prune",) if prune else ()),
-            *(("--depth=1",) if self._shallow else ()),
-            *(f"--upload-pack={UPLOAD_PACK}", "--", str(source), *refspecs),
-            limit_s=FETCH_LIMIT_S,
-            environment=environment(protocol="file", config=config),
-            pass_fds=(lock,),
-        )
-
-    async def _fetch_all(self) -> None:
-        """Whatever a person's ref may name."""
-        await self._fetch(*_ANYTHING, prune=True)
-        place = locate(self.path)
-        named = head_of(place)
-        if named.startswith("refs/heads/"):
-            await self._git("symbolic-ref", "HEAD", named)
-        elif (head := await self._fetch_head(place)) is not None:
-            await self._git("update-ref", "--no-deref", "HEAD", head)
-
-    async def _fetch_head(self, place: Place) -> str | None:
-        """The commit that is checked out; None when there is none yet."""
-        try:
-            await self._fetch(f"+HEAD:{_HEAD}", source=place.directory)
-        except RepositoryError as error:
-            if _NO_SUCH_REF in str(error):
-                return None
-            raise
-        return await self._commit(_HEAD)
-
-    async def _need(self, sha: str) -> None:
-        """Have a commit in the mirror. Raises RepositoryError."""
-        if not _SHA.fullmatch(sha):
-            raise RepositoryError(f"expected a full sha, found {sha!r}")
-        if await self._has(sha):
-            return
-        try:
-            await self._fetch(f"+{sha}:{_KEPT}{sha}")
-        except RepositoryError as error:
-            raise RepositoryError(f"{sha[:12]} names no commit of {self.path}: {error}") from error
-
-    async def _has(self, sha: str) -> bool:
-        if not self._mirror.is_dir():
-            return False
-        try:
-            await self._git("cat-file", "-e", f"{sha}^{{commit}}")
-        except RepositoryError:
-            return False
-        return True
-
-    async def _commit(self, name: str) -> str:
-        return _sha(await self._git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}"))
-
-    async def _make(self, place: Place) -> None:
-        """The mirror, with the hashes that the repository has."""
-        wanted = (await self._configuration(place)).get("extensions.objectformat", "sha1")
-        if self._mirror.is_dir():
-            if self._format is None:
-                found = await configuration(Place(self._mirror, self._mirror, None))
-                self._format = found.get("extensions.objectformat", "sha1")
-            if self._format == wanted:
-                return
-            shutil.rmtree(self._mirror)
-        fresh = self._mirror.with_suffix(".new")
-        shutil.rmtree(fresh, ignore_errors=True)
-        made = ("init", "--bare", "--quiet", "--template=", f"--object-format={wanted}", str(fresh))
-        await git(*made, environment=environment())
-        fresh.rename(self._mirror)
-        self._format = wanted
-
-    def _is_fresh(self) -> bool:
-        return time.monotonic() - self._fetched_s < FETCH_EVERY_S and self._mirror.is_dir()
-
-    async def _configuration(self, place: Place) -> dict[str, str]:
-        """Read again when the file changed."""
-        try:
-            found = (place.common / "config").stat()
-            key = (found.st_mtime_ns, found.st_size, found.st_ino)
-        except OSError:
-            key = (0, 0, 0)
-        if self._configured is None or self._configured[0] != key:
-            self._configured = (key, await configuration(place))
-        return self._configured[1]
-
-    @asynccontextmanager
-    async def _writing(self) -> AsyncIterator[int]:
-        """Alone, among all processes; git holds the lock as well, in case that this process is killed. Raises RepositoryError."""
-        async with self._lock:
-            try:
-                self._mirror.parent.mkdir(parents=True, exist_ok=True)
-                lock = os.open(self._mirror.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            except OSError as error:
-                raise RepositoryError(f"{self._mirror.parent} cannot be written ({error.strerror})") from error
-            try:
-                try:
-                    async with asyncio.timeout(LOCK_LIMIT_S):
-                        while not _locked(lock):  # noqa: ASYNC110  # the kernel tells nobody of a lock that is free
-                            await asyncio.sleep(LOCK_EVERY_S)
-                except TimeoutError as error:
-                    raise RepositoryError(f"another process works in {self._mirror} for {LOCK_LIMIT_S:g} s") from error
-                if not self._looked_at_locks:
-                    self._looked_at_locks = True
-                    for left in self._mirror.rglob("*.lock") if self._mirror.is_dir() else ():
-                        left.unlink(missing_ok=True)  # of a git that was killed
-                yield lock
-            finally:
-                os.close(lock)
-
-    async def _git(
-        self,
-        *arguments: str,
-        limit_s: float = LIMIT_S,
-        more: dict[str, str] | None = None,
-        data: bytes | None = None,
-        pass_fds: tuple[int, ...] = (),
-    ) -> bytes:
-        return await git_module.git(
-            f"--git-dir={self._mirror}",
-            *arguments,
-            limit_s=limit_s,
-            environment=environment(more=more),
-            data=data,
-            pass_fds=pass_fds,
-        )
-
-    async def _read(self, work: Callable[[Objects], T]) -> T:
-        """Read objects in a thread, which ends when this is cancelled. Raises RepositoryError."""
-        objects = Objects(self._mirror)
-
-        def read() -> T:
-            with objects:
-                return work(objects)
-
-        try:
-            async with asyncio.timeout(EXPORT_LIMIT_S):
-                return await asyncio.to_thread(read)
-        except TimeoutError as error:
-            raise RepositoryError(f"the commit's files were not read within {EXPORT_LIMIT_S:g} s") from error
-        except (OSError, ValueError) as error:
-            if isinstance(error, OSError):
-                raise
-            raise RepositoryError("reading the commit's files was given up") from error
-        finally:
-            objects.kill()
-
-
-def _sha(answer: bytes) -> str:
-    """Raises RepositoryError: git ended well and said nothing, or something else."""
-    sha = text(answer)
-    if not _SHA.fullmatch(sha):
-        raise RepositoryError(f"git answered {sha[:80]!r}; expected a commit's sha: look at the program git")
-    return sha
 
 
 def _signature(place: Place, ref: str) -> tuple[tuple[int, int, int], ...]:
@@ -508,17 +291,3 @@ def mirror_in(folder: Path) -> Path | None:
 def _checkout_options(facts: Mapping[str, str]) -> tuple[str, ...]:
     """How the checkout's own git compares its files, so that nothing seems to differ which does not."""
     return tuple(part for key in _CHECKOUT if key.lower() in facts for part in ("-c", f"{key}={facts[key.lower()]}"))
-
-
-def _quoted(value: str) -> str:
-    r"""As a configuration file has it."""
-    escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-    return f'"{escaped}"'
-
-
-def _locked(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

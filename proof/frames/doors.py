@@ -25,7 +25,7 @@ from bot.strategy.evaluation import Evaluation, State, View, evaluate, next_stat
 from bot.strategy.guard import DEFAULT_STRATEGY, load_strategy
 from bot.venue.account_watch import account_problem
 from bot.venue.decoding import OddError, Origin, Skips, decode, each
-from bot.venue.polymarket import reading
+from bot.venue.polymarket import account_reading, reading
 from bot.venue.polymarket.answers import classify
 from bot.venue.polymarket.http1 import AnswerReader
 from bot.venue.polymarket.streams import user_events
@@ -63,10 +63,10 @@ class Doors:
             "gamma": self._gamma,
             "clob": self._clob,
             "books": lambda frame: self._answered(reading.books(self._decoded(frame), self._note)),
-            "order": lambda frame: reading.order(self._decoded(frame)),
+            "order": lambda frame: account_reading.order(self._decoded(frame)),
             "trades": self._trades,
             "balance": self._balance,
-            "positions": lambda frame: reading.holdings(self._decoded(frame), self._note),
+            "positions": lambda frame: account_reading.holdings(self._decoded(frame), self._note),
             "time": lambda frame: reading.time_ms(self._decoded(frame)),
             "answer": lambda frame: [
                 classify(status, frame.decode("utf-8", "replace"), Side.BUY) for status in (200, 400, 503)
@@ -128,10 +128,12 @@ class Doors:
 
     def _trades(self, frame: bytes) -> object:
         rows, _ = reading.page(self._decoded(frame), "trades")
-        return list(each(rows, "trades", lambda row, where: reading.trades(row, "0x", KEY, FEES, where), self._note))
+        return list(
+            each(rows, "trades", lambda row, where: account_reading.trades(row, "0x", KEY, FEES, where), self._note)
+        )
 
     def _balance(self, frame: bytes) -> object:
-        account = reading.account(self._decoded(frame), "0x", "0x" + "44" * 20)
+        account = account_reading.account(self._decoded(frame), "0x", "0x" + "44" * 20)
         return account, pusd(account.balance), account_problem(account)
 
     def _answered(self, books: dict[str, Book]) -> object:

@@ -16,7 +16,7 @@ from polymarket.errors import OrderHeartbeatMismatchError, PolymarketError, Requ
 from polymarket.models.clob import AssetType
 
 from bot.venue.decoding import Code, OddError, Origin, Skips, as_name, as_object, clean, decode, each
-from bot.venue.polymarket import reading
+from bot.venue.polymarket import account_reading, reading
 from bot.venue.polymarket.answers import NOT_SENT, classify, in_words
 from bot.venue.polymarket.channel import OrderRequests, OrdersChannel
 from bot.venue.polymarket.client import (
@@ -160,19 +160,19 @@ class PolymarketVenue:
         async with self._asking("balance"):
             payload = await self._balance("COLLATERAL")
             closed_only = await self._is_closed_only()
-            return reading.account(payload, self.wallet, CONFIG.standard_exchange, closed_only=closed_only)
+            return account_reading.account(payload, self.wallet, CONFIG.standard_exchange, closed_only=closed_only)
 
     async def shares(self, token_id: str) -> int:
         """Shares of one token in base units."""
         async with self._asking("balance of a token"):
-            return reading.balance(await self._balance("CONDITIONAL", token_id))
+            return account_reading.balance(await self._balance("CONDITIONAL", token_id))
 
     async def holdings(self) -> list[Holding]:
         """What the data API shows of the wallet; a venue without one (paper: 404) shows nothing."""
         async with self._asking("positions", origin=Origin.DATA):
             params: dict[str, str | int] = {"user": self.wallet, "limit": _POSITIONS, "sizeThreshold": 0}
             payload = await _known(self._get(self._client.data, "/positions", params))
-            return [] if payload is None else reading.holdings(payload, self._odd(Origin.DATA))
+            return [] if payload is None else account_reading.holdings(payload, self._odd(Origin.DATA))
 
     @property
     def cannot_redeem(self) -> str | None:
@@ -261,13 +261,13 @@ class PolymarketVenue:
             answer = await _known(self._client.secure_clob.get_bytes(f"/data/order/{order_id}"))
             if answer is None or answer.strip() in (b"", b"null", b"{}"):
                 return None
-            return reading.order(decode(answer, reading.MOST_BYTES))
+            return account_reading.order(decode(answer, reading.MOST_BYTES))
 
     async def open_orders(self) -> list[VenueOrder]:
         """All open orders of this account that can be read."""
         async with self._asking("open orders"):
             rows = await self._pages("/data/orders", {}, "open orders")
-            return list(each(rows, "open orders", reading.order, self._odd(Origin.CLOB)))
+            return list(each(rows, "open orders", account_reading.order, self._odd(Origin.CLOB)))
 
     async def trades(self, condition_id: str | None = None, after_ms: int | None = None) -> list[VenueTrade]:
         """Our fills, oldest first. The venue filters by whole seconds, so a few from before after_ms may be among them.
@@ -280,14 +280,14 @@ class PolymarketVenue:
         async with self._asking("trades"):
             rows = await self._pages("/data/trades", {key: value for key, value in asked.items() if value}, "trades")
             odd = self._odd(Origin.CLOB) if condition_id is None else _raise
-            markets = set(each(rows, "trades", reading.trade_market, odd))
+            markets = set(each(rows, "trades", account_reading.trade_market, odd))
             await self._learn_fees(markets, odd)
 
             def read(row: object, where: str) -> list[VenueTrade]:
-                fees = self._fees.get(reading.trade_market(row, where))
+                fees = self._fees.get(account_reading.trade_market(row, where))
                 if fees is None:
                     raise OddError(Code.SHAPE, f"{where}.market", "a market whose fees are known", row)
-                return reading.trades(row, self.wallet, owner, fees, where)
+                return account_reading.trades(row, self.wallet, owner, fees, where)
 
             readable = [row for row in rows if _is_of(row, markets)]
             found = [trade for trades in each(readable, "trades", read, odd) for trade in trades]

@@ -25,15 +25,12 @@ from ledger.rows import (
     add_outcome,
     entries_since,
     find_intent,
-    lifetime,
     next_seq,
     open_intents,
-    pnl_by_slot,
-    pnl_since,
     positions,
-    recent_outcomes,
 )
 from ledger.schema import OrderState
+from ledger.totals import lifetime, pnl_by_slot, pnl_since, recent_outcomes
 from ledger.values import Outcome, Side, VenueTrade
 from tests.unit.bot.making import END_MS, INTENT, SHARE, START_MS, WINDOW, ManualClock, apply, make_ledger, take
 

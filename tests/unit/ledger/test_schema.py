@@ -21,14 +21,12 @@ from ledger.rows import (
     add_outcome,
     fills_of,
     find_intent,
-    lifetime,
     next_seq,
     open_intents,
-    pnl_by_slot,
     positions,
-    recent_outcomes,
 )
 from ledger.schema import DERIVED, SCHEMA, OrderState
+from ledger.totals import lifetime, pnl_by_slot, recent_outcomes
 from ledger.values import Outcome, Side, VenueTrade
 from tests.unit.bot.making import END_MS, IDENTITY, INTENT, SHARE, START_MS, ManualClock, make_ledger
 

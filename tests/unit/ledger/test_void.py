@@ -14,8 +14,9 @@ from bot.account.redeem import won_positions
 from bot.orders.resolution import CLOSED_MARGIN_MS
 from bus import read_status
 from ledger.checks import audit
-from ledger.rows import add_fill, add_intent, add_order_state, add_outcome, half, lifetime, positions
+from ledger.rows import add_fill, add_intent, add_order_state, add_outcome, half, positions
 from ledger.schema import OrderState
+from ledger.totals import lifetime
 from ledger.values import VOID, Outcome, Side, VenueTrade
 from tests.unit.bot.fake_venue import FakeVenue
 from tests.unit.bot.lifecycle.test_instance import until

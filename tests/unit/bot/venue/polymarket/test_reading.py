@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bot.venue.decoding import Code, OddError
-from bot.venue.polymarket import reading
+from bot.venue.polymarket import account_reading, reading
 from bot.venue.types import BASE_UNITS, LONGEST_DELAY_MS, ProblemCode, VenueError
 from ledger.values import Outcome, Side, VenueTrade
 
@@ -163,7 +163,7 @@ def maker(order_id: str, address: str, owner: str) -> dict[str, Any]:
 
 def test_a_trade_gives_a_row_for_each_maker_order_of_ours() -> None:
     """As makers we have our own price, token and size, pay no fee, and others' orders in the trade are not ours."""
-    rows = reading.trades(trade(), WALLET, "our-key", FEES)
+    rows = account_reading.trades(trade(), WALLET, "our-key", FEES)
     assert rows == [
         VenueTrade(
             "t1", order_id, "1002", CONDITION, Side.BUY, Decimal("0.48"), 2_500_000, 0, "CONFIRMED", 1_795_465_796_000
@@ -174,7 +174,7 @@ def test_a_trade_gives_a_row_for_each_maker_order_of_ours() -> None:
 
 def test_as_takers_we_pay_the_fee_of_the_schedule() -> None:
     """The taker's row has the trade's own price and size, and the computed fee, not the legacy rate's."""
-    (row,) = reading.trades(trade(trader_side="TAKER", maker_orders=[]), WALLET, "our-key", FEES)
+    (row,) = account_reading.trades(trade(trader_side="TAKER", maker_orders=[]), WALLET, "our-key", FEES)
     assert (row.order_id, row.price, row.size, row.fee) == ("0xtaker", Decimal("0.52"), 10 * BASE_UNITS, 174_720)
 
 
@@ -211,7 +211,7 @@ def test_what_a_taker_paid_is_what_its_makers_say(
     makers: list[dict[str, Any]], size: str, value: int | None, fee: int
 ) -> None:
     """One trade may have several makers at several prices; the price of the trade is not what was paid."""
-    (row,) = reading.trades(trade(trader_side="TAKER", size=size, maker_orders=makers), WALLET, "our-key", FEES)
+    (row,) = account_reading.trades(trade(trader_side="TAKER", size=size, maker_orders=makers), WALLET, "our-key", FEES)
     assert (row.value, row.fee) == (value, fee)
     assert row.worth == (value if value is not None else 5_200_000)
 
@@ -255,8 +255,8 @@ def test_books_come_best_first() -> None:
 def test_an_unlimited_allowance_fits_a_database() -> None:
     """2^256 - 1 becomes the largest 64-bit number; an exchange without an allowance has none."""
     model = {"balance": "10000000", "allowances": {OTHER: str(2**256 - 1)}}
-    assert reading.account(model, WALLET, OTHER.upper().replace("0X", "0x")).allowance == 2**63 - 1
-    assert reading.account(model, WALLET, WALLET).allowance == 0
+    assert account_reading.account(model, WALLET, OTHER.upper().replace("0X", "0x")).allowance == 2**63 - 1
+    assert account_reading.account(model, WALLET, WALLET).allowance == 0
 
 
 @pytest.mark.parametrize(
@@ -379,7 +379,7 @@ def test_one_odd_row_of_a_list_costs_itself() -> None:
     told: list[OddError] = []
     row = {"asset": "1001", "conditionId": CONDITION, "size": 2.5, "slug": SLUG}
     rows = [row, row | {"size": HUGE}, None, row | {"asset": ["1001"]}, row | {"size": "0"}]
-    assert [(holding.token_id, holding.size) for holding in reading.holdings(rows, told.append)] == [
+    assert [(holding.token_id, holding.size) for holding in account_reading.holdings(rows, told.append)] == [
         ("1001", 2_500_000)
     ]
     assert [error.code for error in told] == [Code.NUMBER, Code.SHAPE, Code.SHAPE]
@@ -395,7 +395,7 @@ def test_one_odd_row_of_a_list_costs_itself() -> None:
 def test_an_odd_trade_is_an_odd_one(changes: dict[str, Any]) -> None:
     """The caller decides whether the others of the list are enough."""
     with pytest.raises(OddError):
-        reading.trades(trade(trader_side="TAKER", **changes), WALLET, "our-key", FEES)
+        account_reading.trades(trade(trader_side="TAKER", **changes), WALLET, "our-key", FEES)
 
 
 def test_an_order_is_read_with_what_the_venue_really_sends() -> None:
@@ -412,12 +412,12 @@ def test_an_order_is_read_with_what_the_venue_really_sends() -> None:
         "associate_trades": None,
         "created_at": "1782753357",
     }
-    found = reading.order(payload)
+    found = account_reading.order(payload)
     assert (found.size, found.matched, found.open) == (10_000_000, 2_500_000, False)
     odd_ones: list[dict[str, Any]] = [{"size_matched": HUGE}, {"status": []}, {"side": {}}, {"id": None}]
     for odd in odd_ones:
         with pytest.raises(OddError):
-            reading.order(payload | odd)
+            account_reading.order(payload | odd)
 
 
 @pytest.mark.parametrize(
