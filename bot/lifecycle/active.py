@@ -420,8 +420,12 @@ class Active:
         # Of a slot that holds shares `blocked` says whether they may be sold: an entry there is asked about here.
         if plan.window in self._manual.exits(control):
             return "a person wants nothing held in this window"
-        closed = self._closed(self._halted or self._control.closed()) or self._world.stale_feed(slot.asset)
-        if closed is not None:
+        closed = (
+            self._closed(self._halted or self._control.closed())
+            or self._world.stale_feed(slot.asset)
+            or self._world.prices.doubt(slot.asset)
+        )
+        if closed:
             return closed
         usage = self._holdings.usage(slot, self.desk.entries_ahead, self.desk.orders_last_minute)
         return refuse_entry(worst_cost(plan.price, plan.size, plan.market), usage, control.risk, limits)

@@ -215,7 +215,7 @@ async def _live(
     skips = venue.skips
     slots = make_slots(settings.assets, settings.timeframes)
     account = AccountWatch(venue, clock, log)
-    prices = Prices(settings.assets)
+    prices = Prices(settings.assets, skips)
     markets = Markets(venue, slots, account.now_ms, log)
     routes = Dispatch(prices, markets, Books(clock.boot_ms, skips=skips), PriceTrigger())
     random = secrets.SystemRandom().random

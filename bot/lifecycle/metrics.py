@@ -59,6 +59,7 @@ _PATTERNS = (
         r"the account|another sender|the heartbeat|the venue did not answer|the venue was not asked|wallet 0x|the exchange may"
         r"|the venue (has|lets|refuses|wants|does not accept)",
     ),
+    ("doubted", r"the (first )?(lead|settlement) price"),
     ("stale_data", r"the price of|no price of|the books?\b|the stream"),
     ("rate", r"risk: .*orders in the last minute"),
     ("daily_loss", r"risk: today's loss"),

@@ -8,7 +8,7 @@ ahead of a restart the server sends {"e": "serverShutdown"}.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -31,13 +31,17 @@ class Source(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class PriceUpdate:
-    """A price of one asset (quote currency, USDT). venue_ms: UTC, where the message has it; boot_ms: its arrival."""
+    """A price of one asset (quote currency, USDT). venue_ms: UTC, where the message has it; boot_ms: its arrival.
+
+    number: its running number at Binance, rising for each asset and source; 0 where it has none.
+    """
 
     asset: str
     price: float
     source: Source
     venue_ms: int | None
     boot_ms: int
+    number: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +96,7 @@ def parse(message: str | bytes, assets: dict[str, str], boot_ms: int) -> Numbere
     asset = assets.get(str(data.get("s")))
     if asset is None:
         raise OddError(Code.TEXT, "s", f"a symbol of {sorted(assets)}", data.get("s"))
-    return Numbered(number, PriceUpdate(asset, price, source, venue_ms, boot_ms))
+    return Numbered(number, PriceUpdate(asset, price, source, venue_ms, boot_ms, number))
 
 
 def _price(data: dict[str, object], key: str) -> float:

@@ -12,6 +12,15 @@ from itertools import pairwise
 import aiohttp
 
 from bot.market_data.binance_messages import PriceUpdate, Source, symbol
+from bot.market_data.plausibility import (
+    CONTRADICTION_MS,
+    LEAD_CONFIRM_MS,
+    LONE,
+    SETTLEMENT_CONFIRM_MS,
+    Plausible,
+    Seen,
+    are_apart,
+)
 from bot.market_data.rtds import SettlementPrice
 from bot.venue.decoding import (
     HIGH_PRICE,
@@ -124,6 +133,12 @@ def _kline(value: object, where: str) -> Kline:
 # Seconds are whole seconds of CLOCK_BOOTTIME, so that a step of the wall clock tears no hole.
 
 
+MIN_RETURNS = 20  # fewer seconds than this say nothing of volatility
+OUTLIER = 6.0
+"""In deviations. Recorded (../shared/data/market): 170 of 81,870 one-second moves are larger, with them 0 to 5 % of volatility."""
+NO_OUTLIER = 2e-4  # whatever the volatility is: a price that stood still moves by a tick at last
+
+
 @dataclass(frozen=True, slots=True)
 class Volatility:
     """Standard deviation of the log price after one second; after t seconds it is that times sqrt(t).
@@ -146,6 +161,7 @@ class Candles:
         self._closes: deque[tuple[int, float]] = deque(maxlen=capacity)
         self._half_life_s = half_life_s
         self._squares = self._seconds = 0.0  # of all returns but the newest, weighed as of the close before the newest
+        self._returns = 0  # how many those are
 
     def add(self, update: PriceUpdate) -> None:
         """Take an update. Trades are left out: they jump between bid and ask, which would count as volatility.
@@ -164,6 +180,7 @@ class Candles:
         known = list(self._closes)
         self._closes.clear()
         self._squares = self._seconds = 0.0
+        self._returns = 0
         for kline in klines:
             second = (kline.open_ms + utc_to_boot_ms) // 1000
             if not known or second < known[0][0]:
@@ -189,7 +206,8 @@ class Candles:
         """Realised volatility, recent seconds weighing more; never below the floor, which is also the answer to no data.
 
         Each return r over a gap of dt seconds counts as dt seconds of variance r^2 / dt (a random walk's best
-        estimate), weighed by 0.5 ** (age / half_life_s): sqrt(sum(w * r^2) / sum(w * dt)).
+        estimate), weighed by 0.5 ** (age / half_life_s): sqrt(sum(w * r^2) / sum(w * dt)). Once there are MIN_RETURNS, no
+        return counts as more than OUTLIER deviations of those before it: one odd price cannot multiply the volatility.
         """
         if len(self._closes) < 2:
             return Volatility(floor, 0)
@@ -200,7 +218,11 @@ class Candles:
         """Both sums with the newest return, weighed as of the newest close."""
         (before, previous), (second, close) = self._closes[-2], self._closes[-1]
         fading = 0.5 ** ((second - before) / self._half_life_s)
-        return self._squares * fading + math.log(close / previous) ** 2, self._seconds * fading + second - before
+        square = math.log(close / previous) ** 2
+        if self._returns >= MIN_RETURNS:
+            usual = OUTLIER**2 * self._squares / self._seconds * (second - before)
+            square = min(square, max(usual, NO_OUTLIER**2))
+        return self._squares * fading + square, self._seconds * fading + second - before
 
     def _put(self, second: int, close: float) -> None:
         if self._closes and second <= self._closes[-1][0]:
@@ -209,6 +231,7 @@ class Candles:
             return
         if len(self._closes) >= 2:
             self._squares, self._seconds = self._with_newest()
+            self._returns += 1
         self._closes.append((second, close))
 
 
@@ -261,35 +284,118 @@ class SettlementAverage:
 # The prices of all assets: the lead's newest price, one-second closes and volatility; the known part of settlement averages.
 
 
-MIN_RETURNS = 20  # fewer seconds than this say nothing of volatility
-
-
 class Prices:
-    """What the feeds brought. Filled by `take` and `settle`, read by the polls."""
+    """What the feeds brought and is believed (`plausibility`). Filled by `take` and `settle`, read by the polls.
 
-    def __init__(self, assets: Iterable[str]) -> None:
+    Args:
+        skips: counts and logs what was doubted.
+    """
+
+    def __init__(self, assets: Iterable[str], skips: Skips | None = None) -> None:
+        self._skips = skips or Skips()
         self._candles = {asset: Candles() for asset in assets}
         self._newest: dict[str, tuple[float, int]] = {}
         self._settled = {asset: SettlementAverage() for asset in self._candles}
+        self._lead = {asset: Plausible(LEAD_CONFIRM_MS) for asset in self._candles}
+        self._settlement = {asset: Plausible(SETTLEMENT_CONFIRM_MS, LONE) for asset in self._candles}
+        self._apart: set[str] = set()  # assets whose streams contradict each other
+        self._lone: set[str] = set()  # assets whose newest lead price moved far
 
     def __contains__(self, asset: str) -> bool:
         """Whether this asset is followed."""
         return asset in self._candles
 
     def take(self, update: PriceUpdate) -> None:
-        """Take one update of the feed."""
-        self._candles[update.asset].add(update)
-        if update.source is Source.BOOK or update.asset not in self._newest:
-            self._newest[update.asset] = (update.price, update.boot_ms)
+        """Take one update of the feed. A trade moves no lead price; a doubted price moves nothing."""
+        if update.source is not Source.BOOK:
+            return
+        asset, lead = update.asset, self._lead[update.asset]
+        seen = Seen(update.price, update.boot_ms, update.number)
+        one_before = lead.believed if lead.doubt is None else lead.doubt.newest
+        if lead.is_near(update.price):  # nearly every one
+            lead.believe(seen)
+        else:
+            before = lead.doubt
+            found = lead.take(seen, self.volatility(asset), self._settlement[asset])
+            if not found:
+                if before is None and lead.believed is not None:
+                    self._note(Origin.BINANCE_STREAM, asset, lead)
+                return
+            for one in found[:-1]:
+                self._candles[asset].add(PriceUpdate(asset, one.price, Source.BOOK, None, one.at_ms))
+        self._candles[asset].add(update)
+        self._newest[asset] = (update.price, update.boot_ms)
+        if one_before is not None and abs(update.price - one_before.price) > LONE * one_before.price:
+            self._lone.add(asset)
+        else:
+            self._lone.discard(asset)
+        self._compare(asset)
 
     def settle(self, price: SettlementPrice) -> None:
-        """Take one price of the settlement source."""
-        self._settled[price.asset].add(price)
+        """Take one price of the settlement source. A jump waits until it is confirmed, and then counts from its own time on."""
+        asset, settlement = price.asset, self._settlement[price.asset]
+        believed, before = settlement.believed, settlement.doubt
+        if believed is not None and price.time_ms <= believed.number:
+            return  # told again, or too late
+        at_ms = price.time_ms if price.boot_ms is None else price.boot_ms
+        other = None if price.boot_ms is None else self._lead[asset]
+        found = settlement.take(Seen(price.price, at_ms, price.time_ms), self.volatility(asset), other, may_veto=True)
+        for one in found:
+            self._settled[asset].add(SettlementPrice(asset, one.price, one.number))
+        if not found and before is None and believed is not None:
+            self._note(Origin.RTDS, asset, settlement)
+        self._compare(asset)
+
+    def doubt(self, asset: str) -> str:
+        """Why no price of an asset can be relied upon now, or ""."""
+        lead, settlement = self._lead[asset], self._settlement[asset]
+        if lead.doubt is not None:
+            return _doubted("lead", asset, lead)
+        if (
+            settlement.doubt is not None
+            and settlement.believed is not None
+            and not (lead.believed and lead.believed.at_ms - settlement.doubt.newest.at_ms > CONTRADICTION_MS)
+        ):
+            return _doubted("settlement", asset, settlement)
+        if asset in self._apart and lead.believed is not None and settlement.believed is not None:
+            lead_price, settled = lead.believed.price, settlement.believed.price
+            return (
+                f"the lead price {lead_price:g} and the settlement price {settled:g} of {asset} contradict each other"
+            )
+        return ""
+
+    def is_lone(self, asset: str) -> bool:
+        """Whether the newest lead price moved by so much from the one before that a later one is to be waited for."""
+        return asset in self._lone
 
     def seed(self, history: Mapping[str, Iterable[Kline]], utc_to_boot_ms: int) -> None:
-        """Put history before what came already."""
+        """Put history before what came already. A candle that stands alone is left out, as a price of the stream would be."""
         for asset, klines in history.items():
-            self._candles[asset].seed(klines, utc_to_boot_ms)
+            past, kept = Plausible(confirm_ms=1_000), list[Kline]()
+            for kline in klines:
+                found = past.take(Seen(kline.close, kline.open_ms, kline.open_ms))
+                kept += [Kline(one.at_ms, one.price) for one in found]
+            self._candles[asset].seed(kept, utc_to_boot_ms)
+            if kept and self._lead[asset].believed is None:
+                self._lead[asset].believed = Seen(kept[-1].close, kept[-1].open_ms + 1_000 + utc_to_boot_ms)
+
+    def _compare(self, asset: str) -> None:
+        """Note whether both streams can be right."""
+        lead, settlement = self._lead[asset].believed, self._settlement[asset].believed
+        if lead is None or settlement is None:
+            return
+        if not are_apart(self._lead[asset], self._settlement[asset], lambda: self.volatility(asset)):
+            self._apart.discard(asset)
+        elif asset not in self._apart:
+            self._apart.add(asset)
+            expected = f"a settlement price near the lead price {lead.price:g}"
+            self._skips.note(Origin.RTDS, OddError(Code.DISAGREES, asset, expected, settlement.price))
+
+    def _note(self, origin: Origin, asset: str, stream: Plausible) -> None:
+        assert stream.believed is not None, "a first price is no jump"
+        assert stream.doubt is not None, "it was just doubted"
+        expected = f"a price near {stream.believed.price:g}, or a second one that confirms it"
+        self._skips.note(origin, OddError(Code.JUMP, asset, expected, stream.doubt.newest.price))
 
     def newest(self, asset: str) -> float | None:
         """The newest lead price."""
@@ -317,3 +423,14 @@ class Prices:
             return known
         closes = self._candles[asset].between(from_ms + to_boot_ms, to_ms + to_boot_ms)
         return (max(0.0, (to_ms - from_ms) / 1000), sum(closes) / len(closes)) if closes else (0.0, None)
+
+
+def _doubted(what: str, asset: str, stream: Plausible) -> str:
+    assert stream.doubt is not None, "asked for a doubt"
+    found = stream.doubt.newest.price
+    if stream.believed is None:
+        return f"the {what} price of {asset} is not confirmed yet: {found:g} is the first"
+    move = (found / stream.believed.price - 1) * 100
+    return (
+        f"the {what} price of {asset} jumped from {stream.believed.price:g} to {found:g} ({move:+.2f} %): not confirmed"
+    )

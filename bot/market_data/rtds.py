@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import WebSocketException
@@ -46,11 +46,12 @@ SUBSCRIBE = json.dumps({"action": "subscribe", "subscriptions": [{"topic": TOPIC
 
 @dataclass(frozen=True, slots=True)
 class SettlementPrice:
-    """price: USD. time_ms: when it was so, UTC ms by the venue."""
+    """price: USD. time_ms: when it was so, UTC ms by the venue. boot_ms: its arrival, CLOCK_BOOTTIME, where that is known."""
 
     asset: str
     price: float
     time_ms: int
+    boot_ms: int | None = None
 
 
 def parse_settlement(message: str | bytes) -> SettlementPrice | None:
@@ -207,8 +208,8 @@ class SettlementFeed:
                 self._log.warning("settlement_stream_parse_error", reason=str(error), count=self.parse_errors)
             return False
         self.connected, self._failures = True, 0
-        self._heard[price.asset] = self._boot_ms()
-        self._on_price(price)
+        self._heard[price.asset] = now = self._boot_ms()
+        self._on_price(replace(price, boot_ms=now))
         return True
 
     async def _ping(self, socket: ClientConnection) -> None:

@@ -202,7 +202,16 @@ def _evaluate_slot(slot: Slot, markets: Listing, prices: Prices, view: View) -> 
         decision = replace(decision, action="none", reason="the venue takes no orders in this window")
     elif market.problem is not None and decision.action != "exit":
         decision = replace(decision, action="none", reason=market.problem.text)
+    elif decision.action == "none" and (doubt := prices.doubt(slot.asset)):
+        decision = _in_doubt(decision, doubt, is_held=inputs.held is not None)
     return Evaluation(slot, window, market, inputs, decision, evaluated=True, wanted=wanted)
+
+
+def _in_doubt(decision: Decision, doubt: str, *, is_held: bool) -> Decision:
+    """What was decided while a price is in doubt, and says so. A confirmation of an entry begins anew after it."""
+    if is_held:
+        return replace(decision, reason=doubt)
+    return replace(decision, reason=doubt, streak_window="", streak_outcome="", streak=0, streak_ms=0)
 
 
 def _inputs(slot: Slot, window: Window, market: Market, prices: Prices, view: View) -> Inputs:
@@ -214,11 +223,13 @@ def _inputs(slot: Slot, window: Window, market: Market, prices: Prices, view: Vi
     if view.now_ms > average_from:
         seconds, average = prices.average(slot.asset, average_from, view.now_ms, view.to_boot_ms)
     streak = view.state.get(slot.id, NO_STREAK)
-    arrived = (
-        prices.newest_boot_ms(slot.asset),
-        view.books.changed_ms(market.up_token),
-        view.books.changed_ms(market.down_token),
-    )
+    doubt = prices.doubt(slot.asset)
+    lone = prices.is_lone(slot.asset)
+    # An exit is decided on the bid alone where the lead price is old, in doubt or alone; entries are blocked then, or wait.
+    by_bid = held is not None and bool(doubt or lone or view.stale(slot))
+    arrived = [prices.newest_boot_ms(slot.asset)]
+    if by_bid or not lone:  # a book's message beside a lone price would confirm nothing
+        arrived += [view.books.changed_ms(token) for token in (market.up_token, market.down_token)]
     seen_ms = max((at - view.to_boot_ms for at in arrived if at is not None), default=0)
     return Inputs(
         slot=slot.id,
@@ -228,8 +239,7 @@ def _inputs(slot: Slot, window: Window, market: Market, prices: Prices, view: Vi
         end_ms=window.end_ms,
         average_ms=average_ms,
         strike=None if market.strike is None else float(market.strike),
-        # An exit is decided on the bid alone where the lead price is old; entries are blocked then, and say so.
-        lead_price=None if held is not None and view.stale(slot) else prices.newest(slot.asset),
+        lead_price=None if by_bid else prices.newest(slot.asset),
         volatility=prices.volatility(slot.asset),
         average_seconds=seconds,
         average_price=average,
@@ -246,13 +256,13 @@ def _inputs(slot: Slot, window: Window, market: Market, prices: Prices, view: Vi
         streak_window=streak.window,
         streak_outcome=streak.outcome,
         streak=streak.length,
-        blocked=_blocked(view, slot, window, market, is_held=held is not None),
+        blocked=_blocked(view, slot, window, market, doubt, is_held=held is not None),
         seen_ms=seen_ms,
         streak_ms=streak.seen_ms,
     )
 
 
-def _blocked(view: View, slot: Slot, window: Window, market: Market, *, is_held: bool) -> str:
-    """Why no order may be placed; what is held of a market that is not traded may be sold all the same."""
+def _blocked(view: View, slot: Slot, window: Window, market: Market, doubt: str, *, is_held: bool) -> str:
+    """Why no order may be placed; what is held may be sold all the same of a market that is not traded, or for its bid alone."""
     problem = "" if market.problem is None or is_held else market.problem.text
-    return view.blocked(slot, window, is_held) or problem
+    return view.blocked(slot, window, is_held) or problem or ("" if is_held else doubt)

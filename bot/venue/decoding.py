@@ -71,6 +71,7 @@ class Code(StrEnum):
     UNFORESEEN = "unforeseen"
     CROSSED = "crossed"
     DISAGREES = "disagrees"
+    JUMP = "jump"
 
 
 class OddError(VenueError, ValueError):

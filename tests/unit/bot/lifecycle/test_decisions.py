@@ -115,12 +115,12 @@ def test_the_settlement_average_counts_the_seconds_that_passed() -> None:
     """The mean of the closes inside the part that passed, and how long that part is; nothing where no close is in it."""
     prices = Prices(("BTC",))
     assert prices.average("BTC", 0, 5000) == (0.0, None)
-    for second, price in enumerate((10.0, 20.0, 30.0, 40.0)):
+    for second, price in enumerate((1000.0, 1001.0, 1002.0, 1003.0)):
         prices.take(PriceUpdate("BTC", price, Source.BOOK, None, second * 1000 + 200))
-    assert prices.average("BTC", 1000, 3000) == (2.0, 25.0)
-    assert prices.average("BTC", 1000, 3500) == (2.5, 30.0)
+    assert prices.average("BTC", 1000, 3000) == (2.0, 1001.5)
+    assert prices.average("BTC", 1000, 3500) == (2.5, 1002.0)
     assert prices.average("BTC", 9000, 9500) == (0.0, None)
-    assert prices.newest("BTC") == 40.0
+    assert prices.newest("BTC") == 1003.0
     assert prices.volatility("BTC") is None, "four seconds say nothing"
 
 

@@ -86,6 +86,8 @@ def test_what_risk_says_has_a_name() -> None:
         ("no room left on the disk of the bus; free some: entries stay closed until then", "disk"),
         ("the account has orders that this ledger does not know: 0x1", "account"),
         ("the price of BTC is 7.1 s old", "stale_data"),
+        ("the lead price of BTC jumped from 100 to 110 (+10.00 %): not confirmed", "doubted"),
+        ("the lead price 110 and the settlement price 100 of BTC contradict each other", "doubted"),
         ("exit waits: no price of BTC yet", "stale_data"),
         ("standby: without the lease no order is placed", "standby"),
         ("a reason of a later release", "other"),

@@ -85,13 +85,13 @@ def test_rubbish_is_nothing_or_a_value_error(message: str | bytes) -> None:
 
 
 def made(seconds: list[int]) -> Prices:
-    """The lead at 10.0 for a minute; settlement prices of 20.0 + second at these seconds after START_MS."""
+    """The lead at 10.0 for a minute; settlement prices of 20,000.0 + second at these seconds after START_MS."""
     prices = Prices(("BTC",))
     for second in range(60):
         boot_ms = START_MS + TO_BOOT_MS + second * 1_000
         prices.take(PriceUpdate("BTC", 10.0, Source.BOOK, None, boot_ms))
     for second in seconds:
-        prices.settle(SettlementPrice("BTC", 20.0 + second, START_MS + second * 1_000))
+        prices.settle(SettlementPrice("BTC", 20_000.0 + second, START_MS + second * 1_000))
     return prices
 
 
@@ -102,15 +102,15 @@ def average(prices: Prices, seconds: float) -> tuple[float, float | None]:
 
 def test_settlement_prices_that_cover_what_passed_make_the_average() -> None:
     """Their mean from the average's begin to the newest of them; those of before and one exactly at the begin are left out."""
-    assert average(made(list(range(-5, 11))), 10.4) == (10.0, 25.5)
-    assert average(made([2, 5, 8]), 10) == (8.0, 25.0), "a price may miss now and then"
+    assert average(made(list(range(-5, 11))), 10.4) == (10.0, 20_005.5)
+    assert average(made([2, 5, 8]), 10) == (8.0, 20_005.0), "a price may miss now and then"
     late = made([1, 2])
-    assert average(late, 2.5) == (2.0, 21.5)
-    late.settle(SettlementPrice("BTC", 99.0, START_MS + 1_000))
-    late.settle(SettlementPrice("BTC", 99.0, START_MS + 2_000))
-    assert average(late, 2.5) == (2.0, 21.5), "what is told again or too late changes nothing"
-    late.settle(SettlementPrice("BTC", 23.0, START_MS + 3_000))
-    assert average(late, 3.5) == (3.0, 22.0)
+    assert average(late, 2.5) == (2.0, 20_001.5)
+    late.settle(SettlementPrice("BTC", 20_099.0, START_MS + 1_000))
+    late.settle(SettlementPrice("BTC", 20_099.0, START_MS + 2_000))
+    assert average(late, 2.5) == (2.0, 20_001.5), "what is told again or too late changes nothing"
+    late.settle(SettlementPrice("BTC", 20_003.0, START_MS + 3_000))
+    assert average(late, 3.5) == (3.0, 20_002.0)
 
 
 @pytest.mark.parametrize(
