@@ -135,7 +135,7 @@ def _kline(value: object, where: str) -> Kline:
 
 MIN_RETURNS = 20  # fewer seconds than this say nothing of volatility
 OUTLIER = 6.0
-"""In deviations. Recorded (../shared/data/market): 170 of 81,870 one-second moves are larger, with them 0 to 5 % of volatility."""
+"""In deviations. Of 81,870 recorded one-second moves (../shared/data/market) 170 are larger: 0 to 5 % of the volatility."""
 NO_OUTLIER = 2e-4  # whatever the volatility is: a price that stood still moves by a tick at last
 
 
