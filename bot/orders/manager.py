@@ -1,6 +1,6 @@
-"""The order path of one epoch: decide, sign, make durable, send, record; and the settling of what is in doubt.
+"""The order path of one epoch: sign, make durable, send, record the answer. What is open is settled in `open_orders`.
 
-A desk belongs to one epoch and dies with it. Every row it writes carries that epoch, so a desk that outlives its epoch (a
+A manager belongs to one epoch and dies with it. Every row it writes carries that epoch, so one that outlives its epoch (a
 paused process, a task that was not cancelled in time) is refused by the ledger before it can send.
 """
 
@@ -10,28 +10,23 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Literal
 
 from bot.orders.limits import HOLD_MS, CircuitBreaker, TokenBucket, VenueModes
+from bot.orders.open_orders import OpenOrders
 from bot.orders.order_plan import OrderPlan, OrderTiming, OrderTimings, is_at_fault, outcome_of
-from bot.orders.resolution import CLOSED_MARGIN_MS, Evidence, Verdict, add_settled_by_hand, conclude, vouched_trade
 from bot.orders.watch import Watch
 from bot.venue.types import (
     BASE_UNITS,
-    TRADE_STATUSES,
     Accepted,
     Answer,
-    Fate,
     InDoubt,
     Refused,
     Venue,
     VenueError,
     VenueMode,
-    VenueOrder,
-    fate_of,
-    signed_amounts,
 )
 from bus import Clock, FencedError, LedgerError, LedgerFullError, Log
 from ledger import Ledger
@@ -40,25 +35,17 @@ from ledger.rows import (
     Intent,
     OpenIntent,
     SlotTakenError,
-    add_fill,
     add_intent,
-    add_order_state,
     entries_since,
-    fills_of,
     next_seq,
-    open_intents,
-    quiet_entries,
 )
-from ledger.schema import QUIET, TERMINAL, OrderState
-from ledger.values import FAILED, Side, VenueTrade, trade_word
+from ledger.schema import OrderState
+from ledger.values import Side
 
 COLLECT_AFTER_S = (0.0, 0.1, 0.4, 1.0, 2.0)
 ORDERS_PER_SECOND = 20.0
 RATE_LIMITED = "rate_limited"
 MOST_SEQS = 1_000
-COMPARE_BACK_MS = 60_000  # how long before an order's tick the trades begin that it is compared with
-MOST_WORDS = 10
-MOST_OFF = 20  # base units: what rounding at each of many makers may come to
 SIZE_CODES = ("min_size", "amounts")
 TOO_SMALL = "the venue refuses to sell"
 MOST_RECENT = 10_000  # entries of the last minute that are counted
@@ -74,7 +61,7 @@ class _Begun:
     answer: Callable[[], Awaitable[Answer]]
 
 
-class OrderManager:
+class OrderManager(OpenOrders):
     """Places orders and settles doubt under one epoch.
 
     Args:
@@ -107,30 +94,22 @@ class OrderManager:
         on_trade: Callable[[str], None] = lambda _trade_id: None,
         on_unknown: Callable[[str], None] = lambda _status: None,
     ) -> None:
-        self._venue, self._ledger, self._epoch, self._stopped, self._clock = venue, ledger, epoch, stopped, clock
-        self._now_ms, self._random_bits, self._resend = now_ms, random_bits, resend
-        self._log, self._on_change, self._on_failure = log, on_change, on_failure
+        super().__init__(
+            venue=venue, ledger=ledger, epoch=epoch, clock=clock, now_ms=now_ms, log=log,
+            on_change=on_change, on_trade=on_trade, on_unknown=on_unknown,
+        )  # fmt: skip
+        self._stopped, self._random_bits, self._resend, self._on_failure = stopped, random_bits, resend, on_failure
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._unsent: set[str] = set()
-        self._too_small: dict[
-            str, tuple[int, str]
-        ] = {}  # by window: the largest exit that was refused for its size, and why
+        # By window: the largest exit that was refused for its size, and why.
+        self._too_small: dict[str, tuple[int, str]] = {}
         self._seqs: dict[tuple[str, Side], int] = {}
         self._sending: set[str] = set()
         self._closing = False
-        self._mode, self._trouble, self._budget = (
-            VenueModes(longest_hold_ms),
-            CircuitBreaker(longest_hold_ms),
-            budget or TokenBucket(ORDERS_PER_SECOND),
-        )
-        self._on_trade, self._on_unknown = on_trade, on_unknown
+        self._mode, self._trouble = VenueModes(longest_hold_ms), CircuitBreaker(longest_hold_ms)
+        self._budget = budget or TokenBucket(ORDERS_PER_SECOND)
         self._told: dict[str, asyncio.Event] = {}
         self.sendings = OrderTimings()
-        self.open = {found.intent.order_id: found for found in open_intents(ledger, now_ms())}
-        # Ended because nothing more came; should the venue still fill them, no limit is passed.
-        self._quiet = {found.intent.order_id: found for found in quiet_entries(ledger, now_ms() - CLOSED_MARGIN_MS)}
-        self._watches: dict[str, Watch] = {}
-        self._answered: dict[str, Fills] = {}
         self._recent = deque(entries_since(ledger, clock.wall_ms() - 60_000, MOST_RECENT), maxlen=MOST_RECENT)
 
     @property
@@ -161,66 +140,6 @@ class OrderManager:
             for key, found in self.open.items()
             if found.state is not OrderState.ACCEPTED and key not in self._tasks
         ]
-
-    @property
-    def entries_ahead(self) -> list[OpenIntent]:
-        """The entries that may cost something still: the open ones, and until their window closes those that ended by quiet."""
-        over_ms = self._now_ms() - CLOSED_MARGIN_MS
-        self._quiet = {key: found for key, found in self._quiet.items() if found.intent.window_end_ms > over_ms}
-        return [found for found in (*self.open.values(), *self._quiet.values()) if found.intent.side is Side.BUY]
-
-    def is_busy(self, slot: str, window: str) -> bool:
-        """Whether an intent is open in the slot, or in the window (two slots meet in one when the next becomes the current).
-
-        Then nothing is entered there. Exits wait for less (`is_selling`).
-        """
-        return any(slot == found.intent.slot or window == found.intent.window for found in self.open.values())
-
-    def unknown_word(self, slot: str, window: str) -> str | None:
-        """A status that nobody knows, under which the venue shows an open order of the slot or window; or None."""
-        for key, found in self.open.items():
-            if (slot == found.intent.slot or window == found.intent.window) and (watch := self._watches.get(key)):
-                for word in watch.unknown:
-                    return word
-        return None
-
-    def is_entering(self, slot: str, window: str) -> bool:
-        """Whether an entry is open in the slot or in the window."""
-        return any(
-            found.intent.side is Side.BUY and (slot == found.intent.slot or window == found.intent.window)
-            for found in self.open.values()
-        )
-
-    def is_selling(self, window: str) -> bool:
-        """Whether an exit of the window is on its way, of which it will be known in a moment what it sold.
-
-        An exit in doubt, or of which the venue shows nothing when its delay has passed, is followed by a fresh one: there is no
-        short selling here, so the worst is a refusal.
-        """
-        return any(
-            found.intent.window == window and found.intent.side is Side.SELL and not self._may_follow(found)
-            for found in self.open.values()
-        )
-
-    def is_awaited(self, order_id: str) -> bool:
-        """Whether an order is open and nothing may follow it yet."""
-        found = self.open.get(order_id)
-        return found is not None and (found.intent.side is Side.BUY or not self._may_follow(found))
-
-    def sold_unseen(self, token_id: str) -> int:
-        """Shares of a token that the venue said were sold, in base units, and of which it shows no trade yet."""
-        return sum(
-            max(0, (found.matched or 0) - found.filled)
-            for found in self.open.values()
-            if found.intent.side is Side.SELL and found.intent.token_id == token_id
-        )
-
-    def _may_follow(self, found: OpenIntent) -> bool:
-        if found.state is None:  # of this holder: its answer comes, or its request's time limit
-            return found.intent.epoch != self._epoch
-        if found.state is OrderState.ACCEPTED:
-            return self._watch(found.intent.order_id).may_follow(self._clock.boot_ms())
-        return True
 
     def place(self, plan: OrderPlan) -> str | None:
         """Sign, make the intent durable, and send it or let its task send it; returns why not, or None.
@@ -283,35 +202,6 @@ class OrderManager:
         for order_id in order_ids:
             if (event := self._told.get(order_id)) is not None:
                 event.set()
-
-    def note_fill(self, order_id: str) -> None:
-        """A fill of an order was recorded elsewhere: one that may be filled is at stake only with what is not filled."""
-        for orders in (self.open, self._quiet):
-            if (found := orders.get(order_id)) is not None:
-                fills = fills_of(self._ledger, order_id)
-                orders[order_id] = replace(found, filled=fills.shares, spent=fills.value + fills.fees)
-        if order_id in self.open:
-            self._watch(order_id).news(self._clock.boot_ms())
-
-    def end_by_hand(self, order_id: str, verdict: Verdict, shares: int | None, who: str, note: str) -> int:
-        """A person ends what the venue never resolved; returns the shares that they vouch for, in base units.
-
-        A fill by hand counts until the venue shows a trade of the order (see add_fill). shares: as in `vouched_trade`.
-
-        Raises ValueError: the order is not open, or as `vouched_trade`.
-        """
-        found = self.open.get(order_id)
-        if found is None:
-            raise ValueError(f"order {order_id} is not open: nothing about it is in doubt")
-        known, wall_ms = fills_of(self._ledger, order_id).shares, self._clock.wall_ms()
-        trade = vouched_trade(found, verdict, shares, known=known, now_ms=self._now_ms())
-        vouched = 0 if trade is None else trade.size
-        add_settled_by_hand(self._ledger, self._epoch, order_id, verdict, vouched, who, note, wall_ms)
-        if trade is not None:
-            add_fill(self._ledger, self._epoch, found.intent, trade, wall_ms)
-        state = OrderState.DONE if verdict == "filled" else OrderState.REFUSED
-        self._note(order_id, state, f"settled by {who} as {verdict}: {note}", found.matched)
-        return vouched
 
     async def close(self, limit_s: float) -> None:
         """End every order task: wait for answers up to `limit_s`, then cut. What was not sent is marked abandoned."""
@@ -476,136 +366,7 @@ class OrderManager:
                 del self._too_small[next(iter(self._too_small))]
             self._too_small[intent.window] = (intent.size, refused.reason)
 
-    async def _look(self, intent: Intent) -> None:
-        """Compare one open order with what the venue shows, and record what follows."""
-        started, closed = self._clock.boot_ms(), self._is_closed(intent)
-        shown = await self._venue.order(intent.order_id)
-        trades = await self._venue.trades(condition_id=intent.condition_id)
-        is_new = self._take_trades(intent, trades)
-        watch = self._watch(intent.order_id)
-        if shown is not None:
-            self._note_word(intent, shown, watch)
-        if is_new or (shown is not None and fate_of(shown.status) is Fate.OPEN):
-            watch.news(self._clock.boot_ms())
-        else:
-            watch.looked(started, closed=closed)
-        self._conclude(intent, shown)
-
-    async def _compare(self) -> None:
-        """Hold the orders about which look after look found nothing against all that the account shows."""
-        due = [
-            self.open[key].intent for key, watch in self._watches.items() if watch.wants_comparison and key in self.open
-        ]
-        if not due:
-            return
-        trades = await self._venue.trades(after_ms=min(intent.tick for intent in due) - COMPARE_BACK_MS)
-        resting = {order.order_id for order in await self._venue.open_orders()}
-        for intent in due:
-            watch = self._watch(intent.order_id)
-            if self._take_trades(intent, trades) or intent.order_id in resting:
-                watch.news(self._clock.boot_ms())
-            else:
-                watch.compared()
             # What it is shown as is asked for at the next look: nothing is concluded from a comparison alone.
-
-    def _take_trades(self, intent: Intent, trades: Iterable[VenueTrade]) -> bool:
-        """Record the trades of one order; whether any was new."""
-        is_new = False
-        for trade in trades:
-            if trade.order_id != intent.order_id or not add_fill(
-                self._ledger, self._epoch, intent, self._exact(trade), self._clock.wall_ms()
-            ):
-                continue
-            is_new = True
-            if trade_word(trade.status) not in TRADE_STATUSES:
-                self._log.error("trade_status_unknown", order_id=intent.order_id, trade_status=trade.status)
-            self._on_trade(trade.trade_id)
-            self._log.info(
-                "fill",
-                order_id=intent.order_id,
-                slot=intent.slot,
-                side=intent.side,
-                outcome=intent.outcome,
-                price=str(trade.price),
-                shares=str(Decimal(trade.size) / BASE_UNITS),
-                trade_status=trade.status,
-            )
-            self._on_change()
-        return is_new
-
-    def _exact(self, trade: VenueTrade) -> VenueTrade:
-        """A trade with what its order's answer says was paid, where it is the last of what was answered.
-
-        The answer has the amounts of the chain; those of the trades, price by price, may be a base unit off each.
-        """
-        told = self._answered.get(trade.order_id)
-        if told is None or trade_word(trade.status) == FAILED:
-            return trade
-        fills = fills_of(self._ledger, trade.order_id)
-        value = told.value - fills.value
-        is_last = fills.shares + trade.size == told.shares
-        return replace(trade, value=value) if is_last and abs(value - trade.worth) <= MOST_OFF else trade
-
-    def _note_word(self, intent: Intent, shown: VenueOrder, watch: Watch) -> None:
-        """Say once of an order that its status is a word that nobody knows: it is looked at again, and longer than others."""
-        if fate_of(shown.status) is Fate.UNKNOWN and shown.status not in watch.unknown:
-            watch.unknown = {shown.status, *list(watch.unknown)[:MOST_WORDS]}
-            self._log.error("order_status_unknown", order_id=intent.order_id, slot=intent.slot, status=shown.status)
-            self._on_unknown(shown.status)
-
-    def _conclude(self, intent: Intent, shown: VenueOrder | None) -> None:
-        """Record what follows from all that is known of an order."""
-        found = self.open.get(intent.order_id)
-        if found is None:
-            return
-        fills = fills_of(self._ledger, intent.order_id)
-        matched = shown.matched if shown is not None else 0
-        if matched > (found.matched or 0):
-            found = replace(found, matched=matched)
-        self.open[intent.order_id] = replace(found, filled=fills.shares, spent=fills.value + fills.fees)
-        # Bodies of other venues do not say what they sign: then it is what was decided.
-        give, ask = signed_amounts(intent.body) or (
-            (int(intent.price * intent.size), intent.size) if intent.side is Side.BUY else (intent.size, 0)
-        )
-        watch = self._watch(intent.order_id)
-        verdict = conclude(
-            Evidence(
-                state=found.state,
-                size=intent.size,
-                filled=fills.shares,
-                matched=found.matched,
-                shown=shown,
-                closed=watch.closed,
-                side=intent.side,
-                give=give,
-                ask=ask,
-                given=fills.value if intent.side is Side.BUY else fills.shares,
-                trades=fills.trades,
-                quiet=watch.quiet,
-            )
-        )
-        if verdict is None:
-            return
-        if verdict[1].startswith(QUIET):
-            say = (
-                self._log.info if fills.trades else self._log.warning
-            )  # a FAK that was filled in part ends so every day
-            say("order_ended_by_quiet", order_id=intent.order_id, slot=intent.slot, reason=verdict[1])
-            self._quiet[intent.order_id] = replace(self.open[intent.order_id], state=OrderState.DONE)
-        self._note(intent.order_id, *verdict, found.matched)
-
-    def _watch(self, order_id: str) -> Watch:
-        """What looks at an order found. One of a former holder that the venue has is watched from now on."""
-        watch = self._watches.get(order_id)
-        if watch is None:
-            watch = self._watches[order_id] = Watch()
-            found = self.open.get(order_id)
-            if found is not None and found.state is OrderState.ACCEPTED:
-                watch.news(self._clock.boot_ms())
-        return watch
-
-    def _is_closed(self, intent: Intent) -> bool:
-        return self._now_ms() > intent.window_end_ms + CLOSED_MARGIN_MS
 
     def _may_resend(self, order_id: str) -> bool:
         """Identical bytes cannot fill beyond the order's size: the only retry there is (design section 6)."""
@@ -625,15 +386,8 @@ class OrderManager:
         return intent.side is Side.SELL and self._seqs.get((intent.window, intent.side), 0) <= intent.seq
 
     def _note(self, order_id: str, state: OrderState, text: str, matched: int | None = None) -> None:
-        wall_ms, boot_ms = self._clock.wall_ms(), self._clock.boot_ms()
-        add_order_state(self._ledger, self._epoch, order_id, state, text, wall_ms, boot_ms, matched)
+        super()._note(order_id, state, text, matched)
         self._unsent.discard(order_id)
-        if state in TERMINAL:
-            for kept in (self.open, self._watches, self._answered):
-                kept.pop(order_id, None)
-        elif (found := self.open.get(order_id)) is not None:
-            self.open[order_id] = replace(found, state=state, matched=matched if matched is not None else found.matched)
-        self._on_change()
 
 
 def _was_tried(intent: Intent, answer: Answer) -> bool:

@@ -11,6 +11,7 @@ from typing import Any
 import bot.lifecycle.active
 import bot.lifecycle.instance
 import bot.orders.manager
+import bot.orders.open_orders
 import deployer.rollout.decide
 import deployer.service
 import ledger.base
@@ -85,7 +86,7 @@ def _not_found_is_absent() -> None:
             return OrderState.REFUSED, "the venue does not show it"
         return conclude(evidence)
 
-    put_in(bot.orders.manager, "conclude", conclude_so)
+    put_in(bot.orders.open_orders, "conclude", conclude_so)
 
 
 def _abandons_sent() -> None:
@@ -99,7 +100,7 @@ def _abandons_sent() -> None:
 
 
 def _taker_forgets_doubt() -> None:
-    put_in(bot.orders.manager, "open_intents", lambda _ledger, _now_ms: [])
+    put_in(bot.orders.open_orders, "open_intents", lambda _ledger, _now_ms: [])
 
 
 def _release_says_nothing() -> None:

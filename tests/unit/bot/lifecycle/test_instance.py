@@ -210,7 +210,7 @@ def test_a_failed_fsync_under_an_answer_ends_the_epoch(tmp_path: Path, monkeypat
             """Settling, which would meet it, too."""
 
         with monkeypatch.context() as patched:
-            patched.setattr("bot.orders.manager.add_order_state", fail)
+            patched.setattr("bot.orders.open_orders.add_order_state", fail)
             patched.setattr(OrderManager, "settle", nothing)
             await until("an order", lambda: running.venue.sent)
             await until("the lease given up", lambda: running.document(me).role is not Role.ACTIVE, 0.5)

@@ -486,7 +486,7 @@ def test_a_ledger_that_fails_under_an_answer_is_told_unless_it_is_only_full(
         desk = rig.desk()
         desk.place(plan(Side.SELL))
         with monkeypatch.context() as patched:
-            patched.setattr("bot.orders.manager.add_order_state", fail)
+            patched.setattr("bot.orders.open_orders.add_order_state", fail)
             await asyncio.sleep(1)
         assert list(desk.open)
         assert rig.failures == ([error] if fatal else [])
