@@ -153,8 +153,9 @@ class Children:
         return [Entry(name, self.is_running(name), self._facts(name)) for name in names]
 
     def is_running(self, name: str) -> bool:
-        """Whether the child lives."""
-        return is_locked(self._path(name, "lock"))
+        """Whether the child lives: its lock says so, or for one of this process, whose folder was cleared away, its pid."""
+        child = self._mine.get(name)
+        return is_locked(self._path(name, "lock")) or (child is not None and child.poll() is None)
 
     def has_run(self, name: str) -> bool:
         """Whether it ever ran: False when the parent died before it could start the child."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -39,6 +40,18 @@ def test_a_child_is_found_again_with_its_facts(children: Children, tmp_path: Pat
     start(children, tmp_path, "one", SLEEP)
     (found,) = Children(tmp_path / "units").entries()
     assert (found.name, found.running, found.facts) == ("one", True, {"for": "one"})
+
+
+def test_a_child_whose_folder_was_cleared_away_is_not_taken_for_dead(children: Children, tmp_path: Path) -> None:
+    """Its parent knows it by its pid then, and starts no second one; before, each look started another."""
+    start(children, tmp_path, "one", SLEEP)
+    pid = int((tmp_path / "units" / "one.pid").read_text())
+    shutil.rmtree(tmp_path / "units")
+    try:
+        assert children.is_running("one")
+    finally:
+        os.kill(pid, signal.SIGKILL)
+    until("it ended", lambda: not children.is_running("one"))
 
 
 def test_a_child_outlives_its_parent(tmp_path: Path) -> None:
