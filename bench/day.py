@@ -346,16 +346,16 @@ def money(ledger: Ledger, paper: Paper, wallet: str, out: Day) -> Check:
     )
     paid = ledger.integer("SELECT coalesce(sum(payout), 0) FROM results")
     begun = paper.exchange.settings.start_balance_units
-    found = paper.exchange.engine.balance(wallet, CASH)
+    balance = paper.exchange.engine.balance(wallet, CASH)
     held = {key: n for key, n in paper.exchange.engine.balances[wallet].items() if key != CASH and n}
-    out.money = {"start": begun, "end": found, "pnl": ledger.integer("SELECT coalesce(sum(pnl), 0) FROM results")}
+    out.money = {"start": begun, "end": balance, "pnl": ledger.integer("SELECT coalesce(sum(pnl), 0) FROM results")}
     wrong = []
-    if found != begun + flow + paid:
-        wrong.append(f"the wallet has {found} units, the ledger says {begun + flow + paid}")
+    if balance != begun + flow + paid:
+        wrong.append(f"the wallet has {balance} units, the ledger says {begun + flow + paid}")
     if held:
         wrong.append(f"the wallet holds {len(held)} tokens though every window is resolved")
-    if out.money["pnl"] != found - begun:
-        wrong.append(f"the outcomes' PnL is {out.money['pnl']}, the wallet gained {found - begun}")
+    if out.money["pnl"] != balance - begun:
+        wrong.append(f"the outcomes' PnL is {out.money['pnl']}, the wallet gained {balance - begun}")
     return Check("I5", "the wallet's money is the ledger's, to the last unit", 1, tuple(wrong))
 
 
@@ -397,7 +397,7 @@ def as_text(out: Day) -> str:
     ]
     lines.append(", ".join(f"{name.replace('_', ' ')} {value}" for name, value in out.facts.items()))
     lines.append(f"{out.handovers} yielded, {out.kills} killed; pUSD units {out.money}; digest {out.digest}")
-    lines.append("RSS at each take, MB: " + " ".join(f"{one:.0f}" for one in out.rss))
+    lines.append("RSS at each take, MB: " + " ".join(f"{size:.0f}" for size in out.rss))
     for name, values in (
         ("descriptors", out.descriptors),
         ("ledger, MB", out.ledger_mb),

@@ -89,7 +89,7 @@ def life() -> list[Mixture]:
         ("/v1/heartbeats", "POST"),
         ("/clob-markets", "GET"),
     )
-    found = []
+    drawn = []
     for path, method in requests:
         where = {"path": path, "method": method, "count": 2}
         kinds: tuple[dict[str, Any], ...] = (
@@ -98,18 +98,18 @@ def life() -> list[Mixture]:
             {"kind": "slow", "seconds": 1.5},
             {"kind": "error"},
         )
-        found.append(Mixture(f"replies of {method} {path}", tuple(kind | where for kind in kinds)))
-    return found
+        drawn.append(Mixture(f"replies of {method} {path}", tuple(kind | where for kind in kinds)))
+    return drawn
 
 
 def mixtures(seed: int, count: int) -> list[Mixture]:
     """`count` mixtures of two to four kinds. Equal seeds give equal mixtures."""
-    found = []
+    drawn = []
     for number in range(count):
         draw = random.Random(f"{seed}:{number}")
         kinds = draw.sample(KINDS, draw.randint(2, 4))
-        found.append(Mixture(f"#{number} {'+'.join(kinds)}", tuple(_order(kind, draw) for kind in kinds)))
-    return found
+        drawn.append(Mixture(f"#{number} {'+'.join(kinds)}", tuple(_order(kind, draw) for kind in kinds)))
+    return drawn
 
 
 def _order(kind: str, draw: random.Random, path: str | None = None) -> dict[str, Any]:
@@ -222,8 +222,8 @@ class FaultRun:
         """Whether a poll after that was healthy, and entries are open."""
         self._look()
         assert self.bot.process.poll() is None, self.bot.log.read_text()[-3000:]
-        status, seen = read_status(self.rig.bus).body, self.rig.seen(self.bot)
-        healthy = seen is not None and seen.document is not None and seen.document.healthy
+        status, state = read_status(self.rig.bus).body, self.rig.seen(self.bot)
+        healthy = state is not None and state.document is not None and state.document.healthy
         return healthy and status.entries == "open" and (status.tick or 0) >= after_ms
 
     def _armed(self) -> bool:
@@ -245,21 +245,23 @@ def doubled(rig: Rig, requests: Iterable[Mapping[str, Any]]) -> list[str]:
             bodies[row["order_id"]].add(str(row["body"]))
     with rig.ledger() as ledger:
         sides = {str(key): str(side) for key, side in ledger.execute("SELECT order_id, side FROM intents")}
-    found = [f"order {key} has no intent" for key in arrived if key not in sides]
-    found += [f"entry {key} arrived {n} times" for key, n in arrived.items() if n > 1 and sides.get(key) == "BUY"]
-    return found + [f"order {key} arrived with other bytes" for key, seen in bodies.items() if len(seen) > 1]
+    problems = [f"order {key} has no intent" for key in arrived if key not in sides]
+    problems += [f"entry {key} arrived {n} times" for key, n in arrived.items() if n > 1 and sides.get(key) == "BUY"]
+    return problems + [
+        f"order {key} arrived with other bytes" for key, bodies_of_order in bodies.items() if len(bodies_of_order) > 1
+    ]
 
 
 def record_of(rig: Rig) -> dict[str, list[Any]]:
     """The exchange's whole record: orders, trades, requests."""
-    found: dict[str, list[Any]] = {"orders": [], "trades": [], "requests": []}
+    record: dict[str, list[Any]] = {"orders": [], "trades": [], "requests": []}
     after: int | None = 0
     while after is not None:
         page = _get(rig, f"/paper/record?after={after}&limit=1000")
-        for kind, rows in found.items():
+        for kind, rows in record.items():
             rows += page[kind]
         after = page["next"]
-    return found
+    return record
 
 
 def _get(rig: Rig, path: str) -> Any:
@@ -342,7 +344,7 @@ def main(arguments: list[str] | None = None) -> int:
             results.append(result)
             if result.recovered_s > ONE_POLL_S:
                 console.print(f"{result.name}: {result.recovered_s:.1f} s", markup=False)
-        found = run.problems()
+        problems = run.problems()
     except AssertionError as error:
         console.print(str(error), markup=False)
         return 1
@@ -350,12 +352,12 @@ def main(arguments: list[str] | None = None) -> int:
         run.stop()
     slow = [result.name for result in results if result.recovered_s > ONE_POLL_S]
     if slow:
-        found.append(f"trading went on later than {ONE_POLL_S:g} s after the faults' end: {', '.join(slow)}")
+        problems.append(f"trading went on later than {ONE_POLL_S:g} s after the faults' end: {', '.join(slow)}")
     console.print(_table(results))
     console.print(", ".join(f"{name} {value}" for name, value in run.facts.items()))
-    for problem in found:
+    for problem in problems:
         console.print(problem, markup=False)
-    return 1 if found else 0
+    return 1 if problems else 0
 
 
 if __name__ == "__main__":

@@ -130,10 +130,10 @@ def _make_rig(runtime: str, folder: Path) -> FireRig:
 
 def _told(outcome: Outcome, took_s: float) -> str:
     mark = "BROKEN" if outcome.broken else "holds"
-    said = "; ".join((*outcome.broken, *outcome.notes))
+    text = "; ".join((*outcome.broken, *outcome.notes))
     return (
         f"{took_s:6.1f} s  {mark}: {outcome.part}: {outcome.tried} times, {outcome.missed} missed, "
-        f"{outcome.duplicates} duplicates, gap {outcome.gap_ms} ms. {said}"
+        f"{outcome.duplicates} duplicates, gap {outcome.gap_ms} ms. {text}"
     )
 
 

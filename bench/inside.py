@@ -141,9 +141,9 @@ class Paper:
         """Move prices, markets and quotes, make it durable, and tell of the books that changed."""
         exchange, now = self.exchange, self.clock()
         markets = {
-            found.window.condition_id: found
+            market.window.condition_id: market
             for token in tokens
-            if (found := exchange.markets.of_token(token, now)) is not None and found.winner is None
+            if (market := exchange.markets.of_token(token, now)) is not None and market.winner is None
         }
         self.house.wanted = set(markets)
         exchange.tick()
@@ -277,9 +277,9 @@ class InsideVenue(PolymarketVenue):
         rows = self._paper.record.query_dicts(sql, values)
         now = self._paper.clock()
         found = [
-            one
+            trade_row
             for trade in by_match(rows)
-            for one in account_reading.trades(trade_json(trade, self.wallet, now), self.wallet, OWNER, self._fee)
+            for trade_row in account_reading.trades(trade_json(trade, self.wallet, now), self.wallet, OWNER, self._fee)
         ]
         return sorted(found, key=lambda row: (row.at_ms, row.trade_id, row.order_id))
 
@@ -322,9 +322,9 @@ class InsideVenue(PolymarketVenue):
 
     async def _ask(self, read: Callable[[], T]) -> T:
         await asyncio.sleep(self._way_s())
-        found = read()
+        answer = read()
         await asyncio.sleep(self._way_s())
-        return found
+        return answer
 
     def _way_s(self) -> float:
         return self._random.uniform(AT_LEAST_S, AT_MOST_S)

@@ -230,9 +230,9 @@ async def make_keys(connection: Connection, count: int) -> list[Key]:
     keys = []
     for _ in range(count):
         private = PrivateKey()
-        found = json.loads((await connection.send(key_request(private)))[1])
-        secret = base64.urlsafe_b64decode(found["secret"])
-        keys.append(Key(private, address_of(private), found["apiKey"], secret, found["passphrase"]))
+        credentials = json.loads((await connection.send(key_request(private)))[1])
+        secret = base64.urlsafe_b64decode(credentials["secret"])
+        keys.append(Key(private, address_of(private), credentials["apiKey"], secret, credentials["passphrase"]))
     return keys
 
 

@@ -128,8 +128,10 @@ def burst(rig: DeployerRig, pusher: Pusher, count: int) -> None:
     sent = time.monotonic() - began
     rig.until_step(pushed[-1], "retired", limit_s=240)
     took = time.monotonic() - began
-    told = [push.communicate(timeout=60)[1] for push in waiting]
-    ends = [next((w for w in ("CONFIRMED", "CANCELLED", "SUPERSEDED", "FAILED") if w in text), "none") for text in told]
+    outputs = [push.communicate(timeout=60)[1] for push in waiting]
+    ends = [
+        next((w for w in ("CONFIRMED", "CANCELLED", "SUPERSEDED", "FAILED") if w in text), "none") for text in outputs
+    ]
     deploys = [deploy.sha for deploy in rig.history().deploys]
     say(
         f"burst of {count}       pushed in {sent:.1f} s, the newest was confirmed and the former one retired after {took:.1f} s"
@@ -138,9 +140,9 @@ def burst(rig: DeployerRig, pusher: Pusher, count: int) -> None:
     say(f"  run twice       {len(deploys) - len(set(deploys))} commits; {rig.missed()} polls missed")
     label = f"label=never-sleeps.bus={rig.bus.directory}"
     trees, images = run / "trees", len(docker("images", "--quiet", "--filter", label, check=False).split())
-    kept = f"{len(list(trees.iterdir()))} trees" if trees.is_dir() else f"{images} images"
+    kept_text = f"{len(list(trees.iterdir()))} trees" if trees.is_dir() else f"{images} images"
     size = _size(run) + _size(git)
-    say(f"  disk            state and git {before / 1e6:.1f} MB before, {size / 1e6:.1f} MB after; {kept} kept")
+    say(f"  disk            state and git {before / 1e6:.1f} MB before, {size / 1e6:.1f} MB after; {kept_text} kept")
 
 
 def _size(folder: Path) -> int:

@@ -265,6 +265,6 @@ def percentiles(values: list[float]) -> str:
     """Of ms: p50, p99, max and how many."""
     if not values:
         return "nothing measured"
-    found = sorted(values)
-    at = [found[min(len(found) - 1, int(len(found) * share))] for share in (0.5, 0.99)]
-    return f"p50 {at[0]:7.3f}  p99 {at[1]:7.3f}  max {found[-1]:7.3f} ms  (n {len(found)})"
+    ordered = sorted(values)
+    at = [ordered[min(len(ordered) - 1, int(len(ordered) * share))] for share in (0.5, 0.99)]
+    return f"p50 {at[0]:7.3f}  p99 {at[1]:7.3f}  max {ordered[-1]:7.3f} ms  (n {len(ordered)})"

@@ -178,7 +178,7 @@ async def library(orders: int, watch: Stopwatch) -> list[float]:
     client = venue._client.library
     market = make_market("btc-updown-15m-1795465800")
     tokens = frozenset((market.up_token, market.down_token))
-    known = SimpleNamespace(
+    metadata = SimpleNamespace(
         fee_info=SimpleNamespace(rate=market.fee_rate, exponent=market.fee_exponent),
         neg_risk=False,
         tick_size=market.tick,
@@ -188,7 +188,7 @@ async def library(orders: int, watch: Stopwatch) -> list[float]:
 
     async def resolve_market(_context: Any, *, token_id: str) -> Any:  # noqa: ARG001
         """As the library's cache answers once it is filled."""
-        return known
+        return metadata
 
     client._ctx.order_metadata.resolve_market = resolve_market  # type: ignore[method-assign,assignment]
     watch.spans_ms.clear()
@@ -333,8 +333,8 @@ def main() -> int:
                 spans = asyncio.run(ticks(folder, chosen.orders, durable=durable, watch=watch, quotes_per_s=quotes))
                 say(f"tick-to-send, {quotes:g} quotes/s, {'with' if durable else 'without'} fsync", spans)
                 say("  of that on the processor", watch.cpu_ms)
-                found = sorted(spans)
-                missed |= not durable and (found[len(found) // 2] > 0.5 or found[int(len(found) * 0.99)] > 2.0)
+                ordered = sorted(spans)
+                missed |= not durable and (ordered[len(ordered) // 2] > 0.5 or ordered[int(len(ordered) * 0.99)] > 2.0)
         if "library" in parts:
             say("tick-to-send of the library alone", asyncio.run(library(min(chosen.orders, 100), watch)))
         if "polls" in parts:

@@ -189,12 +189,12 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _shares(text: str) -> Decimal:
     try:
-        found = Decimal(text)
+        shares = Decimal(text)
     except ArithmeticError:
-        found = Decimal(-1)
-    if not found.is_finite() or found < 0:
+        shares = Decimal(-1)
+    if not shares.is_finite() or shares < 0:
         raise argparse.ArgumentTypeError(f"expected a number of shares such as 12.5, found {text!r}")
-    return found
+    return shares
 
 
 def _duration_ms(text: str) -> int:
@@ -213,12 +213,12 @@ def _compare(last_ms: int, by: str, ref: str | None, *, as_json: bool) -> int:
     if ref is not None:
         return compare_commit(bus, ref, last_ms, by, as_json=as_json, say=print)
     strategy = load_strategy(load_settings(BotSettings).strategy)
-    found = compare(read_inputs(bus.inputs, last_ms), strategy, by)
-    print(json.dumps(found.json()) if as_json else "\n".join([str(found), *found.lines()]))
-    if found.decisions == 0:
+    diff = compare(read_inputs(bus.inputs, last_ms), strategy, by)
+    print(json.dumps(diff.json()) if as_json else "\n".join([str(diff), *diff.lines()]))
+    if diff.decisions == 0:
         print("bot: nothing on record could be replayed", file=sys.stderr)
         return EXIT_BAD_INPUT
-    return EXIT_FAILED if found.differ else EXIT_OK
+    return EXIT_FAILED if diff.differ else EXIT_OK
 
 
 def _replay(arguments: list[str]) -> int:

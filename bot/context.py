@@ -54,8 +54,8 @@ class Context:
 
     def now_ms(self) -> int:
         """The venue's time in UTC ms; this machine's until the venue told it."""
-        told = self.account.now_ms()
-        return self.clock.wall_ms() if told is None else told
+        venue_ms = self.account.now_ms()
+        return self.clock.wall_ms() if venue_ms is None else venue_ms
 
     def moment(self) -> Moment:
         """Now, as evaluation states are dated."""
@@ -182,11 +182,11 @@ class Context:
         markets = [self.markets.get(slot.window(now)) for slot in self.slots if slot.asset == asset]
         tokens = [token for market in markets if market for token in (market.up_token, market.down_token)]
         ages = [self.books.age_ms(token) for token in tokens]
-        known = [age for age in ages if age is not None]
+        known_ages = [age for age in ages if age is not None]
         return FeedStatus(
             name=f"books {asset}",
             connected=any(channel.connected for channel in self._channels),
-            age_ms=max(known) if known and len(known) == len(ages) else None,
+            age_ms=max(known_ages) if known_ages and len(known_ages) == len(ages) else None,
             fresh=bool(tokens) and all(token in self.books for token in tokens),
             reconnects=sum(max(0, channel.connects - 1) for channel in self._channels),
             gaps=self.books.gaps,

@@ -183,13 +183,13 @@ def read_key(settings: BotSettings, bus_directory: Path) -> str:
 def read_secret(path: Path, what: str, holds: str) -> str:
     """The text of a file that only this user may read. what, holds: for errors. Raises SettingsError."""
     try:
-        found = path.stat()
+        stat = path.stat()
         text = path.read_text().strip()
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"the {what} {path} cannot be read ({error}); it must hold {holds}") from error
-    if found.st_mode & 0o177 or found.st_uid != os.geteuid():
+    if stat.st_mode & 0o177 or stat.st_uid != os.geteuid():
         raise SettingsError(
-            f"the {what} {path} has mode {found.st_mode & 0o777:04o} and owner {found.st_uid}; "
+            f"the {what} {path} has mode {stat.st_mode & 0o777:04o} and owner {stat.st_uid}; "
             f"expected 0600 or 0400 and owner {os.geteuid()}: chmod 600 it"
         )
     return text

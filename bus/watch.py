@@ -111,11 +111,11 @@ class Watch:
         while True:
             self._hint.clear()
             now = {path: _signature(path) for path in self._paths}
-            found = frozenset(path for path in self._paths if now[path] != self._seen[path])
+            paths = frozenset(path for path in self._paths if now[path] != self._seen[path])
             self._seen = now
             left = deadline - loop.time()
-            if found or left <= 0:
-                return found
+            if paths or left <= 0:
+                return paths
             try:
                 async with asyncio.timeout(min(left, STAT_EVERY_S)):
                     await self._hint.wait()
@@ -137,9 +137,9 @@ class _Hint(FileSystemEventHandler):
 
 def _signature(path: Path) -> tuple[int, int, int, int] | None:
     try:
-        found = path.stat()
+        stat = path.stat()
         # Times may stand still for 4 ms: of a folder only its entries tell that one of them was replaced just now.
-        entries = {(entry.name, entry.inode()) for entry in os.scandir(path)} if S_ISDIR(found.st_mode) else ()
+        entries = {(entry.name, entry.inode()) for entry in os.scandir(path)} if S_ISDIR(stat.st_mode) else ()
     except OSError:
         return None
-    return found.st_ino, found.st_mtime_ns, found.st_size, hash(frozenset(entries))
+    return stat.st_ino, stat.st_mtime_ns, stat.st_size, hash(frozenset(entries))

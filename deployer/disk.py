@@ -84,23 +84,21 @@ class Disks:
         return tuple(Space(name, path, _free(path)) for name, path in self._places.items())
 
 
-def why_low(seen: tuple[Space, ...], wanted: int) -> str | None:
+def why_low(spaces: tuple[Space, ...], wanted: int) -> str | None:
     """A sentence about the disks with less than `wanted` bytes free: expected, found, to do. Pure."""
-    low = [space for space in seen if space.free is not None and space.free < wanted]
+    low = [space for space in spaces if space.free is not None and space.free < wanted]
     if not low:
         return None
-    found = " and ".join(
-        f"{(space.free or 0) / GB:.2f} on the disk of the {space.name} ({space.path})" for space in low
-    )
+    text = " and ".join(f"{(space.free or 0) / GB:.2f} on the disk of the {space.name} ({space.path})" for space in low)
     return (
-        f"expected at least {wanted / GB:.2f} GB free (DEPLOYER_MIN_FREE), found {found}; what rollback does not need is "
+        f"expected at least {wanted / GB:.2f} GB free (DEPLOYER_MIN_FREE), found {text}; what rollback does not need is "
         "removed, and nothing is built until there is room: see `docker system df` and `du -sh .run volumes`"
     )
 
 
 def _free(path: Path) -> int | None:
     try:
-        found = os.statvfs(path)
+        stat = os.statvfs(path)
     except OSError:
         return None
-    return found.f_bavail * found.f_frsize
+    return stat.f_bavail * stat.f_frsize

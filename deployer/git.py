@@ -88,9 +88,9 @@ def environment(
     *, protocol: str = "none", config: Path | None = None, more: Mapping[str, str] | None = None
 ) -> dict[str, str]:
     """Git's whole environment. protocol: the one that it may fetch by. config: a file of the deployer's own."""
-    kept = {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR") if name in os.environ}
+    variables = {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR") if name in os.environ}
     return {
-        **kept,
+        **variables,
         "LANG": "C.UTF-8",
         "LC_ALL": "C.UTF-8",
         "GIT_CONFIG_NOSYSTEM": "1",
@@ -132,7 +132,7 @@ async def git(
         raise RepositoryError(f"git cannot be run ({error.strerror}); install it") from error
     try:
         async with asyncio.timeout(limit_s):
-            out, said = await process.communicate(data)
+            out, output = await process.communicate(data)
     except TimeoutError as error:
         raise RepositoryError(f"git did not answer within {limit_s:g} s") from error
     finally:
@@ -141,7 +141,7 @@ async def git(
                 os.killpg(process.pid, signal.SIGKILL)  # with its own children
             await process.wait()
     if process.returncode != 0:
-        raise RepositoryError(_why(said, process.returncode))
+        raise RepositoryError(_why(output, process.returncode))
     return out
 
 
@@ -225,9 +225,9 @@ def _listed(output: str) -> dict[str, str]:
     return {key.strip().lower(): value if line else "true" for key, line, value in pairs}
 
 
-def _why(said: bytes, code: int | None) -> str:
+def _why(errors: bytes, code: int | None) -> str:
     """The reason that git gave: the first fatal line, as advice may follow it."""
-    lines = text(said).splitlines()
+    lines = text(errors).splitlines()
     fatal = [line for line in lines if line.startswith(("fatal: ", "error: "))]
     return (fatal or lines or [f"git failed with exit code {code}"])[0].removeprefix("fatal: ").removeprefix("error: ")
 

@@ -98,25 +98,25 @@ def targets(instances: Iterable[InstanceView], before: Mapping[str, str]) -> tup
 
     Who has a place keeps it; a new one gets the lowest number of its color that is free.
     """
-    found = [
-        (address, seen.document.color)
-        for seen in instances
-        if seen.alive and seen.document is not None and (address := address_of(seen)) is not None
+    living = [
+        (address, view.document.color)
+        for view in instances
+        if view.alive and view.document is not None and (address := address_of(view)) is not None
     ]
-    taken = {before[address] for address, color in found if before.get(address, "").startswith(f"{color}-")}
+    taken = {before[address] for address, color in living if before.get(address, "").startswith(f"{color}-")}
     made = []
-    for address, color in found:
+    for address, color in living:
         place = before.get(address, "")
         if not place.startswith(f"{color}-"):
-            place = next(name for n in range(1, len(found) + 1) if (name := f"{color}-{n}") not in taken)
+            place = next(name for n in range(1, len(living) + 1) if (name := f"{color}-{n}") not in taken)
             taken.add(place)
         made.append(Target(address, color, place))
     return tuple(sorted(made, key=lambda target: target.place))
 
 
-def address_of(seen: InstanceView) -> str | None:
+def address_of(view: InstanceView) -> str | None:
     """host:port of an instance's /metrics as others reach it; a container that listens everywhere is reached by its name."""
-    document = seen.document
+    document = view.document
     if document is None or not document.metrics:
         return None
     host, _, port = document.metrics.rpartition(":")
@@ -267,30 +267,30 @@ class Metrics:
             self._deploys.labels(step.step).inc()
             self._ended_at.labels(step.step).set(step.time_ms / 1000)
 
-    def note_look(self, seen: Observed, now: Now, problem: str | None) -> None:
+    def note_look(self, observed: Observed, now: Now, problem: str | None) -> None:
         """What was seen in one look."""
         self._looked.set(now.wall_ms / 1000)
         self._problem.set(problem is not None)
-        self._open.set(seen.history.open is not None)
-        if seen.confirmed_sha is not None and seen.confirmed_sha != self._confirmed_sha:
+        self._open.set(observed.history.open is not None)
+        if observed.confirmed_sha is not None and observed.confirmed_sha != self._confirmed_sha:
             self._confirmed.clear()
-            self._confirmed.labels(seen.confirmed_sha).set(1)
-            self._confirmed_sha = seen.confirmed_sha
-        intended = intended_color(seen, now)
+            self._confirmed.labels(observed.confirmed_sha).set(1)
+            self._confirmed_sha = observed.confirmed_sha
+        intended = intended_color(observed, now)
         for color in COLORS:
             self._intended.labels(color).set(color == intended)
-        states = ["ended" if not u.running else "stopping" if u.stopping else "running" for u in seen.units]
+        states = ["ended" if not u.running else "stopping" if u.stopping else "running" for u in observed.units]
         for state in UNIT_STATES:
             self._units.labels(state).set(states.count(state))
-        roles = [s.document.role for s in seen.instances if s.alive and s.document is not None]
+        roles = [s.document.role for s in observed.instances if s.alive and s.document is not None]
         for role in Role:
             self._roles.labels(str(role)).set(roles.count(role))
-        if seen.newest is not None:
-            self._epoch.set(seen.newest.epoch)
+        if observed.newest is not None:
+            self._epoch.set(observed.newest.epoch)
 
-    def note_disks(self, seen: Iterable[Space], wanted: int) -> None:
+    def note_disks(self, spaces: Iterable[Space], wanted: int) -> None:
         """What was seen of the disks, and the bytes that shall be free."""
-        for space in seen:
+        for space in spaces:
             self._free.labels(space.name).set(_UNKNOWN if space.free is None else space.free)
             self._low.labels(space.name).set(space.free is not None and space.free < wanted)
 
@@ -298,36 +298,36 @@ class Metrics:
         """A look or what followed from it failed."""
         self._problem.set(1)
 
-    def read_gaps(self, bus: Bus, seen: Observed, log: Log) -> None:
+    def read_gaps(self, bus: Bus, observed: Observed, log: Log) -> None:
         """Take over the gaps before the epochs that are new; of those before this process only the newest is shown."""
-        if seen.newest is None or seen.newest.epoch == self._read_upto:
+        if observed.newest is None or observed.newest.epoch == self._read_upto:
             return
         try:
             ledger = Ledger.reader(bus.ledger)
             if ledger is None:
                 return
             with ledger:
-                found = read_gaps(ledger, self._read_upto or 0)
+                gaps = read_gaps(ledger, self._read_upto or 0)
         except LedgerError as error:
             log.warning("gaps_not_read", reason=str(error))
             return
-        for gap in found:
+        for gap in gaps:
             if self._read_upto is not None:
                 self._gaps.labels(gap.kind).observe(gap.seconds)
             self._gap.labels(gap.kind).set(gap.seconds)
             self._gap_at.labels(gap.kind).set(gap.began_ms / 1000)
-        self._read_upto = seen.newest.epoch
+        self._read_upto = observed.newest.epoch
 
     def text(self) -> bytes:
         """Everything as Prometheus reads it."""
         return generate_latest(self.registry)
 
 
-def intended_color(seen: Observed, now: Now) -> str | None:
+def intended_color(observed: Observed, now: Now) -> str | None:
     """The color that should hold the lease: of the one that is named, else of the holder, else of the confirmed commit."""
-    documents = {s.id: s.document for s in seen.instances if s.alive and s.document is not None}
-    if seen.in_force(now) and seen.handover.wanted in documents:
-        return documents[seen.handover.wanted].color
-    if seen.holder is not None and seen.holder.id in documents:
-        return documents[seen.holder.id].color
-    return next((d.color for d in documents.values() if d.sha == seen.confirmed_sha), None)
+    documents = {s.id: s.document for s in observed.instances if s.alive and s.document is not None}
+    if observed.in_force(now) and observed.handover.wanted in documents:
+        return documents[observed.handover.wanted].color
+    if observed.holder is not None and observed.holder.id in documents:
+        return documents[observed.holder.id].color
+    return next((d.color for d in documents.values() if d.sha == observed.confirmed_sha), None)

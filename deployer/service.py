@@ -149,18 +149,18 @@ class Deployer:
         self._push_log.beat()
         try:
             now = Now(self._clock.boot_ms(), self._clock.boot_id, self._clock.wall_ms())
-            seen = await self._look.observe(
+            observed = await self._look.observe(
                 self._history, self._branch, self._failed(now), dict(self._compared), self._busy(), now
             )
-            seen = replace(seen, built=self._verify.trusted(seen.built, self._ran()))
-            self._cancel_builds(seen)
+            observed = replace(observed, built=self._verify.trusted(observed.built, self._ran()))
+            self._cancel_builds(observed)
             self._cancel_comparisons()
-            self._note_deaths(seen)
+            self._note_deaths(observed)
             self._watch_disks(now)
-            self._publish(seen, problem=None)
-            self._show(seen, now)
-            self._tell_pushers(seen)
-            actions = decide(seen, now, self._policy)
+            self._publish(observed, problem=None)
+            self._show(observed, now)
+            self._tell_pushers(observed)
+            actions = decide(observed, now, self._policy)
             for action in actions:
                 async with asyncio.timeout(ACTION_LIMIT_S):
                     await self._act(action)
@@ -371,10 +371,10 @@ class Deployer:
                 del self._failures[sha]
         return {sha: reason for sha, (reason, _, _) in self._failures.items()}
 
-    def _cancel_builds(self, seen: Observed) -> None:
+    def _cancel_builds(self, observed: Observed) -> None:
         """A build that nobody waits for any more gives way."""
-        deploy = seen.history.open
-        wanted = {deploy.sha if deploy is not None else None, seen.confirmed_sha}
+        deploy = observed.history.open
+        wanted = {deploy.sha if deploy is not None else None, observed.confirmed_sha}
         for key, task in self._tasks.items():
             if key.startswith("build:") and key.removeprefix("build:") not in wanted:
                 task.cancel()
@@ -389,34 +389,34 @@ class Deployer:
 
     # --- what people see
 
-    def _note_deaths(self, seen: Observed) -> None:
-        ended = {unit.name for unit in seen.units if not unit.running and not unit.stopping}
+    def _note_deaths(self, observed: Observed) -> None:
+        ended = {unit.name for unit in observed.units if not unit.running and not unit.stopping}
         for name in sorted(ended - self._died):
             self._log.error("unit_died", unit=name)
             self._metrics.deaths.inc()
         self._died = ended
 
-    def _tell_pushers(self, seen: Observed) -> None:
-        if not all(push.settled for push in seen.pushes):
+    def _tell_pushers(self, observed: Observed) -> None:
+        if not all(push.settled for push in observed.pushes):
             self._branch.hint()
         at = Situation(
             history=self._history,
             branch=self._branch.branch,
-            tip=seen.target,
-            confirmed_sha=seen.confirmed_sha,
+            tip=observed.target,
+            confirmed_sha=observed.confirmed_sha,
             waits_for=waits_for(
                 self._history.open,
                 compares=self._policy.hold and any(key.startswith("compare:") for key in self._tasks),
             ),
         )
-        self._push_log.tell(seen.pushes, at)
+        self._push_log.tell(observed.pushes, at)
 
-    def _show(self, seen: Observed, now: Now) -> None:
+    def _show(self, observed: Observed, now: Now) -> None:
         """What Prometheus sees; nothing else depends on it."""
-        self._metrics.note_look(seen, now, self._nobody() or self._branch.problem)
-        self._metrics.read_gaps(self._bus, seen, self._log)
+        self._metrics.note_look(observed, now, self._nobody() or self._branch.problem)
+        self._metrics.read_gaps(self._bus, observed, self._log)
         try:
-            self._targets.write(seen.instances)
+            self._targets.write(observed.instances)
             self._targets_problem = ""
         except OSError as error:
             if self._targets_problem != str(error):
@@ -428,7 +428,7 @@ class Deployer:
         nobody = self._history.nobody
         return f"nobody trades: {nobody.text}" if nobody is not None else None
 
-    def _publish(self, seen: Observed | None, *, problem: str | None) -> None:
+    def _publish(self, observed: Observed | None, *, problem: str | None) -> None:
         """State for `deployer status`, when it changed."""
         state = State(
             pid=os.getpid(),
@@ -437,8 +437,8 @@ class Deployer:
             tip=self._branch.tip,
             runtime=self._runtime.name,
             problem=problem or self._nobody() or self._branch.problem or self._verify.problem or self._disks.problem,
-            units=seen.units if seen is not None else (self._state.units if self._state is not None else ()),
-            built=tuple(sorted(seen.built)) if seen is not None else (),
+            units=observed.units if observed is not None else (self._state.units if self._state is not None else ()),
+            built=tuple(sorted(observed.built)) if observed is not None else (),
         )
         if state != self._state:
             self._state = state

@@ -97,15 +97,15 @@ NAME = "home"
 def claim_home(bus: Bus) -> None:
     """Write it once; later see that it still holds. Raises StartError: this bus is a copy. OSError."""
     try:
-        found = read_small(home_of(bus))
+        recorded = read_small(home_of(bus))
     except FileNotFoundError:
-        found = ""
-    if found and found != _here(bus):
+        recorded = ""
+    if recorded and recorded != _here(bus):
         raise StartError(
             f"the bus {bus.directory} is a copy: it traded elsewhere before, and both would trade on one account; "
             "where the original has ended for good, say so: `deployer move`"
         )
-    if not found:
+    if not recorded:
         move_home(bus)
 
 
@@ -152,9 +152,9 @@ def write_state(folder: Path, state: State) -> None:
 def read_state(folder: Path) -> State | None:
     """The newest state, or None when there is none that can be read."""
     try:
-        found = json.loads((folder / _NAME).read_bytes())
+        state = json.loads((folder / _NAME).read_bytes())
         return State(
-            **{**found, "units": tuple(Unit(**unit) for unit in found["units"]), "built": tuple(found.get("built", ()))}
+            **{**state, "units": tuple(Unit(**unit) for unit in state["units"]), "built": tuple(state.get("built", ()))}
         )
     except (OSError, ValueError, TypeError, KeyError):
         return None

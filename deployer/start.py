@@ -239,13 +239,13 @@ def claim_runtime(bus: Bus, runtime: Runtime) -> None:
         os.close(open_regular(bus.runtime, os.O_WRONLY | os.O_CREAT | os.O_EXCL))
         write_atomically(bus.runtime, f"{runtime.name}\n".encode(), durable=False)
     except FileExistsError:
-        found = read_small(bus.runtime)
-        if found not in ("", runtime.name):
+        recorded = read_small(bus.runtime)
+        if recorded not in ("", runtime.name):
             raise StartError(
-                f"the bus {bus.directory} belongs to the runtime {found!r}, this is {runtime.name!r}; "
+                f"the bus {bus.directory} belongs to the runtime {recorded!r}, this is {runtime.name!r}; "
                 f"use that one, or end everything and remove {bus.runtime}"
             ) from None
-        if not found:  # the first start was cut off between making and writing it
+        if not recorded:  # the first start was cut off between making and writing it
             write_atomically(bus.runtime, f"{runtime.name}\n".encode(), durable=False)
     except OSError as error:
         raise StartError(f"{bus.runtime} cannot be written ({error.strerror})") from error
@@ -272,13 +272,16 @@ async def _carry_on(bus: Bus, runtime: Runtime, clock: Clock) -> None:
 
     Its ended candidate is removed first: should this be cut off as well, the next start sees the same.
     """
-    found = interruption(fold(read_steps(bus)), await runtime.units())
-    if found is None:
+    interrupted = interruption(fold(read_steps(bus)), await runtime.units())
+    if interrupted is None:
         return
-    for name in found.gone:
+    for name in interrupted.gone:
         await runtime.remove(name)
-    deploy = found.deploy
-    append_step(bus, Step(deploy=deploy.id, step=found.step, time_ms=clock.wall_ms(), sha=deploy.sha, text=found.text))
+    deploy = interrupted.deploy
+    append_step(
+        bus,
+        Step(deploy=deploy.id, step=interrupted.step, time_ms=clock.wall_ms(), sha=deploy.sha, text=interrupted.text),
+    )
 
 
 def _try_again(bus: Bus, clock: Clock, tip: str | None, branch: str) -> None:

@@ -34,18 +34,18 @@ class VenueRecord:
 
 def read_record(source: str, wallet: str) -> VenueRecord:
     """The venue's record of one wallet, from paper's URL or from a file of `python -m paper record`. Raises BusError."""
-    found = VenueRecord()
+    record = VenueRecord()
     for kind, row in (
         _rows_of_url(source) if source.startswith(("http://", "https://")) else _rows_of_file(Path(source))
     ):
         try:
             if kind == "order" and row["wallet"] == wallet:
-                found.orders[row["order_id"]] = row
+                record.orders[row["order_id"]] = row
             elif kind == "trade" and row["wallet"] == wallet:
-                found.trades.append(row)
+                record.trades.append(row)
         except KeyError as error:
             raise BusError(f"{source} is not a record of paper (a row of kind {kind} has no {error})") from error
-    return found
+    return record
 
 
 def _rows_of_url(url: str) -> Iterable[tuple[str, dict[str, Any]]]:

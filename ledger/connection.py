@@ -320,10 +320,10 @@ def _whole(connection: apsw.Connection, path: Path) -> apsw.Connection:
             noted = connection.pragma("application_id")
             # Through SQLite: a plain open and close would drop this process's locks.
             _, raw = connection.read("main", 0, USER_VERSION_AT, 4)
-        found = int.from_bytes(raw, "big")
-        if noted > found and noted - found < NUMBERS // 2:
+        number = int.from_bytes(raw, "big")
+        if noted > number and noted - number < NUMBERS // 2:
             raise LedgerCorruptError(
-                f"{path.name} is older than {path.name}-wal beside it: it knows checkpoint {found}, the WAL follows {noted}; "
+                f"{path.name} is older than {path.name}-wal beside it: it knows checkpoint {number}, the WAL follows {noted}; "
                 "nobody trades until both are restored from one backup, or moved away"
             )
     except BaseException:

@@ -155,14 +155,14 @@ def add_fill(ledger: Ledger, epoch: int, intent: Intent, trade: VenueTrade, wall
     vouched for is reversed by the first trade that the venue itself shows. Where the window's outcome is recorded already, a
     correction of it is recorded beside (wall_ms: when; the trade's own time when None).
     """
-    known = {
+    statuses = {
         str(status)
         for (status,) in ledger.execute(
             "SELECT status FROM fills WHERE trade_id = ? AND order_id = ?", (trade.trade_id, trade.order_id)
         )
     }
     wanted = ("MATCHED", "FAILED") if trade_word(trade.status) == FAILED else ("MATCHED",)
-    new = [status for status in wanted if status not in known]
+    new = [status for status in wanted if status not in statuses]
     if not new:
         return False
     with ledger.transaction():
@@ -211,9 +211,9 @@ def _correct(ledger: Ledger, epoch: int, window: str, reason: str, wall_ms: int)
     rows = ledger.execute("SELECT slot, winner, payout, pnl, fees FROM results WHERE window = ?", (window,))
     if not rows:
         return
-    slot, winner, *found = rows[0]
+    slot, winner, *row = rows[0]
     wanted = _worth(ledger, window, str(winner))
-    payout, pnl, fees = (now - _int(before) for now, before in zip(wanted, found, strict=True))
+    payout, pnl, fees = (now - _int(before) for now, before in zip(wanted, row, strict=True))
     if payout or pnl or fees:
         ledger.execute(
             "INSERT INTO corrections(epoch, window, slot, payout, pnl, fees, reason, wall_ms) VALUES (?,?,?,?,?,?,?,?)",
@@ -334,8 +334,8 @@ def positions(ledger: Ledger, now_ms: int) -> list[Position]:
     Of windows that ended less than LOOK_BACK_MS before `now_ms`.
     """
     # A standby of this release may read the ledger of one before it, which has no such table.
-    known = ledger.integer("SELECT count(*) FROM sqlite_schema WHERE name = 'unresolved'")
-    unresolved = "SELECT window FROM unresolved" if known else DERIVED["unresolved"]
+    has_tables = ledger.integer("SELECT count(*) FROM sqlite_schema WHERE name = 'unresolved'")
+    unresolved = "SELECT window FROM unresolved" if has_tables else DERIVED["unresolved"]
     rows = ledger.execute(
         "SELECT i.slot, f.window, i.window_end_ms, i.condition_id, i.token_id, f.outcome, "
         "sum(CASE f.side WHEN 'BUY' THEN f.size ELSE -f.size END), "

@@ -53,17 +53,19 @@ ManualActions = tuple[ManualAction, ...]
 
 def forget_over(standing: ManualActions, now_ms: int) -> ManualActions:
     """Without those whose window ended a while ago, and those that name none: no bot does these."""
-    return tuple(one for one in standing if one.expires_ms is not None and one.expires_ms > now_ms - KEPT_MS)
+    return tuple(
+        action for action in standing if action.expires_ms is not None and action.expires_ms > now_ms - KEPT_MS
+    )
 
 
 def add_exits(
-    standing: ManualActions, slots: Iterable[SlotStatus], said: Mapping[str, str], new_id: Callable[[], str]
+    standing: ManualActions, slots: Iterable[SlotStatus], states: Mapping[str, str], new_id: Callable[[], str]
 ) -> ManualActions:
     """An exit for the window of each slot, unless one is wanted there already and is not over.
 
     said: the state of actions by id, as the bot says it. Raises TooManyActionsError.
     """
-    wanted = {one.window for one in standing if one.action == "exit" and said.get(one.id) not in FINAL}
+    wanted = {action.window for action in standing if action.action == "exit" and states.get(action.id) not in FINAL}
     # Two slots may be in one window for a moment.
     new = {slot.window: slot for slot in slots if slot.window not in wanted}
     exits = tuple(
@@ -207,8 +209,8 @@ class Actions:
         """
 
         def change(control: Control) -> Control:
-            if slot not in control.slots and slot not in (known := set(self._windows())):
-                raise UnknownSlotError(slot, {*known, *control.slots})
+            if slot not in control.slots and slot not in (windows := set(self._windows())):
+                raise UnknownSlotError(slot, {*windows, *control.slots})
             changed = control.slots.get(slot, SlotControl()).model_copy(update=dict(changes))
             return control.model_copy(update={"slots": {**control.slots, slot: changed}})
 
@@ -241,15 +243,17 @@ class Actions:
         windows = self._windows(status)
         if slot is not None and slot not in windows:
             raise UnknownSlotError(slot, windows)
-        wanted = [one for one in windows.values() if slot in (None, one.slot) and one.window and one.end_ms]
+        wanted = [
+            window for window in windows.values() if slot in (None, window.slot) and window.window and window.end_ms
+        ]
         if not wanted:
             raise NoWindowError(slot)
-        said = {one.id: one.state for one in status.control.manual} if status else {}
+        states = {window.id: window.state for window in status.control.manual} if status else {}
         now = self._clock.wall_ms()
 
         def change(control: Control) -> Control:
             standing = forget_over(control.manual, now)
-            return control.model_copy(update={"manual": add_exits(standing, wanted, said, self._new_id)})
+            return control.model_copy(update={"manual": add_exits(standing, wanted, states, self._new_id)})
 
         return self._write(f"flatten {slot or 'all'}", generation, change, who)
 
@@ -308,8 +312,8 @@ class Actions:
 
         applied, _ = read_applied(self._bus)
         after = write_control(self._bus, generation, remembering, by=who.by, clock=self._clock, last_applied=applied)
-        known = {one.id for one in before[0].manual}
-        manual = tuple(one.id for one in after.manual if one.id not in known)
+        ids = {one.id for one in before[0].manual}
+        manual = tuple(one.id for one in after.manual if one.id not in ids)
         old, new = difference(before[0], after)
         write = Write(
             time_ms=self._clock.wall_ms(),
@@ -352,8 +356,8 @@ class Actions:
             return None
 
     def _windows(self, status: Status | None = None) -> dict[str, SlotStatus]:
-        found = status or self._status()
-        return {slot.slot: slot for slot in found.slots} if found else {}
+        current = status or self._status()
+        return {slot.slot: slot for slot in current.slots} if current else {}
 
 
 def _words(changes: Mapping[str, Any]) -> str:

@@ -226,8 +226,8 @@ def _say_errors(app: FastAPI, log: Log, is_halted: Callable[[], bool]) -> None:
     async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
         first = error.errors()[0]
         where = ".".join(ascii(part).strip("'") for part in first["loc"])
-        found = ascii(first.get("input"))
-        return refuse(422, f"{where:.80}: {ascii(first['msg'])[1:-1]}, found {found:.80}")
+        value = ascii(first.get("input"))
+        return refuse(422, f"{where:.80}: {ascii(first['msg'])[1:-1]}, found {value:.80}")
 
     @app.exception_handler(HTTPException)
     async def refused(_: Request, error: HTTPException) -> JSONResponse:

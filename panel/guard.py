@@ -61,15 +61,15 @@ def load_tokens(path: Path, scope: Scope) -> tuple[tuple[Token, ...], bool]:
     """
     try:
         made = not path.exists() and _make(path)
-        found = path.stat()
+        stat = path.stat()
         lines = [line.strip() for line in path.read_text("ascii").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
         raise StartError(
             f"the token file {path} cannot be used ({error}); correct it or set PANEL_TOKEN_FILE"
         ) from error
-    if found.st_mode & 0o077 or found.st_uid != os.geteuid():
+    if stat.st_mode & 0o077 or stat.st_uid != os.geteuid():
         raise StartError(
-            f"the token file {path} must belong to this user and have mode 0600, found mode {found.st_mode & 0o777:04o}; "
+            f"the token file {path} must belong to this user and have mode 0600, found mode {stat.st_mode & 0o777:04o}; "
             f"run chmod 600 {path}, or remove it and a new one is made"
         )
     matches = [_LINE.fullmatch(line) for line in lines if line and not line.startswith("#")]
@@ -84,11 +84,11 @@ def load_tokens(path: Path, scope: Scope) -> tuple[tuple[Token, ...], bool]:
 
 def find_token(tokens: Sequence[Token], given: str) -> Token | None:
     """The token that was given, compared in a time that says nothing about how much of it was right."""
-    found = None
+    match = None
     for token in tokens:
         if hmac.compare_digest(given.encode(), token.value.encode()):
-            found = token
-    return found
+            match = token
+    return match
 
 
 def token_id(token: str) -> str:

@@ -63,24 +63,24 @@ class Progress(BaseModel):
 def follow(generation: int, manual: tuple[str, ...], status: Status | None) -> Progress:
     """What the bot's status says of a generation and of the manual actions that it brought."""
     if status is None or (status.control.seen or 0) < generation:
-        waiting = tuple(ManualProgress(id=one, state="waiting", text="not seen yet") for one in manual)
+        waiting = tuple(ManualProgress(id=action_id, state="waiting", text="not seen yet") for action_id in manual)
         return Progress(generation=generation, stage="requested", manual=waiting, settled=False)
     control = status.control
     if (control.applied or 0) < generation:
         if control.problem is None:
             return Progress(generation=generation, stage="seen", settled=False)
         return Progress(generation=generation, stage="refused", reasons=(control.problem,), settled=False)
-    said = {one.id: one for one in control.manual}
-    found = tuple(
-        ManualProgress(id=one, state=said[one].state, text=said[one].text)
-        if one in said
-        else ManualProgress(id=one, state="waiting", text="the active bot says nothing of it")
-        for one in manual
+    by_id = {action_id.id: action_id for action_id in control.manual}
+    progress = tuple(
+        ManualProgress(id=action_id, state=by_id[action_id].state, text=by_id[action_id].text)
+        if action_id in by_id
+        else ManualProgress(id=action_id, state="waiting", text="the active bot says nothing of it")
+        for action_id in manual
     )
     # Of a later generation the bot's complaints are about that one.
     reasons = control.refused if control.applied == generation else ()
-    settled = all(one.state in ("done", "refused") for one in found)
-    return Progress(generation=generation, stage="applied", reasons=reasons, manual=found, settled=settled)
+    settled = all(action_id.state in ("done", "refused") for action_id in progress)
+    return Progress(generation=generation, stage="applied", reasons=reasons, manual=progress, settled=settled)
 
 
 # What the panel shows: read from the bus, as values for the API and the page. Nothing here raises for a bad document;
@@ -284,16 +284,16 @@ class Views:
     def instances(self) -> InstancesView:
         """Both colors, spares, and the newest dead ones."""
         try:
-            seen = read_instances(self._bus)
+            views = read_instances(self._bus)
             handover = read_handover(self._bus)
         except (OSError, DocumentError) as error:
             return InstancesView(problem=f"instances cannot be read ({error})")
-        dead = [one.id for one in seen if not one.alive][-MAX_DEAD:]
+        dead = [view.id for view in views if not view.alive][-MAX_DEAD:]
         return InstancesView(
             instances=tuple(
-                InstanceItem(id=one.id, alive=one.alive, sequence=one.sequence, document=one.document)
-                for one in seen
-                if one.alive or one.id in dead
+                InstanceItem(id=view.id, alive=view.alive, sequence=view.sequence, document=view.document)
+                for view in views
+                if view.alive or view.id in dead
             ),
             wanted=handover.wanted,
             confirmed_sha=handover.confirmed_sha,

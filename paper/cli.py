@@ -37,24 +37,24 @@ from paper.wire.control import read_record
 def as_text(state: dict[str, Any]) -> str:
     """Return what ``GET /paper/view`` answers, as tables."""
     parts = [
-        _table("prices", ("asset", "lead", "settlement"), [list(one.values()) for one in state["prices"]]),
+        _table("prices", ("asset", "lead", "settlement"), [list(price.values()) for price in state["prices"]]),
         _table(
             "books of Up",
             ("window", "left s", "reference", "last", "tick", "users' orders", "bid", "ask"),
             [
                 [
-                    *_of(one, "slug", "left_s", "reference", "last", "tick", "users"),
-                    _best(one["bids"]),
-                    _best(one["asks"]),
+                    *_of(price, "slug", "left_s", "reference", "last", "tick", "users"),
+                    _best(price["bids"]),
+                    _best(price["asks"]),
                 ]
-                for one in state["books"]
+                for price in state["books"]
             ],
         ),
         *(
             _table(
                 title,
                 ("age s", "window", "taker's side", "outcome", "shares", "price", "whose"),
-                [_of(one, "age_s", "slug", "side", "outcome", "size", "price", "whose") for one in state[name]],
+                [_of(price, "age_s", "slug", "side", "outcome", "size", "price", "whose") for price in state[name]],
             )
             for title, name in (("last trades", "flow"), ("users' last trades", "users_flow"))
         ),
@@ -62,15 +62,15 @@ def as_text(state: dict[str, Any]) -> str:
             "users' resting orders",
             ("window", "side", "outcome", "type", "price", "size", "filled", "order"),
             [
-                _of(one, "slug", "side", "outcome", "type", "price", "size", "filled", "order_id")
-                for one in state["orders"]
+                _of(price, "slug", "side", "outcome", "type", "price", "size", "filled", "order_id")
+                for price in state["orders"]
             ],
         ),
-        _table("balances", ("wallet", "pUSD", "tokens"), [list(one.values()) for one in state["balances"]]),
+        _table("balances", ("wallet", "pUSD", "tokens"), [list(price.values()) for price in state["balances"]]),
         _table(
             "faults that are on",
             ("kind", "path", "left", "until (UTC ms)"),
-            [_of(one, "kind", "path", "left", "until_ms") for one in state["faults"]],
+            [_of(price, "kind", "path", "left", "until_ms") for price in state["faults"]],
         ),
     ]
     return "\n".join(parts)
@@ -154,7 +154,8 @@ def _ask(url: str, method: str, path: str, body: object = None) -> Any:
     data = None if body is None else json.dumps(body).encode()
     if not url.startswith(("http://", "https://")):
         raise UsageError(f"--url: expected http://HOST:PORT, was {url}")
-    request = urllib.request.Request(url.rstrip("/") + path, data=data, method=method)  # http(s) alone
+    headers = {"Content-Type": "application/json"}
+    request = urllib.request.Request(url.rstrip("/") + path, data=data, method=method, headers=headers)  # http(s) alone
     try:
         with urllib.request.urlopen(request, timeout=_LIMIT_S) as answer:
             return json.load(answer)

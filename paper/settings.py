@@ -172,7 +172,7 @@ class Settings(BaseSettings):
     @property
     def twap_seconds(self) -> dict[str, int]:
         """Seconds of the average of the timeframes that have one of their own."""
-        return {timeframe: int(seconds) for timeframe, _, seconds in (one.partition("=") for one in self.twap)}
+        return {timeframe: int(seconds) for timeframe, _, seconds in (item.partition("=") for item in self.twap)}
 
     @property
     def start_balance_units(self) -> int:

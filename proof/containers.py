@@ -68,13 +68,13 @@ def rows(limit_s: float, states: Sequence[str], victims: Sequence[str]) -> Itera
                 if time.monotonic() > deadline:
                     break
                 try:
-                    said = _strike_one(rig, state, victim, fault)
+                    text = _strike_one(rig, state, victim, fault)
                 except AssertionError as error:
                     wrong[victim, fault].append(f"{state}: {error}"[:600])
-                    said = "broken"
-                print(f"{state}, {victim}, {fault}: {said or 'nobody was there'}", file=sys.stderr, flush=True)  # noqa: T201
-                if said is not None:
-                    struck[victim, fault].append(f"{state} ({said})")
+                    text = "broken"
+                print(f"{state}, {victim}, {fault}: {text or 'nobody was there'}", file=sys.stderr, flush=True)  # noqa: T201
+                if text is not None:
+                    struck[victim, fault].append(f"{state} ({text})")
                 if wrong:
                     break  # what is broken would be met again by every other
             for (victim, fault), when in struck.items():
@@ -114,14 +114,14 @@ def _strike_one(rig: DockerFireRig, state: str, victim: str, fault: str) -> str 
     if name is not None:
         _strike(rig, name, victim, fault)
     deploy = rig.until_verdict(sha, VERDICT_LIMIT_S)
-    said = str(deploy.verdict)
-    if said != "confirmed":
-        said = f"{said}: {deploy.why.partition(chr(10))[0]}"
+    verdict = str(deploy.verdict)
+    if verdict != "confirmed":
+        verdict = f"{verdict}: {deploy.why.partition(chr(10))[0]}"
         asked = rig.command("deploy", sha, limit_s=VERDICT_LIMIT_S)
         assert asked.returncode == 0, f"asked for again: {asked.stdout[-300:]}{asked.stderr[-300:]}"
     rig.settle()
     missed = rig.missed() - missed
-    return f"{said}, {missed} missed" if name is not None else None
+    return f"{verdict}, {missed} missed" if name is not None else None
 
 
 def _name(rig: DockerFireRig, victim: str, sha: str) -> str | None:
@@ -137,13 +137,13 @@ def _name(rig: DockerFireRig, victim: str, sha: str) -> str | None:
         holds = holder.document.unit if holder is not None and holder.document is not None else ""
         return next((unit for unit in rig.units() if sha[:7] in unit and unit != holds), None)
 
-    def is_meant(seen: InstanceView) -> bool:
-        if holder is not None and seen.id == holder.id:
+    def is_meant(view: InstanceView) -> bool:
+        if holder is not None and view.id == holder.id:
             return victim == "trader"
-        assert seen.document is not None, "living instances have one"
-        return victim == "spare" and seen.document.sha != sha and seen.document.role is not Role.RETIRED
+        assert view.document is not None, "living instances have one"
+        return victim == "spare" and view.document.sha != sha and view.document.role is not Role.RETIRED
 
-    return next((seen.document.unit for seen in rig.living() if seen.document is not None and is_meant(seen)), None)
+    return next((view.document.unit for view in rig.living() if view.document is not None and is_meant(view)), None)
 
 
 def _strike(rig: DockerFireRig, name: str, victim: str, fault: str) -> None:
@@ -221,8 +221,8 @@ def main() -> int:
     parser.add_argument("--victims", nargs="+", choices=(*VICTIMS, ENGINE), default=VICTIMS, help="only these")
     add_out(parser)
     chosen = parser.parse_args()
-    found = rows(chosen.limit, chosen.states, chosen.victims)
-    return save(PART, found, chosen.out)
+    results = rows(chosen.limit, chosen.states, chosen.victims)
+    return save(PART, results, chosen.out)
 
 
 if __name__ == "__main__":

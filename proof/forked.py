@@ -100,9 +100,9 @@ def tampered(pid: int, calls: str, fault: str, number: int, *, threads: bool = T
     )
     assert tracer.stderr is not None
     try:
-        said = tracer.stderr.readline()
-        if not re.search(r"Process \d+ attached", said):
-            raise StraceError(f"strace may not attach to a process here: {said.strip()}")
+        line = tracer.stderr.readline()
+        if not re.search(r"Process \d+ attached", line):
+            raise StraceError(f"strace may not attach to a process here: {line.strip()}")
         yield
     finally:
         with suppress(ProcessLookupError):

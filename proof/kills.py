@@ -81,7 +81,7 @@ class Stage:
                     self.killed += 1
                     fresh = self._start("green" if bot.unit.startswith("blue") else "blue")
                     self.holder, self.other = (fresh, self.other) if bot is self.holder else (self.holder, fresh)
-            roles = {bot.unit: seen.document for bot in (self.holder, self.other) if (seen := self.rig.seen(bot))}
+            roles = {bot.unit: view.document for bot in (self.holder, self.other) if (view := self.rig.seen(bot))}
             by_role = {document.role: unit for unit, document in roles.items() if document and document.healthy}
             if by_role.keys() < {Role.ACTIVE, Role.STANDBY}:
                 return False
@@ -156,17 +156,17 @@ def order(stage: Stage, victim: str, calls: str, fault: str, number: int) -> Tri
 
 
 def _id(stage: Stage, bot: Bot) -> str:
-    seen = stage.rig.seen(bot)
-    assert seen is not None, f"{bot.unit} has no instance document"
-    return seen.id
+    view = stage.rig.seen(bot)
+    assert view is not None, f"{bot.unit} has no instance document"
+    return view.id
 
 
 def _within(look: Callable[[], str | None], limit_s: float) -> str:
     """What it says, or "neither" when it says nothing for so long: `settle` has the word then."""
     deadline = time.monotonic() + limit_s
     while time.monotonic() < deadline:
-        if (found := look()) is not None:
-            return found
+        if (value := look()) is not None:
+            return value
         time.sleep(0.02)
     return "neither"
 
@@ -192,7 +192,7 @@ def rows(
     if scenario == "deploy":
         yield from deploy_rows(faults, groups, numbers, every)
         return
-    for victim in (one for one in SCENARIOS[scenario][1] if only in (None, one)):
+    for victim in (step for step in SCENARIOS[scenario][1] if only in (None, step)):
         with tempfile.TemporaryDirectory(prefix="never-sleeps-kills-") as folder:
             stage = Stage(Path(folder))
             try:
@@ -229,8 +229,8 @@ def _row(
                 break
     except AssertionError as error:
         wrong = (f"{fault} before {calls}, number {len(tried) + 1}: nobody traded again: {error}",)
-    died = sum(one.died for one in tried)
-    last = max((one.number for one in tried), default=0)
+    died = sum(trial.died for trial in tried)
+    last = max((trial.number for trial in tried), default=0)
     reach = f"all N, the last is {last - 1}" if through and every else f"N up to {last}"
     row = Row(
         part=f"kills-{scenario}",
@@ -328,8 +328,8 @@ def main() -> int:
         return iter(range(1, chosen.most + 1, chosen.every))
 
     try:
-        found = rows(chosen.scenario, chosen.victim, faults, chosen.calls, numbers, chosen.every == 1)
-        return save(f"kills-{chosen.scenario}", found, chosen.out)
+        results = rows(chosen.scenario, chosen.victim, faults, chosen.calls, numbers, chosen.every == 1)
+        return save(f"kills-{chosen.scenario}", results, chosen.out)
     except StraceError as error:
         print(f"proof: {error}", file=sys.stderr)  # noqa: T201
         return 2

@@ -106,32 +106,32 @@ def check(form: Form, limit_s: float = LIMIT_S) -> Verdict:
         speed = "-O0" if form in MUTANTS else "-O1"
         _run(["gcc", speed, "-w", *how, "-o", "pan", "pan.c"], folder, limit_s)
         search = ["./pan", *(["-a", "-f"] if form.again else ["-E"]), "-m1000000"]
-        said = _run(search, folder, limit_s)
-    states = re.search(r"(\d+) states, stored", said)
-    if states is None or "max search depth too small" in said or "out of memory" in said:
-        raise ModelError(f"SPIN did not search all of '{form.name}': {said[-500:]}")
-    error = re.search(r"pan:\d+: (.*)", said)
-    if error is None and ("errors: 0" not in said or "Search not completed" in said):
-        raise ModelError(f"SPIN did not search all of '{form.name}': {said[-500:]}")
+        output = _run(search, folder, limit_s)
+    states = re.search(r"(\d+) states, stored", output)
+    if states is None or "max search depth too small" in output or "out of memory" in output:
+        raise ModelError(f"SPIN did not search all of '{form.name}': {output[-500:]}")
+    error = re.search(r"pan:\d+: (.*)", output)
+    if error is None and ("errors: 0" not in output or "Search not completed" in output):
+        raise ModelError(f"SPIN did not search all of '{form.name}': {output[-500:]}")
     return Verdict(int(states[1]), None if error is None else error[1], time.monotonic() - began)
 
 
 def rows(large: bool) -> Iterator[Row]:
     """One row a form and a mutant: what was tried and whether it came out as it must."""
     for form in (*FORMS, *(LARGE if large else ())):
-        found = check(form)
+        result = check(form)
         yield Row(
             part="model",
             tried=f"{form.name}: {form.asks}",
-            times=found.states,
+            times=result.states,
             unit="states",
-            violations=() if found.error is None else (found.error,),
-            note=f"{found.seconds:.1f} s",
+            violations=() if result.error is None else (result.error,),
+            note=f"{result.seconds:.1f} s",
         )
     for form in MUTANTS:
-        found = check(form)
-        missed = () if found.error is not None else (f"{form.name} was not refuted in {found.states} states",)
-        yield Row("model", f"must be refuted: {form.name}", found.states, "states", missed, (found.error or "")[:90])
+        result = check(form)
+        missed = () if result.error is not None else (f"{form.name} was not refuted in {result.states} states",)
+        yield Row("model", f"must be refuted: {form.name}", result.states, "states", missed, (result.error or "")[:90])
 
 
 def _run(command: list[str], folder: Path, limit_s: float) -> str:

@@ -101,18 +101,18 @@ def _round(found: Disk, wait_s: float, *, unsafe: bool) -> tuple[int, list[str]]
     for writer in writers:
         writer.wait_for_first()
     time.sleep(wait_s)  # the moment of the cut
-    told = {writer.name: writer.told_so_far() for writer in writers}
+    acknowledged = {writer.name: writer.told_so_far() for writer in writers}
     found.cut()
     later = {writer.name: bool(writer.told()) for writer in writers}
     found.unmount()
     found.mount()
     lost = []
-    for name, events in told.items():
+    for name, events in acknowledged.items():
         try:
             lost += [f"{name}: {text}" for text in missing(bus.directory, name, events, later[name])]
         except Exception as error:  # noqa: BLE001 - whatever keeps a file from being read is a loss, and is reported
             lost.append(f"{name}: cannot be read after the cut: {type(error).__name__}: {error}")
-    return sum(map(len, told.values())), lost
+    return sum(map(len, acknowledged.values())), lost
 
 
 def rows(count: int, seed: int, unsafe: bool = False) -> Iterator[Row]:

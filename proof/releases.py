@@ -95,12 +95,12 @@ def rows(against: str) -> Iterator[Row]:
             for number, release in enumerate((first, second, first, second), 1):
                 _run(release, "write", folder, number)
                 for reader in (first, second):
-                    found = json.loads(_run(reader, "read", folder, number))
+                    answer = json.loads(_run(reader, "read", folder, number))
                     wrong += [
                         f"round {number}, read by {'the former' if reader is former else 'this'} release: {part} is "
-                        f"{found[part]}, expected {wanted}"
+                        f"{answer[part]}, expected {wanted}"
                         for part, wanted in expected(number).items()
-                        if found[part] != wanted
+                        if answer[part] != wanted
                     ]
             note = "this release and the former write in turn, both read"
             yield Row("releases", f"{tried}: beside bus/ of {sha}", 4, "turns", tuple(wrong), note)

@@ -68,22 +68,22 @@ def commit() -> str:
 def save(part: str, rows: Iterable[Row], folder: Path = FOLDER) -> int:
     """Print each row as it comes, keep them all in `folder`; returns 1 when one was violated, else 0."""
     began, at = time.monotonic(), commit()
-    found = Found(at, "", 0.0, ())
+    results = Found(at, "", 0.0, ())
 
     def keep(name: str) -> Found:
         ended = time.strftime("%Y-%m-%d %H:%M", time.gmtime())
-        kept = Found(name, ended, round(time.monotonic() - began, 1), found.rows)
+        saved = Found(name, ended, round(time.monotonic() - began, 1), results.rows)
         write_atomically(
-            folder / f"{part}.json", json.dumps(asdict(kept), indent=1).encode(), durable=False, mode=0o644
+            folder / f"{part}.json", json.dumps(asdict(saved), indent=1).encode(), durable=False, mode=0o644
         )
-        return kept
+        return saved
 
     folder.mkdir(exist_ok=True)
     for row in rows:
         print(f"{'ok  ' if not row.violations else 'FAIL'} {row.tried}: {row.times} {row.unit}  {row.note}", flush=True)  # noqa: T201
         for violation in row.violations[:NAMED]:
             print(f"     {violation}", flush=True)  # noqa: T201
-        found = replace(found, rows=(*found.rows, row))
+        results = replace(results, rows=(*results.rows, row))
         keep(f"{at}{PARTIAL}")  # should it be ended now, the table has what was tried, and the part is still due
     return 0 if keep(at).holds else 1
 
@@ -131,11 +131,11 @@ STALE = "; stale: the commit is another now"
 END_LIMIT_S = 120.0  # a week of windows settles what it holds, and audits it
 
 
-def table(found: dict[str, Found | None], at: str, before: str = "") -> str:
+def table(results: dict[str, Found | None], at: str, before: str = "") -> str:
     """The results as Markdown; at: the commit that is proved, by which a run is stale or not; before: the table until now."""
     lines = ["| part | tried | how often | held | note |", "|---|---|---|---|---|"]
     ends = []
-    for part, run in found.items():
+    for part, run in results.items():
         if run is None:
             kept = [line for line in before.splitlines() if line.startswith(f"| {part} |")]
             lines += kept or [f"| {part} | never run | | | |"]
@@ -167,10 +167,10 @@ def write_page(text: str, page: Path = PAGE) -> None:
     write_atomically(page, f"{before}{BEGIN}\n{text}\n{END}{after}".encode(), durable=False, mode=0o644)
 
 
-def due(found: dict[str, Found | None], at: str) -> list[str]:
+def due(results: dict[str, Found | None], at: str) -> list[str]:
     """The parts to run, in order: what was never run first, then the oldest; none of this commit."""
-    stale = [part for part, run in found.items() if run is None or run.commit != at or at.endswith("+")]
-    return sorted(stale, key=lambda part: kept.ended if (kept := found[part]) is not None else "")
+    stale = [part for part, run in results.items() if run is None or run.commit != at or at.endswith("+")]
+    return sorted(stale, key=lambda part: result.ended if (result := results[part]) is not None else "")
 
 
 def run(part: str, limit_s: float) -> bool:
@@ -212,11 +212,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if left <= 0 or not run(part, left):
             print(f"proof: the budget is spent; `make proof` goes on with {part}", flush=True)  # noqa: T201
             break
-    found = {part: load(part) for part in PARTS}
-    text = table(found, at, read_page())
+    results = {part: load(part) for part in PARTS}
+    text = table(results, at, read_page())
     write_page(text)
     print(text)  # noqa: T201
-    return 0 if all(run is not None and run.holds for run in found.values()) else 1
+    return 0 if all(run is not None and run.holds for run in results.values()) else 1
 
 
 if __name__ == "__main__":

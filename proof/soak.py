@@ -73,7 +73,7 @@ def bounds(out: Day) -> Iterator[Row]:
     quarter = max(1, len(out.rss) // 4)
     for what, values, unit, factor, room in (
         ("memory, paper's part included", out.rss, "MB", GROWTH, 0),
-        ("descriptors", [float(one) for one in out.descriptors], "", 1.0, DESCRIPTORS),
+        ("descriptors", [float(count) for count in out.descriptors], "", 1.0, DESCRIPTORS),
         ("disk beside the ledger", out.beside_mb, "MB", GROWTH, 1),
     ):
         before, after = median(values[quarter : 2 * quarter] or values), median(values[-quarter:])

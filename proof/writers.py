@@ -127,17 +127,17 @@ WRITERS: dict[str, Callable[[Path, Tell], None]] = {
 }
 
 
-def missing(folder: Path, name: str, told: list[dict[str, Any]], later: bool) -> list[str]:
+def missing(folder: Path, name: str, acknowledged: list[dict[str, Any]], later: bool) -> list[str]:
     """What was acknowledged and is not there, in words; told: all that the writer told. later: it did more after that."""
     bus, lost = Bus(folder), list[str]()
-    if not told:
+    if not acknowledged:
         return lost
-    last = told[-1]
+    last = acknowledged[-1]
     match name:
         case "control":
-            found = read_control(bus)
-            if found.generation < last["generation"]:
-                lost.append(f"control has generation {found.generation}, {last['generation']} was acknowledged")
+            control = read_control(bus)
+            if control.generation < last["generation"]:
+                lost.append(f"control has generation {control.generation}, {last['generation']} was acknowledged")
             if last["halt"] and not later and not bus.halt.exists():
                 lost.append(f"the halt of generation {last['generation']} is gone")
         case "handover":
@@ -145,13 +145,15 @@ def missing(folder: Path, name: str, told: list[dict[str, Any]], later: bool) ->
                 lost.append(f"handover has request {request}, {last['request']} was acknowledged")
         case "steps":
             there = {step.deploy for step in read_steps(bus)}
-            lost += [f"step {each['step']} is gone" for each in told if str(each["step"]) not in there]
+            lost += [f"step {each['step']} is gone" for each in acknowledged if str(each["step"]) not in there]
         case "requests":
             good, bad = read_requests(bus)
             ids = {request.id for request in good}
-            lost += [f"request {each['id']} is gone; unreadable: {bad}" for each in told if each["id"] not in ids]
+            lost += [
+                f"request {each['id']} is gone; unreadable: {bad}" for each in acknowledged if each["id"] not in ids
+            ]
         case "ledger":
-            lost += _missing_polls(bus, told)
+            lost += _missing_polls(bus, acknowledged)
         case "paper":
             record = Record(folder / "paper", read_only=True)
             if (row := _newest_row(record)) < last["row"]:
@@ -161,7 +163,7 @@ def missing(folder: Path, name: str, told: list[dict[str, Any]], later: bool) ->
     return lost
 
 
-def _missing_polls(bus: Bus, told: list[dict[str, Any]]) -> list[str]:
+def _missing_polls(bus: Bus, acknowledged: list[dict[str, Any]]) -> list[str]:
     reader = Ledger.reader(bus.ledger, IDENTITY)
     if reader is None:
         return ["the ledger is gone"]
@@ -169,8 +171,10 @@ def _missing_polls(bus: Bus, told: list[dict[str, Any]]) -> list[str]:
         ticks = {int(str(tick)) for (tick,) in reader.execute("SELECT tick FROM polls_completed")}
         epochs = {int(str(epoch)) for (epoch,) in reader.execute("SELECT epoch FROM epochs")}
         whole = [str(row) for (row,) in reader.execute("PRAGMA integrity_check") if row != "ok"]
-    lost = [f"tick {each['tick']} is gone" for each in told if "tick" in each and each["tick"] not in ticks]
-    lost += [f"epoch {each['epoch']} is gone" for each in told if "epoch" in each and each["epoch"] not in epochs]
+    lost = [f"tick {each['tick']} is gone" for each in acknowledged if "tick" in each and each["tick"] not in ticks]
+    lost += [
+        f"epoch {each['epoch']} is gone" for each in acknowledged if "epoch" in each and each["epoch"] not in epochs
+    ]
     if sorted(epochs) != list(range(1, len(epochs) + 1)):
         lost.append(f"epochs do not rise by one: {sorted(epochs)}")
     return lost + whole

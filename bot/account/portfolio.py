@@ -64,12 +64,12 @@ class Portfolio:
     def usage(self, slot: Slot, open_intents: Iterable[OpenIntent], orders_last_minute: int) -> Usage:
         """What is at stake: positions (`at_stake`), and the worst case of every open entry, which is not in the balance yet."""
         account = self._world.account.account
-        buys = [found for found in open_intents if found.intent.side is Side.BUY]
+        buys = [order for order in open_intents if order.intent.side is Side.BUY]
         # What an entry that is over cost is out of the balance already.
         entries = [
-            (found.intent.slot, cost_ahead(found) if found.state in TERMINAL else found.intent.cost) for found in buys
+            (order.intent.slot, cost_ahead(order) if order.state in TERMINAL else order.intent.cost) for order in buys
         ]
-        ahead = [(found.intent.slot, cost_ahead(found)) for found in buys]
+        ahead = [(order.intent.slot, cost_ahead(order)) for order in buys]
         now_ms = self._world.now_ms()
         stakes = [(p.slot, at_stake(p.shares, p.cost + p.fees, p.sales, now_ms)) for p in self.positions] + ahead
         return Usage(
@@ -82,9 +82,9 @@ class Portfolio:
         )
 
 
-def cost_ahead(found: OpenIntent) -> int:
+def cost_ahead(order: OpenIntent) -> int:
     """The most that an entry may still cost in base units: what its trades cost is in the positions already. Pure.
 
     In money and not in shares: a market BUY that meets a better price brings more shares for the same money.
     """
-    return max(0, found.intent.cost - found.spent)
+    return max(0, order.intent.cost - order.spent)

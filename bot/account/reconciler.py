@@ -281,7 +281,7 @@ class Reconciler:
 
     def _resolve(self) -> None:
         """Record the outcome of windows that the venue resolved and in which nothing is open any more."""
-        busy = {found.intent.window for found in self._desk.open.values()}
+        busy = {order.intent.window for order in self._desk.open.values()}
         held = {position.window: position.slot for position in self._holdings.positions}
         self._void_since = {window: since for window, since in self._void_since.items() if window in held}
         self._long_open &= held.keys()

@@ -53,24 +53,24 @@ def find_strangers(
     is_token_known: Callable[[str], bool],
 ) -> tuple[Stranger, ...]:
     """What nobody of ours did: one an order or token, orders first. Pure."""
-    found: dict[str, Stranger] = {}
+    strangers: dict[str, Stranger] = {}
     for order in resting:
         if not is_order_known(order.order_id):
-            found[order.order_id] = Stranger(
+            strangers[order.order_id] = Stranger(
                 order.order_id, "order", order.token_id, order.condition_id, order.side, order.size
             )
     for trade in trades:
-        if trade.order_id not in found and not is_order_known(trade.order_id):
-            found[trade.order_id] = Stranger(
+        if trade.order_id not in strangers and not is_order_known(trade.order_id):
+            strangers[trade.order_id] = Stranger(
                 trade.order_id, "trade", trade.token_id, trade.condition_id, trade.side, trade.size
             )
-    tokens = {stranger.token_id for stranger in found.values()}
+    tokens = {stranger.token_id for stranger in strangers.values()}
     for holding in held:
         if holding.token_id not in tokens and not is_token_known(holding.token_id):
-            found[holding.token_id] = Stranger(
+            strangers[holding.token_id] = Stranger(
                 holding.token_id, "position", holding.token_id, holding.condition_id, "", holding.size
             )
-    return tuple(found.values())
+    return tuple(strangers.values())
 
 
 class UnknownActivity:
@@ -88,7 +88,7 @@ class UnknownActivity:
         """Why no entry may be placed, or None."""
         if self._strangers:
             more = f" and {len(self._strangers) - 3} more" if len(self._strangers) > 3 else ""
-            shown = ", ".join(f"{one.kind} {one.key}" for one in self._strangers[:3])
+            shown = ", ".join(f"{stranger.kind} {stranger.key}" for stranger in self._strangers[:3])
             return (
                 f"the account has what this ledger does not know ({shown}{more}): look at it with `python -m bot adopt`"
             )
@@ -117,43 +117,46 @@ class UnknownActivity:
         resting = await world.venue.open_orders()
         held = await world.venue.holdings() if since is None else []
         new = [trade for trade in trades if since is None or trade.at_ms >= since]
-        found = whole + find_strangers(new, resting, held, self._is_order_known, self._is_token_known)
+        strangers = whole + find_strangers(new, resting, held, self._is_order_known, self._is_token_known)
         self._deep_at_ms = started if deep else self._deep_at_ms
-        if found and found != self._strangers:
-            self._log.error("unknown_orders", order_ids=[one.key for one in found[:10]], count=len(found))
-            self._add(started, len(found))
-        self._strangers = found
-        if not found:
+        if strangers and strangers != self._strangers:
+            self._log.error(
+                "unknown_orders", order_ids=[stranger.key for stranger in strangers[:10]], count=len(strangers)
+            )
+            self._add(started, len(strangers))
+        self._strangers = strangers
+        if not strangers:
             self._note(started)
         return trades
 
     def listed(self) -> tuple[str, str]:
         """What is unknown, in words for people, and a name for exactly this list; both empty when there is nothing."""
-        found = self._strangers or ()
-        lines = [str(stranger) for stranger in found[:SHOWN]]
-        if len(found) > SHOWN:
-            lines.append(f"and {len(found) - SHOWN} more")
-        return "\n".join(lines), _name(found) if found else ""
+        strangers = self._strangers or ()
+        lines = [str(stranger) for stranger in strangers[:SHOWN]]
+        if len(strangers) > SHOWN:
+            lines.append(f"and {len(strangers) - SHOWN} more")
+        return "\n".join(lines), _name(strangers) if strangers else ""
 
-    def adopt(self, seen: str, who: str, note: str) -> str:
+    def adopt(self, listing: str, who: str, note: str) -> str:
         """Record what was shown as the owner's own; returns a sentence. Raises ValueError: it changed since it was shown."""
-        found = self._strangers or ()
-        if not found:
+        strangers = self._strangers or ()
+        if not strangers:
             raise ValueError("there is nothing to adopt: the ledger knows all that the account shows")
-        if seen != _name(found):
+        if listing != _name(strangers):
             raise ValueError("what the account shows changed meanwhile; look again")
         world = self._world
         with self._ledger.transaction():
-            for one in found:
+            for stranger in strangers:
                 self._ledger.execute(
                     "INSERT INTO adopted(key, epoch, kind, token_id, condition_id, side, size, who, note, wall_ms) "
                     "VALUES (?,?,?,?,?,?,?,?,?,?) ON CONFLICT DO NOTHING",
-                    (one.key, self._epoch, one.kind, one.token_id, one.condition_id, one.side, one.size, who, note,
+                    (stranger.key, self._epoch, stranger.kind, stranger.token_id, stranger.condition_id, stranger.side,
+                     stranger.size, who, note,
                      world.clock.wall_ms()),
                 )  # fmt: skip
             self._add(world.now_ms(), 0)
         self._strangers = ()
-        return f"{len(found)} are known as the owner's own now; the bot leaves them alone"
+        return f"{len(strangers)} are known as the owner's own now; the bot leaves them alone"
 
     def _since(self) -> int | None:
         """From when on trades must be known; None: all that there ever were."""

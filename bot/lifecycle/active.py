@@ -213,22 +213,22 @@ class Active:
         except LedgerError as error:
             self._on_failure(error)
             return
-        known, olds = list(self._evaluations), [self._evaluations[index] for index in wanted]
+        evaluated, olds = list(self._evaluations), [self._evaluations[index] for index in wanted]
         for index, e in zip(wanted, evaluations, strict=True):
-            known[index] = e
+            evaluated[index] = e
         before = {e.slot.id: self._state.get(e.slot.id, NO_STREAK) for e in evaluations}
         after = next_state(evaluations)
         self._state = {slot: streak for slot, streak in self._state.items() if slot not in before} | after
-        self._evaluations = known
-        told = [
+        self._evaluations = evaluated
+        changed = [
             e
             for old, e in zip(olds, evaluations, strict=True)
             if after.get(e.slot.id, NO_STREAK) != before[e.slot.id]
             or (e.acted and (e.decision.action, e.decision.reason) != (old.decision.action, old.decision.reason))
         ]
-        if told:
+        if changed:
             self._recorder.add(
-                self._tick, self.epoch, told, self._control.parameters, self._control.given, between=True
+                self._tick, self.epoch, changed, self._control.parameters, self._control.given, between=True
             )
             self._on_change()
 
@@ -236,26 +236,26 @@ class Active:
 
     def follow_control(self) -> None:
         """Read control; what is newer than what was applied becomes a ledger row and is in force."""
-        found = self._judge()
-        if found.apply and (control := found.control) is not None:
+        judged = self._judge()
+        if judged.apply and (control := judged.control) is not None:
             try:
                 self.ledger.apply_control(
                     control.generation,
                     self.epoch,
-                    body=to_apply(found).model_dump_json(),
-                    refused=json.dumps(found.refused),
+                    body=to_apply(judged).model_dump_json(),
+                    refused=json.dumps(judged.refused),
                     wall_ms=self._world.clock.wall_ms(),
                 )
             except LedgerFullError as error:
                 self._note_full(error)
                 problem = f"control {control.generation} cannot be applied: {error}"
-                found = replace(self._control, seen=found.seen, problem=problem)
+                judged = replace(self._control, seen=judged.seen, problem=problem)
             else:
                 self._log.info("control_applied", generation=control.generation, mode=control.mode)
-                found = replace(found, apply=False)
-        if found.problem is not None and found.problem != self._control.problem:
-            self._log.error("control_not_followed", reason=found.problem)
-        self._control = found
+                judged = replace(judged, apply=False)
+        if judged.problem is not None and judged.problem != self._control.problem:
+            self._log.error("control_not_followed", reason=judged.problem)
+        self._control = judged
 
     def entries_closed(self) -> str | None:
         """Why no slot may be entered now, or None."""

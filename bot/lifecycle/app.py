@@ -80,16 +80,16 @@ class Watchdog:
             loop.call_later(WAKE_EVERY_S / 2, self._beat, loop)
 
     def _run(self) -> None:
-        seen, silent = self._beats, 0
+        beats, silent = self._beats, 0
         while not self._end.wait(WAKE_EVERY_S):
-            silent = silent + 1 if self._beats == seen else 0
-            seen = self._beats
+            silent = silent + 1 if self._beats == beats else 0
+            beats = self._beats
             if silent < self._wakes_allowed:
                 continue
-            if not self._disk_stood() and self._beats == seen:
+            if not self._disk_stood() and self._beats == beats:
                 self._on_stuck()
                 return
-            seen, silent = self._beats, 0
+            beats, silent = self._beats, 0
 
     def _disk_stood(self) -> bool:
         """Whether the disk let a write wait, for as long as it did."""

@@ -87,10 +87,17 @@ class Recorder:
         if self._waiting:
             self._timer = asyncio.get_running_loop().call_later(WRITE_EVERY_S, self._write_one)
 
-    def _write(self, ring: InputsRing, one: _Waiting) -> None:
-        body = record(one.evaluations, one.parameters, one.given, self._strategy, between=one.between, sha=self._sha)
+    def _write(self, ring: InputsRing, waiting: _Waiting) -> None:
+        body = record(
+            waiting.evaluations,
+            waiting.parameters,
+            waiting.given,
+            self._strategy,
+            between=waiting.between,
+            sha=self._sha,
+        )
         try:
-            ring.add(one.tick, one.epoch, body)
+            ring.add(waiting.tick, waiting.epoch, body)
         except LedgerError as error:
             self._log.warning("inputs_not_recorded", reason=str(error))
 
@@ -140,7 +147,7 @@ _LEVELS = ("asks_up", "bids_up", "asks_down", "bids_down")
 
 def _as_dict(inputs: Inputs) -> dict[str, Any]:
     """As dataclasses.asdict, which copies every Decimal and takes ten times as long: the loop waits for it."""
-    found = {name: getattr(inputs, name) for name in _FIELDS}
+    fields_by_name = {name: getattr(inputs, name) for name in _FIELDS}
     for name in _LEVELS:
-        found[name] = [{"price": level.price, "size": level.size} for level in found[name]]
-    return found
+        fields_by_name[name] = [{"price": level.price, "size": level.size} for level in fields_by_name[name]]
+    return fields_by_name

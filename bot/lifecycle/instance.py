@@ -348,12 +348,12 @@ class Runner:
 
     def _handover(self) -> Handover | None:
         try:
-            found = read_handover(self._world.bus)
+            handover = read_handover(self._world.bus)
         except DocumentError as error:
             self._note_once("handover", f"the handover cannot be read: {error}")
             return None
         self._noted.pop("handover", None)
-        return found
+        return handover
 
     def _note_once(self, what: str, reason: str) -> None:
         """Log a problem that is met again and again when it begins, and not a hundred times a second."""

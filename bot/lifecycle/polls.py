@@ -156,8 +156,8 @@ async def shadow_poll(world: Context, own: Own) -> ShadowPoll:
             with ledger:
                 anchor, newest = ledger.anchor(), ledger.newest_epoch()
                 last = ledger.last_state()
-                found = ledger.applied_control()
-                applied = Control.model_validate_json(found.body) if found else None
+                applied_control = ledger.applied_control()
+                applied = Control.model_validate_json(applied_control.body) if applied_control else None
                 # The bot's own tables are missing in a ledger that was only just made.
                 if ledger.integer("SELECT count(*) FROM sqlite_schema WHERE name = 'outcomes'"):
                     held = tuple(positions(ledger, world.now_ms()))

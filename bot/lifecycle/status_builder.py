@@ -57,7 +57,7 @@ def build_status(
     """The whole status as it is now. entries: why entries are closed, or None."""
     held = [_position(position, books) for position in positions if position.shares > 0]
     by_window = {position.window: position for position in held}
-    doubtful = [found for found in desk.in_doubt if found.state is OrderState.IN_DOUBT or found.state is None]
+    doubtful = [order for order in desk.in_doubt if order.state is OrderState.IN_DOUBT or order.state is None]
     account = world.account.account
     return Status(
         epoch=epoch,
@@ -88,8 +88,8 @@ def build_status(
                 books,
                 by_window.get(e.window.slug),
                 enabled=control.slot(e.slot.id).enabled,
-                in_doubt=sum(found.intent.slot == e.slot.id for found in doubtful),
-                orders=sum(found.intent.slot == e.slot.id for found in desk.open.values()),
+                in_doubt=sum(order.intent.slot == e.slot.id for order in doubtful),
+                orders=sum(order.intent.slot == e.slot.id for order in desk.open.values()),
                 pnl=pnl_by_slot.get(e.slot.id, 0),
             )
             for e in evaluations

@@ -249,7 +249,7 @@ class BinanceFeed:
     def _take(self, line: _Line, message: str | bytes) -> bool:
         """Take one message; whether it was data."""
         try:
-            found = parse(message, self._assets, self._boot_ms())
+            update = parse(message, self._assets, self._boot_ms())
         except OddError as error:
             self._skips.count(Origin.BINANCE_STREAM, error.code)
             self._parse_errors += 1
@@ -258,20 +258,20 @@ class BinanceFeed:
             ):  # 1, 2, 4, 8 ...: a flood is not logged line by line.
                 self._note("feed_parse_error", str(error), count=self._parse_errors)
             return False
-        if isinstance(found, Shutdown):
+        if isinstance(update, Shutdown):
             self._log.info("feed_shutdown_announced")
             line.due.set()
             return False
-        if found is None:
+        if update is None:
             return False
-        key, now = (found.update.asset, found.update.source), found.update.boot_ms
+        key, now = (update.update.asset, update.update.source), update.update.boot_ms
         last, at = self._last_number.get(key, (-1, now))
         # What two connections bring twice comes twice within moments. Later than that the last number was an odd one: one that
         # is far too high would otherwise hold back every price after it.
-        if found.number > last or now - at > self._timing.stale_after_s * 1000:
-            self._last_number[key] = (found.number, now)
-            self._last_boot_ms[found.update.asset] = now
-            self._on_update(found.update)
+        if update.number > last or now - at > self._timing.stale_after_s * 1000:
+            self._last_number[key] = (update.number, now)
+            self._last_boot_ms[update.update.asset] = now
+            self._on_update(update.update)
         return True
 
     def _lose(self, line: _Line) -> None:

@@ -70,14 +70,14 @@ class Books(Mapping[str, Book]):
         self.gaps = 0
 
     def __getitem__(self, token_id: str) -> Book:
-        kept = self._kept[token_id]
-        if kept.doubted is not None:
+        entry = self._kept[token_id]
+        if entry.doubted is not None:
             raise KeyError(token_id)
-        if self._boot_ms() - kept.heard_ms > (STREAMED_MS if kept.streamed else ASKED_MS):
+        if self._boot_ms() - entry.heard_ms > (STREAMED_MS if entry.streamed else ASKED_MS):
             raise KeyError(token_id)
-        if kept.shown is None:
-            kept.shown = Book(token_id, _best(kept.bids, reverse=True), _best(kept.asks, reverse=False), kept.at_ms)
-        return kept.shown
+        if entry.shown is None:
+            entry.shown = Book(token_id, _best(entry.bids, reverse=True), _best(entry.asks, reverse=False), entry.at_ms)
+        return entry.shown
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._kept)
@@ -87,13 +87,13 @@ class Books(Mapping[str, Book]):
 
     def changed_ms(self, token_id: str) -> int | None:
         """When the book was last news, in CLOCK_BOOTTIME ms."""
-        kept = self._kept.get(token_id)
-        return None if kept is None else kept.changed_ms
+        entry = self._kept.get(token_id)
+        return None if entry is None else entry.changed_ms
 
     def age_ms(self, token_id: str) -> int | None:
         """How long ago stream or REST last spoke of it."""
-        kept = self._kept.get(token_id)
-        return None if kept is None else max(0, self._boot_ms() - kept.heard_ms)
+        entry = self._kept.get(token_id)
+        return None if entry is None else max(0, self._boot_ms() - entry.heard_ms)
 
     def take(self, book: Book) -> None:
         """A whole book out of the stream."""
@@ -101,79 +101,82 @@ class Books(Mapping[str, Book]):
 
     def change(self, change: Change) -> bool:
         """One level out of the stream; False where the book it belongs to is not known, or is newer."""
-        kept = self._kept.get(change.token_id)
-        if kept is None or not kept.streamed or change.at_ms < kept.at_ms:
+        entry = self._kept.get(change.token_id)
+        if entry is None or not entry.streamed or change.at_ms < entry.at_ms:
             return False
-        if kept.doubted is not None:
-            kept.at_ms = change.at_ms  # an answer that is older does not have it
+        if entry.doubted is not None:
+            entry.at_ms = change.at_ms  # an answer that is older does not have it
             return False
-        side = kept.bids if change.is_bid else kept.asks
+        side = entry.bids if change.is_bid else entry.asks
         if change.size:
             side[change.price] = Level(change.price, change.size)
         else:
             side.pop(change.price, None)
-        kept.at_ms, kept.shown, kept.doubts = change.at_ms, None, 0
-        kept.heard_ms = kept.changed_ms = self._boot_ms()
+        entry.at_ms, entry.shown, entry.doubts = change.at_ms, None, 0
+        entry.heard_ms = entry.changed_ms = self._boot_ms()
         return True
 
     def check(self, best: Best) -> bool:
         """Hold a streamed book against what the frame that changed it says of its best prices; False where it is in doubt now."""
-        kept = self._kept.get(best.token_id)
-        if kept is None or not kept.streamed or kept.doubted is not None or best.at_ms < kept.at_ms:
+        entry = self._kept.get(best.token_id)
+        if entry is None or not entry.streamed or entry.doubted is not None or best.at_ms < entry.at_ms:
             return True  # nothing to hold against it, or the book is newer than the frame: an answer overtook it
-        ours = max(kept.bids, default=None), min(kept.asks, default=None)
+        ours = max(entry.bids, default=None), min(entry.asks, default=None)
         if ours in best.pairs:
-            kept.alarms = 0
-        elif not self._crossed(best.token_id, kept):
-            kept.alarms += 1
-            if kept.alarms > MOST_ALARMS:  # new books did not help: then the book is right, and these fields are not
+            entry.alarms = 0
+        elif not self._crossed(best.token_id, entry):
+            entry.alarms += 1
+            if entry.alarms > MOST_ALARMS:  # new books did not help: then the book is right, and these fields are not
                 return True
-            said = " or ".join(f"{bid} / {ask}" for bid, ask in best.pairs)
+            pairs_text = " or ".join(f"{bid} / {ask}" for bid, ask in best.pairs)
             self._doubt(
-                best.token_id, Code.DISAGREES, f"best prices of {said}, as the frame says", f"{ours[0]} / {ours[1]}"
+                best.token_id,
+                Code.DISAGREES,
+                f"best prices of {pairs_text}, as the frame says",
+                f"{ours[0]} / {ours[1]}",
             )
-        return kept.doubted is None
+        return entry.doubted is None
 
     def doubt(self, token_id: str) -> None:
         """Something about this token could not be read."""
-        kept = self._kept.get(token_id)
-        if kept is not None and kept.doubted is None:
-            kept.doubted = 0
+        entry = self._kept.get(token_id)
+        if entry is not None and entry.doubted is None:
+            entry.doubted = 0
             self.doubted.set()
 
     def in_doubt(self) -> list[str]:
         """The tokens whose books REST is to be asked for at once."""
-        return [token_id for token_id, kept in self._kept.items() if kept.doubted is not None]
+        return [token_id for token_id, entry in self._kept.items() if entry.doubted is not None]
 
     def lost(self) -> None:
         """The stream broke: nothing is replayed after it, so what it told is worth no more than an answer of REST."""
-        for kept in self._kept.values():
-            kept.streamed = False
+        for entry in self._kept.values():
+            entry.streamed = False
 
     def missing(self, token_ids: Iterable[str]) -> list[str]:
         """Those that REST is to be asked for now."""
         now = self._boot_ms()
-        kept = self._kept
+        entries = self._kept
         return [
             key
             for key in token_ids
-            if (one := kept.get(key)) is None
-            or not one.streamed
-            or one.doubted is not None
-            or now - one.heard_ms > QUIET_MS
+            if (entry := entries.get(key)) is None
+            or not entry.streamed
+            or entry.doubted is not None
+            or now - entry.heard_ms > QUIET_MS
         ]
 
     def answer(self, books: Mapping[str, Book]) -> None:
         """Books that REST told just now. A streamed book that is newer stays."""
         for token_id, book in books.items():
-            kept = self._kept.get(token_id)
-            if kept is None or not kept.streamed:
+            entry = self._kept.get(token_id)
+            if entry is None or not entry.streamed:
                 self._put(book, streamed=False)
-            elif kept.doubted is not None:
-                self._resolve(kept, book)
-            elif book.at_ms >= kept.at_ms:
-                self._compare(kept, book)
-            elif self._boot_ms() - kept.heard_ms > STREAMED_MS:  # its time was an odd one, far ahead
+            elif entry.doubted is not None:
+                self._resolve(entry, book)
+            elif book.at_ms >= entry.at_ms:
+                self._compare(entry, book)
+            elif self._boot_ms() - entry.heard_ms > STREAMED_MS:  # its time was an odd one, far ahead
                 self._put(book, streamed=False)
 
     def keep(self, token_ids: Iterable[str]) -> None:
@@ -182,33 +185,33 @@ class Books(Mapping[str, Book]):
         for token_id in [key for key in self._kept if key not in wanted]:
             del self._kept[token_id]
 
-    def _resolve(self, kept: _Kept, book: Book) -> None:
+    def _resolve(self, entry: _Kept, book: Book) -> None:
         """Take an answer about a book in doubt, unless the stream told of something newer since; that not for ever."""
-        if book.at_ms >= kept.at_ms:
+        if book.at_ms >= entry.at_ms:
             self._put(book, streamed=True)
-        elif kept.doubted is not None and kept.doubted + 1 < DOUBTED_ANSWERS:
-            kept.doubted += 1
+        elif entry.doubted is not None and entry.doubted + 1 < DOUBTED_ANSWERS:
+            entry.doubted += 1
         else:
             self._put(book, streamed=False)
             self.gaps += 1
             self.renew()
 
-    def _crossed(self, token_id: str, kept: _Kept) -> bool:
+    def _crossed(self, token_id: str, entry: _Kept) -> bool:
         """Whether a book crosses itself: no market looks like that, so something of it was lost. It is in doubt then."""
-        bid, ask = max(kept.bids, default=None), min(kept.asks, default=None)
+        bid, ask = max(entry.bids, default=None), min(entry.asks, default=None)
         if bid is None or ask is None or bid < ask:
             return False
         self._doubt(token_id, Code.CROSSED, "a bid below the ask", f"{bid} / {ask}")
         return True
 
-    def _doubt(self, token_id: str, code: Code, expected: str, found: str) -> None:
-        self._skips.note(Origin.MARKET, OddError(code, f"book {token_id[:12]}", expected, found))
+    def _doubt(self, token_id: str, code: Code, expected: str, reason: str) -> None:
+        self._skips.note(Origin.MARKET, OddError(code, f"book {token_id[:12]}", expected, reason))
         self.doubt(token_id)
 
     def _put(self, book: Book, *, streamed: bool) -> None:
         now = self._boot_ms()
         before = self._kept.get(book.token_id)
-        self._kept[book.token_id] = kept = _Kept(
+        self._kept[book.token_id] = entry = _Kept(
             bids={level.price: level for level in book.bids},
             asks={level.price: level for level in book.asks},
             at_ms=book.at_ms,
@@ -219,14 +222,14 @@ class Books(Mapping[str, Book]):
             shown=Book(book.token_id, book.bids[:TOP], book.asks[:TOP], book.at_ms),
             alarms=before.alarms if before is not None else 0,
         )
-        self._crossed(book.token_id, kept)
+        self._crossed(book.token_id, entry)
 
-    def _compare(self, kept: _Kept, book: Book) -> None:
-        kept.heard_ms = self._boot_ms()
-        if _best(kept.bids, reverse=True) == book.bids[:TOP] and _best(kept.asks, reverse=False) == book.asks[:TOP]:
-            kept.doubts = 0
+    def _compare(self, entry: _Kept, book: Book) -> None:
+        entry.heard_ms = self._boot_ms()
+        if _best(entry.bids, reverse=True) == book.bids[:TOP] and _best(entry.asks, reverse=False) == book.asks[:TOP]:
+            entry.doubts = 0
             return
-        doubts = kept.doubts + 1
+        doubts = entry.doubts + 1
         self._put(book, streamed=True)
         self._kept[book.token_id].doubts = doubts
         if doubts >= DOUBTS:

@@ -63,11 +63,11 @@ class PriceTrigger:
         self._timer, self._soon = None, False
         if self._tell is None:
             return
-        told, self._waiting = self._waiting, set()
+        due, self._waiting = self._waiting, set()
         loop = asyncio.get_running_loop()
         began = loop.time()
         try:
-            self._tell(told)
+            self._tell(due)
         finally:
             ended = loop.time()
             self._rests_until = ended + min(ended - began, MOST_REST_S)

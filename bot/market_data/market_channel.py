@@ -109,17 +109,17 @@ def parse_books(message: str | bytes, skips: Skips | None = None) -> list[BookEv
         return []
     counted = skips or Skips()
     payload = decode(raw, STREAM_BYTES)
-    found: list[BookEvent] = []
+    events: list[BookEvent] = []
     for index, event in enumerate(as_list(payload, "frame") if isinstance(payload, list) else [payload]):
         try:
-            found.extend(_read(event, lambda error: counted.note(Origin.MARKET, error)))
+            events.extend(_read(event, lambda error: counted.note(Origin.MARKET, error)))
         except OddError as error:
             doubtful = _doubt(event)
             if not isinstance(payload, list) and not doubtful:
                 raise
             counted.note(Origin.MARKET, OddError(error.code, f"[{index}]", "a market event", str(error)))
-            found.extend(doubtful)
-    return found
+            events.extend(doubtful)
+    return events
 
 
 def _read(value: object, odd: Callable[[OddError], None]) -> list[BookEvent]:
@@ -147,24 +147,24 @@ def _book(event: dict[str, object], odd: Callable[[OddError], None]) -> Book:
 def _changes(event: dict[str, object], odd: Callable[[OddError], None]) -> list[BookEvent]:
     """The changes of a frame, then for each token what the frame says of its best prices."""
     at_ms = as_ms(event.get("timestamp"), "timestamp")
-    found: list[BookEvent] = []
+    events: list[BookEvent] = []
     pairs: dict[str, list[tuple[Decimal | None, Decimal | None]]] = {}
 
     def read(value: object, where: str) -> None:
         row = as_object(value, where)
         token_id = as_name(row.get("asset_id"), f"{where}.asset_id")
         try:
-            found.append(_change(row, token_id, at_ms, where))
+            events.append(_change(row, token_id, at_ms, where))
             if (pair := _best(row, where)) is not None:
                 pairs.setdefault(token_id, []).append(pair)
         except OddError:
-            found.append(Doubt(token_id))
+            events.append(Doubt(token_id))
             raise
 
     for _ in each(as_list(event.get("price_changes"), "price_changes"), "price_changes", read, odd):
         pass
-    found.extend(Best(token_id, tuple(said), at_ms) for token_id, said in pairs.items())
-    return found
+    events.extend(Best(token_id, tuple(said), at_ms) for token_id, said in pairs.items())
+    return events
 
 
 def _change(row: dict[str, object], token_id: str, at_ms: int, where: str) -> Change:

@@ -91,8 +91,8 @@ async def fetch_history(
                 log.warning("history_failed", asset=asset, reason=clean(f"{type(error).__name__}: {error}"))
             return asset, None
 
-        found = await asyncio.gather(*(fetch(asset) for asset in assets))
-    return {asset: klines for asset, klines in found if klines is not None}
+        histories = await asyncio.gather(*(fetch(asset) for asset in assets))
+    return {asset: klines for asset, klines in histories if klines is not None}
 
 
 async def _read(content: aiohttp.StreamReader) -> bytes:
@@ -177,15 +177,15 @@ class Candles:
         Args:
             utc_to_boot_ms: what is added to a UTC time to make it a CLOCK_BOOTTIME.
         """
-        known = list(self._closes)
+        seconds = list(self._closes)
         self._closes.clear()
         self._squares = self._seconds = 0.0
         self._returns = 0
         for kline in klines:
             second = (kline.open_ms + utc_to_boot_ms) // 1000
-            if not known or second < known[0][0]:
+            if not seconds or second < seconds[0][0]:
                 self._put(second, kline.close)
-        for second, close in known:
+        for second, close in seconds:
             self._put(second, close)
 
     def closes(self) -> list[tuple[int, float]]:
@@ -194,13 +194,13 @@ class Candles:
 
     def between(self, from_boot_ms: int, to_boot_ms: int) -> list[float]:
         """The closes of the seconds that begin in [from, to), newest first. Looks at no older ones."""
-        found = []
+        closes = []
         for second, close in reversed(self._closes):
             if second * 1000 < from_boot_ms:
                 break
             if second * 1000 < to_boot_ms:
-                found.append(close)
-        return found
+                closes.append(close)
+        return closes
 
     def volatility(self, floor: float = 1e-6) -> Volatility:
         """Realised volatility, recent seconds weighing more; never below the floor, which is also the answer to no data.
@@ -399,13 +399,13 @@ class Prices:
 
     def newest(self, asset: str) -> float | None:
         """The newest lead price."""
-        found = self._newest.get(asset)
-        return None if found is None else found[0]
+        update = self._newest.get(asset)
+        return None if update is None else update[0]
 
     def newest_boot_ms(self, asset: str) -> int | None:
         """When the newest lead price arrived, in CLOCK_BOOTTIME ms."""
-        found = self._newest.get(asset)
-        return None if found is None else found[1]
+        update = self._newest.get(asset)
+        return None if update is None else update[1]
 
     def volatility(self, asset: str) -> float | None:
         """Of the log price per sqrt(second); None while too little is known."""
@@ -418,9 +418,9 @@ class Prices:
         Out of the settlement source's own prices where they cover that part, else out of the lead's closes.
         Times: UTC ms; to_boot_ms makes CLOCK_BOOTTIME of them.
         """
-        known = self._settled[asset].known(from_ms, to_ms)
-        if known is not None:
-            return known
+        seconds = self._settled[asset].known(from_ms, to_ms)
+        if seconds is not None:
+            return seconds
         closes = self._candles[asset].between(from_ms + to_boot_ms, to_ms + to_boot_ms)
         return (max(0.0, (to_ms - from_ms) / 1000), sum(closes) / len(closes)) if closes else (0.0, None)
 

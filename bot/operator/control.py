@@ -82,9 +82,11 @@ def to_apply(found: InForce) -> Control:
     return found.control.model_copy(update={"strategy": strategy})
 
 
-def _keep(applied: Control | None, seen: int | None, problem: str, slots: Iterable[str], kind: type[Any]) -> InForce:
+def _keep(
+    applied: Control | None, generation: int | None, problem: str, slots: Iterable[str], kind: type[Any]
+) -> InForce:
     parameters, refused = _read(applied, slots, kind) if applied else (kind(), ())
-    return InForce(applied, parameters, seen, problem, apply=False, refused=refused)
+    return InForce(applied, parameters, generation, problem, apply=False, refused=refused)
 
 
 def _read(

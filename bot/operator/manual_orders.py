@@ -43,22 +43,22 @@ class ManualOrders:
 
         act: as for a decision of the strategy; risk is asked there.
         """
-        found = list(evaluations)
-        places = {e.window.slug: index for index, e in enumerate(found)}
+        changed = list(evaluations)
+        places = {e.window.slug: index for index, e in enumerate(changed)}
         waiting: dict[int, tuple[ManualAction, Verdict]] = {}
         for action in self._standing(control):
             if self._verdict(action).final:
                 continue
             index = places.get(action.window or "")
-            verdict = self._judge(action, None if index is None else found[index])
+            verdict = self._judge(action, None if index is None else changed[index])
             if verdict.decision is None or index is None:
                 self._note(action, verdict, control)
             elif index not in waiting:  # a second one for the same window waits for the first one's end
                 waiting[index] = (action, verdict)
-        self._instead = {found[index].window.slug: found[index] for index in waiting}
+        self._instead = {changed[index].window.slug: changed[index] for index in waiting}
         return [
             self._order(e, *waiting[index], control, act) if index in waiting else act(e)
-            for index, e in enumerate(found)
+            for index, e in enumerate(changed)
         ]
 
     def as_the_strategy_decided(self, evaluations: Iterable[Evaluation]) -> list[Evaluation]:
@@ -82,16 +82,16 @@ class ManualOrders:
 
     def _verdict(self, action: ManualAction) -> Verdict:
         """The last one; of an action that another epoch ended, out of the ledger."""
-        known = self._verdicts.get(action.id)
-        if known is None:
+        verdict = self._verdicts.get(action.id)
+        if verdict is None:
             rows = self._ledger.execute("SELECT done, answer FROM asks_answered WHERE id = ?", (action.id,))
-            known = (
+            verdict = (
                 Verdict("done" if rows[0][0] else "refused", str(rows[0][1]))
                 if rows
                 else Verdict("waiting", "not looked at yet")
             )
-            self._verdicts[action.id] = known
-        return known
+            self._verdicts[action.id] = verdict
+        return verdict
 
     def _judge(self, action: ManualAction, e: Evaluation | None) -> Verdict:
         selling = e is not None and self._desk.is_selling(e.window.slug)

@@ -135,11 +135,11 @@ def _exit(
     if not market.accepting:
         return Verdict("waiting", f"{_shares(inputs.held_shares)} are held; the venue takes no orders in this window")
     bids = inputs.bids_up if inputs.held is Outcome.UP else inputs.bids_down
-    found = sale(bids, inputs.held_shares, min_size=inputs.min_size, tick=inputs.tick, floor=inputs.tick)
-    if found is None:
+    offer = sale(bids, inputs.held_shares, min_size=inputs.min_size, tick=inputs.tick, floor=inputs.tick)
+    if offer is None:
         return Verdict("waiting", f"{_shares(inputs.held_shares)} are held; nobody bids for {inputs.held}")
-    reason = f"{reason_of(action)} {_shares(found.size)} {inputs.held} at {found.price} or better"
-    decision = Decision("exit", reason, outcome=inputs.held, price=found.price, size=found.size)
+    reason = f"{reason_of(action)} {_shares(offer.size)} {inputs.held} at {offer.price} or better"
+    decision = Decision("exit", reason, outcome=inputs.held, price=offer.price, size=offer.size)
     return Verdict("waiting", "about to be ordered", decision)
 
 
@@ -147,9 +147,9 @@ def _wanted(
     e: Evaluation, what: Literal["enter"], reason: str, outcome: Outcome, price: Decimal, size: int
 ) -> Decision:
     """The order, beside what the strategy found out about the slot; its streak is spent."""
-    seen = e.decision
+    decision = e.decision
     return replace(
-        seen,
+        decision,
         action=what,
         reason=reason,
         outcome=outcome,

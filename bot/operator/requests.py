@@ -188,7 +188,7 @@ class RequestHandler:
         shares = None if ask.shares is None else int(ask.shares * BASE_UNITS)
         if ask.verdict not in ("filled", "refused"):
             return self._end_window(ask.order_id, ask.verdict, ask.who, ask.note)
-        in_window = [key for key, found in self._desk.open.items() if found.intent.window == ask.order_id]
+        in_window = [key for key, order in self._desk.open.items() if order.intent.window == ask.order_id]
         if in_window:  # a window was named: all that is open in it
             if shares is not None:
                 raise ValueError("shares are said of one order: name it by its id")
@@ -217,7 +217,7 @@ class RequestHandler:
             raise ValueError(f"window {window} is not one that was traded and has no outcome yet")
         if self._world.now_ms() <= parse_slug(window).end_ms + CLOSED_MARGIN_MS:
             raise ValueError(f"the window {window} has not closed: the venue may still show how it resolves")
-        if any(found.intent.window == window for found in self._desk.open.values()):
+        if any(order.intent.window == window for order in self._desk.open.values()):
             raise ValueError(f"orders of window {window} are open: settle them first, as filled or refused")
         wall_ms = self._world.clock.wall_ms()
         with self._ledger.transaction():

@@ -36,8 +36,8 @@ class TokenBucket:
 
     def refuse(self, boot_ms: int, *, entry: bool) -> str | None:
         """Why an order may not leave now, or None."""
-        kept = self._most * FOR_EXITS if entry and self._most > 2 else 0.0
-        if self.left(boot_ms) - kept >= 1 - 1e-9:
+        reserve = self._most * FOR_EXITS if entry and self._most > 2 else 0.0
+        if self.left(boot_ms) - reserve >= 1 - 1e-9:
             return None
         return f"our own budget of {self._per_second:g} orders a second is spent"
 

@@ -136,9 +136,9 @@ class OrderManager(OpenOrders):
     def in_doubt(self) -> list[OpenIntent]:
         """Open intents whose outcome is not known and that no task of this process is waiting for."""
         return [
-            found
-            for key, found in self.open.items()
-            if found.state is not OrderState.ACCEPTED and key not in self._tasks
+            order
+            for key, order in self.open.items()
+            if order.state is not OrderState.ACCEPTED and key not in self._tasks
         ]
 
     def place(self, plan: OrderPlan) -> str | None:
@@ -182,8 +182,8 @@ class OrderManager(OpenOrders):
 
         Raises FencedError, LedgerError.
         """
-        for found in list(self.open.values()):
-            intent = found.intent
+        for order in list(self.open.values()):
+            intent = order.intent
             if intent.order_id in self._tasks:
                 continue
             try:
@@ -219,9 +219,9 @@ class OrderManager(OpenOrders):
 
     def _next_seq(self, window: str, side: Side) -> int:
         """As the ledger has it, read once a window and side: this epoch alone writes intents."""
-        known = self._seqs.get((window, side))
-        if known is not None:
-            return known + 1
+        seq = self._seqs.get((window, side))
+        if seq is not None:
+            return seq + 1
         while len(self._seqs) >= MOST_SEQS:
             del self._seqs[next(iter(self._seqs))]
         return next_seq(self._ledger, window, side)
@@ -268,14 +268,14 @@ class OrderManager(OpenOrders):
             await self._send(intent, begun)
             if self._may_resend(intent.order_id):
                 await self._send(intent)
-            told = self._told[intent.order_id] = asyncio.Event()
+            done = self._told[intent.order_id] = asyncio.Event()
             for wait_s in COLLECT_AFTER_S:
                 if intent.order_id not in self.open or self._closing:
                     return
                 with suppress(TimeoutError):
                     async with asyncio.timeout(wait_s):
-                        await told.wait()
-                told.clear()
+                        await done.wait()
+                done.clear()
                 await self._look(intent)
         except FencedError as error:
             self._log.warning("order_fenced", order_id=intent.order_id, slot=intent.slot, reason=str(error))
@@ -370,13 +370,13 @@ class OrderManager(OpenOrders):
 
     def _may_resend(self, order_id: str) -> bool:
         """Identical bytes cannot fill beyond the order's size: the only retry there is (design section 6)."""
-        found = self.open.get(order_id)
+        order = self.open.get(order_id)
         return (
-            found is not None
+            order is not None
             and not self._closing
-            and found.state in (None, OrderState.IN_DOUBT)
-            and (self._is_newest_exit(found.intent) or (found.intent.side is Side.BUY and self._resend == "entries"))
-            and self._now_ms() < found.intent.window_end_ms
+            and order.state in (None, OrderState.IN_DOUBT)
+            and (self._is_newest_exit(order.intent) or (order.intent.side is Side.BUY and self._resend == "entries"))
+            and self._now_ms() < order.intent.window_end_ms
             and self._mode.now(self._clock.boot_ms()) in (VenueMode.NORMAL, VenueMode.UNREACHABLE)
             and self._budget.refuse(self._clock.boot_ms(), entry=False) is None
         )

@@ -66,20 +66,20 @@ class OpenOrders:
     def entries_ahead(self) -> list[OpenIntent]:
         """The entries that may cost something still: the open ones, and until their window closes those that ended by quiet."""
         over_ms = self._now_ms() - CLOSED_MARGIN_MS
-        self._quiet = {key: found for key, found in self._quiet.items() if found.intent.window_end_ms > over_ms}
-        return [found for found in (*self.open.values(), *self._quiet.values()) if found.intent.side is Side.BUY]
+        self._quiet = {key: order for key, order in self._quiet.items() if order.intent.window_end_ms > over_ms}
+        return [order for order in (*self.open.values(), *self._quiet.values()) if order.intent.side is Side.BUY]
 
     def is_busy(self, slot: str, window: str) -> bool:
         """Whether an intent is open in the slot, or in the window (two slots meet in one when the next becomes the current).
 
         Then nothing is entered there. Exits wait for less (`is_selling`).
         """
-        return any(slot == found.intent.slot or window == found.intent.window for found in self.open.values())
+        return any(slot == order.intent.slot or window == order.intent.window for order in self.open.values())
 
     def unknown_word(self, slot: str, window: str) -> str | None:
         """A status that nobody knows, under which the venue shows an open order of the slot or window; or None."""
-        for key, found in self.open.items():
-            if (slot == found.intent.slot or window == found.intent.window) and (watch := self._watches.get(key)):
+        for key, order in self.open.items():
+            if (slot == order.intent.slot or window == order.intent.window) and (watch := self._watches.get(key)):
                 for word in watch.unknown:
                     return word
         return None
@@ -87,8 +87,8 @@ class OpenOrders:
     def is_entering(self, slot: str, window: str) -> bool:
         """Whether an entry is open in the slot or in the window."""
         return any(
-            found.intent.side is Side.BUY and (slot == found.intent.slot or window == found.intent.window)
-            for found in self.open.values()
+            order.intent.side is Side.BUY and (slot == order.intent.slot or window == order.intent.window)
+            for order in self.open.values()
         )
 
     def is_selling(self, window: str) -> bool:
@@ -98,36 +98,36 @@ class OpenOrders:
         short selling here, so the worst is a refusal.
         """
         return any(
-            found.intent.window == window and found.intent.side is Side.SELL and not self._may_follow(found)
-            for found in self.open.values()
+            order.intent.window == window and order.intent.side is Side.SELL and not self._may_follow(order)
+            for order in self.open.values()
         )
 
     def is_awaited(self, order_id: str) -> bool:
         """Whether an order is open and nothing may follow it yet."""
-        found = self.open.get(order_id)
-        return found is not None and (found.intent.side is Side.BUY or not self._may_follow(found))
+        order = self.open.get(order_id)
+        return order is not None and (order.intent.side is Side.BUY or not self._may_follow(order))
 
     def sold_unseen(self, token_id: str) -> int:
         """Shares of a token that the venue said were sold, in base units, and of which it shows no trade yet."""
         return sum(
-            max(0, (found.matched or 0) - found.filled)
-            for found in self.open.values()
-            if found.intent.side is Side.SELL and found.intent.token_id == token_id
+            max(0, (order.matched or 0) - order.filled)
+            for order in self.open.values()
+            if order.intent.side is Side.SELL and order.intent.token_id == token_id
         )
 
-    def _may_follow(self, found: OpenIntent) -> bool:
-        if found.state is None:  # of this holder: its answer comes, or its request's time limit
-            return found.intent.epoch != self._epoch
-        if found.state is OrderState.ACCEPTED:
-            return self._watch(found.intent.order_id).may_follow(self._clock.boot_ms())
+    def _may_follow(self, order: OpenIntent) -> bool:
+        if order.state is None:  # of this holder: its answer comes, or its request's time limit
+            return order.intent.epoch != self._epoch
+        if order.state is OrderState.ACCEPTED:
+            return self._watch(order.intent.order_id).may_follow(self._clock.boot_ms())
         return True
 
     def note_fill(self, order_id: str) -> None:
         """A fill of an order was recorded elsewhere: one that may be filled is at stake only with what is not filled."""
         for orders in (self.open, self._quiet):
-            if (found := orders.get(order_id)) is not None:
+            if (order := orders.get(order_id)) is not None:
                 fills = fills_of(self._ledger, order_id)
-                orders[order_id] = replace(found, filled=fills.shares, spent=fills.value + fills.fees)
+                orders[order_id] = replace(order, filled=fills.shares, spent=fills.value + fills.fees)
         if order_id in self.open:
             self._watch(order_id).news(self._clock.boot_ms())
 
@@ -138,17 +138,17 @@ class OpenOrders:
 
         Raises ValueError: the order is not open, or as `vouched_trade`.
         """
-        found = self.open.get(order_id)
-        if found is None:
+        order = self.open.get(order_id)
+        if order is None:
             raise ValueError(f"order {order_id} is not open: nothing about it is in doubt")
-        known, wall_ms = fills_of(self._ledger, order_id).shares, self._clock.wall_ms()
-        trade = vouched_trade(found, verdict, shares, known=known, now_ms=self._now_ms())
+        filled, wall_ms = fills_of(self._ledger, order_id).shares, self._clock.wall_ms()
+        trade = vouched_trade(order, verdict, shares, known=filled, now_ms=self._now_ms())
         vouched = 0 if trade is None else trade.size
         add_settled_by_hand(self._ledger, self._epoch, order_id, verdict, vouched, who, note, wall_ms)
         if trade is not None:
-            add_fill(self._ledger, self._epoch, found.intent, trade, wall_ms)
+            add_fill(self._ledger, self._epoch, order.intent, trade, wall_ms)
         state = OrderState.DONE if verdict == "filled" else OrderState.REFUSED
-        self._note(order_id, state, f"settled by {who} as {verdict}: {note}", found.matched)
+        self._note(order_id, state, f"settled by {who} as {verdict}: {note}", order.matched)
         return vouched
 
     async def _look(self, intent: Intent) -> None:
@@ -212,12 +212,12 @@ class OpenOrders:
 
         The answer has the amounts of the chain; those of the trades, price by price, may be a base unit off each.
         """
-        told = self._answered.get(trade.order_id)
-        if told is None or trade_word(trade.status) == FAILED:
+        answered = self._answered.get(trade.order_id)
+        if answered is None or trade_word(trade.status) == FAILED:
             return trade
         fills = fills_of(self._ledger, trade.order_id)
-        value = told.value - fills.value
-        is_last = fills.shares + trade.size == told.shares
+        value = answered.value - fills.value
+        is_last = fills.shares + trade.size == answered.shares
         return replace(trade, value=value) if is_last and abs(value - trade.worth) <= MOST_OFF else trade
 
     def _note_word(self, intent: Intent, shown: VenueOrder, watch: Watch) -> None:
@@ -229,14 +229,14 @@ class OpenOrders:
 
     def _conclude(self, intent: Intent, shown: VenueOrder | None) -> None:
         """Record what follows from all that is known of an order."""
-        found = self.open.get(intent.order_id)
-        if found is None:
+        open_intent = self.open.get(intent.order_id)
+        if open_intent is None:
             return
         fills = fills_of(self._ledger, intent.order_id)
         matched = shown.matched if shown is not None else 0
-        if matched > (found.matched or 0):
-            found = replace(found, matched=matched)
-        self.open[intent.order_id] = replace(found, filled=fills.shares, spent=fills.value + fills.fees)
+        if matched > (open_intent.matched or 0):
+            open_intent = replace(open_intent, matched=matched)
+        self.open[intent.order_id] = replace(open_intent, filled=fills.shares, spent=fills.value + fills.fees)
         # Bodies of other venues do not say what they sign: then it is what was decided.
         give, ask = signed_amounts(intent.body) or (
             (int(intent.price * intent.size), intent.size) if intent.side is Side.BUY else (intent.size, 0)
@@ -244,10 +244,10 @@ class OpenOrders:
         watch = self._watch(intent.order_id)
         verdict = conclude(
             Evidence(
-                state=found.state,
+                state=open_intent.state,
                 size=intent.size,
                 filled=fills.shares,
-                matched=found.matched,
+                matched=open_intent.matched,
                 shown=shown,
                 closed=watch.closed,
                 side=intent.side,
@@ -266,15 +266,15 @@ class OpenOrders:
             )  # a FAK that was filled in part ends so every day
             say("order_ended_by_quiet", order_id=intent.order_id, slot=intent.slot, reason=verdict[1])
             self._quiet[intent.order_id] = replace(self.open[intent.order_id], state=OrderState.DONE)
-        self._note(intent.order_id, *verdict, found.matched)
+        self._note(intent.order_id, *verdict, open_intent.matched)
 
     def _watch(self, order_id: str) -> Watch:
         """What looks at an order found. One of a former holder that the venue has is watched from now on."""
         watch = self._watches.get(order_id)
         if watch is None:
             watch = self._watches[order_id] = Watch()
-            found = self.open.get(order_id)
-            if found is not None and found.state is OrderState.ACCEPTED:
+            order = self.open.get(order_id)
+            if order is not None and order.state is OrderState.ACCEPTED:
                 watch.news(self._clock.boot_ms())
         return watch
 
@@ -285,8 +285,8 @@ class OpenOrders:
         wall_ms, boot_ms = self._clock.wall_ms(), self._clock.boot_ms()
         add_order_state(self._ledger, self._epoch, order_id, state, text, wall_ms, boot_ms, matched)
         if state in TERMINAL:
-            for kept in (self.open, self._watches, self._answered):
-                kept.pop(order_id, None)
-        elif (found := self.open.get(order_id)) is not None:
-            self.open[order_id] = replace(found, state=state, matched=matched if matched is not None else found.matched)
+            for cache in (self.open, self._watches, self._answered):
+                cache.pop(order_id, None)
+        elif (order := self.open.get(order_id)) is not None:
+            self.open[order_id] = replace(order, state=state, matched=matched if matched is not None else order.matched)
         self._on_change()

@@ -116,9 +116,9 @@ class OrderTimings:
 
     def drain(self) -> list[OrderTiming]:
         """All that were kept, oldest first; they are forgotten."""
-        found = list(self._kept)
+        timings = list(self._kept)
         self._kept.clear()
-        return found
+        return timings
 
 
 # Refusals that say nothing of the order: nobody was there to trade with, it never left, or it came too often or out of hours.

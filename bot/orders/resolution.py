@@ -89,12 +89,12 @@ def conclude(evidence: Evidence) -> tuple[OrderState, str] | None:
             return OrderState.DONE, f"the venue shows it as {shown.status} with {shown.matched} matched"
         if is_whole(evidence):
             return OrderState.DONE, "filled whole"
-        seen = f"the venue shows trades of {filled}"
-        seen += "" if shown is None else f" and the order as {shown.status!r}"
+        evidence_text = f"the venue shows trades of {filled}"
+        evidence_text += "" if shown is None else f" and the order as {shown.status!r}"
         if evidence.closed:
-            return OrderState.DONE, f"the window has closed; {seen}"
+            return OrderState.DONE, f"the window has closed; {evidence_text}"
         if evidence.quiet and state is OrderState.ACCEPTED:
-            return OrderState.DONE, f"{QUIET} {seen}"
+            return OrderState.DONE, f"{QUIET} {evidence_text}"
     if evidence.closed and state is OrderState.ACCEPTED and not is_complete:
         return OrderState.IN_DOUBT, f"the window has closed; {matched} were matched, the venue shows trades of {filled}"
     if state is not OrderState.ACCEPTED and not evidence.closed and (shown is not None or filled > 0):
@@ -109,7 +109,7 @@ Verdict = Literal["filled", "refused"]
 
 
 def vouched_trade(
-    found: OpenIntent, verdict: Verdict, shares: int | None, *, known: int, now_ms: int
+    order: OpenIntent, verdict: Verdict, shares: int | None, *, known: int, now_ms: int
 ) -> VenueTrade | None:
     """The fill that a person vouches for, or None where nothing is to be added.
 
@@ -123,7 +123,7 @@ def vouched_trade(
     Raises:
         ValueError: the window has not closed, or the verdict contradicts the recorded trades or the order's size.
     """
-    intent = found.intent
+    intent = order.intent
     if now_ms <= intent.window_end_ms + CLOSED_MARGIN_MS:
         raise ValueError(
             f"the window {intent.window} has not closed: the venue may still show what became of the order"
@@ -133,8 +133,8 @@ def vouched_trade(
             raise ValueError(f"trades of {known / BASE_UNITS:g} shares of the order are recorded: it was not refused")
         return None
     # A purchase at a better price than its limit has more shares than it asked for.
-    most = max(intent.size, found.matched or 0, known)
-    total = shares if shares is not None else max(known, found.matched or intent.size)
+    most = max(intent.size, order.matched or 0, known)
+    total = shares if shares is not None else max(known, order.matched or intent.size)
     if not known <= total <= most:
         raise ValueError(
             f"expected between {known / BASE_UNITS:g} shares (recorded) and {most / BASE_UNITS:g} (the order), "

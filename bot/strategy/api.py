@@ -121,9 +121,9 @@ def why_no_schema(kind: object) -> str | None:
     """Why a class cannot be a strategy's parameters, or None."""
     if not isinstance(kind, type) or not hasattr(kind, "__dataclass_fields__"):
         return "expected a dataclass"
-    for one in fields(kind):
-        if not isinstance(one.default, bool | int | float | str):
-            return f"expected field {one.name} to have a default that is a number, a text or a bool"
+    for item in fields(kind):
+        if not isinstance(item.default, bool | int | float | str):
+            return f"expected field {item.name} to have a default that is a number, a text or a bool"
     return None
 
 
@@ -134,15 +134,15 @@ def read_parameters(kind: type[P], values: Mapping[str, object], before: P | Non
     """
     last_good = before if before is not None else kind()
     schema: Any = kind  # `why_no_schema` saw that it is a dataclass
-    known = {one.name: one for one in fields(schema)}
+    by_name = {item.name: item for item in fields(schema)}
     good: dict[str, object] = {}
     refused = []
     for name, value in values.items():
-        if name not in known:
-            refused.append(f"strategy.{name}: no such parameter; known are {', '.join(known)}")
+        if name not in by_name:
+            refused.append(f"strategy.{name}: no such parameter; known are {', '.join(by_name)}")
             continue
-        default: Any = known[name].default
-        wrong = _wrong(default, known[name].metadata.get("range", Range(-LARGEST)), value)
+        default: Any = by_name[name].default
+        wrong = _wrong(default, by_name[name].metadata.get("range", Range(-LARGEST)), value)
         if wrong is not None:
             stays = getattr(last_good, name)
             refused.append(f"strategy.{name}: expected {wrong}, found {value!r:.80}; {stays} stays")

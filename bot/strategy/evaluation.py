@@ -90,8 +90,10 @@ class Listing(Protocol):
 
 def wanted_tokens(slots: tuple[Slot, ...], markets: Listing, now_ms: int) -> list[str]:
     """The tokens whose books this poll needs."""
-    found = (markets.get(slot.window(now_ms)) for slot in slots)
-    return list(dict.fromkeys(token for market in found if market for token in (market.up_token, market.down_token)))
+    markets_now = (markets.get(slot.window(now_ms)) for slot in slots)
+    return list(
+        dict.fromkeys(token for market in markets_now if market for token in (market.up_token, market.down_token))
+    )
 
 
 def evaluate(slots: Iterable[Slot], markets: Listing, prices: Prices, view: View) -> list[Evaluation]:
@@ -115,12 +117,12 @@ def read_state(text: str, rule: str) -> dict[str, Streak] | None:
     """
     try:
         body = json.loads(text)
-        seen = body.get("seen_ms", {})
-        found = {
-            str(slot): Streak(str(w), str(o), int(n), int(seen.get(slot, 0)))
+        seen_ms = body.get("seen_ms", {})
+        streaks = {
+            str(slot): Streak(str(w), str(o), int(n), int(seen_ms.get(slot, 0)))
             for slot, (w, o, n) in body["streaks"].items()
         }
-        return found if body.get("rule", rule) == rule else None
+        return streaks if body.get("rule", rule) == rule else None
     except (ValueError, TypeError, KeyError, AttributeError):
         return None
 
@@ -164,9 +166,9 @@ def goes_on_from(last: LastState | None, own: Own, rule: str, now: Moment) -> St
     begins with the confirmations that it saw in shadow, by its own rule.
     """
     if last is not None and last.boot_id == now.boot_id and now.is_recent(last.boot_ms):
-        found = read_state(last.state, rule)
-        if found is not None:
-            return found
+        state = read_state(last.state, rule)
+        if state is not None:
+            return state
     return own.state if own.rule == rule and now.is_recent(own.boot_ms) else {}
 
 

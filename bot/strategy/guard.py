@@ -137,8 +137,8 @@ def load_strategy(name: str) -> GuardedStrategy:
     module = _load(name, where)
     made = getattr(module, what, None)
     if not isinstance(made, type):
-        found = "something else" if hasattr(module, what) else "nothing of that name"
-        raise SettingsError(f"BOT_STRATEGY {name}: expected a class {what} in {where}, found {found}")
+        what_is_there = "something else" if hasattr(module, what) else "nothing of that name"
+        raise SettingsError(f"BOT_STRATEGY {name}: expected a class {what} in {where}, found {what_is_there}")
     try:
         strategy = made()
         parameters = strategy.parameters

@@ -74,9 +74,9 @@ def probability_up(inputs: Inputs, floor: float) -> float | None:
         if deviation == 0:
             return float(inputs.lead_price >= inputs.strike)
         return _normal(math.log(inputs.lead_price / inputs.strike) / deviation)
-    known = min(inputs.average_seconds, average)
-    rest = max(0.0, average - known)
-    expected = (known * inputs.average_price + rest * inputs.lead_price) / average
+    known_s = min(inputs.average_seconds, average)
+    rest = max(0.0, average - known_s)
+    expected = (known_s * inputs.average_price + rest * inputs.lead_price) / average
     deviation = rest / average * inputs.lead_price * volatility * math.sqrt(rest / 3)
     if deviation == 0:
         return float(expected >= inputs.strike)
@@ -88,39 +88,39 @@ def decide(inputs: Inputs, parameters: Parameters) -> Decision:
     snipe_from = inputs.end_ms - int(parameters.snipe_fraction * (inputs.end_ms - inputs.start_ms))
     in_snipe = snipe_from <= inputs.now_ms < inputs.end_ms
     probability = probability_up(inputs, parameters.min_volatility)
-    seen = Decision("none", "", probability_up=probability, in_snipe=in_snipe, every_price_from_ms=snipe_from)
+    base = Decision("none", "", probability_up=probability, in_snipe=in_snipe, every_price_from_ms=snipe_from)
     if inputs.held is not None and inputs.held_shares > 0:
-        return _exit(inputs, parameters, seen, inputs.held, probability)
+        return _exit(inputs, parameters, base, inputs.held, probability)
     if probability is None:
-        return replace(seen, reason=f"no {_missing(inputs)} yet")
-    return _entry(inputs, parameters, seen, probability)
+        return replace(base, reason=f"no {_missing(inputs)} yet")
+    return _entry(inputs, parameters, base, probability)
 
 
-def _entry(inputs: Inputs, parameters: Parameters, seen: Decision, probability: float) -> Decision:
+def _entry(inputs: Inputs, parameters: Parameters, base: Decision, probability: float) -> Decision:
     outcome, chance, asks = _better_side(inputs, probability)
     if not asks:
-        return replace(seen, reason="no offers")
+        return replace(base, reason="no offers")
     best = asks[0].price
     edge = chance - float(best) - _fee(inputs, float(best))
-    seen = replace(seen, edge=edge, outcome=outcome)
-    if not seen.in_snipe:
-        return replace(seen, reason="before the snipe window")
+    base = replace(base, edge=edge, outcome=outcome)
+    if not base.in_snipe:
+        return replace(base, reason="before the snipe window")
     if float(best) > parameters.max_price:
-        return replace(seen, reason=f"{outcome} costs {best}, more than {parameters.max_price:g}")
+        return replace(base, reason=f"{outcome} costs {best}, more than {parameters.max_price:g}")
     if edge < parameters.min_edge:
-        return replace(seen, reason=f"edge {edge:+.3f} is below {parameters.min_edge:g}")
+        return replace(base, reason=f"edge {edge:+.3f} is below {parameters.min_edge:g}")
     streak, counted_ms = _confirmed(inputs, parameters, outcome)
-    seen = replace(seen, streak_window=inputs.window, streak_outcome=outcome, streak=streak, streak_ms=counted_ms)
+    base = replace(base, streak_window=inputs.window, streak_outcome=outcome, streak=streak, streak_ms=counted_ms)
     if streak < parameters.confirmations:
-        return replace(seen, reason=f"confirmation {streak} of {parameters.confirmations}")
+        return replace(base, reason=f"confirmation {streak} of {parameters.confirmations}")
     if inputs.blocked:
-        return replace(seen, reason=inputs.blocked)
+        return replace(base, reason=inputs.blocked)
     # Up to the price at which the edge is used up, never past it.
     limit = _highest_price(inputs, chance - parameters.min_edge, parameters)
     size = _entry_size(inputs, parameters, chance, float(best), limit, asks)
     if size < inputs.min_size or Decimal(size) / BASE_UNITS * limit < MIN_STAKE:
-        return replace(seen, reason=f"size {Decimal(size) / BASE_UNITS:.2f} is below the venue's minimum")
-    return replace(seen, action="enter", price=limit, size=size, reason=f"edge {edge:+.3f} at {best}")
+        return replace(base, reason=f"size {Decimal(size) / BASE_UNITS:.2f} is below the venue's minimum")
+    return replace(base, action="enter", price=limit, size=size, reason=f"edge {edge:+.3f} at {best}")
 
 
 def _missing(inputs: Inputs) -> str:
@@ -140,16 +140,16 @@ def _confirmed(inputs: Inputs, parameters: Parameters, outcome: str) -> tuple[in
 
 
 def _exit(
-    inputs: Inputs, parameters: Parameters, seen: Decision, outcome: Outcome, probability: float | None
+    inputs: Inputs, parameters: Parameters, base: Decision, outcome: Outcome, probability: float | None
 ) -> Decision:
     """Out where the bid pays more than the shares are worth; at the profit limit and at the stop, whatever they are worth."""
     bids = inputs.bids_up if outcome is Outcome.UP else inputs.bids_down
     if not bids:
-        return replace(seen, outcome=outcome, reason="holding; no bids")
+        return replace(base, outcome=outcome, reason="holding; no bids")
     best = bids[0].price
     chance = None if probability is None else probability if outcome is Outcome.UP else 1 - probability
     gain = None if chance is None else float(best) - _fee(inputs, float(best)) - chance
-    seen = replace(seen, outcome=outcome, edge=None if gain is None else -gain)
+    base = replace(base, outcome=outcome, edge=None if gain is None else -gain)
     needed, floor = parameters.confirmations, inputs.tick
     if chance is not None and gain is not None and gain >= parameters.exit_edge:
         why, needed = f"the bid pays {gain:.3f} more than it is worth", 1
@@ -161,23 +161,23 @@ def _exit(
     elif float(best) <= parameters.stop_price:
         why = f"the bid {best} fell to the stop {parameters.stop_price:g}"
     elif chance is None:
-        return replace(seen, reason=f"holding; no {_missing(inputs)} yet, bid {best}")
+        return replace(base, reason=f"holding; no {_missing(inputs)} yet, bid {best}")
     else:
-        return replace(seen, reason=f"holding; worth {chance:.3f}, bid {best}")
+        return replace(base, reason=f"holding; worth {chance:.3f}, bid {best}")
     if needed > 1:
         key = f"exit {outcome}"
         streak, counted_ms = _confirmed(inputs, parameters, key)
-        seen = replace(seen, streak_window=inputs.window, streak_outcome=key, streak=streak, streak_ms=counted_ms)
+        base = replace(base, streak_window=inputs.window, streak_outcome=key, streak=streak, streak_ms=counted_ms)
         # The next price confirms it, before the snipe window as well.
-        seen = replace(seen, every_price_from_ms=min(inputs.now_ms, seen.every_price_from_ms or inputs.now_ms))
+        base = replace(base, every_price_from_ms=min(inputs.now_ms, base.every_price_from_ms or inputs.now_ms))
         if streak < needed:
-            return replace(seen, reason=f"{why}: confirmation {streak} of {needed}")
-    found = sale(bids, inputs.held_shares, min_size=inputs.min_size, tick=inputs.tick, floor=floor)
-    if found is None:
-        return replace(seen, reason="holding; too small to sell")
+            return replace(base, reason=f"{why}: confirmation {streak} of {needed}")
+    offer = sale(bids, inputs.held_shares, min_size=inputs.min_size, tick=inputs.tick, floor=floor)
+    if offer is None:
+        return replace(base, reason="holding; too small to sell")
     if inputs.blocked:
-        return replace(seen, reason=f"exit waits: {inputs.blocked}")
-    return replace(seen, action="exit", price=found.price, size=found.size, reason=why)
+        return replace(base, reason=f"exit waits: {inputs.blocked}")
+    return replace(base, action="exit", price=offer.price, size=offer.size, reason=why)
 
 
 def _lowest(bids: tuple[Level, ...], suffices: Callable[[Decimal], bool]) -> Decimal:

@@ -89,8 +89,8 @@ class DecisionDiff:
     def lines(self) -> list[str]:
         """The differences and what is to be known about the records, one a line."""
         more = self.differ - len(self.differences)
-        found = [str(one) for one in self.differences] + ([f"and {more} more"] if more else [])
-        return found + [f"{times} times: {text}" for text, times in self.notes.most_common(MAX_NOTES)]
+        texts = [str(difference) for difference in self.differences] + ([f"and {more} more"] if more else [])
+        return texts + [f"{times} times: {text}" for text, times in self.notes.most_common(MAX_NOTES)]
 
     def json(self) -> dict[str, Any]:
         """For a program, of this release or another one."""
@@ -101,7 +101,7 @@ class DecisionDiff:
             "decisions": self.decisions,
             "differ": self.differ,
             "unreadable": self.unreadable,
-            "differences": [{**asdict(one), "text": str(one)} for one in self.differences],
+            "differences": [{**asdict(difference), "text": str(difference)} for difference in self.differences],
             "notes": dict(self.notes.most_common(MAX_NOTES)),
         }
 
@@ -111,43 +111,41 @@ def compare(records: Iterable[InputRecord], strategy: GuardedStrategy, by: str =
 
     by: only what the commit of that sha decided; empty for all, whoever did.
     """
-    found, strategy, ticks = DecisionDiff(), strategy.untimed(), set()
+    diff, strategy, ticks = DecisionDiff(), strategy.untimed(), set()
     for record in records:
         try:
             body = _body(record.body)
             if by and body.get("sha") != by:
                 continue
             _check_schema(body)
-            parameters = _parameters(body, strategy, found.notes)
+            parameters = _parameters(body, strategy, diff.notes)
             between = body.get("between_polls") is True
             rows = _expect(body, "decisions", list)
         except UnreadableError as error:
-            found.unreadable += 1
-            found.notes[f"a record could not be read: {error}"] += 1
+            diff.unreadable += 1
+            diff.notes[f"a record could not be read: {error}"] += 1
             continue
         asked = 0
         for row in rows:
             try:
                 inputs, was = read_decision(row)
             except UnreadableError as error:
-                found.unreadable += 1
-                found.notes[f"a decision could not be read: {error}"] += 1
+                diff.unreadable += 1
+                diff.notes[f"a decision could not be read: {error}"] += 1
                 continue
             asked += 1
             if isinstance(row, dict) and "wanted" not in row:
-                found.notes[
-                    "recorded before it was noted what the strategy wanted; what limits refused may differ"
-                ] += 1
+                diff.notes["recorded before it was noted what the strategy wanted; what limits refused may differ"] += 1
             now = _ask(strategy, inputs, parameters)
             if not _same(was, now):
-                found.differ += 1
-                if len(found.differences) < SHOWN:
-                    found.differences.append(Difference(inputs.slot, record.tick, between, was, now))
-        found.decisions += asked
+                diff.differ += 1
+                if len(diff.differences) < SHOWN:
+                    diff.differences.append(Difference(inputs.slot, record.tick, between, was, now))
+        diff.decisions += asked
         if asked and not between:
             ticks.add(record.tick)
-    found.polls = len(ticks)
-    return found
+    diff.polls = len(ticks)
+    return diff
 
 
 def read_decision(row: object) -> tuple[Inputs, Asked]:
@@ -168,19 +166,19 @@ def read_decision(row: object) -> tuple[Inputs, Asked]:
     )
 
 
-def read_inputs_of(found: Mapping[str, Any]) -> Inputs:
+def read_inputs_of(values: Mapping[str, Any]) -> Inputs:
     """The inputs as they were when they were recorded. Raises UnreadableError.
 
     A field that this version does not know, or one that it needs and that was not recorded, is reason enough: it would be
     asked another question.
     """
-    known = {one.name: one for one in fields(Inputs)}
-    if unknown := sorted(set(found) - set(known)):
+    by_name = {item.name: item for item in fields(Inputs)}
+    if unknown := sorted(set(values) - set(by_name)):
         raise UnreadableError(f"inputs that this version does not know: {', '.join(unknown)}")
-    needed = {name for name, one in known.items() if one.default is MISSING}
-    if missing := sorted(needed - set(found)):
+    needed = {name for name, item in by_name.items() if item.default is MISSING}
+    if missing := sorted(needed - set(values)):
         raise UnreadableError(f"inputs that were not recorded: {', '.join(missing)}")
-    return Inputs(**{name: _value(name, value) for name, value in found.items()})
+    return Inputs(**{name: _value(name, value) for name, value in values.items()})
 
 
 _TYPES = get_type_hints(Inputs)
@@ -214,10 +212,10 @@ def _levels(name: str, value: object) -> tuple[Level, ...]:
     if not isinstance(value, list):
         raise UnreadableError(f"{name}: expected levels, found {value!r:.40}")
     levels = []
-    for one in value:
-        if not isinstance(one, dict) or set(one) != {"price", "size"}:
-            raise UnreadableError(f"{name}: expected a level's price and size, found {one!r:.40}")
-        levels.append(Level(_decimal(name, one["price"]), _whole(name, one["size"])))
+    for level in value:
+        if not isinstance(level, dict) or set(level) != {"price", "size"}:
+            raise UnreadableError(f"{name}: expected a level's price and size, found {level!r:.40}")
+        levels.append(Level(_decimal(name, level["price"]), _whole(name, level["size"])))
     return tuple(levels)
 
 
@@ -339,8 +337,8 @@ def compare_commit(bus: Bus, ref: str, last_ms: int, by: str, *, as_json: bool, 
     if done.stderr:
         sys.stderr.write(done.stderr)
     try:
-        found = json.loads(done.stdout.strip().splitlines()[-1])
-        say(json.dumps(found) if as_json else "\n".join(_lines(found)))
+        report = json.loads(done.stdout.strip().splitlines()[-1])
+        say(json.dumps(report) if as_json else "\n".join(_lines(report)))
     except (IndexError, ValueError, KeyError, TypeError) as error:
         raise SettingsError(f"{sha[:7]} said nothing that could be read; it ended with {done.returncode}") from error
     return done.returncode
@@ -371,8 +369,8 @@ def _extract(bus: Bus, ref: str, tree: Path) -> str:
     except (OSError, subprocess.TimeoutExpired) as error:
         raise SettingsError(f"git could not be asked ({error}); `compare REF` needs it and a checkout") from error
     if done.returncode != 0:
-        said = done.stderr.strip().splitlines()
-        raise SettingsError(f"{said[-1].removeprefix('deployer: ') if said else 'git'}; run this in the checkout")
+        words = done.stderr.strip().splitlines()
+        raise SettingsError(f"{words[-1].removeprefix('deployer: ') if words else 'git'}; run this in the checkout")
     return done.stdout.strip()
 
 
@@ -386,13 +384,13 @@ def _program(tree: Path, sha: str) -> tuple[list[str], dict[str, str]]:
     raise SettingsError(f"{sha[:7]} does not know `compare`: expected {COMPARES} or {OWN} in it, found neither")
 
 
-def _lines(found: dict[str, Any]) -> list[str]:
+def _lines(report: dict[str, Any]) -> list[str]:
     """As this release's own `compare` prints them, whichever release said it."""
-    differences = [str(one["text"]) for one in found["differences"]]
-    more = [f"and {found['differ'] - len(differences)} more"] if found["differ"] > len(differences) else []
+    differences = [str(difference["text"]) for difference in report["differences"]]
+    more = [f"and {report['differ'] - len(differences)} more"] if report["differ"] > len(differences) else []
     return [
-        str(found["text"]),
+        str(report["text"]),
         *differences,
         *more,
-        *(f"{times} times: {text}" for text, times in found["notes"].items()),
+        *(f"{times} times: {text}" for text, times in report["notes"].items()),
     ]

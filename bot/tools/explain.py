@@ -168,9 +168,9 @@ def _poll(ledger: Ledger, tick: int) -> Iterator[Event]:
 
 def _inputs_of_order(bus: Bus, ledger: Ledger, order_id: str) -> Iterator[Event]:
     for tick, slot in ledger.execute("SELECT tick, slot FROM intents WHERE order_id = ?", (order_id,)):
-        found = list(_inputs(bus, tick=_int(tick), slot=str(slot)))
-        yield from found
-        if not found:
+        events = list(_inputs(bus, tick=_int(tick), slot=str(slot)))
+        yield from events
+        if not events:
             yield Event(None, "inputs", f"what was decided upon at tick {tick} is no longer kept")
 
 
@@ -178,16 +178,16 @@ def _inputs(
     bus: Bus, *, tick: int | None = None, slot: str | None = None, newest: int | None = None
 ) -> Iterator[Event]:
     """The decisions of a tick, or the newest ones; of one slot, or of all."""
-    found = []
+    events = []
     for at, body in _records(bus, tick):
         for decision in body.get("decisions", ()):
             given: dict[str, Any] = decision.get("inputs", {})
             if slot is None or given.get("slot") == slot:
-                found.append(Event(given.get("now_ms", at), "inputs", _decision(decision, given)))
-                if newest is not None and len(found) >= newest:
-                    yield from found
+                events.append(Event(given.get("now_ms", at), "inputs", _decision(decision, given)))
+                if newest is not None and len(events) >= newest:
+                    yield from events
                     return
-    yield from found
+    yield from events
 
 
 def _records(bus: Bus, tick: int | None) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -260,16 +260,16 @@ def _logs(files: Iterable[Path], ids: Sequence[str], what: str) -> Iterator[Even
 
 def _line(path: Path, line: str) -> Event | None:
     try:
-        found = json.loads(line)
-        at = datetime.fromisoformat(found.pop("time"))
+        entry = json.loads(line)
+        at = datetime.fromisoformat(entry.pop("time"))
     except (ValueError, KeyError, AttributeError, TypeError):
         return None
-    event = found.pop("event", "")
-    kept = {
-        key: value for key, value in found.items() if key not in ("seq", "level", "git_sha", "deploy_id", "instance")
+    event = entry.pop("event", "")
+    shown = {
+        key: value for key, value in entry.items() if key not in ("seq", "level", "git_sha", "deploy_id", "instance")
     }
     return Event(
-        round(at.timestamp() * 1000), path.stem[-7:] or "log", f"{event} {json.dumps(kept, ensure_ascii=False)}"
+        round(at.timestamp() * 1000), path.stem[-7:] or "log", f"{event} {json.dumps(shown, ensure_ascii=False)}"
     )
 
 

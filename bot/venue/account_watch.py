@@ -114,8 +114,8 @@ class AccountWatch:
     async def _look(self) -> bool:
         try:
             sent = self._clock.boot_ms()
-            told = await self._venue.server_time_ms()
-            self._offset = self._offset.narrowed(told, sent, self._clock.boot_ms())
+            venue_ms = await self._venue.server_time_ms()
+            self._offset = self._offset.narrowed(venue_ms, sent, self._clock.boot_ms())
             self.account = await self._venue.account()
         except VenueError as error:
             if self.problem is None:

@@ -88,11 +88,11 @@ def read_credentials(path: Path, key: str) -> Credentials:
             f"there are no API credentials at {path}: run `python -m bot credentials` once (docs/how-to/live.md)"
         )
     try:
-        found = json.loads(read_secret(path, "credentials file", "what `bot credentials` wrote"))
+        payload = json.loads(read_secret(path, "credentials file", "what `bot credentials` wrote"))
         credentials = Credentials(
-            key=str(found["key"]), secret=str(found["secret"]), passphrase=str(found["passphrase"])
+            key=str(payload["key"]), secret=str(payload["secret"]), passphrase=str(payload["passphrase"])
         )
-        address = str(found["address"])
+        address = str(payload["address"])
     except (ValueError, KeyError, TypeError) as error:
         raise SettingsError(
             f"the credentials file {path} cannot be read ({type(error).__name__}); "
@@ -111,8 +111,8 @@ def read_relayer_key(path: Path | None) -> RelayerKey | None:
     if path is None:
         return None
     try:
-        found = json.loads(read_secret(path, "relayer key file", 'JSON {"key": ..., "address": ...}'))
-        return RelayerKey(key=str(found["key"]), address=str(found["address"]))
+        payload = json.loads(read_secret(path, "relayer key file", 'JSON {"key": ..., "address": ...}'))
+        return RelayerKey(key=str(payload["key"]), address=str(payload["address"]))
     except (ValueError, KeyError, TypeError) as error:
         raise SettingsError(
             f'the relayer key file {path} must hold JSON {{"key": ..., "address": ...}} ({type(error).__name__})'
@@ -130,7 +130,7 @@ def store_credentials(settings: BotSettings, key: str, *, may_create: bool) -> s
         return f"the API credentials of {signer_address(key)} are stored in {path} already; nothing was changed"
     clob = endpoints(settings).venue.clob
     try:
-        found = asyncio.run(derive_credentials(clob, key, may_create=may_create, time_limit_s=15.0))
+        credentials = asyncio.run(derive_credentials(clob, key, may_create=may_create, time_limit_s=15.0))
     except NoCredentialsError as error:
         raise SettingsError(
             f"there are no API credentials of {signer_address(key)} yet ({error}); sign in with this wallet on the venue's site "
@@ -141,9 +141,9 @@ def store_credentials(settings: BotSettings, key: str, *, may_create: bool) -> s
     content = {
         "schema": _SCHEMA,
         "address": signer_address(key),
-        "key": found.key,
-        "secret": found.secret,
-        "passphrase": found.passphrase,
+        "key": credentials.key,
+        "secret": credentials.secret,
+        "passphrase": credentials.passphrase,
     }
     try:
         _write_once(path, json.dumps(content))

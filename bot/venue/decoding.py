@@ -189,22 +189,22 @@ def _is_deep(raw: bytes) -> bool:
 
 def _shallow(text: str) -> str:
     """The text with each list and object that lies deeper than MAX_DEPTH replaced by a constant that reads as `Unreadable`."""
-    kept, depth, begin, end = [], 0, 0, 0
+    digits, depth, begin, end = [], 0, 0, 0
     for match in _STRING_OR_BRACKET.finditer(text):
         bracket = match.group()
         if bracket in ("[", "{"):
             depth += 1
             if depth == MAX_DEPTH + 1:
                 begin = match.start()
-                kept.append(text[end:begin])
+                digits.append(text[end:begin])
         elif bracket in ("]", "}"):
             if depth == MAX_DEPTH + 1:
                 end = match.end()
-                kept.append("NaN")
+                digits.append("NaN")
             depth -= 1
     if depth > MAX_DEPTH:  # it never closes: no JSON
         raise ValueError("a list or an object never ends")
-    return "".join([*kept, text[end:]])
+    return "".join([*digits, text[end:]])
 
 
 # --- values
@@ -237,10 +237,10 @@ def as_name(value: object, where: str) -> str:
 
 def as_id(value: object, where: str) -> str:
     """An id that may become a part of an address: letters and digits, no slashes and no dots."""
-    found = as_name(value, where)
-    if not _ID.fullmatch(found):
+    name = as_name(value, where)
+    if not _ID.fullmatch(name):
         raise OddError(Code.TEXT, where, "an id of letters and digits", value)
-    return found
+    return name
 
 
 def as_text(value: object, where: str) -> str:
@@ -271,52 +271,52 @@ def as_whole(value: object, where: str, low: int, high: int) -> int:
 def as_decimal(value: object, where: str, low: Decimal | int, high: Decimal | int) -> Decimal:
     """A number, as a number or as its text, exact. Other than 0 it is at least 1e-30, so that arithmetic has room."""
     if isinstance(value, str) and _NUMBER.fullmatch(value):
-        found = Decimal(value)
+        number = Decimal(value)
     elif isinstance(value, Decimal):
-        found = value
+        number = value
     elif isinstance(value, int) and not isinstance(value, bool):
-        found = Decimal(value)
+        number = Decimal(value)
     elif isinstance(value, float):
-        found = Decimal(repr(value))
+        number = Decimal(repr(value))
     else:
         raise OddError(Code.NUMBER, where, "a number", value)
-    if not found.is_finite():
+    if not number.is_finite():
         raise OddError(Code.NUMBER, where, "a number", value)
-    if not low <= found <= high or 0 < abs(found) < _LEAST:
+    if not low <= number <= high or 0 < abs(number) < _LEAST:
         raise OddError(Code.RANGE, where, f"a number of {low} to {high}", value)
-    return found
+    return number
 
 
 def as_float(value: object, where: str, low: float, high: float) -> float:
     """A number, as a number or as its text, as a float."""
     if isinstance(value, str) and _NUMBER.fullmatch(value):
-        found = float(value)
+        number = float(value)
     elif isinstance(value, int | float | Decimal) and not isinstance(value, bool):
         try:
-            found = float(value)
+            number = float(value)
         except OverflowError:
-            found = math.inf
+            number = math.inf
     else:
         raise OddError(Code.NUMBER, where, "a number", value)
-    if not low <= found <= high:  # NaN is not
+    if not low <= number <= high:  # NaN is not
         raise OddError(Code.RANGE, where, f"a number of {low:g} to {high:g}", value)
-    return found
+    return number
 
 
 def as_price(value: object, where: str) -> Decimal:
     """The price of a share, between 0 and 1, both left out."""
-    found = as_decimal(value, where, 0, 1)
-    if not 0 < found < 1:
+    price = as_decimal(value, where, 0, 1)
+    if not 0 < price < 1:
         raise OddError(Code.RANGE, where, "a price between 0 and 1", value)
-    return found
+    return price
 
 
 def as_tick(value: object, where: str) -> Decimal:
     """A price step, one of those that orders can be signed for."""
-    found = as_decimal(value, where, 0, 1)
-    if found not in TICKS:
-        raise OddError(Code.RANGE, where, f"a tick of {', '.join(str(known) for known in sorted(TICKS))}", value)
-    return found
+    tick = as_decimal(value, where, 0, 1)
+    if tick not in TICKS:
+        raise OddError(Code.RANGE, where, f"a tick of {', '.join(str(allowed) for allowed in sorted(TICKS))}", value)
+    return tick
 
 
 def as_units(value: object, where: str) -> int:
@@ -331,7 +331,7 @@ def as_ms(value: object, where: str) -> int:
 
 def as_levels(value: object, where: str, odd: Callable[[OddError], None]) -> list[Level]:
     """One side of a book. A level at 0 or 1 is left out: nobody can trade there. Any other odd level makes it another book."""
-    found = []
+    levels = []
     for index, row in enumerate(as_list(value, where)):
         try:
             level = as_object(row, "level")
@@ -341,8 +341,8 @@ def as_levels(value: object, where: str, odd: Callable[[OddError], None]) -> lis
         if not 0 < price < 1:
             odd(OddError(Code.RANGE, f"{where}[{index}].price", "a price between 0 and 1", price))
         elif size:
-            found.append(Level(price, size))
-    return found
+            levels.append(Level(price, size))
+    return levels
 
 
 def each(
@@ -351,8 +351,8 @@ def each(
     """What can be read of a list. `odd` is told of each element that cannot, and the others go on."""
     for index, value in enumerate(values):
         try:
-            found = read(value, f"{where}[{index}]")
+            item = read(value, f"{where}[{index}]")
         except OddError as error:
             odd(error)
             continue
-        yield found
+        yield item

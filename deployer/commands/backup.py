@@ -60,30 +60,30 @@ def backup(bus: Bus, to: Path, clock: Clock, say: Say) -> None:
 
 def restore(bus: Bus, file: Path, say: Say) -> None:
     """Fill a bus that has no ledger. Raises StartError, LedgerError, OSError; then nothing that trades is there."""
-    if bus.ledger.exists() or any(seen.alive for seen in read_instances(bus)):
+    if bus.ledger.exists() or any(instance.alive for instance in read_instances(bus)):
         raise StartError(f"the bus {bus.directory} has a ledger already; restore into another one: set BUS_DIR")
     try:
         with tarfile.open(file, "r:gz") as archive:
-            kept = [name for name in archive.getnames() if _is_kept(name)]
-            found = {name: _read(archive, name) for name in (MANIFEST, LEDGER, *kept)}
-            manifest = json.loads(found[MANIFEST] or b"{}")
+            names = [name for name in archive.getnames() if _is_kept(name)]
+            contents = {name: _read(archive, name) for name in (MANIFEST, LEDGER, *names)}
+            manifest = json.loads(contents[MANIFEST] or b"{}")
     except (tarfile.TarError, EOFError, ValueError) as error:
         raise StartError(f"{file} is no backup of `deployer backup` ({error}); name another one") from error
-    if manifest.get("format") != FORMAT or found[LEDGER] is None:
+    if manifest.get("format") != FORMAT or contents[LEDGER] is None:
         raise StartError(
             f"{file}: expected a backup of format {FORMAT}, found {manifest.get('format')!r}; use its release"
         )
     with tempfile.TemporaryDirectory(prefix=".restore-", dir=bus.directory) as folder:
         # Tried elsewhere: SQLite leaves files beside what it opens.
         tried = Path(folder) / LEDGER
-        tried.write_bytes(found[LEDGER] or b"")
+        tried.write_bytes(contents[LEDGER] or b"")
         epoch, polls = _look_at(tried)
     # The ledger last and whole: a bus without one is empty.
-    for name in kept:
-        if (content := found[name]) is not None:
+    for name in names:
+        if (content := contents[name]) is not None:
             write_atomically(bus.directory / name, content, durable=True)
             (bus.directory / name).chmod(0o600 if name.endswith(".key") else 0o640)
-    write_atomically(bus.ledger, found[LEDGER] or b"", durable=True)
+    write_atomically(bus.ledger, contents[LEDGER] or b"", durable=True)
     say(f"{bus.directory} is as of epoch {epoch} and {polls} completed polls")
     say(
         "it does not trade yet: where the original has ended for good, say so with `deployer move`, then start the deployer"

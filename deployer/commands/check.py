@@ -83,8 +83,8 @@ class Trial:
 
     def seen(self, color: str) -> InstanceView | None:
         """The living instance of a color that wrote its document."""
-        found = [s for s in read_instances(self.bus) if s.alive and s.document and s.document.unit == f"check-{color}"]
-        return found[-1] if found else None
+        views = [s for s in read_instances(self.bus) if s.alive and s.document and s.document.unit == f"check-{color}"]
+        return views[-1] if views else None
 
     def epoch(self) -> Epoch | None:
         """The newest epoch."""
@@ -113,9 +113,9 @@ class Trial:
 
     def ask(self, color: str, life_ms: int = 30_000) -> str:
         """Ask the active instance to yield to another."""
-        seen = self.until(f"{color} is there", lambda: self.seen(color))
+        view = self.until(f"{color} is there", lambda: self.seen(color))
         return self.write(
-            wanted=seen.id,
+            wanted=view.id,
             request_id=f"check/{self.requests}",
             expires_boot_id=self.clock.boot_id,
             expires_boot_ms=self.clock.boot_ms() + life_ms,
@@ -124,11 +124,11 @@ class Trial:
     def until(self, what: str, look: Callable[[], T | None], limit_s: float = STEP_LIMIT_S) -> T:
         """Wait for something. Raises BrokenError when it does not come, or when a worker ended meanwhile."""
         deadline = time.monotonic() + limit_s
-        while not (found := look()):
+        while not (value := look()):
             if time.monotonic() > deadline:
                 raise BrokenError(f"waited {limit_s:g} s in vain until {what}{self._words()}")
             time.sleep(LOOK_EVERY_S)
-        return found
+        return value
 
     def never(self, what: str, look: Callable[[], object]) -> None:
         """Watch for a while that something does not happen. Raises BrokenError when it does."""
@@ -149,8 +149,8 @@ def promises(trial: Trial) -> Iterator[tuple[str, Callable[[], None]]]:
 
     def says_who_it_is() -> None:
         trial.begin("blue", SHAS[0])
-        seen = trial.until("it has a locked instance file and a document with its BOT_UNIT", lambda: trial.seen("blue"))
-        found = seen.document
+        view = trial.until("it has a locked instance file and a document with its BOT_UNIT", lambda: trial.seen("blue"))
+        found = view.document
         assert found is not None, "seen() only finds instances with a document"
         if (found.sha, found.color, found.deploy_id) != (SHAS[0], "blue", "check"):
             raise BrokenError(f"its document says {found.sha[:7]}, {found.color}, deploy {found.deploy_id!r}")
@@ -207,8 +207,8 @@ def promises(trial: Trial) -> Iterator[tuple[str, Callable[[], None]]]:
 
     def retires() -> None:
         trial.begin("green", SHAS[1])
-        seen = trial.until("a standby is there", lambda: trial.seen("green"))
-        trial.write(retired=(seen.id,))
+        view = trial.until("a standby is there", lambda: trial.seen("green"))
+        trial.write(retired=(view.id,))
         trial.until(
             "the standby says that it is retired",
             lambda: (s := trial.seen("green")) and s.document and s.document.role is Role.RETIRED,
@@ -256,7 +256,7 @@ def check(
     trial = Trial(open_bus(folder / "bus"), begin)
     trial.write()
     prepare(folder)
-    kept: list[Kept] = []
+    promises_kept: list[Kept] = []
     try:
         for promise, attempt in promises(trial):
             began, why = time.monotonic(), ""
@@ -264,14 +264,14 @@ def check(
                 attempt()
             except BrokenError as error:
                 why = str(error)
-            kept.append(Kept(promise, time.monotonic() - began, why))
-            say(kept[-1])
+            promises_kept.append(Kept(promise, time.monotonic() - began, why))
+            say(promises_kept[-1])
             if why:
                 break
     finally:
         for body, _ in trial.bodies.values():
             body.remove()
-    return kept
+    return promises_kept
 
 
 def worker_environment(bus: str, color: str, sha: str) -> dict[str, str]:

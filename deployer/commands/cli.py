@@ -244,19 +244,19 @@ def _command(chosen: argparse.Namespace, settings: DeployerSettings, bus: Bus) -
             print(f"{bus.directory} is where it trades from now on; never start the original again")
             return EXIT_OK
         case "plan":
-            found = plan(settings, bus, chosen.ref)
-            print(json.dumps(found, indent=1) if chosen.json else plan_text(found))
+            planned = plan(settings, bus, chosen.ref)
+            print(json.dumps(planned, indent=1) if chosen.json else plan_text(planned))
             return EXIT_OK
         case "export":
             print(export_commit(settings, bus, chosen.ref, _from_caller(chosen.folder)))
             return EXIT_OK
         case "logs":
-            found = deploy_logs(settings, bus, chosen.deploy, max(0, chosen.lines))
-            print(json.dumps(found, indent=1) if chosen.json else deploy_logs_text(found))
+            planned = deploy_logs(settings, bus, chosen.deploy, max(0, chosen.lines))
+            print(json.dumps(planned, indent=1) if chosen.json else deploy_logs_text(planned))
             return EXIT_OK
         case "status":
-            found = report.status(bus, settings.dir)
-            print(json.dumps(found, indent=1) if chosen.json else report.status_text(found))
+            planned = report.status(bus, settings.dir)
+            print(json.dumps(planned, indent=1) if chosen.json else report.status_text(planned))
             return EXIT_OK
         case "test-alert":
             send_test_alert(settings.alertmanager, chosen.severity, datetime.now(UTC), print)
@@ -298,17 +298,20 @@ def _check(chosen: argparse.Namespace) -> int:
     """Whether a worker keeps the contract."""
     start, what = starter(chosen.worker, chosen.network)
 
-    def say(kept: Kept) -> None:
+    def say(promises: Kept) -> None:
         if not chosen.json:
             print(
-                f"{'BROKEN' if kept.why else 'kept':<7}{kept.seconds:6.2f} s  {kept.promise}{': ' if kept.why else ''}{kept.why}"
+                f"{'BROKEN' if promises.why else 'kept':<7}{promises.seconds:6.2f} s  {promises.promise}"
+                f"{': ' if promises.why else ''}{promises.why}"
             )
 
     with own_folder(chosen.folder) as folder:
-        kept = check(start, folder, say, prepare_for_container)
-    good = not any(promise.why for promise in kept)
+        promises = check(start, folder, say, prepare_for_container)
+    good = not any(promise.why for promise in promises)
     if chosen.json:
-        print(json.dumps({"worker": what, "kept": good, "promises": [promise.json() for promise in kept]}, indent=1))
+        print(
+            json.dumps({"worker": what, "kept": good, "promises": [promise.json() for promise in promises]}, indent=1)
+        )
     else:
         print(f"{what} {'keeps' if good else 'does not keep'} the contract (docs/reference/contract.md)")
     return EXIT_OK if good else EXIT_FAILED

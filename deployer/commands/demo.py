@@ -224,10 +224,10 @@ class Demo:
         sha = self._commit("raise RuntimeError('a broken version')\n")
         done = self._until(board, up, f"{sha[:7]} to fail", lambda: self._ended(before + 1))
         after = self._status()
-        told = done.why.splitlines()[0]
+        reason = done.why.splitlines()[0]
         if done.verdict != "failed" or trading is None or after is None or after.epoch != trading.epoch:
             raise StepFailedError(f"expected {sha[:7]} to fail and the trader to be left alone, it was {done.verdict}")
-        return f"refused, the trader was left alone: {told[:80]}"
+        return f"refused, the trader was left alone: {reason[:80]}"
 
     def roll_back(self, board: ProgressTable, up: subprocess.Popen[bytes]) -> str:
         """The commit before trades again."""
@@ -295,9 +295,9 @@ class Demo:
     def _until(self, board: ProgressTable, up: subprocess.Popen[bytes], what: str, look: Callable[[], T | None]) -> T:
         deadline = time.monotonic() + STEP_LIMIT_S
         while True:
-            found = look()
-            if found is not None:
-                return found
+            value = look()
+            if value is not None:
+                return value
             if up.poll() is not None:
                 raise StepFailedError(f"waited for {what}, but `deployer up` ended with {up.returncode}")
             if time.monotonic() > deadline:
@@ -326,10 +326,10 @@ class Demo:
         return self._with_role(Role.STANDBY, sha=active.document.sha)
 
     def _with_role(self, role: Role, *, other_than: str = "", sha: str = "") -> InstanceView | None:
-        for seen in read_instances(self._bus):
-            found = seen.document if seen.alive and seen.id != other_than else None
-            if found is not None and found.role is role and found.healthy and found.sha.startswith(sha):
-                return seen
+        for view in read_instances(self._bus):
+            document = view.document if view.alive and view.id != other_than else None
+            if document is not None and document.role is role and document.healthy and document.sha.startswith(sha):
+                return view
         return None
 
     def _polled(self, polls: int) -> InstanceView | None:

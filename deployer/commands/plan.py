@@ -49,13 +49,13 @@ def export_commit(settings: DeployerSettings, bus: Bus, ref: str, folder: Path) 
     return asyncio.run(write())
 
 
-def plan_text(found: dict[str, Any]) -> str:
+def plan_text(planned: dict[str, Any]) -> str:
     """The same for people."""
-    confirmed = found["confirmed"][:7] if found["confirmed"] else "nothing"
-    lines = [f"{confirmed} runs; {found['sha'][:7]} would follow: {found['changed_files']} files changed"]
-    lines += [f"  + {line}" for line in found["commits"]]
-    lines += [f"{number}. {line}" for number, line in enumerate(found["steps"], 1)]
-    if found["deployer"] == "not running":
+    confirmed = planned["confirmed"][:7] if planned["confirmed"] else "nothing"
+    lines = [f"{confirmed} runs; {planned['sha'][:7]} would follow: {planned['changed_files']} files changed"]
+    lines += [f"  + {line}" for line in planned["commits"]]
+    lines += [f"{number}. {line}" for number, line in enumerate(planned["steps"], 1)]
+    if planned["deployer"] == "not running":
         lines.append("no deployer runs on this bus: it happens once one is started")
     return "\n".join(lines)
 
@@ -140,4 +140,4 @@ def _holder(bus: Bus) -> InstanceView | None:
         return None
     if newest is None or newest.released:
         return None
-    return next((seen for seen in read_instances(bus) if seen.alive and seen.id == newest.instance), None)
+    return next((view for view in read_instances(bus) if view.alive and view.id == newest.instance), None)

@@ -45,7 +45,7 @@ def status(bus: Bus, folder: Path) -> dict[str, Any]:
     """Everything that `deployer status --json` prints. Raises BusError, OSError."""
     history = fold(read_steps(bus))
     # Where there is no bus yet, nobody lives on it.
-    living = [seen for seen in read_instances(bus) if seen.alive] if bus.instances.exists() else []
+    living = [view for view in read_instances(bus) if view.alive] if bus.instances.exists() else []
     state = read_state(folder)
     deploy, confirmed = history.open, history.confirmed
     trading, running = _trading(bus, living, SystemClock()), is_locked(bus.deployer_lock)
@@ -63,30 +63,32 @@ def status(bus: Bus, folder: Path) -> dict[str, Any]:
         "newest": deploy_json(history.deploys[-1]) if history.deploys else None,
         "trading": trading,
         "nobody": None if trading is not None else _why_nobody(history, running=running),
-        "instances": [_instance(seen) for seen in living],
+        "instances": [_instance(view) for view in living],
     }
 
 
-def status_text(found: dict[str, Any]) -> str:
+def status_text(report: dict[str, Any]) -> str:
     """The same for people."""
-    lines = [f"deployer  {found['deployer']}" + (f": {found['problem']}" if found["problem"] else "")]
-    if found["repository"]:
-        lines.append(f"watches   {found['branch']} of {found['repository']}, newest {_short(found['tip'])}")
-    lines.append(f"confirmed {_short(found['confirmed'])}, before it {_short(found['previous'])}")
-    if found["paused"]:
-        lines.append(f"automatic deploys are {found['paused']}: `deployer resume`")
-    trading = found["trading"]
+    lines = [f"deployer  {report['deployer']}" + (f": {report['problem']}" if report["problem"] else "")]
+    if report["repository"]:
+        lines.append(f"watches   {report['branch']} of {report['repository']}, newest {_short(report['tip'])}")
+    lines.append(f"confirmed {_short(report['confirmed'])}, before it {_short(report['previous'])}")
+    if report["paused"]:
+        lines.append(f"automatic deploys are {report['paused']}: `deployer resume`")
+    trading = report["trading"]
     if trading is None:
-        lines.append(f"trades    nobody: {found['nobody']}")
+        lines.append(f"trades    nobody: {report['nobody']}")
     else:
         lines.append(f"trades    {trading['color']} {_short(trading['sha'])} in epoch {trading['epoch']}")
-    if found["open"]:
-        lines.append(f"deploys   {_short(found['open']['sha'])}: {found['open']['phase']}, for {found['open']['by']}")
-        if found["open"]["phase"] == "held":
+    if report["open"]:
+        lines.append(
+            f"deploys   {_short(report['open']['sha'])}: {report['open']['phase']}, for {report['open']['by']}"
+        )
+        if report["open"]["phase"] == "held":
             lines.append(
                 "          it would decide otherwise: `deployer logs`, then `deployer approve` or `deployer cancel`"
             )
-    for instance in found["instances"]:
+    for instance in report["instances"]:
         health = "healthy" if instance["healthy"] else f"not healthy: {instance['why_not']}"
         lines.append(
             f"  {instance['unit'] or instance['id']:<32} {instance['role']:<9} {instance['polls']:>6} polls  {health}"
@@ -105,10 +107,10 @@ def nobody_line(bus: Bus) -> str | None:
     return f"nobody trades: {nobody.text}" if nobody is not None else None
 
 
-def history_text(found: Iterable[dict[str, Any]], nobody: str | None = None) -> str:
+def history_text(entries: Iterable[dict[str, Any]], nobody: str | None = None) -> str:
     """The same for people. nobody: why nobody trades now."""
     lines = [nobody] if nobody is not None else []
-    for deploy in found:
+    for deploy in entries:
         at = datetime.fromtimestamp(deploy["began_ms"] / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
         verdict = deploy["verdict"] or "open"
         lines.append(
@@ -175,7 +177,7 @@ def _trading(bus: Bus, living: list[InstanceView], clock: Clock) -> dict[str, An
             quiet_ms = read_quiet_ms(ledger, newest, clock)
     except LedgerError:
         return None
-    if newest is None or newest.released or newest.instance not in {seen.id for seen in living}:
+    if newest is None or newest.released or newest.instance not in {view.id for view in living}:
         return None
     if quiet_ms is not None and anchor is not None and quiet_ms > 2 * anchor.interval_ms + anchor.interval_ms // 2:
         return None
@@ -188,10 +190,10 @@ def _why_nobody(history: History, *, running: bool) -> str:
     return history.nobody.text if history.nobody is not None else "the deployer has not said why yet"
 
 
-def _instance(seen: InstanceView) -> dict[str, Any]:
-    document = seen.document
+def _instance(view: InstanceView) -> dict[str, Any]:
+    document = view.document
     return {
-        "id": seen.id,
+        "id": view.id,
         "unit": document.unit if document else "",
         "sha": document.sha if document else "",
         "color": document.color if document else "",
@@ -246,20 +248,20 @@ def deploy_logs(settings: DeployerSettings, bus: Bus, name: str, lines: int) -> 
     Raises StartError: there is no such deploy.
     """
     deploys = fold(read_steps(bus)).deploys
-    found = [d for d in deploys if d.id == name or (len(name) >= MIN_SHA and d.sha.startswith(name))]
-    if not found:
+    matches = [d for d in deploys if d.id == name or (len(name) >= MIN_SHA and d.sha.startswith(name))]
+    if not matches:
         raise StartError(f"no deploy is called {name!r}; expected an id or a sha of `deployer history`")
-    deploy = found[-1]
+    deploy = matches[-1]
     return {**deploy_json(deploy), "units": {unit: _words(settings, unit, lines) for unit in _units(deploy)}}
 
 
-def deploy_logs_text(found: dict[str, Any]) -> str:
+def deploy_logs_text(report: dict[str, Any]) -> str:
     """The same for people."""
-    text = [f"{found['id']}  {found['what']}  by {found['by']}: {found['verdict'] or found['phase']}"]
-    for step in found["steps"]:
+    text = [f"{report['id']}  {report['what']}  by {report['by']}: {report['verdict'] or report['phase']}"]
+    for step in report["steps"]:
         text.append(step["line"])
         text += [f"    | {line}" for line in details(step["data"])]
-    for unit, words in found["units"].items():
+    for unit, words in report["units"].items():
         text.append(f"--- {unit}")
         text += words or ["(its log is not kept any more)"]
     return "\n".join(text)
@@ -271,9 +273,9 @@ def _units(deploy: Deploy) -> list[str]:
 
 
 def _words(settings: DeployerSettings, unit: str, lines: int) -> list[str]:
-    kept = _log(settings.dir, unit)
-    if kept.exists() or settings.runtime != "docker":
-        return last_lines(kept, lines).splitlines()
+    log = _log(settings.dir, unit)
+    if log.exists() or settings.runtime != "docker":
+        return last_lines(log, lines).splitlines()
     from deployer.runtimes.docker.engine import Engine  # as in `start`: it is slow to import
 
     engine = Engine(settings.engine)

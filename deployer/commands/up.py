@@ -167,11 +167,11 @@ def service_environment(bus_directory: Path, *, fast: bool) -> dict[str, str]:
 def _event(log: Path, event: str) -> dict[str, Any] | None:
     for line in _lines(log):
         try:
-            found = json.loads(line)
+            entry = json.loads(line)
         except ValueError:
             continue
-        if isinstance(found, dict) and found.get("event") == event:
-            return found
+        if isinstance(entry, dict) and entry.get("event") == event:
+            return entry
     return None
 
 
@@ -208,22 +208,24 @@ def up_lock(settings: DeployerSettings) -> Path:
 
 def what_ends(bus: Bus) -> str | None:
     """What of the trader `down` ends, in a sentence for whoever asks for it; None where no bot lives. Raises OSError."""
-    living = [seen for seen in read_instances(bus) if seen.alive]
+    living = [view for view in read_instances(bus) if view.alive]
     if not living:
         return None
-    bots = ", ".join(sorted(_called(seen) for seen in living))
+    bots = ", ".join(sorted(_called(view) for view in living))
     try:
         positions = len(read_status(bus).body.positions)
     except DocumentError:
         positions = 0
-    kept = f"; {positions} open positions are left to themselves until the next `make run`" if positions else ""
-    return f"this ends all trading on the bus {bus.directory}: the bots ({bots}), the deployer and the services{kept}"
+    positions_text = (
+        f"; {positions} open positions are left to themselves until the next `make run`" if positions else ""
+    )
+    return f"this ends all trading on the bus {bus.directory}: the bots ({bots}), the deployer and the services{positions_text}"
 
 
-def _called(seen: InstanceView) -> str:
-    document = seen.document
+def _called(view: InstanceView) -> str:
+    document = view.document
     if document is None:
-        return seen.id
+        return view.id
     return f"{document.color} {document.sha[:7]}{', which trades' if document.role is Role.ACTIVE else ''}"
 
 
@@ -248,7 +250,7 @@ def end_everything(settings: DeployerSettings, bus: Bus, clock: Clock, say: Say)
     for service in ALL:
         if services.end(service):
             say(f"ended {service.name}")
-    left = [seen.id for seen in read_instances(bus) if seen.alive]
+    left = [view.id for view in read_instances(bus) if view.alive]
     for instance_id in left:
         say(f"instance {instance_id} still lives; this deployer did not start it: end it yourself")
     return 1 if left else 0

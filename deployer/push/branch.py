@@ -74,8 +74,8 @@ class BranchWatch:
             subject, left = self.subject, self.left
             if tip != self.tip:
                 subject = await self._repository.subject(tip)
-                kept = self.tip is None or await self._repository.contains(tip, self.tip)
-                left = "" if kept else str(self.tip)
+                is_ahead = self.tip is None or await self._repository.contains(tip, self.tip)
+                left = "" if is_ahead else str(self.tip)
         except (RepositoryError, OSError) as error:
             self._note_problem(str(error))
             return

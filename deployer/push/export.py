@@ -192,11 +192,11 @@ def export(
     objects: Objects, sha: str, sink: Sink, *, most_bytes: int = MOST_BYTES, most_files: int = MOST_ENTRIES
 ) -> Remarks:
     """Write every file of a commit. Raises TooLargeError, other RepositoryErrors, OSError."""
-    found = _TREE.match(read_commit(objects, sha))
-    if found is None:
+    match = _TREE.match(read_commit(objects, sha))
+    if match is None:
         raise RepositoryError(f"the commit {sha} names no tree")
     remarks, total, count = Remarks(), 0, 0
-    for entry in _walk(objects, found[1].decode()):
+    for entry in _walk(objects, match[1].decode()):
         count += 1
         if count > most_files:
             raise TooLargeError(f"the commit {sha[:7]} has more than {most_files} files")
@@ -226,10 +226,10 @@ def export(
 
 def committed_s(commit: bytes) -> int:
     """When its committer says that it was made; anybody can say anything. Raises RepositoryError."""
-    found = _COMMITTED.search(commit.partition(b"\n\n")[0])
-    if found is None:
+    match = _COMMITTED.search(commit.partition(b"\n\n")[0])
+    if match is None:
         raise RepositoryError("the commit does not say when it was made")
-    return int(found[1])
+    return int(match[1])
 
 
 class FolderSink:

@@ -39,24 +39,24 @@ class Hooks:
         """Queue `after-STEP` and `after-any`."""
         if self._folder is None or deploy is None:
             return
-        told = environment(deploy, step.step, step.text)
+        variables = environment(deploy, step.step, step.text)
         for name in (f"after-{step.step}", "after-any"):
             try:
-                self._queue.put_nowait((name, told))
+                self._queue.put_nowait((name, variables))
             except asyncio.QueueFull:
                 self._log.warning("hook_left_out", hook=name, reason=f"{MAX_WAITING} wait already")
 
     async def run(self) -> None:
         """Run what is queued, one at a time, until cancelled."""
         while True:
-            name, told = await self._queue.get()
-            await self._run(name, told)
+            name, variables = await self._queue.get()
+            await self._run(name, variables)
 
-    async def _run(self, name: str, told: dict[str, str]) -> None:
+    async def _run(self, name: str, variables: dict[str, str]) -> None:
         if self._folder is None or not os.access(self._folder / name, os.X_OK):
             return
         try:
-            code, output = await run_shell(shlex.quote(str(self._folder / name)), self._folder, told, HOOK_LIMIT_S)
+            code, output = await run_shell(shlex.quote(str(self._folder / name)), self._folder, variables, HOOK_LIMIT_S)
         except OSError as error:
             self._log.warning("hook_failed", hook=name, reason=str(error), deploy="goes on")
             return

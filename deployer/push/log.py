@@ -94,15 +94,15 @@ class PushLog:
     def tell(self, pushes: tuple[Push, ...], at: Situation) -> None:
         """Append what is new to each push's log."""
         for push in pushes:
-            told = tell(push, at)
-            said = self._said.setdefault(push.id, self._read_said(push.id))
-            open_lines, verdict = (told.lines[:-1], told.lines[-1:]) if told.ended else (told.lines, ())
-            fresh = [f"- {line}\n" for line in open_lines if line not in said]
+            lines = tell(push, at)
+            written = self._said.setdefault(push.id, self._read_said(push.id))
+            open_lines, verdict = (lines.lines[:-1], lines.lines[-1:]) if lines.ended else (lines.lines, ())
+            fresh = [f"- {line}\n" for line in open_lines if line not in written]
             fresh += [f"= {line}\n" for line in verdict]
             if fresh and not self._append(push.id, "".join(fresh)):
                 continue
-            said.update(told.lines)
-            if told.ended:
+            written.update(lines.lines)
+            if lines.ended:
                 self._forget(push.id)
                 self._tidy()
 

@@ -82,7 +82,9 @@ class Mirror:
     async def _fetch_now(self, place: Place, source: Path, refspecs: Iterable[str], lock: int, *, prune: bool) -> None:
         config = self._mirror / "fetch.config"
         # The deployer may run as another user than the one who owns the repository: this one is meant, and no other.
-        folders = {str(folder) for one in (self.path, place.directory, place.common) for folder in (one, one.resolve())}
+        folders = {
+            str(folder) for path in (self.path, place.directory, place.common) for folder in (path, path.resolve())
+        }
         wanted = "".join(f"[safe]\n\tdirectory = {_quoted(folder)}\n" for folder in sorted(folders))
         if wanted != self._trusted or not config.exists():
             config.write_text(wanted, "utf-8", "surrogateescape")
@@ -146,8 +148,8 @@ class Mirror:
         wanted = (await self._configuration(place)).get("extensions.objectformat", "sha1")
         if self._mirror.is_dir():
             if self._format is None:
-                found = await configuration(Place(self._mirror, self._mirror, None))
-                self._format = found.get("extensions.objectformat", "sha1")
+                configured = await configuration(Place(self._mirror, self._mirror, None))
+                self._format = configured.get("extensions.objectformat", "sha1")
             if self._format == wanted:
                 return
             shutil.rmtree(self._mirror)
@@ -164,8 +166,8 @@ class Mirror:
     async def _configuration(self, place: Place) -> dict[str, str]:
         """Read again when the file changed."""
         try:
-            found = (place.common / "config").stat()
-            key = (found.st_mtime_ns, found.st_size, found.st_ino)
+            stat = (place.common / "config").stat()
+            key = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
         except OSError:
             key = (0, 0, 0)
         if self._configured is None or self._configured[0] != key:

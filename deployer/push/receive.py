@@ -54,8 +54,8 @@ class Situation:
 
 def parse_push(push_id: str, content: str) -> Push | None:
     """What a file of the hook says; None when that is no push."""
-    found = _CONTENT.fullmatch(content.rstrip("\n"))
-    return Push(push_id, found[1], found[2], found[3], plain(found[4] or "somebody")) if found else None
+    match = _CONTENT.fullmatch(content.rstrip("\n"))
+    return Push(push_id, match[1], match[2], match[3], plain(match[4] or "somebody")) if match else None
 
 
 def deploy_of(push: Push, history: History) -> Deploy | None:
@@ -131,7 +131,7 @@ def _details(step: Step) -> list[str]:
 
 def details(data: Mapping[str, Any]) -> list[str]:
     """The lines that belong to a step: decisions that differ, the last lines of what failed, a bot's last words."""
-    differences = [one.get("text", "") for one in data.get("differences", ())]
+    differences = [difference.get("text", "") for difference in data.get("differences", ())]
     return [str(line) for line in (*differences, *data.get("output", ()), *data.get("last_words", ()))]
 
 

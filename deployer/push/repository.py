@@ -103,19 +103,19 @@ class Repository(Mirror):
 
     async def subjects(self, earlier: str, sha: str, most: int) -> list[str]:
         """Short sha and first line of the commits that `sha` has beyond an earlier one, newest first. Raises RepositoryError."""
-        for one in (earlier, sha):
-            await self._need(one)
-        found = await self._git("log", f"-{most}", "--format=%h %s", "--end-of-options", f"{earlier}..{sha}")
-        return text(found).splitlines()
+        for name in (earlier, sha):
+            await self._need(name)
+        log = await self._git("log", f"-{most}", "--format=%h %s", "--end-of-options", f"{earlier}..{sha}")
+        return text(log).splitlines()
 
     async def changed_files(self, earlier: str, sha: str) -> list[str]:
         """The paths of the files that differ between two commits. Raises RepositoryError."""
-        for one in (earlier, sha):
-            await self._need(one)
-        found = await self._git(
+        for name in (earlier, sha):
+            await self._need(name)
+        output = await self._git(
             "diff-tree", "-r", "-z", "--name-only", "--no-renames", "--end-of-options", earlier, sha
         )
-        return text(found).strip("\0").split("\0") if found.strip(b"\0") else []
+        return text(output).strip("\0").split("\0") if output.strip(b"\0") else []
 
     async def contains(self, sha: str, earlier: str) -> bool:
         """Whether a commit has an earlier one among its ancestors; False when git cannot tell."""
@@ -154,10 +154,10 @@ class Repository(Mirror):
             with suppress(RepositoryError):  # gone everywhere: what was built of it is still there
                 await self._need(sha)
         async with self._writing() as lock:
-            found = text(await self._git("for-each-ref", "--format=%(refname)", KEPT)).splitlines()
-            kept = {name.removeprefix(KEPT) for name in found}
-            lines = [f"delete {KEPT}{sha}\n" for sha in sorted(kept - wanted)]
-            lines += [f"create {KEPT}{sha} {sha}\n" for sha in sorted(wanted - kept) if await self._has(sha)]
+            refs = text(await self._git("for-each-ref", "--format=%(refname)", KEPT)).splitlines()
+            shas = {name.removeprefix(KEPT) for name in refs}
+            lines = [f"delete {KEPT}{sha}\n" for sha in sorted(shas - wanted)]
+            lines += [f"create {KEPT}{sha} {sha}\n" for sha in sorted(wanted - shas) if await self._has(sha)]
             if lines:
                 await self._git("update-ref", "--stdin", data="".join(lines).encode(), pass_fds=(lock,))
             await self._git("pack-refs", "--all", pass_fds=(lock,))  # thousands of tags are one file then
@@ -199,10 +199,10 @@ class Repository(Mirror):
                 pass  # some need an update: which ones?
             else:
                 return []
-            found = await self._git(
+            output = await self._git(
                 *at, "diff-files", "-z", "--ignore-submodules=all", more=more, limit_s=FETCH_LIMIT_S
             )
-        fields = found.decode("utf-8", "replace").split("\0")
+        fields = output.decode("utf-8", "replace").split("\0")
         # ":MODE MODE SHA SHA STATUS", then the path. A large file beside its pointer is what a checkout with LFS has.
         return [
             path
@@ -234,11 +234,11 @@ class Repository(Mirror):
         exclude = place.common / "info" / "exclude"
         others = ("ls-files", "-z", "--cached", "--others", "--exclude-standard")
         async with self._writing() as lock:
-            found = await self._git(
+            output = await self._git(
                 *at, *others, *((f"--exclude-from={exclude}",) if exclude.is_file() else ()), more=more
             )
             # Repositories within, submodules as well, are listed with a slash.
-            paths = b"".join(path + b"\0" for path in found.split(b"\0") if path and not path.endswith(b"/"))
+            paths = b"".join(path + b"\0" for path in output.split(b"\0") if path and not path.endswith(b"/"))
             update = ("update-index", "-z", "--add", "--remove", "--stdin")
             await self._git(*at, *update, more=more, data=paths, limit_s=FETCH_LIMIT_S, pass_fds=(lock,))
             try:
@@ -275,12 +275,12 @@ class Repository(Mirror):
 
 def _signature(place: Place, ref: str) -> tuple[tuple[int, int, int], ...]:
     """Changes with a branch: git replaces the file that has it. Empty where none has."""
-    found = []
+    signatures = []
     for file in (place.common / ref, place.common / "packed-refs", place.common / "reftable" / "tables.list"):
         with suppress(OSError):
             facts = file.stat()
-            found.append((facts.st_mtime_ns, facts.st_size, facts.st_ino))
-    return tuple(found)
+            signatures.append((facts.st_mtime_ns, facts.st_size, facts.st_ino))
+    return tuple(signatures)
 
 
 def mirror_in(folder: Path) -> Path | None:

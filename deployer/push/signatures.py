@@ -77,8 +77,8 @@ def parse_signers(content: str) -> Signers:
     fingerprints: set[str] = set()
     for line in content.splitlines():
         if line.split()[:1] == ["gpg"]:
-            found = _FINGERPRINT.fullmatch(line.strip())
-            whole = found[1].replace(" ", "").upper() if found else ""
+            match = _FINGERPRINT.fullmatch(line.strip())
+            whole = match[1].replace(" ", "").upper() if match else ""
             if not _WHOLE.fullmatch(whole):
                 raise StartError(f"{SIGNERS}: expected `gpg` and a whole fingerprint of 40 digits, found {line[:80]!r}")
             fingerprints.add(whole)
@@ -92,7 +92,7 @@ def parse_signers(content: str) -> Signers:
 def split_signature(commit: bytes) -> tuple[bytes, bytes]:
     """What was signed, and the one signature. Raises RepositoryError: there is none, or more than one."""
     head, gap, message = commit.partition(b"\n\n")
-    kept: list[bytes] = []
+    lines: list[bytes] = []
     signatures: list[bytes] = []
     inside = False
     for line in head.split(b"\n"):
@@ -103,10 +103,10 @@ def split_signature(commit: bytes) -> tuple[bytes, bytes]:
         if inside:
             signatures.append(line.partition(b" ")[2])
         else:
-            kept.append(line)
+            lines.append(line)
     if len(signatures) != 1:
         raise RepositoryError(f"expected one signature, found {len(signatures) or 'none'}; commit with `git commit -S`")
-    return b"\n".join(kept) + gap + message, signatures[0] + b"\n"
+    return b"\n".join(lines) + gap + message, signatures[0] + b"\n"
 
 
 async def check_signature(commit: bytes, signers: Signers) -> str:
@@ -164,8 +164,8 @@ async def _check_gpg(payload: bytes, signers: Signers, folder: Path) -> str:
     verdicts = [word for word in words if word[0].endswith("SIG") and word[0] != "VALIDSIG" and word[0] != "NEWSIG"]
     valid = [word for word in words if word[0] == "VALIDSIG"]
     if code != 0 or len(verdicts) != 1 or verdicts[0][0] != "GOODSIG" or len(valid) != 1:
-        told = " ".join(" ".join(word[:2]) for word in verdicts) or _last(out)
-        raise RepositoryError(f"GPG does not hold its signature for good and valid now ({told})")
+        text = " ".join(" ".join(word[:2]) for word in verdicts) or _last(out)
+        raise RepositoryError(f"GPG does not hold its signature for good and valid now ({text})")
     # The key that signed, and the primary key that it belongs to.
     made_by = {valid[0][1].upper(), valid[0][-1].upper()}
     if not made_by & signers.fingerprints:
@@ -174,12 +174,12 @@ async def _check_gpg(payload: bytes, signers: Signers, folder: Path) -> str:
 
 
 async def _run(*command: str, data: bytes = b"") -> tuple[int, str]:
-    kept = {name: os.environ[name] for name in ("PATH", "HOME", "GNUPGHOME", "TMPDIR", "TZ") if name in os.environ}
+    variables = {name: os.environ[name] for name in ("PATH", "HOME", "GNUPGHOME", "TMPDIR", "TZ") if name in os.environ}
     try:
         process = await asyncio.create_subprocess_exec(
             *command,
             cwd="/",
-            env={**kept, "LANG": "C.UTF-8", "LC_ALL": "C.UTF-8"},
+            env={**variables, "LANG": "C.UTF-8", "LC_ALL": "C.UTF-8"},
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,

@@ -46,22 +46,22 @@ HANG_TICKS = 3
 HANG_MS = 6_000
 
 
-def decide(seen: Observed, now: Now, policy: Policy) -> Actions:
+def decide(observed: Observed, now: Now, policy: Policy) -> Actions:
     """What to do now, in this order; nothing when there is nothing to do but wait."""
-    kills = supervise(seen, now, policy)
-    standstill = note_standstill(seen, now)
-    if seen.blind:
+    kills = supervise(observed, now, policy)
+    standstill = note_standstill(observed, now)
+    if observed.blind:
         return kills + standstill
     return (
         kills
         + standstill
         + (
-            answer(seen, now)
-            or notice_pushes(seen)
-            or notice_branch(seen, now)
-            or compare(seen)
-            or _advance(seen, now, policy)
-            or fleet(seen, now, policy)
+            answer(observed, now)
+            or notice_pushes(observed)
+            or notice_branch(observed, now)
+            or compare(observed)
+            or _advance(observed, now, policy)
+            or fleet(observed, now, policy)
         )
     )
 
@@ -69,26 +69,28 @@ def decide(seen: Observed, now: Now, policy: Policy) -> Actions:
 # --- the open deploy
 
 
-def _advance(seen: Observed, now: Now, policy: Policy) -> Actions:
+def _advance(observed: Observed, now: Now, policy: Policy) -> Actions:
     """The next step of the open deploy, if it can be made."""
-    deploy = seen.history.open
+    deploy = observed.history.open
     if deploy is None:
         return ()
-    before = seen.history.failed_before(deploy)
+    before = observed.history.failed_before(deploy)
     if before is not None and deploy.cause == "branch" and deploy.phase == "queued":
         text = f"it failed before ({before}); try it again with `deployer deploy {deploy.sha[:7]}`"
         return cancel(deploy, text)
-    unit = candidate_of(seen, deploy)
+    unit = candidate_of(observed, deploy)
     if unit is None:
         if not deploy.has("started"):
-            return _prepare(deploy, seen, policy)
-        if "start" in seen.busy:
+            return _prepare(deploy, observed, policy)
+        if "start" in observed.busy:
             return ()  # a container that the Engine refuses is there for a moment: the start tells why
         reason = deploy.first("taking-back")
-        return _fail(deploy, seen.failures.get(deploy.sha, reason.text if reason else "its process is gone"), seen)
+        return _fail(
+            deploy, observed.failures.get(deploy.sha, reason.text if reason else "its process is gone"), observed
+        )
     if unit.stopping and not deploy.has("taking-back"):  # nobody but `down` tells a candidate to end
         return () if unit.running else _carry_on(interrupted(deploy, (unit.name,)))
-    instance = seen.instance_of(unit)
+    instance = observed.instance_of(unit)
     if not deploy.has("started"):
         return (
             step_of(
@@ -96,83 +98,83 @@ def _advance(seen: Observed, now: Now, policy: Policy) -> Actions:
             ),
         )
     if not unit.running:
-        return _died(deploy, unit, seen, now)
+        return _died(deploy, unit, observed, now)
     if deploy.has("taking-back"):
-        return _take_back(deploy, unit, instance, seen, now)
-    if instance is not None and seen.holder is not None and seen.holder.id == instance.id:
-        return _prove(deploy, unit, instance, seen, now, policy)
+        return _take_back(deploy, unit, instance, observed, now)
+    if instance is not None and observed.holder is not None and observed.holder.id == instance.id:
+        return _prove(deploy, unit, instance, observed, now, policy)
     if deploy.has("taken"):
-        if instance is None and seen.waited_ms(f"silent:{unit.name}", now) < DYING_MS:
+        if instance is None and observed.waited_ms(f"silent:{unit.name}", now) < DYING_MS:
             return ()  # its lock is free before its container counts as ended, which tells what happened
-        return _step_back(deploy, f"{unit.color} gave the lease back", seen)
+        return _step_back(deploy, f"{unit.color} gave the lease back", observed)
     if not deploy.has("healthy"):
-        return _warm_up(deploy, unit, instance, seen, now, policy)
-    return _hand_over(deploy, unit, instance, seen, now, policy)
+        return _warm_up(deploy, unit, instance, observed, now, policy)
+    return _hand_over(deploy, unit, instance, observed, now, policy)
 
 
-def _prepare(deploy: Deploy, seen: Observed, policy: Policy) -> Actions:
+def _prepare(deploy: Deploy, observed: Observed, policy: Policy) -> Actions:
     """Build it, then start it."""
     sha = deploy.sha
-    if sha in seen.failures:
-        return _fail(deploy, seen.failures[sha], seen)
-    if sha not in seen.built:
-        if f"build:{sha}" in seen.busy:
+    if sha in observed.failures:
+        return _fail(deploy, observed.failures[sha], observed)
+    if sha not in observed.built:
+        if f"build:{sha}" in observed.busy:
             return ()
         began = () if deploy.has("building") else (step_of(deploy, "building", ""),)
         return (*began, Build(sha))
     if not deploy.has("built"):
         return (step_of(deploy, "built", ""),)
     # Never two candidates, and never more of the former commits than the spares are worth.
-    if "start" in seen.busy or any(not seen.may_hold_unit(unit) for unit in doomed(seen)):
+    if "start" in observed.busy or any(not observed.may_hold_unit(unit) for unit in doomed(observed)):
         return ()
-    if len(surplus(seen, policy)) > 1 + policy.spares:
+    if len(surplus(observed, policy)) > 1 + policy.spares:
         return ()
-    return (StartUnit(Start(sha, _other_color(seen), deploy.id)),)
+    return (StartUnit(Start(sha, _other_color(observed), deploy.id)),)
 
 
 def _warm_up(
-    deploy: Deploy, unit: Unit, instance: InstanceView | None, seen: Observed, now: Now, policy: Policy
+    deploy: Deploy, unit: Unit, instance: InstanceView | None, observed: Observed, now: Now, policy: Policy
 ) -> Actions:
     """Wait for the first healthy poll; with --now, where the venue is down, for one that lacks only the venue's answers."""
-    if instance is not None and seen.is_ready(instance):
+    if instance is not None and observed.is_ready(instance):
         return (step_of(deploy, "healthy", "first healthy poll", instance=instance.id),)
-    if instance is not None and deploy.is_now and seen.is_ready_without_venue(instance):
+    if instance is not None and deploy.is_now and observed.is_ready_without_venue(instance):
         return (step_of(deploy, "healthy", "ready but for the venue, which answers nobody", instance=instance.id),)
-    if seen.waited_ms(f"unit:{unit.name}", now) < policy.healthy_timeout_ms:
+    if observed.waited_ms(f"unit:{unit.name}", now) < policy.healthy_timeout_ms:
         return ()
     why = instance.document.why_not if instance is not None and instance.document is not None else None
     text = f"never healthy within {policy.healthy_timeout_ms / 1000:g} s: {why or 'it wrote no instance document'}"
-    return _fail(deploy, text, seen, unit)
+    return _fail(deploy, text, observed, unit)
 
 
 def _hand_over(
-    deploy: Deploy, unit: Unit, instance: InstanceView | None, seen: Observed, now: Now, policy: Policy
+    deploy: Deploy, unit: Unit, instance: InstanceView | None, observed: Observed, now: Now, policy: Policy
 ) -> Actions:
     """Ask the active instance to yield to the candidate, and ask again when a request expired unused."""
     if instance is None or instance.document is None:
         return ()  # it died or starts again: its unit tells
-    waits = hold(deploy, seen, policy)
+    waits = hold(deploy, observed, policy)
     if waits is not None:
         return waits
-    if seen.waited_ms(f"unhealthy:{instance.id}", now) >= policy.healthy_timeout_ms:
-        return _fail(deploy, f"no longer healthy: {instance.document.why_not}", seen, unit)
-    holder = seen.holder
-    without_venue = deploy.is_now and seen.is_ready_without_venue(instance)
-    if holder is None or not (seen.is_ready(instance) or without_venue):
+    if observed.waited_ms(f"unhealthy:{instance.id}", now) >= policy.healthy_timeout_ms:
+        return _fail(deploy, f"no longer healthy: {instance.document.why_not}", observed, unit)
+    holder = observed.holder
+    without_venue = deploy.is_now and observed.is_ready_without_venue(instance)
+    if holder is None or not (observed.is_ready(instance) or without_venue):
         return ()  # a free lease is for every healthy standby; the candidate may be the one
     asked = deploy.handovers
-    if seen.in_force(now) and seen.handover.wanted == instance.id:
+    if observed.in_force(now) and observed.handover.wanted == instance.id:
         return ()
-    if sum(request in seen.spent for request in asked) >= MAX_SPENT_REQUESTS:
-        return _fail(deploy, f"{unit.color} did not take the lease that was yielded to it", seen, unit)
+    if sum(request in observed.spent for request in asked) >= MAX_SPENT_REQUESTS:
+        return _fail(deploy, f"{unit.color} did not take the lease that was yielded to it", observed, unit)
     if len(asked) >= MAX_REQUESTS:
-        return _fail(deploy, f"the active instance did not yield in answer to {len(asked)} requests", seen, unit)
+        return _fail(deploy, f"the active instance did not yield in answer to {len(asked)} requests", observed, unit)
     request = f"{deploy.id}/{len(asked) + 1}/{now.boot_ms}"
     text = f"asked {_color(holder)} to yield after its poll"
     return (
         step_of(deploy, "handover", text, request=request, instance=instance.id),
         WriteHandover(
-            seen.handover.changed(
+            observed.handover.changed(
                 wanted=instance.id,
                 request_id=request,
                 deploy_id=deploy.id,
@@ -184,9 +186,9 @@ def _hand_over(
     )
 
 
-def _prove(deploy: Deploy, unit: Unit, instance: InstanceView, seen: Observed, now: Now, policy: Policy) -> Actions:
+def _prove(deploy: Deploy, unit: Unit, instance: InstanceView, observed: Observed, now: Now, policy: Policy) -> Actions:
     """The candidate trades: confirm it, or take the lease back."""
-    newest, document = seen.newest, instance.document
+    newest, document = observed.newest, instance.document
     assert newest is not None, "a holder has an epoch"
     assert document is not None, "instance_of only finds instances with a document"
     if not deploy.has("taken"):
@@ -196,17 +198,20 @@ def _prove(deploy: Deploy, unit: Unit, instance: InstanceView, seen: Observed, n
         )
     good = document.active_healthy if document.epoch == newest.epoch else 0
     bad = document.active_unhealthy if document.epoch == newest.epoch else 0
-    if document.epoch == newest.epoch and (refused := why_refused_more(_tally(document), _former(seen))) is not None:
+    if (
+        document.epoch == newest.epoch
+        and (refused := why_refused_more(_tally(document), _former(observed))) is not None
+    ):
         return (step_of(deploy, "taking-back", refused),)
     if good >= policy.confirm_polls:
-        text = f"{policy.confirm_polls} healthy polls; {_missed(seen)}"
-        return (step_of(deploy, "confirmed", text, instance=instance.id, data={"missed": seen.missed}),)
-    limit_ms = max(HANG_TICKS * seen.interval_ms, HANG_MS)
-    hangs = seen.waited_ms(f"tick:{instance.id}:{document.last_tick}", now) >= limit_ms
-    if seen.confirmed_sha is None:  # nothing to go back to
+        text = f"{policy.confirm_polls} healthy polls; {_missed(observed)}"
+        return (step_of(deploy, "confirmed", text, instance=instance.id, data={"missed": observed.missed}),)
+    limit_ms = max(HANG_TICKS * observed.interval_ms, HANG_MS)
+    hangs = observed.waited_ms(f"tick:{instance.id}:{document.last_tick}", now) >= limit_ms
+    if observed.confirmed_sha is None:  # nothing to go back to
         return (KillUnit(unit.name, f"no poll was completed for {limit_ms / 1000:g} s"),) if hangs else ()
     # A venue that answers again is heard by one before the other: the candidate gets as long as a poll may hang for it.
-    venues_fault = document.waits_for_venue and not _former_is_ready(seen, now, limit_ms)
+    venues_fault = document.waits_for_venue and not _former_is_ready(observed, now, limit_ms)
     if bad >= max(1, policy.confirm_polls) and not venues_fault:
         return (step_of(deploy, "taking-back", f"{bad} unhealthy polls in a row: {document.why_not}"),)
     if hangs:
@@ -215,77 +220,84 @@ def _prove(deploy: Deploy, unit: Unit, instance: InstanceView, seen: Observed, n
     return ()
 
 
-def _take_back(deploy: Deploy, unit: Unit, instance: InstanceView | None, seen: Observed, now: Now) -> Actions:
+def _take_back(deploy: Deploy, unit: Unit, instance: InstanceView | None, observed: Observed, now: Now) -> Actions:
     """`fleet` names an instance of the confirmed commit; one that cannot yield is killed once that one is ready."""
     reason = deploy.first("taking-back")
     assert reason is not None, "only called in that phase"
-    if instance is None or not seen.may_hold(instance):
-        return _step_back(deploy, reason.text, seen)
+    if instance is None or not observed.may_hold(instance):
+        return _step_back(deploy, reason.text, observed)
     waited_ms = now.wall_ms - reason.time_ms
-    if _former_is_ready(seen, now) and (reason.data.get("hangs") or not 0 <= waited_ms < REQUEST_LIFE_MS):
+    if _former_is_ready(observed, now) and (reason.data.get("hangs") or not 0 <= waited_ms < REQUEST_LIFE_MS):
         return (KillUnit(unit.name, f"{unit.color} does not yield"),)
     return ()
 
 
-def _step_back(deploy: Deploy, reason: str, seen: Observed, unit: Unit | None = None) -> Actions:
+def _step_back(deploy: Deploy, reason: str, observed: Observed, unit: Unit | None = None) -> Actions:
     """The candidate lost the lease: note who has it now, then end the deploy."""
     if deploy.has("taken-back"):
-        return _fail(deploy, f"{reason}; {_missed(seen)}", seen, unit)
-    holder = seen.holder
+        return _fail(deploy, f"{reason}; {_missed(observed)}", observed, unit)
+    holder = observed.holder
     if holder is None:
         # With nothing to go back to there is nobody to wait for.
-        return () if seen.confirmed_sha is not None else _fail(deploy, reason, seen, unit)
-    epoch = seen.newest.epoch if seen.newest else 0
+        return () if observed.confirmed_sha is not None else _fail(deploy, reason, observed, unit)
+    epoch = observed.newest.epoch if observed.newest else 0
     text = f"{_color(holder)} trades again in epoch {epoch}"
     return (step_of(deploy, "taken-back", text, instance=holder.id, data={"epoch": epoch}),)
 
 
-def _died(deploy: Deploy, unit: Unit, seen: Observed, now: Now) -> Actions:
-    if unit.ended in TOLD_TO_END and seen.waited_ms(f"ended:{unit.name}", now) < EVERYTHING_ENDS_MS:
+def _died(deploy: Deploy, unit: Unit, observed: Observed, now: Now) -> Actions:
+    if unit.ended in TOLD_TO_END and observed.waited_ms(f"ended:{unit.name}", now) < EVERYTHING_ENDS_MS:
         return ()  # where all are told to end, this deployer is, too, and the next one sees that (rollout.interruption)
     reason, how = deploy.first("taking-back"), f" ({unit.ended})" if unit.ended else ""
     if deploy.has("taken"):
-        return _step_back(deploy, reason.text if reason else f"{unit.color} died while it was active{how}", seen, unit)
+        return _step_back(
+            deploy, reason.text if reason else f"{unit.color} died while it was active{how}", observed, unit
+        )
     when = "before its first healthy poll"
     if deploy.has("healthy"):
         when = "when it was to take the lease" if deploy.has("handover") else "before the handover"
-    return _fail(deploy, f"{unit.color} died {when}{how}", seen, unit)
+    return _fail(deploy, f"{unit.color} died {when}{how}", observed, unit)
 
 
 # --- helpers
 
 
-def _carry_on(found: Interruption) -> Actions:
+def _carry_on(interrupted: Interruption) -> Actions:
     """Its unit first: should the deployer die in between, the next one sees no candidate, and the same."""
-    return (*(RemoveUnit(name) for name in found.gone), step_of(found.deploy, found.step, found.text))
+    return (
+        *(RemoveUnit(name) for name in interrupted.gone),
+        step_of(interrupted.deploy, interrupted.step, interrupted.text),
+    )
 
 
-def _fail(deploy: Deploy, text: str, seen: Observed, unit: Unit | None = None) -> Actions:
+def _fail(deploy: Deploy, text: str, observed: Observed, unit: Unit | None = None) -> Actions:
     words_of = unit.name if unit is not None else ""
-    return (step_of(deploy, "failed", text, words_of=words_of, data={"missed": seen.missed}),)
+    return (step_of(deploy, "failed", text, words_of=words_of, data={"missed": observed.missed}),)
 
 
-def _other_color(seen: Observed) -> str:
+def _other_color(observed: Observed) -> str:
     """The color that the active instance does not have; blue when nobody is there."""
-    holder = seen.holder
+    holder = observed.holder
     present = (
-        _color(holder) if holder is not None else next((u.color for u in reversed(seen.units) if u.running), "green")
+        _color(holder)
+        if holder is not None
+        else next((u.color for u in reversed(observed.units) if u.running), "green")
     )
     return "green" if present == "blue" else "blue"
 
 
-def _color(seen: InstanceView) -> str:
-    return seen.document.color if seen.document is not None else "the other"
+def _color(observed: InstanceView) -> str:
+    return observed.document.color if observed.document is not None else "the other"
 
 
-def _former_is_ready(seen: Observed, now: Now, since_ms: int = 0) -> bool:
+def _former_is_ready(observed: Observed, now: Now, since_ms: int = 0) -> bool:
     """Whether an instance of the confirmed commit could take the lease now, and was healthy for so long."""
     return any(
-        seen.is_ready(s)
+        observed.is_ready(s)
         and s.document
-        and s.document.sha == seen.confirmed_sha
-        and seen.waited_ms(f"healthy:{s.id}", now) >= since_ms
-        for s in seen.instances
+        and s.document.sha == observed.confirmed_sha
+        and observed.waited_ms(f"healthy:{s.id}", now) >= since_ms
+        for s in observed.instances
     )
 
 
@@ -293,11 +305,13 @@ def _tally(document: Instance) -> Tally:
     return Tally(document.orders_sent, document.orders_refused)
 
 
-def _former(seen: Observed) -> Tally | None:
+def _former(observed: Observed) -> Tally | None:
     """The orders of the living instance of the confirmed commit that sent most; None where none is left, or ever was."""
-    documents = [s.document for s in seen.instances if s.alive and s.document and s.document.sha == seen.confirmed_sha]
+    documents = [
+        s.document for s in observed.instances if s.alive and s.document and s.document.sha == observed.confirmed_sha
+    ]
     return max(map(_tally, documents), key=lambda tally: tally.sent, default=None)
 
 
-def _missed(seen: Observed) -> str:
-    return f"{seen.missed} polls missed"
+def _missed(observed: Observed) -> str:
+    return f"{observed.missed} polls missed"

@@ -62,22 +62,22 @@ def _at_least(tally: Tally, share: float) -> float:
 # The comparison of decisions in a deploy: when it is made, when it is told, and what waits for a person. Pure.
 
 
-def compare(seen: Observed) -> Actions:
+def compare(observed: Observed) -> Actions:
     """Begin the open deploy's comparison, or note what came of it."""
-    for deploy_id, found in seen.compared.items():
-        deploy = seen.history.find(deploy_id)
+    for deploy_id, comparison in observed.compared.items():
+        deploy = observed.history.find(deploy_id)
         if deploy is not None and not deploy.has("compared"):
-            return (step_of(deploy, "compared", found.text, data={**found.data, "holds": found.holds}),)
-    deploy = seen.history.open
-    confirmed = seen.confirmed_sha
+            return (step_of(deploy, "compared", comparison.text, data={**comparison.data, "holds": comparison.holds}),)
+    deploy = observed.history.open
+    confirmed = observed.confirmed_sha
     if deploy is None or confirmed is None or deploy.has("compared") or not deploy.has("started"):
         return ()
-    if not _can_compare(deploy, seen) or _runs(deploy, seen):
+    if not _can_compare(deploy, observed) or _runs(deploy, observed):
         return ()
     return (Compare(deploy.id, deploy.sha, confirmed),)
 
 
-def hold(deploy: Deploy, seen: Observed, policy: Policy) -> Actions | None:
+def hold(deploy: Deploy, observed: Observed, policy: Policy) -> Actions | None:
     """What a healthy candidate waits for: nothing or a step to be noted; None where it need not wait (any more)."""
     if not policy.hold or deploy.is_hurried or deploy.has("approved") or deploy.handovers:
         return None
@@ -85,19 +85,19 @@ def hold(deploy: Deploy, seen: Observed, policy: Policy) -> Actions | None:
         return ()
     step = deploy.first("compared")
     if step is None:
-        return () if _runs(deploy, seen) or _can_compare(deploy, seen) else None
+        return () if _runs(deploy, observed) or _can_compare(deploy, observed) else None
     if not step.data.get("holds"):
         return None
     return (step_of(deploy, "held", "waits for `deployer approve` (DEPLOYER_ON_DIFFERENCE=hold)"),)
 
 
-def _can_compare(deploy: Deploy, seen: Observed) -> bool:
+def _can_compare(deploy: Deploy, observed: Observed) -> bool:
     """Whether there is something to compare with, and a worker that says it can."""
-    return seen.confirmed_sha is not None and deploy.sha in seen.comparable
+    return observed.confirmed_sha is not None and deploy.sha in observed.comparable
 
 
-def _runs(deploy: Deploy, seen: Observed) -> bool:
-    return f"compare:{deploy.id}" in seen.busy or deploy.id in seen.compared
+def _runs(deploy: Deploy, observed: Observed) -> bool:
+    return f"compare:{deploy.id}" in observed.busy or deploy.id in observed.compared
 
 
 # What came of a comparison of decisions, as the new version's own process told it. Pure.

@@ -10,41 +10,41 @@ from deployer.push.receive import deploy_of
 from deployer.rollout.observed import Actions, Asked, Now, Observed, Record, RemoveRequest, step_of
 
 
-def answer(seen: Observed, now: Now) -> Actions:
+def answer(observed: Observed, now: Now) -> Actions:
     """Answer the oldest request that can be answered now."""
-    for asked in seen.requests:
-        if asked.id in seen.history.answered:
+    for asked in observed.requests:
+        if asked.id in observed.history.answered:
             return (RemoveRequest(asked.id),)
-    for asked in seen.requests:
-        return _answer_one(asked, seen, now)
+    for asked in observed.requests:
+        return _answer_one(asked, observed, now)
     return ()
 
 
-def _answer_one(asked: Asked, seen: Observed, now: Now) -> Actions:
-    deploy, request = seen.history.open, asked.request
+def _answer_one(asked: Asked, observed: Observed, now: Now) -> Actions:
+    deploy, request = observed.history.open, asked.request
     if asked.problem is not None or request is None:
         return _say(asked, deploy, f"refused: {asked.problem}")
     if request.action in ("pause", "resume"):
-        return _pause(asked, request.action == "pause", request.by, seen)
+        return _pause(asked, request.action == "pause", request.by, observed)
     if request.action == "approve":
         return _approve(asked, request, deploy)
     if request.action == "cancel":
         if deploy is None:
             return _say(asked, None, "nothing is being deployed")
-        if not _can_cancel(deploy, seen):
+        if not _can_cancel(deploy, observed):
             return _say(asked, deploy, "it was handed over already; ask for a rollback instead")
         return cancel(deploy, f"cancelled by {request.by}", asked.id)
     if request.action == "rollback" and not request.ref and deploy is not None:
-        return _back_out(asked, deploy, request.by, seen)
-    sha = asked.sha if request.ref or request.action == "deploy" else seen.history.previous_sha
+        return _back_out(asked, deploy, request.by, observed)
+    sha = asked.sha if request.ref or request.action == "deploy" else observed.history.previous_sha
     if sha is None:
         return _say(asked, deploy, "refused: there is no earlier confirmed commit to go back to")
     if deploy is not None and deploy.sha == sha:
         return _say(asked, deploy, f"{sha[:7]} is being deployed already", now=request.now, follows=True)
     if deploy is not None:
         # Past the handover it is a matter of a few polls: the request waits for the verdict.
-        return cancel(deploy, f"superseded: {request.by} asked for {sha[:7]}") if _can_cancel(deploy, seen) else ()
-    if sha == seen.confirmed_sha:
+        return cancel(deploy, f"superseded: {request.by} asked for {sha[:7]}") if _can_cancel(deploy, observed) else ()
+    if sha == observed.confirmed_sha:
         return _say(asked, None, f"{sha[:7]} runs already")
     data = {"cause": request.action, "now": request.now, "ref": request.ref}
     return (_queue(sha, now, by=request.by, text=f"{request.by} asked for it", request=asked.id, data=data),)
@@ -59,29 +59,29 @@ def _approve(asked: Asked, request: Request, deploy: Deploy | None) -> Actions:
     return (Record(deploy.id, "approved", f"approved by {request.by}", deploy.sha, request.by, asked.id),)
 
 
-def _pause(asked: Asked, wanted: bool, by: str, seen: Observed) -> Actions:
+def _pause(asked: Asked, wanted: bool, by: str, observed: Observed) -> Actions:
     """Deploys of the branch's commits stop or go on; an open one and people's requests are not touched."""
-    if wanted == (seen.history.paused is not None):
-        return _say(asked, None, f"automatic deploys are {seen.history.paused or 'on'} already")
+    if wanted == (observed.history.paused is not None):
+        return _say(asked, None, f"automatic deploys are {observed.history.paused or 'on'} already")
     step = "paused" if wanted else "resumed"
     return (Record("", step, f"automatic deploys {step} by {by}", by=by, request=asked.id),)
 
 
-def notice_pushes(seen: Observed) -> Actions:
+def notice_pushes(observed: Observed) -> Actions:
     """Note at a deploy who pushed its commit."""
-    for push in seen.pushes:
-        deploy = deploy_of(push, seen.history) if push.id not in seen.history.answered else None
+    for push in observed.pushes:
+        deploy = deploy_of(push, observed.history) if push.id not in observed.history.answered else None
         if deploy is not None:
             text, data = f"pushed by {push.by}", {"push": True}
             return (Record(deploy.id, "answered", text, deploy.sha, push.by, push.id, data=data),)
     return ()
 
 
-def _back_out(asked: Asked, deploy: Deploy, by: str, seen: Observed) -> Actions:
+def _back_out(asked: Asked, deploy: Deploy, by: str, observed: Observed) -> Actions:
     """A rollback in the middle of a deploy goes back to what was confirmed before it."""
-    if _can_cancel(deploy, seen):
+    if _can_cancel(deploy, observed):
         return cancel(deploy, f"cancelled: {by} asked for a rollback", asked.id)
-    if seen.confirmed_sha is None:
+    if observed.confirmed_sha is None:
         return _say(asked, deploy, "refused: there is no earlier confirmed commit to go back to")
     if deploy.has("taking-back"):
         return _say(asked, deploy, "the lease is being taken back already")
@@ -90,28 +90,28 @@ def _back_out(asked: Asked, deploy: Deploy, by: str, seen: Observed) -> Actions:
     return ()  # it is being handed over: wait until somebody has the lease
 
 
-def notice_branch(seen: Observed, now: Now) -> Actions:
+def notice_branch(observed: Observed, now: Now) -> Actions:
     """Queue the branch's newest commit, once for every time that it becomes the newest."""
-    sha, deploy = seen.target, seen.history.open
-    if sha is None or sha == seen.history.last_tip or seen.history.paused is not None:
+    sha, deploy = observed.target, observed.history.open
+    if sha is None or sha == observed.history.last_tip or observed.history.paused is not None:
         return ()
     if deploy is not None:
-        if deploy.sha == sha or not _can_cancel(deploy, seen):
+        if deploy.sha == sha or not _can_cancel(deploy, observed):
             return ()
         return cancel(deploy, f"superseded: {sha[:7]} is newer")
-    if sha == seen.confirmed_sha:
+    if sha == observed.confirmed_sha:
         return ()
-    data = {"cause": "branch", "ref": seen.branch, "subject": seen.subject}
-    text = seen.subject or "a new commit"
-    if seen.left:
-        data["left"] = seen.left
-        text += f" (not a fast-forward: {seen.left[:7]} is left behind)"
-    return (_queue(sha, now, by=f"branch {seen.branch}", text=text, data=data),)
+    data = {"cause": "branch", "ref": observed.branch, "subject": observed.subject}
+    text = observed.subject or "a new commit"
+    if observed.left:
+        data["left"] = observed.left
+        text += f" (not a fast-forward: {observed.left[:7]} is left behind)"
+    return (_queue(sha, now, by=f"branch {observed.branch}", text=text, data=data),)
 
 
-def _can_cancel(deploy: Deploy, seen: Observed) -> bool:
+def _can_cancel(deploy: Deploy, observed: Observed) -> bool:
     """Whether it was not handed over yet. The very first one may go at any time: there is nothing to take back to."""
-    return seen.confirmed_sha is None or not (deploy.has("handover") or deploy.has("taken"))
+    return observed.confirmed_sha is None or not (deploy.has("handover") or deploy.has("taken"))
 
 
 def cancel(deploy: Deploy, text: str, request: str = "") -> Actions:

@@ -64,22 +64,22 @@ def read_comparison(done: OneOff) -> Compared:
     """What a comparison's process said with its last line, the exit code aside: it tells the same in short."""
     lines = done.out.strip().splitlines()
     try:
-        found = _Report.model_validate_json(lines[-1] if lines else "")
+        report = _Report.model_validate_json(lines[-1] if lines else "")
     except ValidationError:
-        said = (done.errors.strip() or done.out.strip()).splitlines()
-        return not_compared(f"exit code {done.code}: {plain(said[-1])}" if said else f"exit code {done.code}")
-    if found.decisions == found.unreadable == 0:
+        words = (done.errors.strip() or done.out.strip()).splitlines()
+        return not_compared(f"exit code {done.code}: {plain(words[-1])}" if words else f"exit code {done.code}")
+    if report.decisions == report.unreadable == 0:
         return NOTHING
-    differ = "1 decision differs" if found.differ == 1 else f"{found.differ} decisions differ"
-    text = f"{found.polls} {'poll' if found.polls == 1 else 'polls'} replayed, {differ}"
-    if found.unreadable:
-        text += f", {found.unreadable} could not be read"
-    shown = [one.model_dump() for one in found.differences[:SHOWN]]
-    more = [f"and {found.differ - len(shown)} more: `bot compare REF`"] if found.differ > len(shown) else []
-    notes = [f"{times} times: {note}" for note, times in list(found.notes.items())[:SHOWN_NOTES]]
-    numbers = found.model_dump(include={"polls", "decisions", "differ", "unreadable"})
+    differ = "1 decision differs" if report.differ == 1 else f"{report.differ} decisions differ"
+    text = f"{report.polls} {'poll' if report.polls == 1 else 'polls'} replayed, {differ}"
+    if report.unreadable:
+        text += f", {report.unreadable} could not be read"
+    shown = [difference.model_dump() for difference in report.differences[:SHOWN]]
+    more = [f"and {report.differ - len(shown)} more: `bot compare REF`"] if report.differ > len(shown) else []
+    notes = [f"{times} times: {note}" for note, times in list(report.notes.items())[:SHOWN_NOTES]]
+    numbers = report.model_dump(include={"polls", "decisions", "differ", "unreadable"})
     return Compared(
-        text, bool(found.differ or found.unreadable), {**numbers, "differences": shown, "output": [*more, *notes]}
+        text, bool(report.differ or report.unreadable), {**numbers, "differences": shown, "output": [*more, *notes]}
     )
 
 

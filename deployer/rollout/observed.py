@@ -88,8 +88,8 @@ class Observed:
 
     def instance_of(self, unit: Unit) -> InstanceView | None:
         """The living instance that runs in a unit and wrote its document."""
-        found = [seen for seen in self.instances if seen.alive and seen.document and seen.document.unit == unit.name]
-        return found[-1] if found else None
+        views = [view for view in self.instances if view.alive and view.document and view.document.unit == unit.name]
+        return views[-1] if views else None
 
     @property
     def confirmed_sha(self) -> str | None:
@@ -103,43 +103,43 @@ class Observed:
         newest = self.newest
         if newest is None or newest.released:
             return None
-        return next((seen for seen in self.instances if seen.alive and seen.id == newest.instance), None)
+        return next((view for view in self.instances if view.alive and view.id == newest.instance), None)
 
-    def may_hold(self, seen: InstanceView) -> bool:
+    def may_hold(self, view: InstanceView) -> bool:
         """Whether an instance holds the lease as far as anything on the bus says so."""
         holder = self.holder
-        if holder is not None and holder.id == seen.id:
+        if holder is not None and holder.id == view.id:
             return True
-        return seen.alive and seen.document is not None and seen.document.role in (Role.ACTIVE, Role.YIELDING)
+        return view.alive and view.document is not None and view.document.role in (Role.ACTIVE, Role.YIELDING)
 
     def may_hold_unit(self, unit: Unit) -> bool:
         """The same for what runs in a unit."""
         instance = self.instance_of(unit)
         return instance is not None and self.may_hold(instance)
 
-    def is_ready(self, seen: InstanceView | None) -> bool:
+    def is_ready(self, view: InstanceView | None) -> bool:
         """Whether an instance could take the lease now."""
         return (
-            seen is not None
-            and seen.alive
-            and seen.document is not None
-            and seen.document.healthy
-            and seen.document.role in (Role.STANDBY, Role.ACTIVE)
-            and seen.id not in self.handover.retired
+            view is not None
+            and view.alive
+            and view.document is not None
+            and view.document.healthy
+            and view.document.role in (Role.STANDBY, Role.ACTIVE)
+            and view.id not in self.handover.retired
         )
 
-    def is_ready_without_venue(self, seen: InstanceView) -> bool:
+    def is_ready_without_venue(self, view: InstanceView) -> bool:
         """Whether an instance lacks nothing but the venue's answers, which the trader lacks as well: the venue is down."""
         holder = self.holder
         return (
             holder is not None
             and holder.document is not None
             and holder.document.waits_for_venue
-            and seen.alive
-            and seen.document is not None
-            and seen.document.waits_for_venue
-            and seen.id not in self.handover.retired
-            and seen.document.role in (Role.WARMING, Role.STANDBY)
+            and view.alive
+            and view.document is not None
+            and view.document.waits_for_venue
+            and view.id not in self.handover.retired
+            and view.document.role in (Role.WARMING, Role.STANDBY)
         )
 
     def in_force(self, now: Now) -> bool:
@@ -158,15 +158,15 @@ class Observed:
         return max(0, now.boot_ms - self.since_ms.get(key, now.boot_ms))
 
 
-def timers(seen: Observed) -> frozenset[str]:
+def timers(observed: Observed) -> frozenset[str]:
     """The keys of everything whose duration the rollout asks for. A duration begins anew with the deployer."""
-    keys = {f"{'unit' if unit.running else 'ended'}:{unit.name}" for unit in seen.units}
-    keys |= {f"stop:{unit.name}" for unit in seen.units if unit.running and unit.stopping}
-    keys |= {f"retire:{instance_id}" for instance_id in seen.handover.retired}
-    keys |= {f"silent:{unit.name}" for unit in seen.units if unit.running and seen.instance_of(unit) is None}
-    if seen.holder is None or seen.blind or (seen.quiet_ms or 0) > 2 * seen.interval_ms:
+    keys = {f"{'unit' if unit.running else 'ended'}:{unit.name}" for unit in observed.units}
+    keys |= {f"stop:{unit.name}" for unit in observed.units if unit.running and unit.stopping}
+    keys |= {f"retire:{instance_id}" for instance_id in observed.handover.retired}
+    keys |= {f"silent:{unit.name}" for unit in observed.units if unit.running and observed.instance_of(unit) is None}
+    if observed.holder is None or observed.blind or (observed.quiet_ms or 0) > 2 * observed.interval_ms:
         keys.add("nobody")
-    for instance in seen.instances:
+    for instance in observed.instances:
         if instance.alive and instance.document is not None:
             keys.add(f"tick:{instance.id}:{instance.document.last_tick}")
             keys.add(f"{'healthy' if instance.document.healthy else 'unhealthy'}:{instance.id}")

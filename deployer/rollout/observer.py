@@ -55,7 +55,7 @@ class Stillness:
         """Take one sample; returns the durations."""
         gap_ms = 0 if self._last_ms is None else min(MAX_GAP_MS, max(0, boot_ms - self._last_ms))
         self._last_ms = boot_ms
-        living = {seen.id: seen.sequence for seen in instances if seen.alive and seen.document is not None}
+        living = {view.id: view.sequence for view in instances if view.alive and view.document is not None}
         still: dict[str, int] = {}
         for instance_id, sequence in living.items():
             if bus_answers and self._sequences.get(instance_id) == sequence:
@@ -158,7 +158,7 @@ class Observer:
         comparable = await self._runtime.comparable() if _may_be_compared(history) else frozenset()
         instances = tuple(read_instances(self._bus))
         trading = await self._trading(_began_ms(history))
-        seen = Observed(
+        observed = Observed(
             history=history,
             target=branch.tip,
             subject=branch.subject,
@@ -183,7 +183,7 @@ class Observer:
             quiet_ms=trading.quiet_ms if trading else None,
             handover=self._read_handover(),
         )
-        return replace(seen, since_ms=self._since.note(timers(seen), now.boot_ms))
+        return replace(observed, since_ms=self._since.note(timers(observed), now.boot_ms))
 
     async def _trading(self, began_ms: int) -> Trading | None:
         """What the ledger tells; None when it cannot be read now.

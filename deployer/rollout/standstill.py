@@ -27,13 +27,13 @@ class Reason:
     text: str
 
 
-def why_nobody_trades(seen: Observed) -> Reason | None:
+def why_nobody_trades(observed: Observed) -> Reason | None:
     """None while somebody does: holds the lease by the ledger, and its newest row there is at most two intervals old."""
-    if seen.blind:
-        return Reason("ledger", f"who trades is unknown: the ledger cannot be read ({seen.blind_why})")
-    holder = seen.holder
+    if observed.blind:
+        return Reason("ledger", f"who trades is unknown: the ledger cannot be read ({observed.blind_why})")
+    holder = observed.holder
     if holder is not None:
-        if seen.quiet_ms is None or seen.quiet_ms <= 2 * seen.interval_ms + seen.interval_ms // 2:
+        if observed.quiet_ms is None or observed.quiet_ms <= 2 * observed.interval_ms + observed.interval_ms // 2:
             return None
         document = holder.document
         who = f"{document.color} {document.sha[:7]}" if document is not None else holder.id
@@ -41,43 +41,43 @@ def why_nobody_trades(seen: Observed) -> Reason | None:
         return Reason(
             "silent", f"{who} holds the lease, and no row of it has come to the ledger for two intervals{why}"
         )
-    return _why_nobody_takes(seen)
+    return _why_nobody_takes(observed)
 
 
-def _why_nobody_takes(seen: Observed) -> Reason:
-    deploy = seen.history.open
-    sha = seen.confirmed_sha or (deploy.sha if deploy is not None else None)
+def _why_nobody_takes(observed: Observed) -> Reason:
+    deploy = observed.history.open
+    sha = observed.confirmed_sha or (deploy.sha if deploy is not None else None)
     if sha is None:
-        newest = seen.history.deploys[-1] if seen.history.deploys else None
+        newest = observed.history.deploys[-1] if observed.history.deploys else None
         if newest is None:
             return Reason("nothing-deployed", "nothing was deployed yet")
         return Reason(
             "nothing-confirmed", f"nothing was ever confirmed; {newest.sha[:7]} {newest.verdict}: {newest.why}"
         )
-    if sha in seen.failures:
-        return Reason("not-runnable", f"{sha[:7]} cannot be run: {seen.failures[sha]}")
-    living = [s for s in seen.instances if s.alive and s.document is not None]
-    if any(seen.is_ready(s) for s in living):
+    if sha in observed.failures:
+        return Reason("not-runnable", f"{sha[:7]} cannot be run: {observed.failures[sha]}")
+    living = [s for s in observed.instances if s.alive and s.document is not None]
+    if any(observed.is_ready(s) for s in living):
         return Reason("not-taken", "a healthy bot stands by, and none takes the lease")
     for instance in living:
         if instance.document is not None and instance.document.why_not:
             return Reason("not-healthy", f"no bot is healthy: {instance.document.color} {instance.document.why_not}")
-    if any(key.startswith("build:") for key in seen.busy):
+    if any(key.startswith("build:") for key in observed.busy):
         return Reason("building", f"{sha[:7]} is being built")
     return Reason("starting", f"a bot of {sha[:7]} is being started")
 
 
-def note_standstill(seen: Observed, now: Now) -> Actions:
+def note_standstill(observed: Observed, now: Now) -> Actions:
     """Note that nobody trades and why, when that has lasted or is another reason by now; and that it is over."""
-    reason, said = why_nobody_trades(seen), seen.history.nobody
+    reason, said = why_nobody_trades(observed), observed.history.nobody
     if reason is None:
         if said is None:
             return ()
-        holder = seen.holder
+        holder = observed.holder
         assert holder is not None, "somebody trades"
         return (Record("", TRADES_AGAIN, f"{holder.document.color if holder.document else holder.id} trades"),)
     if said is None:
-        if seen.waited_ms("nobody", now) < max(NOBODY_MS, 2 * seen.interval_ms):
+        if observed.waited_ms("nobody", now) < max(NOBODY_MS, 2 * observed.interval_ms):
             return ()
     elif reason.code in _PASSING or _alike(said.text, reason.text):
         return ()
@@ -86,5 +86,5 @@ def note_standstill(seen: Observed, now: Now) -> Actions:
     return (Record("", NOBODY_TRADES, reason.text, data={"code": reason.code}),)
 
 
-def _alike(one: str, other: str) -> bool:
-    return _NUMBER.sub("#", one) == _NUMBER.sub("#", other)
+def _alike(first: str, other: str) -> bool:
+    return _NUMBER.sub("#", first) == _NUMBER.sub("#", other)

@@ -176,7 +176,7 @@ def _arguments(path: Path) -> dict[str, str]:
         raise StartError(
             f"DEPLOYER_BUILD_ARGS={path} cannot be read ({error}); name a file of lines NAME=VALUE"
         ) from error
-    found: dict[str, str] = {}
+    arguments: dict[str, str] = {}
     for number, line in enumerate(lines, 1):
         if not line.strip() or line.startswith("#"):
             continue
@@ -185,10 +185,12 @@ def _arguments(path: Path) -> dict[str, str]:
             raise StartError(f"DEPLOYER_BUILD_ARGS={path}: expected NAME=VALUE in line {number}; correct it")
         if _RESERVED.fullmatch(name):
             raise StartError(f"DEPLOYER_BUILD_ARGS={path}: {name} belongs to the builder itself; choose another name")
-        found[name] = value
-    if len(found) > MAX_ARGUMENTS:
-        raise StartError(f"DEPLOYER_BUILD_ARGS={path}: expected at most {MAX_ARGUMENTS} arguments, found {len(found)}")
-    return found
+        arguments[name] = value
+    if len(arguments) > MAX_ARGUMENTS:
+        raise StartError(
+            f"DEPLOYER_BUILD_ARGS={path}: expected at most {MAX_ARGUMENTS} arguments, found {len(arguments)}"
+        )
+    return arguments
 
 
 def _secrets(folder: Path) -> dict[str, Path]:

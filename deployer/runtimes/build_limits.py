@@ -112,7 +112,7 @@ class Member:
 def members(mark: str, session: int | None) -> list[Member]:
     """The living processes of a build, by their mark or their session. Empty where there is no /proc."""
     wanted = f"{MARK}={mark}\0".encode()
-    found = []
+    processes = []
     for folder in _PROC.glob("[0-9]*"):
         try:
             # After the name, which may have spaces and brackets: state, parent, group, session.
@@ -122,8 +122,8 @@ def members(mark: str, session: int | None) -> list[Member]:
             _, resident, shared = (folder / "statm").read_bytes().split()[:3]
         except (OSError, IndexError, ValueError):
             continue  # it ended, or is another user's
-        found.append(Member(int(folder.name), (int(resident) - int(shared)) * _PAGE))
-    return found
+        processes.append(Member(int(folder.name), (int(resident) - int(shared)) * _PAGE))
+    return processes
 
 
 def _environ(folder: Path) -> bytes:
@@ -145,14 +145,14 @@ def end(mark: str, session: int | None) -> None:
 
 async def tail(stream: asyncio.StreamReader) -> bytes:
     """The last TAIL_BYTES of what is written until the other side closes."""
-    kept: deque[bytes] = deque()
+    lines: deque[bytes] = deque()
     size = 0
     while piece := await stream.read(TAIL_BYTES):
-        kept.append(piece)
+        lines.append(piece)
         size += len(piece)
-        while size - len(kept[0]) >= TAIL_BYTES:
-            size -= len(kept.popleft())
-    return b"".join(kept)[-TAIL_BYTES:]
+        while size - len(lines[0]) >= TAIL_BYTES:
+            size -= len(lines.popleft())
+    return b"".join(lines)[-TAIL_BYTES:]
 
 
 def build_environment(environment: Mapping[str, str], home: Path, *, network: bool) -> dict[str, str]:

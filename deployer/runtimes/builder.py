@@ -233,7 +233,7 @@ class Builder:
             )
             pid_file.write_text(str(process.pid))
             assert process.stdout is not None, "it was asked for"
-            said = asyncio.create_task(tail(process.stdout), name="the output of a build")
+            output = asyncio.create_task(tail(process.stdout), name="the output of a build")
             watched = asyncio.create_task(self._watch(mark, process.pid), name="the limits of a build")
             ended = asyncio.create_task(process.wait(), name="the end of a build")
             try:
@@ -246,17 +246,17 @@ class Builder:
             finally:
                 watched.cancel()
                 await asyncio.to_thread(end, mark, process.pid)  # also what a build that ended well left running
-                await asyncio.wait({said, watched, ended})
+                await asyncio.wait({output, watched, ended})
         if process.returncode != 0:
-            reason, lines = explain(inputs.redact(said.result().decode("utf-8", "replace")).splitlines())
+            reason, lines = explain(inputs.redact(output.result().decode("utf-8", "replace")).splitlines())
             reason = reason or f"exit code {process.returncode}"
             raise BuildError(f"{failed}: {reason}", "\n".join(lines), interrupted=process.returncode in _FROM_OUTSIDE)
 
     async def _watch(self, mark: str, session: int) -> str:
         """Wait until a build has too much of something; what."""
         while True:
-            found = await asyncio.to_thread(members, mark, session)
-            if (why := self._limits.why_too_much(found)) is not None:
+            processes = await asyncio.to_thread(members, mark, session)
+            if (why := self._limits.why_too_much(processes)) is not None:
                 return why
             await asyncio.sleep(LOOK_EVERY_S)
 

@@ -204,10 +204,10 @@ class Children:
 
     def _facts(self, name: str) -> dict[str, Any]:
         try:
-            found = json.loads(self._path(name, "json").read_bytes())
+            facts = json.loads(self._path(name, "json").read_bytes())
         except (OSError, ValueError):
             return {}
-        return found if isinstance(found, dict) else {}
+        return facts if isinstance(facts, dict) else {}
 
     def _path(self, name: str, ending: str) -> Path:
         return self._folder / f"{name}.{ending}"

@@ -146,13 +146,13 @@ class ProcessRuntime:
         in_use, newest = keep | {unit.sha for unit in units}, 0 if all_else else self._keep
         await asyncio.to_thread(self._prune, in_use, newest, {f"{unit.name}.log" for unit in units})
 
-    def _prune(self, keep: frozenset[str], newest: int, known: set[str]) -> None:
+    def _prune(self, keep: frozenset[str], newest: int, shas: set[str]) -> None:
         self._builder.prune(keep, newest)
         if not self._logs.is_dir():
             return
         logs = sorted(self._logs.glob("*.log"), key=lambda path: path.stat().st_mtime)
         for log in logs[:-KEEP_LOGS]:
-            if log.name not in known:
+            if log.name not in shas:
                 log.unlink(missing_ok=True)
 
     def _unit(self, entry: Entry) -> Unit:

@@ -178,12 +178,12 @@ class _Half:
 
     def crossing(self, up_price: int) -> list[Order]:
         """Orders that a taker with this limit can meet, best price first, oldest first."""
-        found: list[Order] = []
+        orders: list[Order] = []
         for price in self.prices:
             if price > self.sign * up_price:
                 break
-            found.extend(self.levels[self.sign * price].values())
-        return found
+            orders.extend(self.levels[self.sign * price].values())
+        return orders
 
 
 @dataclass(slots=True)
@@ -242,14 +242,14 @@ class Book:
 
     def take_changes(self) -> list[tuple[bool, int, int]]:
         """Return what changed since the last call as (is bid, price in terms of Up, shares there now)."""
-        found = [
+        changes = [
             (half is self.bids, price, half.depth.get(price, 0))
             for half in (self.bids, self.asks)
             for price in half.changed
         ]
         self.bids.changed.clear()
         self.asks.changed.clear()
-        return found
+        return changes
 
     def change_tick(self) -> bool:
         """Take the finer tick once the market is beyond 0.96 or below 0.04 (venue.md 2.3); say whether it changed now.
@@ -267,7 +267,9 @@ class Book:
 
     def expired(self, now_ms: int) -> list[Order]:
         """Return resting GTD orders whose time has come."""
-        return [one for one in self.expiring.values() if one.expires_ms is not None and one.expires_ms <= now_ms]
+        return [
+            order for order in self.expiring.values() if order.expires_ms is not None and order.expires_ms <= now_ms
+        ]
 
     def orders(self) -> list[Order]:
         """Return all resting orders."""

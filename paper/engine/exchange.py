@@ -182,7 +182,7 @@ class Exchange:
         self.funds.forget(book.token_ids)
         entries = self.engine.settle(book.condition_id, (market.payout(0), market.payout(1)), paid)
         self._journal.entries(entries, now)
-        self.funds.arrived([one for one in entries if one.wallet not in HOUSE], now)
+        self.funds.arrived([entry for entry in entries if entry.wallet not in HOUSE], now)
         self._traders.forget(book.condition_id)
         self.record.after(lambda: self.market_streams.publish_resolved(market, book, now))
 

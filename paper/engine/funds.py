@@ -96,7 +96,7 @@ class Funds:
     def mine(self, now_ms: int) -> None:
         """Let go of what is mined by now."""
         due = [bound for due_ms, bound in self._unmined if due_ms <= now_ms]
-        self._unmined = [one for one in self._unmined if one[0] > now_ms]
+        self._unmined = [entry for entry in self._unmined if entry[0] > now_ms]
         for bound in due:
             for wallet, asset, amount in bound:
                 self._engine.bind(wallet, asset, -amount)

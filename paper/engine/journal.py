@@ -129,14 +129,14 @@ class Journal:
     def failing(self) -> list[tuple[str, int, list[Entry]]]:
         """Return the trades that are to fail and have not yet: id, when (UTC ms), and what they moved."""
         rows = self._record.query_dicts("SELECT * FROM trades WHERE fate = 'failed' AND reversed_ms IS NULL")
-        found: dict[str, tuple[str, int, list[Entry]]] = {}
+        trades: dict[str, tuple[str, int, list[Entry]]] = {}
         for row in rows:
             ref = f"{row['taker_order_id']!s}:{row['maker_order_id']!s}"
             moved = self._record.query("SELECT wallet, asset, amount, reason, ref FROM ledger WHERE ref = ?", [ref])
             name, due_ms = str(row["match_id"]), _int(row["time_ms"]) + _int(row["settle_ms"])
-            _, _, entries = found.setdefault(name, (name, due_ms, []))
+            _, _, entries = trades.setdefault(name, (name, due_ms, []))
             entries.extend(Entry(*entry) for entry in moved)  # type: ignore[arg-type]  # columns are typed by the schema
-        return [*found.values()]
+        return [*trades.values()]
 
     def trade_failed(self, match_id: str, entries: Iterable[Entry], now_ms: int) -> None:
         """Record that a trade failed, and the movements that undid it."""

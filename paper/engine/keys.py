@@ -174,9 +174,9 @@ class Keys:
         self._clock = clock
         self._salt = bytes.fromhex(record.remember("salt", secrets.token_hex(32)))
         rows = record.query("SELECT key, address, nonce, secret, passphrase, active FROM api_keys")
-        found = [ApiKey(str(k), str(a), int(n), str(s), str(p), bool(on)) for k, a, n, s, p, on in rows]  # type: ignore[arg-type]  # columns are typed by the schema
-        self._by_key = {key.key: key for key in found}
-        self._by_nonce = {(key.address, key.nonce): key for key in found}
+        keys = [ApiKey(str(k), str(a), int(n), str(s), str(p), bool(on)) for k, a, n, s, p, on in rows]  # type: ignore[arg-type]  # columns are typed by the schema
+        self._by_key = {key.key: key for key in keys}
+        self._by_nonce = {(key.address, key.nonce): key for key in keys}
 
     def create(self, headers: Mapping[str, str]) -> ApiKey:
         """Make the key of (address, nonce) and end the address's other keys.
@@ -222,14 +222,14 @@ class Keys:
         """
         key = self._by_key.get(headers.get("POLY_API_KEY", ""))
         stamp = headers.get("POLY_TIMESTAMP", "")
-        known = (
+        is_known = (
             key is not None
             and key.active
             and hmac.compare_digest(key.passphrase.encode(), _bytes(headers, "POLY_PASSPHRASE"))
             and key.address.lower() == headers.get("POLY_ADDRESS", "").lower()
             and self._is_fresh(stamp)
         )
-        if not known or key is None:
+        if not is_known or key is None:
             raise _unauthorized()
         digest = hmac.digest(_secret_bytes(key.secret), f"{stamp}{method}{path}".encode() + body, "sha256")
         expected = base64.urlsafe_b64encode(digest)
@@ -239,9 +239,9 @@ class Keys:
 
     def check_credentials(self, key: object, secret: object, passphrase: object) -> ApiKey | None:
         """Return the key that these credentials of a WebSocket belong to, or None."""
-        found = self._by_key.get(str(key))
-        right = found is not None and found.active and (found.secret, found.passphrase) == (secret, passphrase)
-        return found if right else None
+        api_key = self._by_key.get(str(key))
+        right = api_key is not None and api_key.active and (api_key.secret, api_key.passphrase) == (secret, passphrase)
+        return api_key if right else None
 
     def _level1(self, headers: Mapping[str, str]) -> tuple[str, int]:
         address, stamp = headers.get("POLY_ADDRESS", ""), headers.get("POLY_TIMESTAMP", "")

@@ -73,13 +73,13 @@ def quotes(fair: float, tick: int, rng: random.Random) -> list[Quote]:
     half = _EDGE * (0.4 + 2.4 * fair * (1 - fair)) * rng.uniform(0.8, 1.4)
     best_bid = math.floor((fair - half) * ONE / tick) * tick
     best_ask = math.ceil((fair + half) * ONE / tick) * tick
-    found: list[Quote] = []
+    ladder: list[Quote] = []
     for level in range(_LEVELS):
         for is_bid, price in ((True, best_bid - level * tick), (False, best_ask + level * tick)):
             size = rng.randint(20, 60) * (1 + level // 2) * ONE
             if tick <= price <= ONE - tick:
-                found.append(Quote(is_bid, price, size))
-    return found
+                ladder.append(Quote(is_bid, price, size))
+    return ladder
 
 
 # The house: a market maker that quotes, and a crowd that trades a little. Pure: time, prices and randomness come in.

@@ -272,18 +272,20 @@ class Markets:
 
     def of_token(self, token_id: str, now_ms: int) -> Market | None:
         """Return the market of a token, if it has been made."""
-        found = self._by_token.get(token_id) or self._load("up", token_id) or self._load("down", token_id)
-        return self._seen(found, now_ms)
+        market = self._by_token.get(token_id) or self._load("up", token_id) or self._load("down", token_id)
+        return self._seen(market, now_ms)
 
     def of_number(self, number: int, now_ms: int) -> Market | None:
         """Return a market in memory by its small id."""
-        found = next((one for one in self.by_condition.values() if one.window.number == number), None)
-        return self._seen(found, now_ms)
+        market = next(
+            (candidate for candidate in self.by_condition.values() if candidate.window.number == number), None
+        )
+        return self._seen(market, now_ms)
 
     def listed(self, now_ms: int) -> list[Market]:
         """Return the markets in memory that can be seen, by the end of their windows."""
-        seen = [one for one in self.by_condition.values() if self.is_visible(one.window, now_ms)]
-        return sorted(seen, key=lambda one: (one.window.end_ms, one.window.slug))
+        visible = [market for market in self.by_condition.values() if self.is_visible(market.window, now_ms)]
+        return sorted(visible, key=lambda market: (market.window.end_ms, market.window.slug))
 
     def _seen(self, market: Market | None, now_ms: int) -> Market | None:
         return market if market is not None and self.is_visible(market.window, now_ms) else None
@@ -291,8 +293,8 @@ class Markets:
     def load_unresolved(self) -> list[Market]:
         """Bring all markets without a resolution back into memory."""
         rows = self._record.query("SELECT slug FROM markets WHERE winner IS NULL ORDER BY end_ms")
-        found = (self._load("slug", str(slug)) for (slug,) in rows)
-        return [market for market in found if market is not None]
+        markets = (self._load("slug", str(slug)) for (slug,) in rows)
+        return [market for market in markets if market is not None]
 
     def set_reference(self, market: Market) -> bool:
         """Take the opening reference from the past prices; False while they do not reach the start."""

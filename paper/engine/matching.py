@@ -203,10 +203,10 @@ class Engine:
 
     def reverse(self, entries: Iterable[Entry]) -> list[Entry]:
         """Undo a match that failed; what it brought has been frozen since, so it is all there."""
-        undone = [Entry(one.wallet, one.asset, -one.amount, "reversal", one.ref) for one in entries]
+        undone = [Entry(entry.wallet, entry.asset, -entry.amount, "reversal", entry.ref) for entry in entries]
         # What is given back first, so that no balance is below zero on the way.
-        undone.sort(key=lambda one: -one.amount)
-        return [self._move(one.wallet, one.asset, one.amount, one.reason, one.ref) for one in undone]
+        undone.sort(key=lambda entry: -entry.amount)
+        return [self._move(entry.wallet, entry.asset, entry.amount, entry.reason, entry.ref) for entry in undone]
 
     def cancel(self, order_id: str) -> Order | None:
         """Take a resting order out of its book; None if it does not rest."""
@@ -227,7 +227,7 @@ class Engine:
         book = self.books.pop(condition_id)
         assert book.is_empty, "a market is settled after its orders are cancelled"
         wallets = [wallet for wallet in self.balances if among is None or wallet in among]
-        return [one for wallet in wallets for one in self.redeem(wallet, book.token_ids, payouts, condition_id)]
+        return [entry for wallet in wallets for entry in self.redeem(wallet, book.token_ids, payouts, condition_id)]
 
     def redeem(self, wallet: str, token_ids: tuple[str, str], payouts: tuple[int, int], ref: str) -> list[Entry]:
         """Pay a wallet for its shares of a resolved market, a part of a base unit less where a half is paid."""

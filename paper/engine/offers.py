@@ -169,9 +169,9 @@ def _address(value: object) -> str:
 
 def _hex(value: object, length: int | None) -> bytes:
     try:
-        found = bytes.fromhex(value.removeprefix("0x")) if isinstance(value, str) else None
+        raw = bytes.fromhex(value.removeprefix("0x")) if isinstance(value, str) else None
     except ValueError:
-        found = None
-    if found is None or (length is not None and len(found) != length):
+        raw = None
+    if raw is None or (length is not None and len(raw) != length):
         raise RefusedError(400, _INVALID)
-    return found
+    return raw

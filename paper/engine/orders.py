@@ -162,21 +162,23 @@ class Orders:
         joint = self._settings.trades == "joint"
         groups = [placement.fills] if joint and placement.fills else [(fill,) for fill in placement.fills]
         return [
-            one for one in groups if {who for fill in one for who in (fill.taker.wallet, fill.maker.wallet)} - HOUSE
+            group
+            for group in groups
+            if {who for fill in group for who in (fill.taker.wallet, fill.maker.wallet)} - HOUSE
         ]
 
     def _trade(self, placement: Placement, fills: tuple[Fill, ...], slug: str, api_key: str, now: int) -> str:
         """Record a trade and what it moved; return its id."""
         match_id, refs = str(uuid.uuid4()), {fill.ref for fill in fills}
         fate = self._fate(fills[0].ref, now)
-        entries = [one for one in placement.entries if one.ref in refs]
+        entries = [entry for entry in placement.entries if entry.ref in refs]
         self._journal.trade(match_id, fills, slug, api_key, fate, now)
         self._journal.entries(entries, now)
         if fate == "failed":
             self._failing[match_id] = (now + self._settings.settle_ms, entries, self._engine.freeze(entries))
         else:
             mined_ms = now + next(age for age, status in stages(fate, self._settings.settle_ms) if status == "MINED")
-            self._funds.arrived([one for one in entries if one.wallet not in HOUSE], mined_ms)
+            self._funds.arrived([entry for entry in entries if entry.wallet not in HOUSE], mined_ms)
         return match_id
 
     def fail_trades(self, now: int, condition_id: str | None = None) -> None:
@@ -199,8 +201,8 @@ class Orders:
                 self.end(order, "CANCELED")
                 done.append(oid)
             else:
-                known = self._journal.knows(oid)
-                failed[oid] = "the order is already canceled or matched" if known else "order can't be found"
+                is_known = self._journal.knows(oid)
+                failed[oid] = "the order is already canceled or matched" if is_known else "order can't be found"
         return {"canceled": done, "not_canceled": failed}
 
     def cancel_where(self, key: ApiKey, condition_id: object = None, token_id: object = None) -> dict[str, object]:
@@ -216,7 +218,7 @@ class Orders:
 
     def cancel_keys(self, keys: set[str]) -> None:
         """Cancel everything that came with these API keys."""
-        mine = [one for one in self._engine.orders.values() if self._journal.key_of(one.order_id) in keys]
+        mine = [order for order in self._engine.orders.values() if self._journal.key_of(order.order_id) in keys]
         self.end_all(mine, "CANCELED")
 
     def end(self, order: Order, status: str) -> None:

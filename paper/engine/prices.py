@@ -90,13 +90,13 @@ class History:
             return None
         if time_ms >= ticks[0][0]:
             return ticks[bisect.bisect_right(ticks, time_ms, key=lambda tick: tick[0]) - 1][1]
-        known = self.minutes.items[0].settlement
+        price = self.minutes.items[0].settlement
         for candles in (self.minutes, self.seconds):
             for candle in candles.items:
                 if candle.start_ms + candles.interval_ms > time_ms:
                     break
-                known = candle.settlement
-        return known
+                price = candle.settlement
+        return price
 
     def between(self, after_ms: int, until_ms: int) -> list[tuple[int, float]]:
         """Return (time, settlement price) in (after, until]: ticks, or ends of seconds where those are gone."""
@@ -191,9 +191,9 @@ class Basis:
 
     def advance(self, dt_s: float) -> None:
         """Let a time pass, in seconds."""
-        kept = math.exp(-dt_s / _BASIS_S)
-        noise = self._drift * math.sqrt(1 - kept * kept) * self._rng.gauss(0.0, 1.0)
-        self.bp = self._mean + (self.bp - self._mean) * kept + noise
+        decay = math.exp(-dt_s / _BASIS_S)
+        noise = self._drift * math.sqrt(1 - decay * decay) * self._rng.gauss(0.0, 1.0)
+        self.bp = self._mean + (self.bp - self._mean) * decay + noise
 
 
 def sigma_second(asset: str) -> float:
@@ -230,8 +230,8 @@ def step(
         rho = SPECS[asset].correlation
         z = lead if asset == "BTC" else rho * lead + math.sqrt(1 - rho * rho) * noise[asset]
         moved[asset] = given.get(asset) or prices[asset] * math.exp(sigma_second(asset) * scale * z)
-    kept = math.exp(-dt_s / _MOOD_S)
-    level = kept * mood.level + _MOOD_DEVIATION * math.sqrt(1 - kept * kept) * mood_noise
+    decay = math.exp(-dt_s / _MOOD_S)
+    level = decay * mood.level + _MOOD_DEVIATION * math.sqrt(1 - decay * decay) * mood_noise
     return moved, Mood(level)
 
 

@@ -188,10 +188,10 @@ class Record:
 
     def remember(self, key: str, fresh: str) -> str:
         """Return a setting of this record; the first time, set it to ``fresh``."""
-        found = self.meta(key)
-        if found is None:
+        value = self.meta(key)
+        if value is None:
             self.add("INSERT INTO meta VALUES (?, ?)", (key, fresh))
-        return found or fresh
+        return value or fresh
 
     def write_now(self) -> None:
         """Commit what is buffered, on the caller's thread; only before the loop runs and after it ended."""
@@ -245,10 +245,10 @@ class PriceLog:
             "SELECT time_ms, lead, settlement FROM prices "
             "WHERE time_ms > ? AND (time_ms > ? OR time_ms % 15000 = 0) ORDER BY time_ms"
         )
-        found: list[Tick] = []
+        ticks: list[Tick] = []
         for time_ms, lead, settlement in self._record.query(sql, [now_ms - _READ_MS, now_ms - _READ_FINE_MS]):
             assert isinstance(time_ms, int), "times are integers"
             settled = json.loads(str(settlement))
             for asset, price in json.loads(str(lead)).items():
-                found.append(Tick(time_ms, asset, price, settled[asset], None))
-        return found
+                ticks.append(Tick(time_ms, asset, price, settled[asset], None))
+        return ticks

@@ -98,9 +98,11 @@ def _read_wallet(payload: dict[str, Any], nonce: int) -> tuple[Batch, bytes]:
     params = payload["depositWalletParams"]
     if not isinstance(params["calls"], list) or len(params["calls"]) > _MAX_CALLS:
         raise ValueError(f"expected up to {_MAX_CALLS} calls")
-    calls = tuple(Call(_address(one["target"]), _number(one["value"]), _bytes(one["data"])) for one in params["calls"])
+    calls = tuple(
+        Call(_address(call["target"]), _number(call["value"]), _bytes(call["data"])) for call in params["calls"]
+    )
     batch = Batch(_address(params["depositWallet"]), nonce, _number(params["deadline"]), calls)
-    hashes = (keccak(words(_CALL_TYPE, one.target, one.value, keccak(one.data))) for one in calls)
+    hashes = (keccak(words(_CALL_TYPE, call.target, call.value, keccak(call.data))) for call in calls)
     struct = words(_BATCH_TYPE, batch.wallet, nonce, _number(params["deadline"]), keccak(b"".join(hashes)))
     domain = keccak(words(_DOMAIN_TYPE, *_WALLET_DOMAIN, CHAIN_ID, batch.wallet))
     return batch, keccak(b"\x19\x01" + domain + keccak(struct))
@@ -124,8 +126,8 @@ def _read_proxy(payload: dict[str, Any], nonce: int, owner: str) -> tuple[Batch,
     params, to, data = payload["signatureParams"], _address(payload["to"]), _bytes(payload["data"])
     if to != PROXY_FACTORY:
         raise ValueError("expected the proxy factory")
-    ends = [_address(one) for one in (owner, to, params["relayHub"], params["relay"])]
-    sender, receiver, hub, relay = (bytes.fromhex(one[2:]) for one in ends)
+    ends = [_address(address) for address in (owner, to, params["relayHub"], params["relay"])]
+    sender, receiver, hub, relay = (bytes.fromhex(address[2:]) for address in ends)
     numbers = words(*(_number(params[name]) for name in ("relayerFee", "gasPrice", "gasLimit")), nonce)
     packed = b"rlx:" + sender + receiver + data + numbers + hub + relay
     batch = Batch(_address(payload["proxyWallet"]), nonce, None, _proxy_calls(data))

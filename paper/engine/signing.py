@@ -225,12 +225,12 @@ _BEACON_HEAD, _BEACON_TAIL = (
 def deposit_wallets(owner: str) -> tuple[str, str]:
     """Return the deposit wallets of an owner's address: the current kind, and the older one."""
     arguments = _FACTORY.rjust(32, b"\0") + bytes.fromhex(owner[2:]).rjust(32, b"\0")
-    found = []
+    addresses = []
     for head, target, tail in ((_BEACON_HEAD, _BEACON, _BEACON_TAIL), (_PLAIN_HEAD, _IMPLEMENTATION, _PLAIN_TAIL)):
         start = (head + (len(arguments) << 56)).to_bytes(10, "big")
         code_hash = keccak(start + target + bytes.fromhex(tail) + arguments)
-        found.append(_create2(_FACTORY, keccak(arguments), code_hash))
-    return found[0], found[1]
+        addresses.append(_create2(_FACTORY, keccak(arguments), code_hash))
+    return addresses[0], addresses[1]
 
 
 @lru_cache(maxsize=1024)

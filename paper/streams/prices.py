@@ -191,11 +191,11 @@ def routes(exchange: Exchange, sockets: Sockets) -> list[web.RouteDef]:
 
             async def on_message(message: Any) -> None:
                 wanted = message.get("subscriptions") if isinstance(message, dict) else None
-                if not isinstance(wanted, list) or not all(isinstance(one, dict) for one in wanted):
+                if not isinstance(wanted, list) or not all(isinstance(item, dict) for item in wanted):
                     raise RefusedError(POLICY, "invalid message")
                 change = exchange.hub.unsubscribe if message.get("action") == "unsubscribe" else exchange.hub.subscribe
-                for one in wanted:
-                    for topic in _chosen(one):
+                for item in wanted:
+                    for topic in _chosen(item):
                         change(connection.listener, topic)
 
             try:
@@ -236,8 +236,8 @@ def _chosen(subscription: dict[str, Any]) -> list[str]:
         symbols = [symbol] if isinstance(symbol, str) else []
     except (ValueError, AttributeError, RecursionError):
         symbols = filters.split(",") if topic == "crypto_prices" else []
-    known = {rtds_symbol(topic, asset) for asset in ASSETS}
-    return [f"rtds:{topic}:{one.strip().lower()}" for one in symbols if one.strip().lower() in known]
+    topics = {rtds_symbol(topic, asset) for asset in ASSETS}
+    return [f"rtds:{topic}:{one.strip().lower()}" for one in symbols if one.strip().lower() in topics]
 
 
 class _PolyBolt:
@@ -283,8 +283,8 @@ class _PolyBolt:
                 self._authenticate(message.get("auth"), rid)
             case "subscribe" | "unsubscribe" as operation:
                 wanted = message.get("subscriptions")
-                for one in wanted if isinstance(wanted, list) else [None]:
-                    self._change(operation, one if isinstance(one, dict) else {}, rid)
+                for item in wanted if isinstance(wanted, list) else [None]:
+                    self._change(operation, item if isinstance(item, dict) else {}, rid)
             case _:
                 self._refuse("bad_op", rid)
 
@@ -300,15 +300,15 @@ class _PolyBolt:
             raise RefusedError(_AUTH_FAILED, "authentication failed")
         self._refuse("auth_invalid", rid)
 
-    def _change(self, operation: str, one: dict[str, Any], rid: object) -> None:
-        channel = one.get("channel")
+    def _change(self, operation: str, item: dict[str, Any], rid: object) -> None:
+        channel = item.get("channel")
         if not self._authenticated:
             self._refuse("auth_required", rid, channel)
             return
         if channel not in _CHANNELS:
             self._refuse("bad_channel", rid, channel)
             return
-        key = _key(channel, one.get("filter"))
+        key = _key(channel, item.get("filter"))
         if key is None:
             self._refuse("bad_filter", rid, channel)
         elif operation == "unsubscribe":

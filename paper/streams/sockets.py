@@ -197,13 +197,13 @@ class Sockets:
 
     async def close_all(self) -> None:
         """Close every WebSocket: the server goes away."""
-        await asyncio.gather(*(one.socket.close(code=_GOING_AWAY) for one in [*self._open]))
+        await asyncio.gather(*(connection.socket.close(code=_GOING_AWAY) for connection in [*self._open]))
 
     def drop(self, path: str) -> int:
         """Break the connections whose path starts with ``path``, without a word; return how many."""
-        chosen = [one for one in self._open if one.path.startswith(path)]
-        for one in chosen:
-            one.abort()
+        chosen = [connection for connection in self._open if connection.path.startswith(path)]
+        for connection in chosen:
+            connection.abort()
         return len(chosen)
 
     def arm(self, order: FaultOrder) -> dict[str, object]:
@@ -260,4 +260,4 @@ def read_message(message: WSMessage) -> Any:
 
 def strings(value: object) -> list[str]:
     """Return the texts of a list; nothing of what is no list."""
-    return [one for one in value if isinstance(one, str)] if isinstance(value, list) else []
+    return [item for item in value if isinstance(item, str)] if isinstance(value, list) else []

@@ -166,11 +166,11 @@ def _order_ids(path: str, body: bytes) -> str:
     if not path.startswith("/order"):
         return ""
     try:
-        found = parse_json(body)
+        payload = parse_json(body)
     except (ValueError, RecursionError):
         return ""
     ids: list[str] = []
-    for item in found if isinstance(found, list) else [found]:
+    for item in payload if isinstance(payload, list) else [payload]:
         if isinstance(item, str):
             ids.append(item)
         elif isinstance(item, dict) and isinstance(item.get("orderID"), str):

@@ -51,7 +51,7 @@ def routes(exchange: Exchange) -> list[web.RouteDef]:
         source: Iterable[Candle] = history.seconds.items if interval == "1s" else history.minutes.items
         if interval not in ("1s", "1m"):
             source = [_joined(start_ms, part) for start_ms, part in _groups(source, length)]
-        rows = [kline_row(one, length) for one in source if start <= one.start_ms <= end]
+        rows = [kline_row(tick, length) for tick in source if start <= tick.start_ms <= end]
         return web.json_response(rows[:limit] if "startTime" in request.query else rows[-limit:])
 
     async def info(request: web.Request) -> web.Response:
@@ -96,15 +96,15 @@ def routes(exchange: Exchange) -> list[web.RouteDef]:
         asset, limit = _asset(request), read_count(request, "limit", 500, 1, KEPT)
         rows = [
             {
-                "id": one.start_ms // 1_000,
-                "price": decimal8(one.close),
+                "id": tick.start_ms // 1_000,
+                "price": decimal8(tick.close),
                 "qty": decimal8(QUANTITY),
-                "quoteQty": decimal8(QUANTITY * one.close),
-                "time": one.start_ms + 999,
+                "quoteQty": decimal8(QUANTITY * tick.close),
+                "time": tick.start_ms + 999,
                 "isBuyerMaker": False,
                 "isBestMatch": True,
             }
-            for one in exchange.feed.history[asset].seconds.items
+            for tick in exchange.feed.history[asset].seconds.items
         ]
         return web.json_response(rows[-limit:])
 
@@ -113,16 +113,16 @@ def routes(exchange: Exchange) -> list[web.RouteDef]:
         asset, limit = _asset(request), read_count(request, "limit", 500, 1, KEPT)
         rows = [
             {
-                "a": one.start_ms // 1_000,
-                "p": decimal8(one.close),
+                "a": tick.start_ms // 1_000,
+                "p": decimal8(tick.close),
                 "q": decimal8(QUANTITY),
-                "f": one.start_ms // 1_000,
-                "l": one.start_ms // 1_000,
-                "T": one.start_ms + 999,
+                "f": tick.start_ms // 1_000,
+                "l": tick.start_ms // 1_000,
+                "T": tick.start_ms + 999,
                 "m": False,
                 "M": True,
             }
-            for one in exchange.feed.history[asset].seconds.items
+            for tick in exchange.feed.history[asset].seconds.items
         ]
         return web.json_response(rows[-limit:])
 
@@ -203,9 +203,9 @@ def _joined(start_ms: int, parts: list[Candle]) -> Candle:
         parts[-1],
         start_ms=start_ms,
         open=parts[0].open,
-        high=max(one.high for one in parts),
-        low=min(one.low for one in parts),
-        ticks=sum(one.ticks for one in parts),
+        high=max(part.high for part in parts),
+        low=min(part.low for part in parts),
+        ticks=sum(part.ticks for part in parts),
     )
 
 

@@ -37,10 +37,10 @@ def parse_json(body: bytes) -> Any:
         ValueError: they are none, or a text holds half of a surrogate pair, which no record could keep.
         RecursionError: they are nested too deeply.
     """
-    found = json.loads(body.decode())
+    payload = json.loads(body.decode())
     if _SURROGATE.search(body):
-        json.dumps(found, ensure_ascii=False).encode()
-    return found
+        json.dumps(payload, ensure_ascii=False).encode()
+    return payload
 
 
 def plain(text: str) -> str:

@@ -189,7 +189,7 @@ def clob_list(exchange: Exchange, request: web.Request, *, simplified: bool) -> 
     start = read_cursor(request)
     markets = exchange.markets.listed(exchange.clock())
     names = ("condition_id", "tokens", "active", "closed", "archived", "accepting_orders")
-    rows = [_market(exchange, one) for one in markets[start : start + _PAGE]]
+    rows = [_market(exchange, market) for market in markets[start : start + _PAGE]]
     if simplified:
         rows = [{name: row[name] for name in names} for row in rows]
     following = write_cursor(start + _PAGE) if start + _PAGE < len(markets) else END_CURSOR

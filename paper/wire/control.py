@@ -32,8 +32,10 @@ def view(exchange: Exchange) -> dict[str, object]:
     """Return the state as people want to see it; amounts and prices as decimal texts."""
     now = exchange.clock()
     exchange.faults.drop_ended(now)
-    markets = sorted(exchange.markets.by_condition.values(), key=lambda one: (one.window.end_ms, one.window.slug))
-    open_now = [one for one in markets if one.winner is None and one.window.start_ms <= now]
+    markets = sorted(
+        exchange.markets.by_condition.values(), key=lambda market: (market.window.end_ms, market.window.slug)
+    )
+    open_now = [market for market in markets if market.winner is None and market.window.start_ms <= now]
     return {
         "now_ms": now,
         "shown_ms": exchange.shown_ms(),
@@ -47,7 +49,7 @@ def view(exchange: Exchange) -> dict[str, object]:
             }
             for asset in ASSETS
         ],
-        "books": [_book(exchange, one, now) for one in open_now[:_BOOKS]],
+        "books": [_book(exchange, market, now) for market in open_now[:_BOOKS]],
         "flow": _aged(exchange.orders.flow, now),
         "users_flow": _aged(exchange.orders.users_flow, now),
         "orders": _orders(exchange),
@@ -68,7 +70,7 @@ def view(exchange: Exchange) -> dict[str, object]:
 
 
 def _aged(flow: Iterable[dict[str, object]], now: int) -> list[dict[str, object]]:
-    return [one | {"age_s": (now - int(str(one["time_ms"]))) // 1000} for one in flow]
+    return [trade | {"age_s": (now - int(str(trade["time_ms"]))) // 1000} for trade in flow]
 
 
 def _book(exchange: Exchange, market: Market, now: int) -> dict[str, object]:
@@ -92,10 +94,10 @@ def _levels(levels: Iterable[tuple[int, int]]) -> list[tuple[str, str]]:
 
 def _orders(exchange: Exchange) -> list[dict[str, object]]:
     mine = [order for order in exchange.engine.orders.values() if order.wallet not in HOUSE]
-    found: list[dict[str, object]] = []
+    orders: list[dict[str, object]] = []
     for order in mine[-_ORDERS:]:
         market = exchange.markets.by_condition.get(order.condition_id)
-        found.append(
+        orders.append(
             {
                 "order_id": order.order_id,
                 "wallet": order.wallet,
@@ -108,7 +110,7 @@ def _orders(exchange: Exchange) -> list[dict[str, object]]:
                 "filled": format_units(order.filled),
             }
         )
-    return found
+    return orders
 
 
 # The record as others read it: over HTTP (``/paper/record``) and as JSON lines (``python -m paper record``).

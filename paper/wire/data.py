@@ -123,17 +123,17 @@ def _user(request: web.Request) -> str:
 async def _fills(exchange: Exchange, wallet: str) -> list[_Fill]:
     """A wallet's fills that were not undone, oldest first; the taker's of one match in one."""
     await exchange.record.durable()
-    found: dict[tuple[str, str], _Fill] = {}
+    fills: dict[tuple[str, str], _Fill] = {}
     for row in exchange.record.query_dicts(_ROWS, [wallet, wallet]):
         for role in ("taker", "maker"):
             if row[f"{role}_wallet"] == wallet:
-                _add(found, row, role)
-    return [*found.values()]
+                _add(fills, row, role)
+    return [*fills.values()]
 
 
-def _add(found: dict[tuple[str, str], _Fill], row: dict[str, Value], role: str) -> None:
+def _add(fills: dict[tuple[str, str], _Fill], row: dict[str, Value], role: str) -> None:
     size, price = _int(row["size"]), _int(row[f"{role}_price"])
-    fill = found.setdefault(
+    fill = fills.setdefault(
         (str(row["match_id"]), str(row[f"{role}_order_id"])),
         _Fill(
             token_id=str(row[f"{role}_token"]),
@@ -168,8 +168,8 @@ async def _positions(exchange: Exchange, wallet: str) -> list[dict[str, Any]]:
 def _position(exchange: Exchange, wallet: str, market: Market, fills: list[_Fill], held: int) -> dict[str, Any]:
     window, outcome, resolved = market.window, fills[0].outcome, market.winner is not None
     other = window.token_ids[1 - outcome]
-    bought = [one for one in fills if one.side == "BUY"]
-    shares, value, fees = (sum(getattr(one, name) for one in bought) for name in ("size", "value", "fee"))
+    bought = [fill for fill in fills if fill.side == "BUY"]
+    shares, value, fees = (sum(getattr(fill, name) for fill in bought) for name in ("size", "value", "fee"))
     price = market.payout(outcome) if resolved else sum(exchange.book(market).best(outcome)) // 2
     average = value / shares if shares else 0.0
     cost, worth = held / ONE * average, held / ONE * price / ONE
@@ -207,7 +207,7 @@ def _position(exchange: Exchange, wallet: str, market: Market, fills: list[_Fill
         "opposite_outcome": OUTCOMES[1 - outcome],
         "opposite_token_id": other,
         "end_date": datetime.fromtimestamp(window.end_ms / 1000, tz=UTC).strftime("%Y-%m-%d"),
-        "last_event_at": max(one.time_ms for one in fills) // 1000,
+        "last_event_at": max(fill.time_ms for fill in fills) // 1000,
         "name": "",
         "profile_image": "",
         "verified": False,
@@ -253,28 +253,28 @@ async def _activity(exchange: Exchange, wallet: str) -> list[dict[str, Any]]:
     return [
         {
             "proxy_wallet": wallet.lower(),
-            "timestamp": one.time_ms // 1000,
-            "condition_id": one.condition_id,
+            "timestamp": fill.time_ms // 1000,
+            "condition_id": fill.condition_id,
             "type": "TRADE",
-            "size": one.size / ONE,
-            "usdc_size": one.value / ONE,
-            "transaction_hash": transaction_hash(one.match_id),
-            "price": round(one.value / one.size, 10),
-            "token_id": one.token_id,
-            "side": one.side,
-            "outcome_index": one.outcome,
-            "title": one.slug,
-            "slug": one.slug,
+            "size": fill.size / ONE,
+            "usdc_size": fill.value / ONE,
+            "transaction_hash": transaction_hash(fill.match_id),
+            "price": round(fill.value / fill.size, 10),
+            "token_id": fill.token_id,
+            "side": fill.side,
+            "outcome_index": fill.outcome,
+            "title": fill.slug,
+            "slug": fill.slug,
             "icon": "",
-            "event_slug": one.slug,
-            "outcome": OUTCOMES[one.outcome],
+            "event_slug": fill.slug,
+            "outcome": OUTCOMES[fill.outcome],
             "name": "",
             "pseudonym": "",
             "bio": "",
             "profile_image": "",
             "profile_image_optimized": "",
         }
-        for one in reversed(await _fills(exchange, wallet))
+        for fill in reversed(await _fills(exchange, wallet))
     ]
 
 
@@ -285,7 +285,7 @@ def _old_names(row: dict[str, Any]) -> dict[str, object]:
 
 def _camel(name: str) -> str:
     first, *others = name.split("_")
-    return first + "".join(one.title() for one in others)
+    return first + "".join(word.title() for word in others)
 
 
 def _part(request: web.Request, rows: list[Any]) -> list[Any]:

@@ -109,10 +109,10 @@ class TradeForm:
 
 def by_match(rows: Iterable[dict[str, Value]]) -> list[list[dict[str, Value]]]:
     """Return rows of the record's trades as trades: those of one match together, in the order of their first rows."""
-    found: dict[Value, list[dict[str, Value]]] = {}
+    groups: dict[Value, list[dict[str, Value]]] = {}
     for row in rows:
-        found.setdefault(row["match_id"], []).append(row)
-    return [*found.values()]
+        groups.setdefault(row["match_id"], []).append(row)
+    return [*groups.values()]
 
 
 def trade_json(

@@ -52,10 +52,10 @@ def routes(exchange: Exchange) -> list[web.RouteDef]:
 
     async def transaction(request: web.Request) -> web.Response:
         _check_key(request)
-        found = exchange.relayer.transaction(request.match_info["id"])
-        if found is None:
+        row = exchange.relayer.transaction(request.match_info["id"])
+        if row is None:
             raise RefusedError(404, "transaction not found")
-        return web.json_response(found)
+        return web.json_response(row)
 
     async def rpc(request: web.Request) -> web.Response:
         """Which chain this would be, and its time; there is no chain to ask for more."""

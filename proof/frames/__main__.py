@@ -93,13 +93,13 @@ def rows(count: int, seed: int, live: Path | None) -> Iterator[Row]:
     with paper() as url:
         recorded = of_paper(url)
     filed = [] if live is None else of_file(live)
-    found = fuzz([*written(), *recorded, *filed], count, seed)
+    outcome = fuzz([*written(), *recorded, *filed], count, seed)
     made = f"{len(written())} frames written by hand, {len(recorded)} of paper, {len(filed)} recorded live"
-    became = f"{found.odd} could not be read, {found.skipped} parts were skipped"
-    note = f"{made}; {became}; the slowest took {found.slowest_s * 1000:.0f} ms"
-    yield Row("frames", "mutated frames at the boundary, no escape", count, "frames", tuple(found.escapes), note)
-    yield Row("frames", "no growth in the second half", count // 2, "frames", tuple(found.growth))
-    yield Row("frames", f"none holds the loop for {SLOWEST_S} s", count, "frames", tuple(found.slow))
+    became = f"{outcome.odd} could not be read, {outcome.skipped} parts were skipped"
+    note = f"{made}; {became}; the slowest took {outcome.slowest_s * 1000:.0f} ms"
+    yield Row("frames", "mutated frames at the boundary, no escape", count, "frames", tuple(outcome.escapes), note)
+    yield Row("frames", "no growth in the second half", count // 2, "frames", tuple(outcome.growth))
+    yield Row("frames", f"none holds the loop for {SLOWEST_S} s", count, "frames", tuple(outcome.slow))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

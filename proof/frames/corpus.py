@@ -222,7 +222,7 @@ def written() -> list[Frame]:
 
 def of_file(path: Path) -> list[Frame]:
     """Those of a JSON file: an object of what each frame is to the frame."""
-    found = []
+    frames = []
     for name, body in json.loads(path.read_text()).items():
         for begin, door in _KINDS:
             if name.startswith(begin):
@@ -233,9 +233,9 @@ def of_file(path: Path) -> list[Frame]:
                     if "market" in name
                     else body
                 )
-                found.append((door, json.dumps(whole if door in ("books", "gamma") else body).encode()))
+                frames.append((door, json.dumps(whole if door in ("books", "gamma") else body).encode()))
                 break
-    return found
+    return frames
 
 
 @contextmanager
@@ -265,9 +265,9 @@ def of_paper(url: str) -> list[Frame]:
     event = _get(f"{url}/events/slug/{slug}")
     market = json.loads(event)["markets"][0]
     tokens = json.loads(market["clobTokenIds"])
-    found: list[Frame] = [("gamma", event), ("clob", _get(f"{url}/clob-markets/{market['conditionId']}"))]
-    found += [("books", b"[" + _get(f"{url}/book?token_id={token}") + b"]") for token in tokens]
-    return found + asyncio.run(_streams(url.replace("http", "ws", 1), tokens))
+    frames: list[Frame] = [("gamma", event), ("clob", _get(f"{url}/clob-markets/{market['conditionId']}"))]
+    frames += [("books", b"[" + _get(f"{url}/book?token_id={token}") + b"]") for token in tokens]
+    return frames + asyncio.run(_streams(url.replace("http", "ws", 1), tokens))
 
 
 async def _streams(url: str, tokens: list[str]) -> list[Frame]:
@@ -283,15 +283,15 @@ async def _streams(url: str, tokens: list[str]) -> list[Frame]:
 
 
 async def _stream(door: str, url: str, hello: str) -> list[Frame]:
-    found: list[Frame] = []
+    frames: list[Frame] = []
     try:
         async with asyncio.timeout(RECORD_S), connect(url) as stream:
             if hello:
                 await stream.send(hello)
             while True:
-                found.append((door, bytes(await stream.recv(decode=False))))
+                frames.append((door, bytes(await stream.recv(decode=False))))
     except TimeoutError:
-        return found
+        return frames
 
 
 def _get(url: str) -> bytes:

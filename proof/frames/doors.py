@@ -102,10 +102,10 @@ class Doors:
         return price
 
     def _binance(self, frame: bytes) -> object:
-        found = parse(frame, {"BTCUSDT": "BTC"}, self._now_ms)
-        if isinstance(found, Numbered):
-            self._routes.price(found.update)
-            return found
+        update = parse(frame, {"BTCUSDT": "BTC"}, self._now_ms)
+        if isinstance(update, Numbered):
+            self._routes.price(update.update)
+            return update
         return None
 
     def _klines(self, frame: bytes) -> object:
@@ -117,10 +117,10 @@ class Doors:
         payload = self._decoded(frame)
         asked = payload.get("slug") if isinstance(payload, dict) else None  # a bot asks for slugs that it made itself
         slug = asked if isinstance(asked, str) and re.fullmatch(r"[a-z0-9-]{1,60}", asked) else SLUG
-        found = reading.gamma_window(slug, payload, self._note)
-        if found is not None:
-            self._listed.window = found
-        return found
+        market = reading.gamma_window(slug, payload, self._note)
+        if market is not None:
+            self._listed.window = market
+        return market
 
     def _clob(self, frame: bytes) -> object:
         self._listed.clob = reading.clob_market("0x", self._decoded(frame))

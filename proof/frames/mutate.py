@@ -74,15 +74,15 @@ def _odd(rng: random.Random) -> Any:
 
 def _places(whole: list[Any]) -> list[tuple[Any, Any]]:
     """Each (container, key) of the document; of texts that are JSON, too, so that lists in texts are changed as such."""
-    found: list[tuple[Any, Any]] = []
+    places: list[tuple[Any, Any]] = []
     waiting: list[Any] = [whole]
-    while waiting and len(found) < 2_000:
+    while waiting and len(places) < 2_000:
         holder = waiting.pop()
         for key, value in list(holder.items() if isinstance(holder, dict) else enumerate(holder)):
-            found.append((holder, key))
+            places.append((holder, key))
             if isinstance(value, dict | list):
                 waiting.append(value)
-    return found
+    return places
 
 
 def _bytes(frame: bytearray, rng: random.Random) -> bytes:

@@ -42,19 +42,19 @@ def run_seeds(seeds: Iterator[int], jobs: int, *, mutant: str | None = None, tra
     try:
         while True:
             while len(running) < jobs and (seed := next(seeds, None)) is not None:
-                one = _Run(seed, mutant, trace=trace)
-                running[one.reader] = one
+                running_seed = _Run(seed, mutant, trace=trace)
+                running[running_seed.reader] = running_seed
             if not running:
                 return
-            left_s = min(one.deadline for one in running.values()) - time.monotonic()
+            left_s = min(running_seed.deadline for running_seed in running.values()) - time.monotonic()
             readable, _, _ = select.select(list(running), [], [], max(0.0, left_s))
             for reader in readable or [min(running, key=lambda key: running[key].deadline)]:
                 if (out := running[reader].read(ended=not readable)) is not None:
                     del running[reader]
                     yield out
     finally:
-        for one in running.values():
-            one.end()
+        for running_seed in running.values():
+            running_seed.end()
 
 
 class _Run:
@@ -130,13 +130,13 @@ PROGRESS_S = 30.0
 def rows(handovers: int, first: int, jobs: int, limit_s: float) -> Iterator[Row]:
     """Runs until so many handovers were simulated or `limit_s` is over, as rows."""
     began, runs = time.monotonic(), list[Outcome]()
-    told = began
+    told_s = began
     for out in run_seeds(count(first), jobs):
         runs.append(out)
-        done = sum(one.handovers + one.takeovers for one in runs)
-        if time.monotonic() - told > PROGRESS_S:
-            told = time.monotonic()
-            print(f"{done:,} of {handovers:,} handovers, {len(runs)} seeds, {told - began:,.0f} s", flush=True)
+        done = sum(run.handovers + run.takeovers for run in runs)
+        if time.monotonic() - told_s > PROGRESS_S:
+            told_s = time.monotonic()
+            print(f"{done:,} of {handovers:,} handovers, {len(runs)} seeds, {told_s - began:,.0f} s", flush=True)
         for violation in out.violations:
             print(f"seed {out.seed}: {violation}", flush=True)
         if done >= handovers or time.monotonic() - began > limit_s:
@@ -148,27 +148,33 @@ def summary(runs: list[Outcome]) -> Iterator[Row]:
     """A row for the runs of either shape, and one for what went wrong in them, runs that did not come to their end included."""
     faults: Counter[str] = Counter()
     for shape, what in (("relay", "the lease is passed around"), ("rollout", "commits are deployed")):
-        some = [one for one in runs if one.shape == shape]
-        broken = tuple(f"seed {one.seed}: {text}" for one in some for text in one.violations)
+        some = [outcome for outcome in runs if outcome.shape == shape]
+        broken = tuple(f"seed {outcome.seed}: {text}" for outcome in some for text in outcome.violations)
         deploys: Counter[str] = Counter()
-        for one in some:
-            deploys.update(one.deploys)
-            faults.update(one.faults)
+        for outcome in some:
+            deploys.update(outcome.deploys)
+            faults.update(outcome.faults)
         note = (
-            f"{sum(one.takeovers for one in some):,} takes after a death or loss, {sum(one.deaths for one in some):,} deaths, "
-            f"{sum(one.orders for one in some):,} orders, {sum(one.simulated_s for one in some) / 3600:.1f} h simulated, "
-            f"seeds {min((one.seed for one in some), default=0)} to {max((one.seed for one in some), default=0)}"
+            f"{sum(outcome.takeovers for outcome in some):,} takes after a death or loss, "
+            f"{sum(outcome.deaths for outcome in some):,} deaths, "
+            f"{sum(outcome.orders for outcome in some):,} orders, "
+            f"{sum(outcome.simulated_s for outcome in some) / 3600:.1f} h simulated, "
+            f"seeds {min((outcome.seed for outcome in some), default=0)} to {max((outcome.seed for outcome in some), default=0)}"
         )
-        gaps = sorted(gap for one in some for gap in one.gaps_ms)
+        gaps = sorted(gap for outcome in some for gap in outcome.gaps_ms)
         if gaps:
             note += (
                 f"; release to take in simulated ms: median {gaps[len(gaps) // 2]}, p99 {gaps[len(gaps) * 99 // 100]}"
             )
         if deploys:
             note += "; deploys " + ", ".join(f"{number} {name}" for name, number in sorted(deploys.items()))
-        yield Row(PART, f"{what}, faults by seed", sum(one.handovers for one in some), "handovers", broken, note)
+        yield Row(
+            PART, f"{what}, faults by seed", sum(outcome.handovers for outcome in some), "handovers", broken, note
+        )
     note = ", ".join(f"{number:,} {name}" for name, number in faults.most_common())
-    ended = tuple(f"seed {one.seed}: {text}" for one in runs if one.shape == UNKNOWN for text in one.violations)
+    ended = tuple(
+        f"seed {outcome.seed}: {text}" for outcome in runs if outcome.shape == UNKNOWN for text in outcome.violations
+    )
     yield Row(PART, "what went wrong in them", sum(faults.values()), "faults", ended, note)
 
 
@@ -180,9 +186,9 @@ def hunt(name: str, jobs: int) -> Row:
     for seeds, at_once in ((iter([mutant.seed]), 1), (others, jobs)):
         for out in run_seeds(seeds, at_once, mutant=name):
             tried += 1
-            said = next((text for text in out.violations if mutant.word in text), None)
-            if said is not None:
-                return Row(PART, what, tried, "runs", (), f"seed {out.seed}: {shorten(said, NOTE)}")
+            text_found = next((text for text in out.violations if mutant.word in text), None)
+            if text_found is not None:
+                return Row(PART, what, tried, "runs", (), f"seed {out.seed}: {shorten(text_found, NOTE)}")
     return Row(PART, what, tried, "runs", ("no seed finds it",))
 
 

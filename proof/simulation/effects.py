@@ -136,11 +136,11 @@ def install(disk: Disk) -> None:
 
     def opens(own: Callable[[Path], Connection]) -> classmethod[Connection, [Path], Connection]:
         def open_holder(cls: type[Connection], path: Path) -> Connection:
-            found: Connection = own.__func__(cls, path)  # type: ignore[attr-defined]  # of a bound class method
+            connection: Connection = own.__func__(cls, path)  # type: ignore[attr-defined]  # of a bound class method
             process = PROCESS.get(None)
             if process is not None:
-                process.at_death(found._connection.close)
-            return found
+                process.at_death(connection._connection.close)
+            return connection
 
         return classmethod(open_holder)
 

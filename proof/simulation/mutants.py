@@ -93,7 +93,7 @@ def _abandons_sent() -> None:
     close = OrderManager.close
 
     async def close_so(self: OrderManager, limit_s: float) -> None:
-        self._unsent |= {key for key, found in self.open.items() if found.state not in TERMINAL}
+        self._unsent |= {key for key, intent in self.open.items() if intent.state not in TERMINAL}
         await close(self, limit_s)
 
     put_in(OrderManager, "close", close_so)
@@ -166,11 +166,11 @@ def _lease_by_clock() -> None:
             looked_s, written, since_s = self.__dict__.get("_looked", (0.0, 0, now_s))
             if now_s - looked_s < _LOOK_EVERY_S:
                 return False
-            holders = [one for one in read_instances(bus) if one.document and one.document.role is Role.ACTIVE]
-            found = sum(one.sequence for one in holders)
-            since_s = since_s if found == written else now_s
-            self.__dict__["_looked"] = (now_s, found, since_s)
-            return bool(found and now_s - since_s > _STALE_S)
+            holders = [view for view in read_instances(bus) if view.document and view.document.role is Role.ACTIVE]
+            beats = sum(view.sequence for view in holders)
+            since_s = since_s if beats == written else now_s
+            self.__dict__["_looked"] = (now_s, beats, since_s)
+            return bool(beats and now_s - since_s > _STALE_S)
 
         return try_lock
 
@@ -199,10 +199,10 @@ def _confirms_at_once(decide: Deciding) -> Deciding:
 def _sees_no_ill(decide: Deciding) -> Deciding:
     def blind(seen: Observed, now: Now, policy: Policy) -> Actions:
         well = tuple(
-            one
-            if one.document is None
-            else replace(one, document=one.document.model_copy(update={"active_unhealthy": 0}))
-            for one in seen.instances
+            view
+            if view.document is None
+            else replace(view, document=view.document.model_copy(update={"active_unhealthy": 0}))
+            for view in seen.instances
         )
         return decide(replace(seen, instances=well), now, policy)
 

@@ -146,19 +146,24 @@ class Units:
 
     async def stop(self, unit: str) -> None:
         """SIGTERM."""
-        found = self._units[unit]
-        if found.bot.held_for_s > LIVELY_S:
-            self._broken(f"{found.bot.process.name}, which trades, is asked to stop")
-        found.stopping = True
-        found.bot.stop()
+        unit_found = self._units[unit]
+        if unit_found.bot.held_for_s > LIVELY_S:
+            self._broken(f"{unit_found.bot.process.name}, which trades, is asked to stop")
+        unit_found.stopping = True
+        unit_found.bot.stop()
 
     async def kill(self, unit: str) -> None:
         """SIGKILL."""
-        found = self._units[unit]
-        slept = self._host.loop.time() - found.bot.process.slept_until
-        if found.bot.alive and found.bot.commit.kind == "good" and not found.stopping and slept > LIVELY_S:
-            self._broken(f"{found.bot.process.name} is killed though it was well")
-        self._host.kill(found.bot, "by the deployer")
+        unit_found = self._units[unit]
+        slept = self._host.loop.time() - unit_found.bot.process.slept_until
+        if (
+            unit_found.bot.alive
+            and unit_found.bot.commit.kind == "good"
+            and not unit_found.stopping
+            and slept > LIVELY_S
+        ):
+            self._broken(f"{unit_found.bot.process.name} is killed though it was well")
+        self._host.kill(unit_found.bot, "by the deployer")
 
     async def remove(self, unit: str) -> None:
         """Forget it."""
@@ -169,9 +174,9 @@ class Units:
     async def units(self) -> tuple[Unit, ...]:
         """All of them."""
         return tuple(
-            Unit(u.name, u.sha, u.color, u.deploy_id, u.started_ms, one.bot.alive, one.stopping)
-            for one in self._units.values()
-            for u in (one.unit,)
+            Unit(u.name, u.sha, u.color, u.deploy_id, u.started_ms, unit.bot.alive, unit.stopping)
+            for unit in self._units.values()
+            for u in (unit.unit,)
         )
 
     async def logs(self, unit: str, lines: int) -> str:  # noqa: ARG002
@@ -187,8 +192,8 @@ class Units:
         confirmed = {deploy.id for deploy in history.deploys if deploy.verdict == "confirmed"}
         others = [
             name
-            for name, one in self._units.items()
-            if one.bot.alive and one.unit.deploy_id not in confirmed and not one.bot.may_hold
+            for name, unit in self._units.items()
+            if unit.bot.alive and unit.unit.deploy_id not in confirmed and not unit.bot.may_hold
         ]
         if what.deploy_id not in confirmed and others:
             self._broken(f"a candidate of {what.sha[:7]} starts beside {others}")

@@ -185,8 +185,8 @@ class Watch:
         holders = [bot.id for bot in bots if bot.holds]
         if holders != [instance]:
             self.broken(f"I1: epoch {epoch} begins for {instance}, the lease is held by {holders}")
-        found = self._handover_on_disk()
-        if found is not None and instance in found.retired:
+        handover = self._handover_on_disk()
+        if handover is not None and instance in handover.retired:
             self.broken(f"{instance} takes the lease although it is retired")
         now = self._boot_ms()
         if released:
@@ -240,9 +240,9 @@ class Watch:
         if int(rows[0][0]) < self.confirm_polls:
             self.broken(f"deploy {step.deploy} is confirmed after {rows[0][0]} healthy polls of {step.instance}")
         history = fold(bus.history.read_steps(there))
-        found = history.find(step.deploy)
-        if found is None or found.verdict is not None:
-            self.broken(f"deploy {step.deploy} is confirmed although it is {found.verdict if found else 'unknown'}")
+        deploy = history.find(step.deploy)
+        if deploy is None or deploy.verdict is not None:
+            self.broken(f"deploy {step.deploy} is confirmed although it is {deploy.verdict if deploy else 'unknown'}")
 
     def _handover_on_disk(self) -> Handover | None:
         try:

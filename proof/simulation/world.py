@@ -98,10 +98,10 @@ async def _simulate(
     living = loop.create_task(_live(host, seed, rng, out, exchange, often), name="run")
     if remove is not None:
         looking = loop.create_task(_look_often(host, folder), name="ledger")
-        found = loop.create_task(host.watch.found.wait(), name="found")
-        await asyncio.wait({living, found}, return_when=asyncio.FIRST_COMPLETED)
+        violation = loop.create_task(host.watch.found.wait(), name="found")
+        await asyncio.wait({living, violation}, return_when=asyncio.FIRST_COMPLETED)
         looking.cancel()
-        if found.done():
+        if violation.done():
             out.violations += host.watch.violations
             return out
     await living
@@ -284,5 +284,5 @@ def as_json(out: Outcome) -> str:
 
 def from_json(text: str) -> Outcome:
     """Back again."""
-    found: dict[str, Any] = json.loads(text)
-    return Outcome(**found)
+    values: dict[str, Any] = json.loads(text)
+    return Outcome(**values)

@@ -186,10 +186,10 @@ def _time(text: str | None, name: str, default: int) -> int:
     if text is None:
         return default
     try:
-        found = datetime.fromisoformat(text)
+        moment = datetime.fromisoformat(text)
     except ValueError as error:
         raise SettingsError(f"{name} {text!r}: expected an ISO 8601 time such as 2022-01-05T12:00") from error
-    return round((found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp() * 1000)
+    return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
 
 
 def _value(text: str) -> tuple[str, object]:

@@ -170,9 +170,9 @@ class House:
     def _reference(self, listed: _Listed) -> float | None:
         """The opening reference, from the window's start on."""
         if listed.reference is None and self.now_ms >= listed.paper.window.start_ms:
-            found = self.feed.history[listed.paper.window.asset].at(listed.paper.window.start_ms)
-            listed.reference = listed.paper.reference = found
-            listed.market = replace(listed.market, strike=None if found is None else Decimal(repr(found)))
+            tick = self.feed.history[listed.paper.window.asset].at(listed.paper.window.start_ms)
+            listed.reference = listed.paper.reference = tick
+            listed.market = replace(listed.market, strike=None if tick is None else Decimal(repr(tick)))
         return listed.reference
 
     def _quote(self, listed: _Listed) -> bool:
@@ -244,7 +244,7 @@ def _market(window: PaperWindow, book: EngineBook) -> Market:
 
 def _book(book: EngineBook, token: str, outcome: int, now_ms: int) -> Book:
     bids, asks = book.levels(outcome)
-    return Book(token, tuple(_level(*one) for one in bids), tuple(_level(*one) for one in asks), now_ms)
+    return Book(token, tuple(_level(*level) for level in bids), tuple(_level(*level) for level in asks), now_ms)
 
 
 def _level(price: int, size: int) -> Level:

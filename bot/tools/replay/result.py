@@ -219,26 +219,26 @@ def _bars(result: Result, x: Axis) -> list[str]:
     pnls = [trade.pnl / BASE_UNITS for trade in result.trades] or [0.0]
     marks = round_steps(min(*pnls, 0.0), max(*pnls, 0.0), 3)
     y = _scale(marks[0], marks[-1], top, BARS)
-    found = _grid(marks, y)
+    lines = _grid(marks, y)
     for trade in result.trades:
         pnl = trade.pnl / BASE_UNITS
         upper, height = min(y(0.0), y(pnl)), abs(y(pnl) - y(0.0))
         colour = GAIN if pnl > 0 else LOSS
-        found.append(
+        lines.append(
             f'<rect x="{x(trade.resolved_ms) - 1:.1f}" y="{upper:.1f}" width="2" height="{max(height, 0.5):.1f}" '
             f'fill="{colour}"/>'
         )
-    return found
+    return lines
 
 
 def _times(from_ms: int, to_ms: int, x: Axis) -> list[str]:
     bottom = TOP + CURVE + GAP + BARS + 20
-    found = []
+    lines = []
     for n in range(7):
         at_ms = from_ms + (to_ms - from_ms) * n // 6
         anchor = "start" if n == 0 else "end" if n == 6 else "middle"
-        found.append(_text(x(at_ms), bottom, moment(at_ms)[5:16], fill=FAINT, anchor=anchor))
-    return found
+        lines.append(_text(x(at_ms), bottom, moment(at_ms)[5:16], fill=FAINT, anchor=anchor))
+    return lines
 
 
 def _scale(low: float, high: float, top: float, height: float) -> Axis:
@@ -251,14 +251,14 @@ def _scale(low: float, high: float, top: float, height: float) -> Axis:
 
 
 def _grid(marks: list[float], y: Axis) -> list[str]:
-    found = []
+    lines = []
     for mark in marks:
         colour = FAINT if abs(mark) < 1e-9 else LINE
-        found.append(
+        lines.append(
             f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y(mark):.1f}" y2="{y(mark):.1f}" stroke="{colour}"/>'
         )
-        found.append(_text(LEFT - 8, y(mark) + 4, f"{mark:g}", fill=FAINT, anchor="end"))
-    return found
+        lines.append(_text(LEFT - 8, y(mark) + 4, f"{mark:g}", fill=FAINT, anchor="end"))
+    return lines
 
 
 def _text(x: float, y: float, text: str, *, fill: str = INK, size: int = 12, anchor: str = "start") -> str:

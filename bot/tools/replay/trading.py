@@ -62,8 +62,8 @@ class ShownBooks(Books):
         return len(self._shown)
 
     def changed_ms(self, token_id: str) -> int | None:
-        found = self._shown.get(token_id)
-        return None if found is None else found.at_ms
+        shown = self._shown.get(token_id)
+        return None if shown is None else shown.at_ms
 
     def show(self, books: Mapping[str, Book]) -> None:
         """Take these."""
@@ -215,8 +215,16 @@ class Trading:
             if plan.side is Side.BUY
         ]
         held = [
-            (one.slot.id, at_stake(one.bought - one.sold, one.cost - one.proceeds + one.fees, one.sales, now))
-            for one in self._held.values()
+            (
+                position.slot.id,
+                at_stake(
+                    position.bought - position.sold,
+                    position.cost - position.proceeds + position.fees,
+                    position.sales,
+                    now,
+                ),
+            )
+            for position in self._held.values()
         ]
         stakes = held + waiting
         return Usage(

@@ -41,8 +41,8 @@ def balance(payload: object) -> int:
 
 def holdings(payload: object, odd: Odd = nobody) -> list[Holding]:
     """GET /positions of the data API. Raises OddError: it is no list."""
-    found = each(as_list(payload, "positions"), "positions", _holding, odd)
-    return [holding for holding in found if holding.size > 0]
+    rows = each(as_list(payload, "positions"), "positions", _holding, odd)
+    return [holding for holding in rows if holding.size > 0]
 
 
 def _holding(value: object, where: str) -> Holding:
@@ -124,14 +124,14 @@ def _paid(
 
     A maker of the other outcome pays what is missing of 1: the two mint or merge a set.
     """
-    value = fee = known = 0
+    value = fee = matched = 0
     for at, maker in makers:
         size = as_units(maker.get("matched_amount"), f"{at}.matched_amount")
         price = as_decimal(maker.get("price"), f"{at}.price", 0, 1)
         if maker.get("asset_id") != trade.get("asset_id"):
             price = 1 - price
-        known, value, fee = known + size, value + int(price * size), fee + fees.fee(price, size)
-    return (value, fee) if known == shares else None
+        matched, value, fee = matched + size, value + int(price * size), fee + fees.fee(price, size)
+    return (value, fee) if matched == shares else None
 
 
 def _side(row: dict[str, object], where: str) -> Side:

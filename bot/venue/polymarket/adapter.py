@@ -347,8 +347,8 @@ class PolymarketVenue:
         cursor: str | None = None
         while True:
             query = {**params, **({} if cursor is None else {"next_cursor": cursor})}
-            found, cursor = reading.page(await self._get(self._client.secure_clob, path, query), what)
-            rows += found
+            page, cursor = reading.page(await self._get(self._client.secure_clob, path, query), what)
+            rows += page
             if len(rows) > _MAX_ITEMS:
                 raise TooManyError(f"expected at most {_MAX_ITEMS} items, found more; ask for a shorter time")
             if cursor is None:
@@ -423,8 +423,8 @@ class PolymarketVenue:
             raise VenueError(f"{what}: {error!r}") from error
         except Exception as error:
             # The library reads some answers itself, and raises whatever they make it raise.
-            said = f"{type(error).__name__}: {error}"
-            odd = OddError(Code.UNFORESEEN, what, "an answer that the client library can read", said)
+            text = f"{type(error).__name__}: {error}"
+            odd = OddError(Code.UNFORESEEN, what, "an answer that the client library can read", text)
             self.skips.note(origin, odd)
             raise odd from error
 

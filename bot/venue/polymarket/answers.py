@@ -144,9 +144,9 @@ def _classify_success(payload: dict[str, Any], text: str, side: Side) -> Answer:
         code = _code(payload, text)
         if success is False or code:
             return Refused(text, code, _mode(payload, text))
-    said = f"success {describe(success)}, status {describe(payload.get('status'))}, error {text!r}"
-    found = said if payload else "no readable JSON object"
-    return InDoubt(f"expected an accepted or a refused order, found {found}")
+    text_of_it = f"success {describe(success)}, status {describe(payload.get('status'))}, error {text!r}"
+    what = text_of_it if payload else "no readable JSON object"
+    return InDoubt(f"expected an accepted or a refused order, found {what}")
 
 
 def _amount(payload: dict[str, Any], name: str) -> int | None:
@@ -188,8 +188,8 @@ def _order_id(payload: dict[str, Any], text: str) -> str:
     named = _named(payload, "orderID")
     if named:
         return named
-    found = _ORDER_ID.search(text)
-    return found.group() if found else ""
+    match = _ORDER_ID.search(text)
+    return match.group() if match else ""
 
 
 def _named(payload: dict[str, Any], key: str) -> str:

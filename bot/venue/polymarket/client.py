@@ -234,11 +234,11 @@ def trading_wallet(private_key: str, wallet: str | None, signature_type: int) ->
         return _identify(private_key, nobody, wallet, signature_type).wallet
     except ValueError as error:
         signer = signer_address(private_key)
-        known = CONFIG.wallet_derivation
+        derivation = CONFIG.wallet_derivation
         raise ValueError(
-            f"{error}. This key can sign for: 0 {signer}; 1 {derive_proxy_wallet_address(signer, known)}; "
-            f"2 {derive_safe_wallet_address(signer, known)}; 3 {derive_beacon_deposit_wallet_address(signer, known)} "
-            f"or {derive_uups_deposit_wallet_address(signer, known)}"
+            f"{error}. This key can sign for: 0 {signer}; 1 {derive_proxy_wallet_address(signer, derivation)}; "
+            f"2 {derive_safe_wallet_address(signer, derivation)}; 3 {derive_beacon_deposit_wallet_address(signer, derivation)} "
+            f"or {derive_uups_deposit_wallet_address(signer, derivation)}"
         ) from None
 
 

@@ -52,8 +52,8 @@ class Connection(asyncio.Protocol):
     def socket(self) -> socket.socket:
         """Its socket, to look at."""
         assert self._transport is not None, "dial gives connections that are made"
-        found: socket.socket = self._transport.get_extra_info("socket")
-        return found
+        raw: socket.socket = self._transport.get_extra_info("socket")
+        return raw
 
     def begin(self, request: bytes) -> None:
         """Send one whole request now; `answer` waits for what comes."""
@@ -95,24 +95,24 @@ class Connection(asyncio.Protocol):
             self.abort()  # nobody asked
             return
         try:
-            found = self._reader.feed(data)
+            answer = self._reader.feed(data)
         except ValueError as error:
             self._fail(BrokenError(f"no HTTP answer: {error}"))
             return
-        if found is not None:
-            self._give(*found)
+        if answer is not None:
+            self._give(*answer)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._ended = True
         if self._waiting is None or self._waiting.done():
             return
-        found = self._reader.end() if exc is None else None
-        if found is None:
+        answer = self._reader.end() if exc is None else None
+        if answer is None:
             self._waiting.set_exception(
                 BrokenError(f"the connection ended before an answer: {exc or 'closed by the other side'}")
             )
         else:
-            self._give(*found)
+            self._give(*answer)
 
     def _give(self, answer: Answer, keep: bool) -> None:
         assert self._waiting is not None, "an answer to a request"
@@ -149,9 +149,9 @@ class AnswerReader:
         Raises ValueError: it is no HTTP/1.1 answer, or too long.
         """
         while not self._in_body:
-            seen = max(0, len(self._head) - 3)
+            from_byte = max(0, len(self._head) - 3)
             self._head += data
-            at = self._head.find(b"\r\n\r\n", seen)
+            at = self._head.find(b"\r\n\r\n", from_byte)
             if at < 0:
                 _check_head(self._head)
                 return None
@@ -280,8 +280,8 @@ def read_answer(received: bytes | bytearray, *, ended: bool) -> tuple[Answer, bo
         ValueError: it is no HTTP/1.1 answer, or too long.
     """
     reader = AnswerReader()
-    found = reader.feed(bytes(received))
-    return reader.end() if found is None and ended else found
+    answer = reader.feed(bytes(received))
+    return reader.end() if answer is None and ended else answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -317,9 +317,9 @@ async def dial(target: Target, options: Iterable[SocketOption], limit_s: float) 
     """A new connection whose socket has these options. Raises OSError (TimeoutError, ssl.SSLError are such)."""
     loop = asyncio.get_running_loop()
     async with asyncio.timeout(limit_s):
-        found = await loop.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
+        addresses = await loop.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
         last: OSError = OSError(f"{target.host} has no address")
-        for family, kind, protocol, _, address in found:
+        for family, kind, protocol, _, address in addresses:
             sock = socket.socket(family, kind, protocol)
             try:
                 sock.setblocking(False)

@@ -150,13 +150,13 @@ def gamma_window(slug: str, payload: object, odd: Odd = nobody) -> GammaWindow |
     rows = as_list(event.get("markets"), f"{where}: markets")
     slugs = [row.get("slug") if isinstance(row, dict) else None for row in rows]
     if slug not in slugs:
-        known = list(each(slugs[:20], "slug", as_name, odd))
-        raise VenueError(f"{where}: expected a market of this slug, found {known}")
+        names = list(each(slugs[:20], "slug", as_name, odd))
+        raise VenueError(f"{where}: expected a market of this slug, found {names}")
     row = as_object(rows[slugs.index(slug)], where)
     tokens = _json_list(row.get("clobTokenIds", []), f"{where}: clobTokenIds")
     if not tokens:
         return None
-    found = GammaMarket(
+    market = GammaMarket(
         slug=slug,
         condition_id=as_id(row.get("conditionId"), f"{where}: conditionId"),
         outcomes=tuple(
@@ -172,11 +172,11 @@ def gamma_window(slug: str, payload: object, odd: Odd = nobody) -> GammaWindow |
         problem=_protocol(slug, row),
         resolved=row.get("umaResolutionStatus", "resolved") == "resolved",
     )
-    if sorted(found.outcomes) != ["Down", "Up"] or len(found.token_ids) != 2 or len(set(found.token_ids)) != 2:
+    if sorted(market.outcomes) != ["Down", "Up"] or len(market.token_ids) != 2 or len(set(market.token_ids)) != 2:
         raise OddError(
-            Code.SHAPE, where, "the outcomes Up and Down with a token each", ", ".join(found.outcomes) or "no outcomes"
+            Code.SHAPE, where, "the outcomes Up and Down with a token each", ", ".join(market.outcomes) or "no outcomes"
         )
-    return GammaWindow(found, _strike(event, where, odd))
+    return GammaWindow(market, _strike(event, where, odd))
 
 
 def _prices(row: dict[str, object], where: str, odd: Odd) -> tuple[Decimal, ...]:
@@ -210,10 +210,10 @@ def _average_ms(row: dict[str, object], where: str) -> int | None:
     config = row.get("cryptoMarketConfig")
     if config is None:
         return None
-    found = as_object(config, f"{where}: cryptoMarketConfig")
-    if not as_bool(found.get("twapEnabled"), f"{where}: twapEnabled"):
+    settings = as_object(config, f"{where}: cryptoMarketConfig")
+    if not as_bool(settings.get("twapEnabled"), f"{where}: twapEnabled"):
         return 1_000
-    return 1_000 * as_whole(found.get("twapLookbackSeconds"), f"{where}: twapLookbackSeconds", 1, _MOST_AVERAGE_S)
+    return 1_000 * as_whole(settings.get("twapLookbackSeconds"), f"{where}: twapLookbackSeconds", 1, _MOST_AVERAGE_S)
 
 
 def _delay_ms(row: dict[str, object], where: str) -> int | None:
@@ -229,10 +229,10 @@ def _protocol(slug: str, row: dict[str, object]) -> MarketProblem | None:
     version = row.get("version", row.get("v", "v1"))
     if version in ("v1", None, "") and not row.get("positionIds"):
         return None
-    said = "v2" if version in ("v1", None, "") else describe(version)
+    text = "v2" if version in ("v1", None, "") else describe(version)
     return MarketProblem(
         ProblemCode.PROTOCOL,
-        f"the market {slug} is of protocol {said}, which this release does not sign: nothing of it is bought",
+        f"the market {slug} is of protocol {text}, which this release does not sign: nothing of it is bought",
     )
 
 
@@ -288,7 +288,7 @@ def market(window: GammaWindow, clob: ClobMarket) -> Market:
     """Gamma's and the exchange's view of one window together. Tradeable only where both say so."""
     gamma = window.market
     up = gamma.outcomes.index(Outcome.UP)
-    told = [delay for delay in (gamma.delay_ms, clob.delay_ms) if delay is not None]
+    delays = [delay for delay in (gamma.delay_ms, clob.delay_ms) if delay is not None]
     return Market(
         slug=gamma.slug,
         condition_id=gamma.condition_id,
@@ -304,7 +304,7 @@ def market(window: GammaWindow, clob: ClobMarket) -> Market:
         strike=window.strike,
         winner=_winner(gamma),
         is_void=gamma.closed and gamma.resolved and list(gamma.prices) == [_HALF, _HALF],
-        delay_ms=max(told) if told else (LONGEST_DELAY_MS if clob.held else 0),
+        delay_ms=max(delays) if delays else (LONGEST_DELAY_MS if clob.held else 0),
         average_ms=gamma.average_ms,
         problem=gamma.problem or clob.problem,
     )
@@ -352,8 +352,8 @@ def time_ms(payload: object) -> int:
     """GET /time. The venue counts whole seconds, so the middle of the second is taken: right to 500 ms."""
     if isinstance(payload, str):
         raise OddError(Code.SHAPE, "time", "a whole number", payload)
-    told = as_whole(payload, "time", 0, LAST_MS)
-    return as_whole(told if told >= _MS_FROM else told * 1000 + 500, "time", _FIRST_MS, LAST_MS)
+    value = as_whole(payload, "time", 0, LAST_MS)
+    return as_whole(value if value >= _MS_FROM else value * 1000 + 500, "time", _FIRST_MS, LAST_MS)
 
 
 def page(payload: object, what: str) -> tuple[list[object], str | None]:

@@ -269,8 +269,8 @@ def _read_only_bus(place: Place) -> list[dict[str, Any]]:
     return [{**_mounts(replace(place, keys=()))[0], "ReadOnly": True}]
 
 
-def _same(found: Iterable[Mapping[str, Any]], wanted: Iterable[Mapping[str, Any]]) -> bool:
-    return sorted(map(_key, found)) == sorted(map(_key, wanted))
+def _same(mounts: Iterable[Mapping[str, Any]], wanted: Iterable[Mapping[str, Any]]) -> bool:
+    return sorted(map(_key, mounts)) == sorted(map(_key, wanted))
 
 
 def _key(mount: Mapping[str, Any]) -> tuple[str, str, str, bool]:

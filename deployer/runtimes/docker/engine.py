@@ -90,10 +90,10 @@ def connect(url: str) -> Any:
         client = docker.APIClient(base_url=url, timeout=LIMIT_S)
     except (OSError, DockerException, requests.RequestException) as error:
         raise EngineAwayError(_unreachable(url, error)) from error
-    found = str(client.api_version)  # negotiated with the Engine by the constructor
-    if tuple(int(part) for part in found.split(".")) < MIN_API:
+    version = str(client.api_version)  # negotiated with the Engine by the constructor
+    if tuple(int(part) for part in version.split(".")) < MIN_API:
         raise RuntimeFailedError(
-            f"the Docker Engine at {url} speaks API {found}; expected {MIN_API[0]}.{MIN_API[1]} or newer (Engine 20.10): "
+            f"the Docker Engine at {url} speaks API {version}; expected {MIN_API[0]}.{MIN_API[1]} or newer (Engine 20.10): "
             "update it, or use processes on a bus of their own (RUNTIME=process)"
         )
     return client

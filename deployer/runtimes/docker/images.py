@@ -62,9 +62,9 @@ class Images:
 
     async def by_sha(self) -> dict[str, str]:
         """The image ids of the commits that can be started. Raises RuntimeFailedError."""
-        found = {sha: image for image in await self._list() if (sha := self._sha_of(image)) is not None}
-        self._comparable = frozenset(sha for sha, image in found.items() if _label(image, COMPARE_LABEL))
-        return {sha: image["Id"] for sha, image in found.items()}
+        images = {sha: image for image in await self._list() if (sha := self._sha_of(image)) is not None}
+        self._comparable = frozenset(sha for sha, image in images.items() if _label(image, COMPARE_LABEL))
+        return {sha: image["Id"] for sha, image in images.items()}
 
     def tag(self, sha: str) -> str:
         """What a commit's image is called."""
@@ -129,19 +129,21 @@ class Images:
     async def prune(self, keep: frozenset[str], newest: int) -> None:
         """Remove all images of this bus but those of `keep`, the newest few, and what a container uses."""
         others = [image for image in await self._list() if _label(image, SHA) not in keep]
-        kept: set[str] = set()
+        shas: set[str] = set()
         for image in others:
             sha = self._sha_of(image)  # None: its tag was moved, nothing finds it any more
-            if sha is not None and len(kept) < newest:
-                kept.add(sha)
+            if sha is not None and len(shas) < newest:
+                shas.add(sha)
                 continue
             with suppress(EngineRefusedError):  # 409: a container or another image needs it; 404: it is gone
                 await self._engine.call("an old image could not be removed", _remove(image))
 
     async def _list(self) -> list[dict[str, Any]]:
         filters = {"label": [f"{BUS}={self._bus_id}"]}
-        found = await self._engine.call("the images could not be listed", lambda client: client.images(filters=filters))
-        return sorted(found, key=lambda image: int(image["Created"]), reverse=True)
+        images = await self._engine.call(
+            "the images could not be listed", lambda client: client.images(filters=filters)
+        )
+        return sorted(images, key=lambda image: int(image["Created"]), reverse=True)
 
     async def empty_cache(self) -> None:
         """Empty the Engine's build cache, which is everybody's on this Engine. Raises RuntimeFailedError."""

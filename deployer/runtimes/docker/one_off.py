@@ -56,8 +56,8 @@ def find_place(engine: Engine, bus: Bus, environment: Mapping[str, str]) -> Plac
 
 def own_container(mountinfo: str) -> str | None:
     """The id of the container that a process with this /proc/self/mountinfo runs in; None outside of one."""
-    found = _OWN.search(mountinfo)
-    return found[1] if found else None
+    match = _OWN.search(mountinfo)
+    return match[1] if match else None
 
 
 def place_of(inspected: Mapping[str, Any], environment: Mapping[str, str]) -> Place:
@@ -96,9 +96,9 @@ def _secret(name: str, path: str, mounts: Mapping[str, Mount]) -> Mount:
     if path in mounts:
         return mounts[path]
     for folder in PurePosixPath(path).parents:
-        found = mounts.get(str(folder))
-        if found is not None and found.type == "bind" and ".." not in path:
-            return Mount("bind", str(PurePosixPath(found.source) / PurePosixPath(path).relative_to(folder)))
+        mount = mounts.get(str(folder))
+        if mount is not None and mount.type == "bind" and ".." not in path:
+            return Mount("bind", str(PurePosixPath(mount.source) / PurePosixPath(path).relative_to(folder)))
     raise StartError(
         f"{name}={path} is no file that is mounted in the deployer's container; name it for `make run`, which mounts it"
     )
@@ -156,22 +156,22 @@ class Comparisons:
 
     async def clear(self) -> None:
         """Remove what a deployer left that died in the middle of one. Raises RuntimeFailedError."""
-        found = await self._engine.call(
+        containers = await self._engine.call(
             "the comparisons could not be listed",
             lambda client: client.containers(all=True, filters={"label": [f"{COMPARES}={self._place.bus_id}"]}),
         )
-        for row in found:
+        for row in containers:
             if self._running.isdisjoint(name.lstrip("/") for name in row.get("Names") or []):
                 await self._remove(row["Id"])
 
     async def _said(self, name: str, *, stdout: bool) -> str:
         def read(client: Any) -> bytes:
-            said = b""
+            output = b""
             for piece in client.logs(name, stdout=stdout, stderr=not stdout, stream=True, follow=False):
-                said += piece
-                if len(said) > MAX_BYTES:
+                output += piece
+                if len(output) > MAX_BYTES:
                     raise RuntimeFailedError(f"it wrote more than {MAX_BYTES >> 20} MB")
-            return said
+            return output
 
         return (await self._engine.call("what it said could not be read", read)).decode("utf-8", "replace")
 

@@ -165,10 +165,10 @@ class DockerRuntime:
 
     async def remove(self, unit: str) -> None:
         """Keep the log of an ended container, then remove it. Raises RuntimeFailedError when it runs."""
-        found = next((known for known in await self.units() if known.name == unit), None)
-        if found is not None and found.running:
+        unit_found = next((candidate for candidate in await self.units() if candidate.name == unit), None)
+        if unit_found is not None and unit_found.running:
             raise RuntimeFailedError(f"container {unit} still runs; only an ended one can be removed")
-        if found is not None:
+        if unit_found is not None:
             await self._keep_log(unit)
             await self._remove(unit)
         (self._stopping / unit).unlink(missing_ok=True)
