@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from decimal import Decimal
 from functools import partial
 
@@ -18,7 +18,7 @@ from bot.account.redeem import Redeemer
 from bot.account.unknown_activity import UnknownActivity
 from bot.context import Context
 from bot.lifecycle.inputs_recorder import Recorder
-from bot.lifecycle.polls import PollRows
+from bot.lifecycle.polls import Poll, PollRows
 from bot.lifecycle.status_builder import build_status
 from bot.operator.control import InForce, judge, to_apply
 from bot.operator.manual_orders import ManualOrders
@@ -38,24 +38,6 @@ from ledger.rows import Position
 from ledger.values import Side
 
 LOG_AFTER_S = 0.02
-
-
-@dataclass(frozen=True, slots=True)
-class Poll:
-    """What an active poll left behind. completed: it has its row; only a full disk leaves it without. Times in ms.
-
-    waits_for_venue: it was not healthy, and only for want of the venue's answers. not_traded: it was not healthy, and only since
-    the market of a slot is none that can be traded.
-    """
-
-    tick: int
-    completed: bool
-    why_not: str | None
-    evaluations: Sequence[Evaluation]
-    lag_ms: int
-    duration_ms: int
-    waits_for_venue: bool = False
-    not_traded: bool = False
 
 
 class Active:

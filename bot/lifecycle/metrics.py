@@ -23,7 +23,7 @@ from prometheus_client import (
 )
 
 from bot.context import Context
-from bot.lifecycle.active import Poll
+from bot.lifecycle.polls import Poll
 from bot.orders.order_plan import AnswerKind as Outcome
 from bot.venue.decoding import Code, Origin
 from bot.venue.types import VenueMode

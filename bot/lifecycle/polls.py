@@ -7,7 +7,7 @@ row; as soon as there is room it and all that followed are recorded as missed.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from bot.context import Context
@@ -199,3 +199,21 @@ def _control_on_disk(world: Context) -> Control | DocumentError:
         return read_control(world.bus)
     except DocumentError as error:
         return error
+
+
+@dataclass(frozen=True, slots=True)
+class Poll:
+    """What an active poll left behind. completed: it has its row; only a full disk leaves it without. Times in ms.
+
+    waits_for_venue: it was not healthy, and only for want of the venue's answers. not_traded: it was not healthy, and only since
+    the market of a slot is none that can be traded.
+    """
+
+    tick: int
+    completed: bool
+    why_not: str | None
+    evaluations: Sequence[Evaluation]
+    lag_ms: int
+    duration_ms: int
+    waits_for_venue: bool = False
+    not_traded: bool = False

@@ -6,9 +6,9 @@ import asyncio
 from contextlib import suppress
 
 from bot.context import Context
-from bot.lifecycle.active import Active, Poll
+from bot.lifecycle.active import Active
 from bot.lifecycle.metrics import Metrics, MetricsSampler
-from bot.lifecycle.polls import ShadowPoll
+from bot.lifecycle.polls import Poll, ShadowPoll
 from bus import InstanceFile, LedgerError, Role, write_status
 
 PUBLISH_EVERY_S = 0.5

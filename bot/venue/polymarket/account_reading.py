@@ -139,3 +139,8 @@ def _side(row: dict[str, object], where: str) -> Side:
     if value not in ("BUY", "SELL"):
         raise OddError(Code.TEXT, f"{where}.side", "BUY or SELL", value)
     return Side(value)
+
+
+def is_of(row: object, markets: set[str]) -> bool:
+    """Whether a trade's market could be read."""
+    return isinstance(row, dict) and isinstance(row.get("market"), str) and row["market"] in markets

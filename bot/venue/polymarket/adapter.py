@@ -289,7 +289,7 @@ class PolymarketVenue:
                     raise OddError(Code.SHAPE, f"{where}.market", "a market whose fees are known", row)
                 return account_reading.trades(row, self.wallet, owner, fees, where)
 
-            readable = [row for row in rows if _is_of(row, markets)]
+            readable = [row for row in rows if account_reading.is_of(row, markets)]
             found = [trade for trades in each(readable, "trades", read, odd) for trade in trades]
         return sorted(found, key=lambda row: (row.at_ms, row.trade_id, row.order_id))
 
@@ -446,8 +446,3 @@ async def _known(request: Awaitable[Item]) -> Item | None:
 def _raise(error: OddError) -> None:
     """For lists of which everything must be read."""
     raise error
-
-
-def _is_of(row: object, markets: set[str]) -> bool:
-    """Whether a trade's market could be read."""
-    return isinstance(row, dict) and isinstance(row.get("market"), str) and row["market"] in markets

@@ -12,8 +12,8 @@ from typing import Any, cast
 import aiohttp
 import pytest
 
-from bot.lifecycle.active import Poll
 from bot.lifecycle.metrics import REASONS, Metrics, reason_name, slot_state
+from bot.lifecycle.polls import Poll
 from bot.orders.risk import Usage, refuse_entry
 from bot.strategy.snipe import Parameters, decide
 from bus import RiskLimits, SlotControl, Status, Totals
