@@ -13,7 +13,20 @@ from bus.control import (
     set_halt,
     write_control,
 )
-from bus.documents import Document, Read, Stamp, append_durably, sync_directory, sync_disk, write_atomically
+from bus.documents import (
+    Document,
+    Read,
+    Stamp,
+    append_durably,
+    make_private,
+    open_private,
+    open_regular,
+    read_regular,
+    read_small,
+    sync_directory,
+    sync_disk,
+    write_atomically,
+)
 from bus.errors import (
     BusError,
     DocumentCorruptError,
@@ -44,7 +57,6 @@ from bus.instances import (
 from bus.layout import Bus, BusSettings, SettingsError, bus_to_read, load_settings, open_bus
 from bus.lease import FileLock, Lease, is_locked
 from bus.logs import Log, Logging
-from bus.opening import make_private, open_private, open_regular, read_regular, read_small
 from bus.requests import Handover, Request, make_request, read_handover, read_requests, remove_request, write_handover
 from bus.status import (
     ControlStatus,

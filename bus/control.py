@@ -17,11 +17,10 @@ from pydantic import Field
 
 from bus import documents
 from bus.clock import Clock
-from bus.documents import Document, Part, Stamp
+from bus.documents import Document, Part, Stamp, open_regular
 from bus.errors import BusError, DocumentError, StaleGenerationError
 from bus.layout import HALT, Bus
 from bus.lease import FileLock
-from bus.opening import open_regular
 
 LOCK_LIMIT_S = 5.0
 

@@ -9,10 +9,9 @@ from typing import Any
 
 from pydantic import Field
 
-from bus.documents import Part, append_durably
+from bus.documents import Part, append_durably, open_regular
 from bus.errors import DocumentCorruptError
 from bus.layout import Bus
-from bus.opening import open_regular
 
 SCHEMA = "1.0"
 MAX_TAIL = 4 << 20

@@ -9,9 +9,9 @@ from typing import Any
 
 import apsw
 
+from bus.documents import check_path
 from bus.errors import LedgerError
 from bus.layout import LEASE
-from bus.opening import check_path
 
 KEEP = 5000
 """An hour of polls every 5 s is 720 records of 16 slots each, and leaves room for those between polls."""

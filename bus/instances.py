@@ -18,11 +18,10 @@ from typing import ClassVar
 
 from bus import documents
 from bus.clock import Clock
-from bus.documents import Document, Stamp
+from bus.documents import Document, Stamp, open_regular
 from bus.errors import BusError, DocumentError
 from bus.layout import Bus
 from bus.lease import is_locked
-from bus.opening import open_regular
 
 _ID = re.compile(r"[0-9]{8}T[0-9]{6}-[a-z]+-[0-9a-z]{1,12}-[0-9a-f]{6}")
 

@@ -11,10 +11,10 @@ from typing import TypeVar
 from pydantic import ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from bus.documents import BUS_MODE, open_regular
 from bus.errors import BusDirectoryError
 from bus.lease import check_locking
-from bus.opening import BUS_MODE, open_regular
-from bus.secrecy import star_suspects
+from bus.logs import star_suspects
 
 FSYNC_FAILED = "fsync-failed"
 HALT = "halt"

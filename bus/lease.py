@@ -12,8 +12,8 @@ import re
 import secrets
 from pathlib import Path
 
+from bus.documents import open_regular
 from bus.errors import BusDirectoryError, LeaseReplacedError, LockingUnreliableError
-from bus.opening import open_regular
 
 # Refuses a file system on which two processes could hold the same lock.
 

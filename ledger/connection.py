@@ -29,8 +29,8 @@ from bus import (
     open_regular,
     sync_directory,
 )
+from bus.documents import check_path
 from bus.layout import FSYNC_FAILED
-from bus.opening import check_path
 
 RESERVE_BYTES = 8 << 20
 # Once in the WAL, once in the database, and some for everybody else.

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from bus.secrecy import star_suspects
+from bus.logs import star_suspects
 
 
 class PanelError(Exception):

@@ -16,7 +16,7 @@ import pytest
 
 from bot.settings import BotSettings, read_key
 from bus import Logging, SettingsError, load_settings
-from bus.secrecy import star_suspects
+from bus.logs import star_suspects
 from panel.server import PanelSettings
 
 DIGITS = "4f3edf983ac636a65a842ce7c78d9aa706d3b113bce9c46f30d7d21715b23b1d"

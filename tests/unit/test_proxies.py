@@ -12,8 +12,7 @@ from contextlib import contextmanager
 import httpx
 import pytest
 
-from bot.venue.polymarket.client import BoundedClient
-from bus.local import is_local
+from bot.venue.polymarket.client import BoundedClient, is_local
 from tests.forked import ROOT
 
 NOWHERE = "http://127.0.0.1:9"

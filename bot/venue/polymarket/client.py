@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import ipaddress
 import ssl
 import time
 import zlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import httpx
 from eth_account import Account as EthAccount
@@ -46,10 +48,20 @@ from polymarket.types import EvmAddress
 from bot.venue.decoding import Code, OddError, as_name
 from bot.venue.polymarket.reading import MOST_BYTES
 from bot.venue.types import VenueError
-from bus.local import is_local
 
 if TYPE_CHECKING:
     from eth_account.signers.local import LocalAccount
+
+# Which addresses are of this machine or of the same network of containers: no proxy ever stands before them.
+
+
+def is_local(url: str) -> bool:
+    """Whether a URL's host is a loopback address, localhost, or a name without a dot, as containers call each other."""
+    host = urlsplit(url).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost") or "." not in host
 
 
 # Where the venue answers. The official addresses are those of polymarket-client's own environment.
