@@ -130,12 +130,19 @@ class Builder:
         self._ready.mkdir(parents=True, exist_ok=True)
         write_atomically(self._ready / name, text.encode(), durable=True)
 
+    def _unmark(self, name: str) -> None:
+        """A mark whose tree or environment was removed by hand must not count for the one that is only being made."""
+        if (self._ready / name).exists():
+            (self._ready / name).unlink(missing_ok=True)
+            sync_directory(self._ready)
+
     def _remove(self, path: Path) -> None:
         (self._ready / path.name).unlink(missing_ok=True)
         shutil.rmtree(path, ignore_errors=True)
 
     async def _extract(self, sha: str) -> tuple[str, ...]:
         tree = self.tree(sha)
+        self._unmark(sha)
         self._trees.mkdir(parents=True, exist_ok=True)
         fresh = self._trees / f".{sha}.new"
         shutil.rmtree(fresh, ignore_errors=True)  # left over by a deployer that died in the middle
@@ -170,6 +177,7 @@ class Builder:
         if self._is_whole(env):
             return
         # Environments cannot be moved, so it is made in place and counts only with its mark.
+        self._unmark(env.name)
         self._envs.mkdir(parents=True, exist_ok=True)
         uv = [sys.executable, "-m", "uv", "--quiet", "--no-progress"]
         await self._run(

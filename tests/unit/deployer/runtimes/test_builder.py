@@ -93,6 +93,25 @@ async def test_an_environment_is_made_once_for_a_lock_file(source: Source, tmp_p
     assert out == b"v2\n"
 
 
+async def test_what_was_removed_by_hand_counts_only_once_it_is_built_again(source: Source, tmp_path: Path) -> None:
+    """The mark of the tree before counts for nothing while the new one is only being tried."""
+    gate = tmp_path / "go"
+    code = f"import pathlib, time\nwhile not pathlib.Path({str(gate)!r}).exists(): time.sleep(0.01)"
+    sha = source.commit({"bot/__init__.py": "", "bot/__main__.py": code})
+    made = builder(source, tmp_path)
+    gate.touch()
+    await made.build(sha)
+    gate.unlink()
+    shutil.rmtree(made.tree(sha))
+    building = asyncio.create_task(made.build(sha))
+    while not made.tree(sha).exists():
+        await asyncio.wait([building], timeout=0.01)
+    assert made.built() == frozenset()
+    gate.touch()
+    await building
+    assert made.built() == {sha}
+
+
 async def test_an_environment_whose_interpreter_went_away_is_made_anew(source: Source, tmp_path: Path) -> None:
     """Python was updated or removed under it: the commit counts as not built, and is built again."""
     sha = source.commit({"bot/__init__.py": "", "bot/__main__.py": "", "requirements.lock": ""})
