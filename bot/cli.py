@@ -10,7 +10,6 @@ import sys
 from decimal import Decimal
 from pathlib import Path
 
-from bot.operator.requests import ask_and_wait
 from bus import (
     VERSION,
     Bus,
@@ -49,6 +48,8 @@ def adopt(bus: Bus, clock: Clock, *, who: str, note: str, yes: bool) -> str:
 
     Raises BusError: no instance answered, or what was shown changed meanwhile.
     """
+    from bot.operator.requests import ask_and_wait
+
     _, shown = ask_and_wait(bus, clock, action="strangers", who=who)
     name, _, lines = shown.partition("\n")
     if not name:
@@ -66,6 +67,8 @@ def adopt(bus: Bus, clock: Clock, *, who: str, note: str, yes: bool) -> str:
 
 def settle(bus: Bus, clock: Clock, *, order_id: str, verdict: str, shares: Decimal | None, who: str, note: str) -> str:
     """End an order that the venue never resolved, by a person's word; returns what was done. Raises BusError."""
+    from bot.operator.requests import ask_and_wait
+
     done, answer = ask_and_wait(
         bus, clock, action="settle", who=who, note=note, order_id=order_id, verdict=verdict, shares=shares
     )

@@ -274,8 +274,10 @@ def _units(deploy: Deploy) -> list[str]:
 
 def _words(settings: DeployerSettings, unit: str, lines: int) -> list[str]:
     log = _log(settings.dir, unit)
-    if log.exists() or settings.runtime != "docker":
-        return last_lines(log, lines).splitlines()
+    if log.exists():
+        return last_lines(log, lines).splitlines() or ["(it has said nothing)"]
+    if settings.runtime != "docker":
+        return []
     from deployer.runtimes.docker.engine import Engine  # as in `start`: it is slow to import
 
     engine = Engine(settings.engine)
