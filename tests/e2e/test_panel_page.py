@@ -299,11 +299,16 @@ async def test_a_wrong_token_in_one_tab_shows_nothing_whatever_other_tabs_know(p
         await second.evaluate(
             f"window.most = 0; setInterval(() => {{ window.most = Math.max(window.most, {rows}) }}, 5); null"
         )
-        for _ in range(2):
-            await second.until("document.querySelector('#token').open")
+        await second.evaluate(
+            "window.used = 0; document.querySelector('#token').addEventListener('close', () => { window.used += 1 }); null"
+        )
+        asked = "document.querySelector('#token').open && document.querySelector('#token-input').value === ''"
+        await second.until(asked)
+        for wrong in (1, 2):
             await second.call("Input.insertText", text="w" * 43)
             await second.press("Enter")
-            await second.until("document.querySelector('#token-why').textContent.includes('not accepted')")
+            await second.until(f"window.used === {wrong} && {asked}")
+            assert "not accepted" in await second.evaluate("document.querySelector('#token-why').textContent")
         assert await second.evaluate("window.most") == 0
         assert await second.evaluate("document.body.dataset.locked") == "true"
         await second.call("Input.insertText", text=panel.token)
