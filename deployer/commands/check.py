@@ -241,11 +241,10 @@ def check(
     start: Callable[[Bus, Path, str, str], Body],
     folder: Path,
     say: Callable[[Kept], None],
-    prepare: Callable[[Path], None],
 ) -> list[Kept]:
     """Try every promise until one is broken: those after it build on it.
 
-    start: (bus, log, color, sha). prepare: called with the folder of the bus before anything is started.
+    start: (bus, log, color, sha).
     """
     trial: Trial
 
@@ -255,7 +254,6 @@ def check(
 
     trial = Trial(open_bus(folder / "bus"), begin)
     trial.write()
-    prepare(folder)
     promises_kept: list[Kept] = []
     try:
         for promise, attempt in promises(trial):
@@ -324,6 +322,9 @@ class ContainerBody:
     def __init__(self, image: str, network: str, bus: Bus, environment: dict[str, str], log: Path) -> None:
         self._name, self._log = f"never-sleeps-check-{secrets.token_hex(4)}", log
         user = (os.geteuid() or 10001, os.getegid() or 10001)
+        if os.geteuid() == 0:  # a bus is for its owner alone
+            for path in (bus.directory.parent, *bus.directory.parent.rglob("*")):
+                os.chown(path, *user, follow_symlinks=False)
         passed = {name: value for name, value in os.environ.items() if name.startswith("BOT_")}
         _docker(
             "run", "--detach", f"--name={self._name}", "--init", f"--network={network}", f"--user={user[0]}:{user[1]}",
@@ -377,13 +378,6 @@ def starter(words: list[str], network: str) -> tuple[Start, str]:
         lambda bus, log, color, sha: ProcessBody(words, worker_environment(str(bus.directory), color, sha), log),
         f"the command {shlex.join(words)}",
     )
-
-
-def prepare_for_container(folder: Path) -> None:
-    """Where this process is root, the containers' user owns the bus."""
-    if os.geteuid() == 0:
-        for path in (folder, *folder.rglob("*")):
-            os.chown(path, 10001, 10001)
 
 
 def _docker(*arguments: str, check: bool = True) -> str:

@@ -30,7 +30,7 @@ from bus import (
 )
 from deployer.commands import status as report
 from deployer.commands.backup import backup, restore
-from deployer.commands.check import Kept, check, own_folder, prepare_for_container, starter
+from deployer.commands.check import Kept, check, own_folder, starter
 from deployer.commands.demo import demo
 from deployer.commands.init import init, new
 from deployer.commands.plan import export_commit, plan, plan_text
@@ -306,7 +306,7 @@ def _check(chosen: argparse.Namespace) -> int:
             )
 
     with own_folder(chosen.folder) as folder:
-        promises = check(start, folder, say, prepare_for_container)
+        promises = check(start, folder, say)
     good = not any(promise.why for promise in promises)
     if chosen.json:
         print(
