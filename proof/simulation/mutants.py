@@ -229,7 +229,7 @@ MUTANTS: dict[str, Mutant] = {
     "new-salt": Mutant("the identical bytes are the only retry", _new_salt, 5, "I3"),
     "not-found-is-absent": Mutant("not finding an order proves nothing", _not_found_is_absent, 1, "I5"),
     "abandons-sent": Mutant("only what was not sent is abandoned at a yield", _abandons_sent, 5, "I5"),
-    "taker-forgets-doubt": Mutant("a taker settles what is in doubt", _taker_forgets_doubt, 5, "at stake"),
+    "taker-forgets-doubt": Mutant("a taker settles what is in doubt", _taker_forgets_doubt, 5, "is open or in doubt"),
     "release-says-nothing": Mutant("a release carries the streaks", _release_says_nothing, 3, "goes on from"),
     "taker-forgets-streaks": Mutant("a taker goes on from the streaks", _taker_forgets_streaks, 1, "goes on from"),
     "no-expiry": Mutant("a request expires", _no_expiry, 4, "after its end"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import time
 from typing import Any
@@ -258,16 +259,22 @@ async def test_a_lost_event_makes_a_crossed_book(start_paper: Any, connect: Any)
     paper.fault(kind="lost_events", seconds=60, path="/ws/market")
     books: dict[str, Any] = {token: {"bids": {}, "asks": {}} for token in (up, down)}
     apart = False
-    for number in range(6):
-        await client.place_limit_order(asset_id=up, price=f"0.{20 + number}", size=10, side="BUY")
-    await client.cancel_all()
-    await client.place_limit_order(asset_id=up, price="0.10", size=10, side="BUY")
+
+    async def trade() -> None:
+        """Quotes that come and go, for as long as none of what was lost has shown."""
+        for number in itertools.count():
+            await client.place_limit_order(asset_id=up, price=f"0.{20 + number % 30}", size=10, side="BUY")
+            if number % 6 == 5:
+                await client.cancel_all()
+
+    trading = asyncio.create_task(trade())
     async with asyncio.timeout(LIMIT_S):
         while not apart:
             event = json.loads(await socket.recv())
             for change in event.get("price_changes", ()):
                 _apply(books, change)
                 apart |= max(map(float, books[change["asset_id"]]["bids"]), default=0) != float(change["best_bid"])
+    trading.cancel()
     await socket.close()
 
 
