@@ -136,7 +136,7 @@ class Active:
     async def poll(self, tick: int) -> Poll:
         """Claim the tick, evaluate every slot, place orders, complete the tick.
 
-        On a full disk, too (see `ticks`).
+        On a full disk, too (see `PollRows`).
         """
         clock = self._world.clock
         started = clock.boot_ms()

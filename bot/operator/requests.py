@@ -138,7 +138,7 @@ def answer_of(bus: Bus, ask_id: str) -> tuple[bool, str] | None:
     return (bool(rows[0][0]), str(rows[0][1])) if rows else None
 
 
-# Carries out what people ask of the active instance (see `asks`), under the epoch in force.
+# Carries out what people ask of the active instance, under the epoch in force.
 
 
 class RequestHandler:

@@ -67,7 +67,7 @@ class OrderManager(OpenOrders):
     Args:
         stopped: why no entry may leave now (a halt or a pause was seen), or None.
         now_ms: the venue's time in UTC ms.
-        longest_hold_ms: what a mode of the venue that closes entries is believed for at most (see `mode`).
+        longest_hold_ms: what a mode of the venue that closes entries is believed for at most (see `VenueModes`).
         budget: our own rate budget; one of 20 orders a second when None.
         on_trade: called with the id of each trade that is found over HTTP.
         on_unknown: called with each status of an order that is not known.

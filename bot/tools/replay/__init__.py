@@ -7,8 +7,7 @@ latency, on the book as it is then. Equal arguments give equal bytes.
 
     house      the paper side: prices, books, fills, resolutions
     trading    the bot's side: polls, prices between them, positions, limits
-    result     trades, PnL, win rate
-    chart      a picture of it as SVG
+    result     trades, PnL, win rate; a picture of them as SVG
     command    the command line
 """
 

@@ -4,17 +4,14 @@ The only place that imports `polymarket` (polymarket-client). The version is pin
 no public way to name other hosts, to set time limits, or to be made without touching the account: `client` and
 `channel` use its private parts for that. A newer version needs a look at these two files first.
 
-    venue      the adapter: the Venue protocol over HTTP
-    hosts      where the venue answers
-    client     the library's client, built for our hosts and time limits
-    channel    the connections on which everything travels that changes something at the venue
-    amounts    prices and sizes to signed amounts (pure)
-    signing    EIP-712 order id, signature and body (pure)
-    answers    what the answer to a sent order means (pure)
-    reading    the venue's JSON to our types (pure)
-    user_stream  what happens to our orders, told as it happens
-    words      what refusals mean for people (pure)
-    account    credentials and how to derive them
+    adapter          the Venue protocol over HTTP
+    client           where the venue answers, credentials, and the library's client for our hosts and time limits
+    channel, http1   the connections on which everything travels that changes something at the venue
+    signing          prices and sizes to signed amounts; EIP-712 order id, signature and body (pure)
+    answers          what the answer to a sent order means, also for people (pure)
+    reading          the venue's JSON of markets and books to our types (pure)
+    account_reading  the same of balances, holdings, orders and trades (pure)
+    streams          what happens to our orders, told as it happens
 """
 
 from bot.venue.polymarket.adapter import PolymarketVenue
