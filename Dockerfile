@@ -20,9 +20,10 @@ WORKDIR /app
 
 FROM base AS application
 COPY --from=dependencies /venv /venv
+COPY recording recording
 COPY bus bus
 COPY ledger ledger
-RUN ["python", "-m", "compileall", "-q", "bus", "ledger"]
+RUN ["python", "-m", "compileall", "-q", "recording", "bus", "ledger"]
 
 FROM application AS bot
 COPY bot bot

@@ -207,7 +207,9 @@ class Builder:
         if self._is_own(sha):
             await self._run(_own(python, OWN, "--version"), tree, "the strategy cannot be loaded", CHECK_LIMIT_S)
             return
-        packages = [name for name in (_module(self._command), "bus", "ledger") if name and (tree / name).is_dir()]
+        packages = [
+            name for name in (_module(self._command), "bus", "ledger", "recording") if name and (tree / name).is_dir()
+        ]
         if packages:
             await self._run([python, "-m", "compileall", "-q", *packages], tree, "the code does not compile")
         await self._run([python, *self._check], tree, "the bot cannot be imported", CHECK_LIMIT_S)

@@ -22,7 +22,7 @@ DOCKERFILE = f"""FROM {APPLICATION} AS bot
 COPY bus bus
 COPY ledger ledger
 COPY bot bot
-RUN python -m compileall -q bus ledger bot && python -m bot --version
+RUN python -m compileall -q recording bus ledger bot && python -m bot --version
 USER 10001:10001
 ENTRYPOINT ["python", "-m", "bot"]
 """

@@ -62,7 +62,7 @@ class MonitoredRig(DeployerRig):
     def commit_bot(self) -> str:
         """Commit this tree's bot with one more line; returns the sha."""
         self._commits += 1
-        for package in ("bus", "ledger", "bot", "paper"):
+        for package in ("recording", "bus", "ledger", "bot", "paper"):
             ignored = shutil.ignore_patterns("__pycache__")
             shutil.copytree(ROOT / package, self.repository / package, ignore=ignored, dirs_exist_ok=True)
         (self.repository / "number").write_text(str(self._commits))

@@ -27,7 +27,7 @@ from tests.e2e.rig import ROOT, log_lines
 
 pytestmark = pytest.mark.timeout(420)
 
-PACKAGES = ("bus", "ledger", "bot", "paper", "panel", "deployer")
+PACKAGES = ("recording", "bus", "ledger", "bot", "paper", "panel", "deployer")
 
 
 @pytest.fixture

@@ -63,7 +63,7 @@ class FireRig(DeployerRig):
     def _make_repository(self) -> None:
         self.repository.mkdir()
         self.git("init", "--quiet", "--initial-branch=main")
-        for name in ("bus", "ledger", "bot"):
+        for name in ("recording", "bus", "ledger", "bot"):
             shutil.copytree(ROOT / name, self.repository / name, ignore=shutil.ignore_patterns("__pycache__"))
 
     def commit(self, mode: str = "good", broken: str = "") -> str:

@@ -17,7 +17,10 @@ from bot.strategy import Decision, Inputs
 ROOT = Path(__file__).parents[3]
 DOCS = ROOT / "docs"
 PAGES = (ROOT / "README.md", ROOT / "deployer" / "template" / "README.md", *sorted(DOCS.rglob("*.md")))
-ROOMS = ("bench", "bin", "bot", "bus", "deployer", "docs", "ledger", "monitoring", "panel", "paper", "proof", "tests")
+ROOMS = (
+    *("bench", "bin", "bot", "bus", "deployer", "docs", "ledger"),
+    *("monitoring", "panel", "paper", "proof", "recording", "tests"),
+)
 # What a reader makes, or what a process writes: no file of the repository.
 MADE = {"bot/strategy/cheap.py"}
 CODE = {"", ".py", ".js", ".html", ".sql", ".yml", ".yaml", ".json", ".toml", ".md"}
@@ -102,7 +105,7 @@ def test_every_command_that_a_page_names_is_there() -> None:
             ]
             wrong += [
                 f"{page.name}: python -m {name}"
-                for name in re.findall(r"-m ((?:bench|bot|deployer|panel|paper|proof)(?:\.\w+)*)", code)
+                for name in re.findall(r"-m ((?:bench|bot|deployer|panel|paper|proof|recording)(?:\.\w+)*)", code)
                 if not _runs(ROOT / name.replace(".", "/"))
             ]
     assert len(targets) > 10
