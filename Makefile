@@ -18,7 +18,8 @@ help: ## say what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
 
 # Containers where a Docker Engine answers (then nothing is set up on this machine), else processes; RUNTIME= says which.
-AS_CHOSEN = runtime=$$(bin/runtime) && exec $(MAKE) --no-print-directory $@-$$runtime
+# What never-sleeps.toml sets counts beneath the environment.
+AS_CHOSEN = runtime=$$(bin/with-config bin/runtime) && exec bin/with-config $(MAKE) --no-print-directory $@-$$runtime
 
 run: ## trade on paper: exchange, bot, deployer, panel; Ctrl-C ends all of it (FAST=1: 1 s polls, windows of 30 and 90 s; DETACH=1: goes on without a terminal)
 	@$(AS_CHOSEN)

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
+import secrets
 import sys
 from collections.abc import Sequence
 
-from bus import BusError, BusSettings, Logging, SettingsError, SystemClock, load_settings, open_bus
+from bus import BusError, BusSettings, Logging, SettingsError, SystemClock, bus_to_read, load_settings, open_bus
 from bus.main import run_main
+from panel.actions import Actions, Asker
 from panel.codes import codes_file, link_to, make_code
-from panel.errors import StartError
+from panel.commands import ACTIONS, MOST_ROWS, TABLES, as_lines, change, person, rows, say, write_rows
+from panel.errors import PanelError, StartError
 from panel.guard import Scope, load_tokens
 from panel.server import PanelSettings, bind, serve, url_of
 
@@ -24,10 +28,7 @@ _SETTINGS = """settings (environment):
   PANEL_HOSTS         further host names by which people reach the page, separated by commas
   PANEL_BEHIND_PROXY  true when a proxy with TLS, or Compose publishing on 127.0.0.1, stands in front (false)
 
-commands:
-  link [--url URL]    print a link that opens the page once, within ten minutes, without the token
-
-exit codes: 0 ended by a signal, 1 failed while running, 2 could not start
+exit codes: 0 done, or ended by a signal; 1 failed while running, or refused by the bot; 2 could not start
 """
 
 
@@ -42,16 +43,39 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", metavar="")
     link = commands.add_parser("link", help="print a link that opens the page once, within ten minutes")
     link.add_argument("--url", default="", help="the panel's address, where it is another one than the settings say")
+    commands.add_parser("token", help="print the token that opens the page and may write")
+    for name, text in ACTIONS.items():
+        action = commands.add_parser(name, help=text)
+        if name == "set":
+            action.add_argument("values", nargs="+", metavar="NAME=VALUE")
+        elif name == "flatten":
+            action.add_argument("values", nargs="*", metavar="SLOT")
+        action.add_argument("--json", action="store_true", help="print JSON")
+    commands.choices["resume"].add_argument("--yes", action="store_true", help="also when trading is halted")
+    table = commands.add_parser("rows", help="the newest rows of the ledger: orders, fills or outcomes")
+    table.add_argument("table", choices=TABLES)
+    table.add_argument("--slot", help="of one slot alone, such as BTC-5m")
+    table.add_argument("--last", type=int, default=20, metavar="N", help="how many at most (20); 0: all of them")
+    shape = table.add_mutually_exclusive_group()
+    shape.add_argument("--json", action="store_true", help="print JSON")
+    shape.add_argument("--csv", action="store_true", help="print CSV")
     given = parser.parse_args(arguments)
     try:
         settings = load_settings(PanelSettings)
         if given.command == "link":
             return _print_link(settings, given.url)
+        if given.command == "token":
+            print(load_tokens(settings.token_file, Scope.CONTROL)[0][0].value)
+            return 0
+        if given.command == "rows":
+            return _print_rows(given)
+        if given.command in ACTIONS:
+            return _act(given)
         bus = open_bus(load_settings(BusSettings).dir)
         control, _ = load_tokens(settings.token_file, Scope.CONTROL)
         read, _ = load_tokens(settings.read_tokens, Scope.READ)
         sock = bind(settings)
-    except (SettingsError, BusError, StartError) as error:
+    except (SettingsError, BusError, PanelError) as error:
         print(f"panel: {error}", file=sys.stderr)
         return 2
     logging = Logging(process="panel")
@@ -71,6 +95,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
     finally:
         sock.close()
         logging.close()
+
+
+def _act(given: argparse.Namespace) -> int:
+    """Write control as a button does, and wait for what becomes of it; 1 where the bot refuses it."""
+    bus, clock = open_bus(load_settings(BusSettings).dir), SystemClock()
+    unread = os.open(os.devnull, os.O_WRONLY)  # the record of writes has all of it, and a person reads one line
+    logging = Logging(unread)
+    try:
+        actions = Actions(bus, clock, logging.log, lambda: secrets.token_hex(8))
+        asker, agreed = Asker(person(), "command line"), getattr(given, "yes", False)
+        written = change(bus, actions, clock, given.command, getattr(given, "values", ()), asker, agreed=agreed)
+    finally:
+        logging.close()
+        os.close(unread)
+    print(say(given.command, written, as_json=given.json))
+    return 1 if written.progress is not None and written.progress.stage == "refused" else 0
+
+
+def _print_rows(given: argparse.Namespace) -> int:
+    found = rows(bus_to_read(load_settings(BusSettings).dir), given.table, given.slot, given.last or MOST_ROWS)
+    if given.json or given.csv:
+        write_rows(found, given.table, sys.stdout, as_json=given.json)
+    else:
+        print(as_lines(found))
+    return 0
 
 
 def _print_link(settings: PanelSettings, url: str) -> int:

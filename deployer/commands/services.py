@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import sys
 import time
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bus import write_atomically
 from deployer.errors import StartError
 from deployer.runtimes.children import Children, last_lines
 
@@ -21,6 +23,7 @@ BACKOFF_S = (0.0, 1.0, 2.0, 5.0, 10.0, 30.0)
 RECENT_S = 300.0
 MAX_LOG_READ = 1 << 20
 SERVICE_LOOK_EVERY_S = 0.05
+_SETTING = re.compile(r"(BOT|BUS|PAPER|PANEL|DEPLOYER)_[A-Z_]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +134,16 @@ def service_environment(bus_directory: Path, *, fast: bool) -> dict[str, str]:
         ):
             environment.setdefault(name, value)
     return environment
+
+
+def record_settings(file: Path, environment: Mapping[str, str]) -> None:
+    """What this run was started with, NAME=VALUE a line; `ns config` compares with it. Raises OSError."""
+    lines = [
+        f"{name}={value}\n"
+        for name, value in sorted(environment.items())
+        if _SETTING.fullmatch(name) and "\n" not in value
+    ]
+    write_atomically(file, "".join(lines).encode("utf-8", "surrogateescape"), durable=False, mode=0o600)
 
 
 def _event(log: Path, event: str) -> dict[str, Any] | None:

@@ -29,7 +29,7 @@ from bus import (
     read_status,
     read_steps,
 )
-from deployer.commands.services import ALL, DEPLOYER, PANEL, PAPER, Services, service_environment
+from deployer.commands.services import ALL, DEPLOYER, PANEL, PAPER, Services, record_settings, service_environment
 from deployer.deploys import fold
 from deployer.errors import RepositoryError, StartError
 from deployer.push.checkout import PUSH_CHANGES_FILES, takes_pushes
@@ -242,7 +242,9 @@ def up(settings: DeployerSettings, bus: Bus, clock: Clock, *, fast: bool, detach
             raise already_runs(settings, bus)
         trades_on = what_ends(bus) is not None  # of an `up` that was killed
         try:
-            _start(services, bus, repository_of(settings, bus).path, screen.say, stop.is_set, fast=fast)
+            environment = service_environment(bus.directory, fast=fast)
+            record_settings(settings.dir.parent / "settings.env", environment)
+            _start(services, environment, repository_of(settings, bus).path, screen.say, stop.is_set)
         except StartError as error:
             if trades_on:
                 raise StartError(f"{error}; the bots that ran before trade on, and nothing was ended") from error
@@ -269,14 +271,11 @@ def up(settings: DeployerSettings, bus: Bus, clock: Clock, *, fast: bool, detach
 
 def _start(
     services: Services,
-    bus: Bus,
+    environment: dict[str, str],
     repository: Path,
     say: Callable[[str], None],
     stopped: Callable[[], bool],
-    *,
-    fast: bool,
 ) -> None:
-    environment = service_environment(bus.directory, fast=fast)
     paper = services.start(PAPER, environment, stopped)
     if paper:
         environment.setdefault("BOT_PAPER_URL", str(paper["url"]))

@@ -1,0 +1,101 @@
+"""What is set, where that comes from, and what the system that runs was started with."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from pydantic_settings import BaseSettings
+from rich.console import Console
+from rich.table import Table
+
+from cli.config import FILE, Setting, differences, merged, read_config, read_recorded
+from cli.place import Place
+
+RECORDED = Path(".run/settings.env")
+# What `--fast` sets, where nothing else does.
+FAST = {"BOT_POLL_INTERVAL": "1", "BOT_TIMEFRAMES": "30s,90s", "PAPER_TIMEFRAMES": "30s,90s"}
+# What the deployer gives each bot; nobody sets it.
+_GIVEN = {"BOT_COLOR", "BOT_SHA", "BOT_UNIT", "BOT_DEPLOY_ID"}
+
+
+def defaults() -> dict[str, str]:
+    """Every setting there is, by variable, with its default as a variable would have it."""
+    from bot.settings import BotSettings
+    from bus import BusSettings
+    from deployer.settings import DeployerSettings
+    from panel.server import PanelSettings
+    from paper.settings import Settings as PaperSettings
+
+    kinds: tuple[type[BaseSettings], ...] = (BusSettings, BotSettings, PaperSettings, PanelSettings, DeployerSettings)
+    return {name: value for kind in kinds for name, value in _of(kind).items() if name not in _GIVEN}
+
+
+def _of(kind: type[BaseSettings]) -> dict[str, str]:
+    prefix = str(kind.model_config.get("env_prefix", ""))
+    return {f"{prefix}{name}".upper(): _text(field.get_default()) for name, field in kind.model_fields.items()}
+
+
+def _text(value: Any) -> str:
+    if value is None or value == ():
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, tuple | list):
+        return ",".join(_text(part) for part in value)
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def settings_of(root: Path, environment: Mapping[str, str], *, fast: bool = False) -> tuple[Setting, ...]:
+    """Every setting of a checkout. environment: the person's own, without the file. Raises ConfigError: the file is wrong."""
+    known = defaults()
+    file = read_config(root / FILE, known)
+    usual = {**known, **FAST} if fast else known
+    return merged(usual, file, environment, read_recorded(root / RECORDED))
+
+
+def show(place: Place, *, as_json: bool) -> str:
+    """All settings for a person, or as JSON. A path is shown, what is in it never. Raises ConfigError."""
+    settings = settings_of(place.root, os.environ)
+    if as_json:
+        return json.dumps([asdict(one) for one in settings], indent=1)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for head in ("setting", "value", "from", "the running system has"):
+        table.add_column(head, overflow="fold")
+    other = {one.name for one in differences(settings)}
+    for one in settings:
+        table.add_row(one.name, one.value or "-", one.source, (one.running or "-") if one.name in other else "")
+    console = Console(width=None if sys.stdout.isatty() else 140)
+    with console.capture() as captured:
+        console.print(table)
+    return captured.get().rstrip()
+
+
+def may_run_with(place: Place, *, fast: bool, agreed: bool) -> bool:
+    """Check the file; where the last run had other settings, say which, and on a terminal ask. Raises ConfigError."""
+    settings = settings_of(place.root, os.environ, fast=fast)
+    other = [one for one in differences(settings) if one.source != "default" or one.running]
+    if not other:
+        return True
+    print("the last run had other settings:", file=sys.stderr)
+    for one in other:
+        print(
+            f"  {one.name}: {one.running or 'nothing'} then, {one.value or 'nothing'} now ({one.source})",
+            file=sys.stderr,
+        )
+    if agreed or not sys.stdin.isatty():
+        return True
+    return input("Run with those of now? [y/N] ").strip().lower() in ("y", "yes")
+
+
+def panel_url(place: Place) -> str:
+    """Where the panel's page is. Raises ConfigError."""
+    by_name = {one.name: one for one in settings_of(place.root, os.environ)}
+    host, port = by_name["PANEL_HOST"].value, by_name["PANEL_PORT"].value
+    shown = f"[{host}]" if ":" in host else host
+    return f"http://{'127.0.0.1' if place.runtime == 'docker' else shown}:{port}"
