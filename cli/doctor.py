@@ -80,10 +80,16 @@ Look = Callable[[Checkout], Finding]
 def examine(root: Path, environment: Mapping[str, str]) -> tuple[Finding, ...]:
     """All looks, in the order in which their cures should be tried."""
     try:
-        values = {one.name: one.value for one in settings_of(root, environment)}
+        found = settings_of(root, environment)
     except ConfigError as error:
         return (Finding("config", False, str(error), f"correct {FILE}"),)
-    checkout = Checkout(root, {**environment, **{k: v for k, v in values.items() if v}}, values)
+    values = {one.name: one.value for one in found}
+    if "BOT_PAPER_URL" not in {one.name for one in found if one.source != "default"}:
+        host = values["PAPER_HOST"]
+        values["BOT_PAPER_URL"] = (
+            f"http://{f'[{host}]' if ':' in host else host}:{values['PAPER_PORT']}"  # as `run` has it
+        )
+    checkout = Checkout(root, {**environment, **{name: value for name, value in values.items() if value}}, values)
     return tuple(_looked(look, checkout) for look in LOOKS)
 
 

@@ -110,7 +110,8 @@ def _act(given: argparse.Namespace) -> int:
         logging.close()
         os.close(unread)
     print(say(given.command, written, as_json=given.json))
-    return 1 if written.progress is not None and written.progress.stage == "refused" else 0
+    progress = written.progress
+    return 1 if progress is not None and (progress.stage == "refused" or progress.reasons) else 0
 
 
 def _print_rows(given: argparse.Namespace) -> int:

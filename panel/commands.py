@@ -16,11 +16,11 @@ from typing import Any, Literal, TextIO
 
 from pydantic import BaseModel, ValidationError
 
-from bus import Bus, Clock, DocumentError, RiskLimits, SlotControl, read_status
+from bus import Bus, Clock, DocumentError, RiskLimits, SlotControl, read_instances, read_status
 from panel.actions import Actions, Asker, Written
 from panel.errors import ConfirmationNeededError, StartError
 from panel.ledger_queries import Fill, LedgerQueries, Order, OutcomeRow
-from panel.views import follow, read_base
+from panel.views import Progress, follow, read_base
 
 FOLLOW_LIMIT_S = 15.0
 LOOK_EVERY_S = 0.1
@@ -151,8 +151,8 @@ def _checked(kind: type[RiskLimits] | type[SlotControl], room: str, fields: Mapp
     return {name: getattr(made, name) for name in given}
 
 
-def _follow(bus: Bus, clock: Clock, written: Written) -> Any:
-    """How far a write came: until it is settled, 15 s at most."""
+def _follow(bus: Bus, clock: Clock, written: Written) -> Progress:
+    """How far a write came: until it is settled, 15 s at most; not waited for where no bot lives."""
     deadline = clock.boot_ms() + FOLLOW_LIMIT_S * 1000
     while True:
         try:
@@ -160,7 +160,8 @@ def _follow(bus: Bus, clock: Clock, written: Written) -> Any:
         except DocumentError:
             status = None
         progress = follow(written.generation, written.manual, status)
-        if progress.settled or progress.stage in ("applied", "refused") or clock.boot_ms() > deadline:
+        over = progress.settled or progress.stage in ("applied", "refused")
+        if over or clock.boot_ms() > deadline or not any(view.alive for view in read_instances(bus)):
             return progress
         time.sleep(LOOK_EVERY_S)
 

@@ -17,7 +17,8 @@ def checkout(tmp_path: Path) -> Path:
     """In a folder whose name has what systemd takes for its own."""
     folder = tmp_path / "100% mine"
     (folder / "bin").mkdir(parents=True)
-    shutil.copy(ROOT / "bin" / "service", folder / "bin")
+    for script in ("service", "with-config"):
+        shutil.copy(ROOT / "bin" / script, folder / "bin")
     (folder / "bin" / "runtime").write_text('#!/bin/sh\necho "${RUNTIME:-process}"\n')
     (folder / "bin" / "runtime").chmod(0o755)
     return folder

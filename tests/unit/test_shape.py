@@ -8,7 +8,7 @@ from statistics import median
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("recording", "bus", "ledger", "bot", "deployer", "panel", "paper", "proof", "bench")
+PACKAGES = ("recording", "bus", "ledger", "bot", "deployer", "panel", "paper", "cli", "proof", "bench")
 MOST_LINES, LEAST_MEDIAN, MOST_MODULES = 450, 150, 16
 
 

@@ -23,7 +23,7 @@ def test_the_number_is_written_once() -> None:
     assigned = re.compile(r'^\w*VERSION = "\d+\.\d+', re.MULTILINE)
     files = [
         path
-        for package in ("recording", "bus", "ledger", "bot", "panel", "paper", "deployer")
+        for package in ("recording", "bus", "ledger", "bot", "panel", "paper", "deployer", "cli")
         for path in (ROOT / package).rglob("*.py")
     ]
     assert [str(path.relative_to(ROOT)) for path in files if assigned.search(path.read_text())] == ["bus/version.py"]

@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[3]
 DOCS = ROOT / "docs"
 PAGES = (ROOT / "README.md", ROOT / "deployer" / "template" / "README.md", *sorted(DOCS.rglob("*.md")))
 ROOMS = (
-    *("bench", "bin", "bot", "bus", "deployer", "docs", "ledger"),
+    *("bench", "bin", "bot", "bus", "cli", "deployer", "docs", "ledger"),
     *("monitoring", "panel", "paper", "proof", "recording", "tests"),
 )
 # What a reader makes, or what a process writes: no file of the repository.
