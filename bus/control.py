@@ -41,14 +41,37 @@ class SlotControl(Part):
 
 
 class RiskLimits(Part):
-    """Limits in pUSD that no strategy can reach past, except orders_per_minute, a count."""
+    """Limits that no strategy can reach past, and that hold whatever the venue answers. They close entries, never exits.
+
+    Money in pUSD. What is None has no limit.
+    """
 
     max_order: Decimal = Field(default=Decimal(50), gt=0)
+    """The most that one entry may cost, at its worst fee."""
     max_slot: Decimal = Field(default=Decimal(100), gt=0)
+    """The most at stake in one slot."""
     max_asset: Decimal = Field(default=Decimal(300), gt=0)
+    """The most at stake in one asset."""
     max_total: Decimal = Field(default=Decimal(1000), gt=0)
+    """The most at stake in all."""
     daily_loss: Decimal = Field(default=Decimal(500), gt=0)
+    """Lost since midnight UTC: by exits at once, by the rest of a window when it resolves."""
     orders_per_minute: int = Field(default=60, ge=1)
+    """Entries and exits of the last 60 s."""
+    hourly_loss: Decimal | None = Field(default=None, gt=0)
+    """Lost in the last 60 minutes, counted in the same way."""
+    count_open: bool = False
+    """Whether open positions count as losses too, by as much as their best bid is below their cost; gains never count."""
+    losses_in_a_row: int | None = Field(default=None, ge=1, le=100)
+    """Windows that ended with a loss, one after the other; then entries wait for cool_down_minutes after the last of them."""
+    cool_down_minutes: int = Field(default=60, ge=1, le=1440)
+    """How long entries wait; each further loss begins the wait anew, until a window ends without one."""
+    max_direction: Decimal | None = Field(default=None, gt=0)
+    """The most at stake on one outcome less what is held of the other, over the assets of `correlated`."""
+    correlated: tuple[str, ...] = ()
+    """The assets that move together, such as BTC and ETH; empty: all."""
+    failed_trades_per_hour: int = Field(default=10, ge=1, le=10_000)
+    """Trades of the last 60 minutes' orders that failed on the chain."""
 
 
 class ManualAction(Part):

@@ -111,6 +111,18 @@ class UsageStatus(Part):
     total: Decimal = Decimal(0)
     loss_today: Decimal = Decimal(0)
     orders_last_minute: int = 0
+    loss_last_hour: Decimal = Decimal(0)
+    """As loss_today, of the last 60 minutes."""
+    losses_in_a_row: int = 0
+    """Windows that ended with a loss, one after the other up to the newest."""
+    cooling_until_ms: int | None = None
+    """UTC ms until which entries wait because of them; None where they do not."""
+    directions: dict[str, Decimal] = Field(default_factory=dict)
+    """What is at stake on Up and on Down over the correlated assets, less what is held of the other."""
+    failed_trades_last_hour: int = 0
+    """Trades of the last hour's orders that failed on the chain."""
+    bankroll: Decimal | None = None
+    """What may be spent: the balance less what rests or is open; None until it is known."""
 
 
 class Totals(Part):
@@ -124,9 +136,12 @@ class Totals(Part):
     exposure: Decimal = Decimal(0)
     pnl: Decimal = Decimal(0)
     pnl_today: Decimal = Decimal(0)
+    """Since midnight UTC: of resolved windows, and of what was sold in the others."""
     fees: Decimal = Decimal(0)
     wins: int = 0
     losses: int = 0
+    failed_trades: int = 0
+    """Trades that failed on the chain."""
 
 
 class Status(Document):

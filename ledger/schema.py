@@ -13,6 +13,7 @@ from __future__ import annotations
 from enum import StrEnum
 
 from ledger.base import append_only
+from ledger.values import FAILED
 
 
 class OrderState(StrEnum):
@@ -87,6 +88,7 @@ SCHEMA = "\n".join(
         "PRIMARY KEY (trade_id, order_id, status)) STRICT;",
         "CREATE INDEX IF NOT EXISTS fills_window ON fills(window);",
         "CREATE INDEX IF NOT EXISTS fills_order ON fills(order_id);",
+        f"CREATE INDEX IF NOT EXISTS fills_failed ON fills(status) WHERE status = '{FAILED}';",
         append_only("fills"),
         "CREATE TABLE IF NOT EXISTS outcomes (window TEXT PRIMARY KEY, epoch INTEGER NOT NULL, slot TEXT NOT NULL, "
         "winner TEXT NOT NULL, payout INTEGER NOT NULL, pnl INTEGER NOT NULL, fees INTEGER NOT NULL, "

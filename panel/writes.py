@@ -81,7 +81,7 @@ class SlotBody(ChangeBody):
 
 
 class RiskBody(ChangeBody):
-    """Risk limits in pUSD, as `bus.RiskLimits` has them; orders_per_minute is a count."""
+    """Risk limits, as `bus.RiskLimits` has them; null takes one away, where there may be none."""
 
     max_order: Money = Decimal(50)
     max_slot: Money = Decimal(100)
@@ -89,6 +89,13 @@ class RiskBody(ChangeBody):
     max_total: Money = Decimal(1000)
     daily_loss: Money = Decimal(500)
     orders_per_minute: int = Field(default=60, ge=1, le=100_000)
+    hourly_loss: Money | None = None
+    count_open: bool = False
+    losses_in_a_row: int | None = Field(default=None, ge=1, le=100)
+    cool_down_minutes: int = Field(default=60, ge=1, le=1440)
+    max_direction: Money | None = None
+    correlated: tuple[Name, ...] = Field(default=(), max_length=50, strict=False)
+    failed_trades_per_hour: int = Field(default=10, ge=1, le=10_000)
 
 
 class StrategyBody(BasedOn):

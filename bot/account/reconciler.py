@@ -326,7 +326,9 @@ class Reconciler:
 
     async def _reconcile(self) -> None:
         """Compare ledger and venue both ways: late fills of ours are added, orders of nobody's are shown and stop entries."""
-        for trade in await self._comparison.look():
+        trades = await self._comparison.look()
+        self._holdings.elsewhere = self._comparison.reserved
+        for trade in trades:
             self._add_late(trade)
 
     def _add_late(self, trade: VenueTrade) -> bool:

@@ -16,7 +16,7 @@ from bot.venue.types import BASE_UNITS, Holding, TooManyError, VenueOrder
 from bus import Log
 from ledger import Ledger
 from ledger.rows import find_intent
-from ledger.values import VenueTrade
+from ledger.values import Side, VenueTrade
 
 BACK_MS = 600_000
 """How far behind the last comparison trades are looked for again: the venue may show one late."""
@@ -73,6 +73,11 @@ def find_strangers(
     return tuple(strangers.values())
 
 
+def reserved_by(order: VenueOrder) -> int:
+    """What a resting order may spend still, in base units of pUSD, rounded up; a sale spends nothing. Pure."""
+    return -int(-(order.price * max(0, order.size - order.matched)) // 1) if order.side is Side.BUY else 0
+
+
 class UnknownActivity:
     """One epoch's comparing. Its methods raise LedgerError (FencedError: the epoch is over)."""
 
@@ -82,6 +87,9 @@ class UnknownActivity:
         self._deep_at_ms = 0
         self._before = self._last_count()
         self._is_new = self._last_ms() is None and not self._is_old()
+        self._has_adopted = bool(ledger.integer("SELECT count(*) FROM adopted WHERE kind = 'order'"))
+        self.reserved = 0
+        """What resting orders that are not ours may spend, in base units of pUSD, as of the last look."""
 
     @property
     def problem(self) -> str | None:
@@ -98,6 +106,8 @@ class UnknownActivity:
             )
         if self._strangers is None and self._is_new:
             return "the account was not compared with this new ledger yet"
+        if self._strangers is None and self._has_adopted:
+            return "the account's own orders may rest: it was not compared in this epoch yet"
         return None
 
     async def look(self) -> list[VenueTrade]:
@@ -116,6 +126,9 @@ class UnknownActivity:
             trades = await world.venue.trades(after_ms=started - BACK_MS)
         resting = await world.venue.open_orders()
         held = await world.venue.holdings() if since is None else []
+        self.reserved = sum(
+            reserved_by(order) for order in resting if find_intent(self._ledger, order.order_id) is None
+        )
         new = [trade for trade in trades if since is None or trade.at_ms >= since]
         strangers = whole + find_strangers(new, resting, held, self._is_order_known, self._is_token_known)
         self._deep_at_ms = started if deep else self._deep_at_ms

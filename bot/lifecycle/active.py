@@ -12,6 +12,7 @@ from dataclasses import replace
 from decimal import Decimal
 from functools import partial
 
+from bot.account.entry_risk import EntryRisk
 from bot.account.portfolio import Portfolio
 from bot.account.reconciler import Reconciler
 from bot.account.redeem import Redeemer
@@ -25,13 +26,13 @@ from bot.operator.manual_orders import ManualOrders
 from bot.operator.requests import RequestHandler
 from bot.orders.limits import TokenBucket
 from bot.orders.manager import OrderManager
-from bot.orders.order_plan import OrderPlan, worst_cost
-from bot.orders.risk import Usage, refuse_entry, why_blocked
+from bot.orders.order_plan import OrderPlan
+from bot.orders.risk import why_blocked
 from bot.slots import Slot, Window
 from bot.strategy.evaluation import NO_STREAK, Evaluation, Own, State, View, goes_on_from, next_state, write_state
 from bot.venue.decoding import Code, OddError, Origin, describe
 from bot.venue.types import BASE_UNITS
-from bus import Control, DocumentError, LedgerError, LedgerFullError, Status, is_halted, read_control
+from bus import Control, DocumentError, LedgerError, LedgerFullError, RiskLimits, Status, is_halted, read_control
 from bus.tasks import Guard
 from ledger import Ledger
 from ledger.rows import Position
@@ -90,6 +91,7 @@ class Active:
                 Origin.CLOB, OddError(Code.UNFORESEEN, "the status of an order", "a known word", status)
             ),
         )
+        self._risk = EntryRisk(world, self._holdings, self.desk)
         self._manual = ManualOrders(
             ledger, epoch, desk=self.desk, now_ms=world.now_ms, wall_ms=world.clock.wall_ms, log=self._log
         )
@@ -252,7 +254,12 @@ class Active:
             return f"the wall clock and the venue's differ by {disagreement} ms"
         if (closed := self.desk.closed) is not None:
             return closed
-        return self._full or self.ticks.problem or self._reconciler.problem or world.account.closed
+        problem = self._full or self.ticks.problem or self._reconciler.problem or world.account.closed
+        return problem or self._risk.closed(self._limits)
+
+    @property
+    def _limits(self) -> RiskLimits | None:
+        return None if self._control.control is None else self._control.control.risk
 
     def status(self) -> Status:
         """The status as it is now."""
@@ -266,14 +273,10 @@ class Active:
             control=self._control,
             evaluations=self._evaluations,
             books=self._world.books,
-            positions=self._holdings.positions,
             desk=self.desk,
             manual=self._manual.status(self._control.control),
-            usage=self._usage(),
-            totals=self._holdings.totals,
-            pnl_today=self._holdings.pnl_today(),
-            pnl_by_slot=self._holdings.pnl_by_slot,
-            outcomes=self._holdings.outcomes,
+            risk=self._risk,
+            holdings=self._holdings,
         )
 
     async def close(self, limit_s: float) -> None:
@@ -341,6 +344,7 @@ class Active:
             enabled=lambda slot: self._control.slot(slot.id).enabled or self._holdings.holds(slot.window(now).slug),
             blocked=blocked,
             stale=lambda slot: self._world.stale_feed(slot.asset) is not None,
+            bankroll=None if (bankroll := self._risk.bankroll) is None else bankroll / BASE_UNITS,
         )
 
     def _unsold(self, position: Position) -> Position:
@@ -409,13 +413,8 @@ class Active:
         )
         if closed:
             return closed
-        usage = self._holdings.usage(slot, self.desk.entries_ahead, self.desk.orders_last_minute)
-        return refuse_entry(worst_cost(plan.price, plan.size, plan.market), usage, control.risk, limits)
-
-    def _usage(self) -> dict[str, Usage]:
-        """What is at stake, by slot."""
-        minute, ahead = self.desk.orders_last_minute, self.desk.entries_ahead
-        return {slot.id: self._holdings.usage(slot, ahead, minute) for slot in self._world.slots}
+        refusal = self._risk.refuse(slot, plan, control.risk, limits)
+        return None if refusal is None else str(refusal)
 
     def _place(self, plan: OrderPlan) -> str | None:
         try:

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from decimal import Decimal
 
+from bot.account.entry_risk import EntryRisk
+from bot.account.portfolio import Portfolio
 from bot.context import Context
 from bot.operator.control import InForce
 from bot.orders.manager import OrderManager
@@ -25,7 +27,6 @@ from bus import (
 )
 from ledger.rows import Position
 from ledger.schema import OrderState
-from ledger.totals import Lifetime
 from ledger.values import Outcome
 
 
@@ -45,16 +46,14 @@ def build_status(
     control: InForce,
     evaluations: Iterable[Evaluation],
     books: Mapping[str, Book],
-    positions: tuple[Position, ...],
     desk: OrderManager,
     manual: tuple[ManualStatus, ...],
-    usage: Mapping[str, Usage],
-    totals: Lifetime,
-    pnl_today: int,
-    pnl_by_slot: Mapping[str, int],
-    outcomes: Iterable[tuple[str, str, str, int, int, int]],
+    risk: EntryRisk,
+    holdings: Portfolio,
 ) -> Status:
     """The whole status as it is now. entries: why entries are closed, or None."""
+    positions, totals = holdings.positions, holdings.totals
+    limits = None if control.control is None else control.control.risk
     held = [_position(position, books) for position in positions if position.shares > 0]
     by_window = {position.window: position for position in held}
     doubtful = [order for order in desk.in_doubt if order.state is OrderState.IN_DOUBT or order.state is None]
@@ -81,7 +80,7 @@ def build_status(
             manual=manual,
         ),
         strategy=StrategyStatus(name=world.strategy.name, parameters=asdict(control.parameters)),
-        usage=_usage(usage),
+        usage=_usage(risk.usage(limits), risk.cooling_until_ms(limits), risk.bankroll),
         slots=tuple(
             _slot(
                 e,
@@ -90,7 +89,7 @@ def build_status(
                 enabled=control.slot(e.slot.id).enabled,
                 in_doubt=sum(order.intent.slot == e.slot.id for order in doubtful),
                 orders=sum(order.intent.slot == e.slot.id for order in desk.open.values()),
-                pnl=pnl_by_slot.get(e.slot.id, 0),
+                pnl=holdings.pnl_by_slot.get(e.slot.id, 0),
             )
             for e in evaluations
         ),
@@ -98,7 +97,7 @@ def build_status(
         positions=tuple(held),
         outcomes=tuple(
             OutcomeStatus(window=window, slot=slot, winner=winner, pnl=pusd(pnl), fees=pusd(fees), resolved_ms=at)
-            for window, slot, winner, pnl, fees, at in outcomes
+            for window, slot, winner, pnl, fees, at in holdings.outcomes
         ),
         totals=Totals(
             polls_completed=totals.polls_completed,
@@ -108,15 +107,16 @@ def build_status(
             in_doubt=len(doubtful),
             exposure=pusd(sum(max(0, p.cost + p.fees) for p in positions if p.shares > 0)),
             pnl=pusd(totals.pnl),
-            pnl_today=pusd(pnl_today),
+            pnl_today=pusd(holdings.pnl_today()),
             fees=pusd(totals.fees),
             wins=totals.wins,
             losses=totals.losses,
+            failed_trades=holdings.failed_trades,
         ),
     )
 
 
-def _usage(usage: Mapping[str, Usage]) -> UsageStatus:
+def _usage(usage: Mapping[str, Usage], cooling_until_ms: int | None, bankroll: int | None) -> UsageStatus:
     newest = next(iter(usage.values()), None)
     if newest is None:
         return UsageStatus()
@@ -124,8 +124,14 @@ def _usage(usage: Mapping[str, Usage]) -> UsageStatus:
         slots={slot: pusd(own.slot) for slot, own in usage.items() if own.slot},
         assets={slot.split("-")[0]: pusd(own.asset) for slot, own in usage.items() if own.asset},
         total=pusd(newest.total),
-        loss_today=pusd(newest.loss_today),
+        loss_today=pusd(newest.loss_today + newest.open_loss),
         orders_last_minute=newest.orders_last_minute,
+        loss_last_hour=pusd(newest.loss_last_hour + newest.open_loss),
+        losses_in_a_row=newest.losses_in_a_row,
+        cooling_until_ms=cooling_until_ms,
+        directions={str(outcome): pusd(net) for outcome, net in newest.directions.items() if net},
+        failed_trades_last_hour=newest.failed_last_hour,
+        bankroll=None if bankroll is None else pusd(bankroll),
     )
 
 

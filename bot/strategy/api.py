@@ -25,7 +25,8 @@ class Inputs:
     average_seconds, average_price: the part of the settlement average that is known already. bids, asks: best levels first.
     held: the outcome and shares (base units) held of this window. streak_*: the evaluation state left by the last evaluation.
     blocked: why no order may be placed in this slot whatever the strategy says ("" when it may). seen_ms: when the newest of
-    the prices and books here arrived, UTC ms; streak_ms: the seen_ms of the last evaluation that the streak counted.
+    the prices and books here arrived, UTC ms; streak_ms: the seen_ms of the last evaluation that the streak counted. bankroll:
+    pUSD that entries may spend, as the account shows it less what is open or rests elsewhere; None where it is not known.
     """
 
     slot: str
@@ -55,6 +56,7 @@ class Inputs:
     blocked: str
     seen_ms: int = 0
     streak_ms: int = 0
+    bankroll: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

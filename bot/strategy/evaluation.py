@@ -60,7 +60,7 @@ class View:
     """What an evaluation looks at.
 
     now_ms: the venue's time. to_boot_ms: added to a UTC time it gives CLOCK_BOOTTIME. blocked: why no order may be placed in
-    a slot now ("" when it may). stale: whether a slot's lead price cannot be relied upon.
+    a slot now ("" when it may). stale: whether a slot's lead price cannot be relied upon. bankroll: as of `Inputs`.
     """
 
     now_ms: int
@@ -73,6 +73,7 @@ class View:
     enabled: Callable[[Slot], bool]
     blocked: Callable[[Slot, Window, bool], str]
     stale: Callable[[Slot], bool] = lambda _slot: False
+    bankroll: float | None = None
 
 
 class Listing(Protocol):
@@ -261,6 +262,7 @@ def _inputs(slot: Slot, window: Window, market: Market, prices: Prices, view: Vi
         blocked=_blocked(view, slot, window, market, doubt, is_held=held is not None),
         seen_ms=seen_ms,
         streak_ms=streak.seen_ms,
+        bankroll=view.bankroll,
     )
 
 

@@ -27,7 +27,8 @@ class Parameters:
     position is sold when the best bid is at least, or at most, that price; 1 and 0 never; the bid alone decides, so one odd
     book does not suffice. confirmations: evaluations in a row that must agree upon an entry, a profit or a stop, each on data
     at least confirm_ms newer than that of the one before. kelly: fraction of the Kelly stake.
-    bankroll, max_stake: pUSD. max_price: the dearest entry. min_volatility: floor of the volatility, per sqrt(second).
+    bankroll, max_stake: pUSD; where the account has less than bankroll, it is what the account has.
+    max_price: the dearest entry. min_volatility: floor of the volatility, per sqrt(second).
     """
 
     snipe_fraction: float = number(0.3, most=1)
@@ -198,7 +199,8 @@ def _entry_size(
 ) -> int:
     price = best + _fee(inputs, best)
     kelly = max(0.0, (chance - price) / (1 - price)) if price < 1 else 0.0
-    stake = min(parameters.bankroll * kelly * parameters.kelly, parameters.max_stake)
+    bankroll = parameters.bankroll if inputs.bankroll is None else min(parameters.bankroll, inputs.bankroll)
+    stake = min(bankroll * kelly * parameters.kelly, parameters.max_stake)
     wanted = int(Decimal(stake) / limit * BASE_UNITS)
     offered = sum(level.size for level in asks if level.price <= limit)
     return min(wanted, offered) // SIZE_STEP * SIZE_STEP

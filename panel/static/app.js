@@ -224,18 +224,25 @@ const slotActions = {
 
 const LIMITS = [
   ["max_order", "One order"], ["max_slot", "One slot"], ["max_asset", "One asset"], ["max_total", "Everything"],
-  ["daily_loss", "Lost in a day"], ["orders_per_minute", "Orders in a minute"],
+  ["daily_loss", "Lost in a day"], ["hourly_loss", "Lost in an hour"], ["max_direction", "Net on one outcome"],
+  ["losses_in_a_row", "Losses in a row"], ["cool_down_minutes", "Minutes to wait after them"],
+  ["failed_trades_per_hour", "Trades that failed, in an hour"], ["orders_per_minute", "Orders in a minute"],
 ];
+const COUNTS = new Set(["losses_in_a_row", "cool_down_minutes", "failed_trades_per_hour", "orders_per_minute"]);
+const MAY_BE_NONE = new Set(["hourly_loss", "max_direction", "losses_in_a_row"]);
 
 async function changeRisk() {
   const seen = generation();
   const risk = live.state.control.control.risk;
-  const fields = LIMITS.map(([name, label]) => ({ name, label, value: String(risk[name]), mode: "decimal", required: true }));
+  const shown = (name) => (risk[name] == null ? "" : String(risk[name]));
+  const fields = LIMITS.map(([name, label]) => ({
+    name, label, value: shown(name), mode: "decimal", required: !MAY_BE_NONE.has(name), hint: MAY_BE_NONE.has(name) ? "empty: no limit" : "",
+  }));
   const given = await form("Risk limits", "In pUSD. They hold for the strategy and for entries by hand; exits are never refused.", fields, "Change");
   if (!given) return;
-  const changed = Object.entries(given).filter(([name, value]) => value !== String(risk[name]));
+  const changed = Object.entries(given).filter(([name, value]) => value !== shown(name));
   if (!changed.length) return notice("Nothing was changed.");
-  const body = Object.fromEntries(changed.map(([name, value]) => [name, name === "orders_per_minute" ? Number(value) : value]));
+  const body = Object.fromEntries(changed.map(([name, value]) => [name, value === "" ? null : COUNTS.has(name) ? Number(value) : value]));
   await write("risk", { generation: seen, ...body }, options("Risk limits"));
 }
 

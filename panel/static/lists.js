@@ -97,6 +97,10 @@ function riskRows(usage, risk) {
     { ...row("Largest asset", inAsset, risk.max_asset), show: money, name: `Largest asset${asset ? ` (${asset})` : ""}` },
     { ...row("Largest slot", inSlot, risk.max_slot), name: `Largest slot${slot ? ` (${slot})` : ""}` },
     row("Lost today", usage.loss_today, risk.daily_loss),
+    ...(risk.hourly_loss == null ? [] : [row("Lost in an hour", usage.loss_last_hour, risk.hourly_loss)]),
+    ...(risk.max_direction == null ? [] : [row("Net on one outcome", largest(usage.directions ?? {})[1], risk.max_direction)]),
+    ...(risk.losses_in_a_row == null ? [] : [row("Losses in a row", usage.losses_in_a_row, risk.losses_in_a_row, count)]),
+    row("Trades that failed, in an hour", usage.failed_trades_last_hour ?? 0, risk.failed_trades_per_hour ?? 10, count),
     row("Orders in a minute", usage.orders_last_minute, risk.orders_per_minute, count),
   ];
 }

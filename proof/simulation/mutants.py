@@ -136,7 +136,7 @@ def _needs_the_lease() -> None:
 
 def _risk_ignores_pending() -> None:
     def uses(own: Callable[..., Any]) -> Callable[..., Any]:
-        return lambda self, slot, _open, minute: own(self, slot, (), minute)
+        return lambda self, slot, _open, minute, risk: own(self, slot, (), minute, risk)
 
     replace_in(Portfolio, "usage", uses)
 

@@ -57,7 +57,7 @@ def test_no_sequence_reaches_past_a_limit(
         )
         refusal = refuse_entry(cost, usage, given_limits, SlotControl(max_order=slot_limit))
         if refusal is not None:
-            assert refusal.startswith("risk: ")
+            assert str(refusal).startswith("risk: ")
             continue
         assert loss < given_limits.daily_loss * BASE_UNITS
         orders += 1

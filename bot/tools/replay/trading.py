@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from bot.account.portfolio import DAY_MS
 from bot.lifecycle.metrics import reason_name
 from bot.market_data.binance_messages import PriceUpdate, Source
 from bot.market_data.books import Books
@@ -21,6 +20,7 @@ from bot.tools.replay.house import Filled, House
 from bot.tools.replay.result import Trade
 from bot.venue.types import Book
 from bus import RiskLimits, SlotControl
+from ledger.results import DAY_MS
 from ledger.rows import Position
 from ledger.values import Outcome, Side
 
@@ -194,7 +194,7 @@ class Trading:
         if side is Side.BUY:
             cost = worst_cost(plan.price, plan.size, market)
             if (refusal := refuse_entry(cost, self._usage(e.slot), self.limits, SlotControl())) is not None:
-                self._refuse(f"risk: {reason_name(refusal)}")
+                self._refuse(f"risk: {reason_name(str(refusal))}")
                 return
             self._held[plan.window] = _Held(
                 e.slot, e.window, plan.request.token_id, market.condition_id, plan.outcome, self.house.now_ms

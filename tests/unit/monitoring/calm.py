@@ -25,6 +25,7 @@ def _bot(place: str, sha: str, *, active: int) -> Series:
         f"bot_poll_interval_seconds{{{who}}}": _always(5),
         f"bot_ledger_polls_missed{{{who}}}": _always(3),
         f"bot_ledger_in_doubt{{{who}}}": _always(0),
+        f"bot_ledger_failed_trades{{{who}}}": _always(1),
         f"bot_fsync_failed{{{who}}}": _always(0),
         f'bot_feed_timestamp_seconds{{{who},feed="binance BTC"}}': CLOCK,
         f'bot_entries_closed{{{who},reason="clock"}}': _always(0),

@@ -37,6 +37,8 @@ CASES: dict[str, tuple[Series, tuple[str, ...]]] = {
     "HandoverSlow": ({f'deployer_handover_gap_seconds_count{{{DEPLOYER},kind="handover"}}': _then(0, 1)}, ()),
     "FsyncFailed": ({f"bot_fsync_failed{{{SPARE}}}": _then(0, 1)}, ()),
     "OrderInDoubt": ({f"bot_ledger_in_doubt{{{BLUE}}}": _then(0, 2)}, ()),
+    "TradesFailed": ({f"bot_ledger_failed_trades{{{BLUE}}}": _then(1, 4)}, ()),
+    "LossLimitReached": ({f'bot_entries_closed{{{BLUE},reason="daily_loss"}}': f"0x{HALF} 1x{HALF}"}, ()),
     "VersionMismatch": (
         {
             f'deployer_confirmed_info{{{DEPLOYER},git_sha="aaa"}}': f"1x{HALF} stale",

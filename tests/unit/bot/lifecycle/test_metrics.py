@@ -19,6 +19,7 @@ from bot.strategy.snipe import Parameters, decide
 from bus import RiskLimits, SlotControl, Status, Totals
 from bus.status import PositionStatus, SlotStatus
 from bus.tasks import serve_metrics
+from ledger.values import Outcome
 from tests.unit.bot.making import inputs
 
 HELD = PositionStatus(window="w", outcome="Up", shares=Decimal(1), cost=Decimal(1))
@@ -69,11 +70,19 @@ def test_what_risk_says_has_a_name() -> None:
         {"loss_today": full},
         {"orders_last_minute": 999},
         {"balance": 0},
+        {"loss_last_hour": full},
+        {"losses_in_a_row": 3, "last_loss_ms": 0},
+        {"directions": {Outcome.UP: full}},
+        {"failed_last_hour": 10},
     ):
-        text = refuse_entry(10**6, Usage(**{**calm, **wrong}), RiskLimits(), SlotControl())
-        assert text is not None, wrong
-        names.append(reason_name(text))
-    assert names == ["risk", "risk", "risk", "daily_loss", "rate", "risk"]
+        limits = RiskLimits(hourly_loss=Decimal(1), losses_in_a_row=3, max_direction=Decimal(1))
+        refusal = refuse_entry(10**6, Usage(**{**calm, **wrong}), limits, SlotControl(), outcome=Outcome.UP)
+        assert refusal is not None, wrong
+        names.append(reason_name(str(refusal)))
+    assert names == [
+        "risk", "risk", "risk", "daily_loss", "rate", "bankroll", "hourly_loss", "losses_in_a_row", "direction",
+        "failed_trades",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
