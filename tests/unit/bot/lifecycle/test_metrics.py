@@ -60,10 +60,17 @@ def test_what_the_strategy_says_has_a_name(name: str, decision: Any) -> None:
 
 def test_what_risk_says_has_a_name() -> None:
     """Every refusal of risk has a name."""
-    calm = {"slot": 0, "asset": 0, "total": 0, "loss_today": 0, "orders_last_minute": 0, "balance": 10**12}
+    calm: dict[str, Any] = {
+        "slot": 0,
+        "asset": 0,
+        "total": 0,
+        "loss_today": 0,
+        "orders_last_minute": 0,
+        "balance": 10**12,
+    }
     full = 10**13
     names = []
-    for wrong in (
+    wrongs: tuple[dict[str, Any], ...] = (
         {"slot": full},
         {"asset": full},
         {"total": full},
@@ -74,7 +81,8 @@ def test_what_risk_says_has_a_name() -> None:
         {"losses_in_a_row": 3, "last_loss_ms": 0},
         {"directions": {Outcome.UP: full}},
         {"failed_last_hour": 10},
-    ):
+    )
+    for wrong in wrongs:
         limits = RiskLimits(hourly_loss=Decimal(1), losses_in_a_row=3, max_direction=Decimal(1))
         refusal = refuse_entry(10**6, Usage(**{**calm, **wrong}), limits, SlotControl(), outcome=Outcome.UP)
         assert refusal is not None, wrong
