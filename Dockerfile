@@ -16,6 +16,8 @@ FROM python:3.13-slim AS base
 ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 HOME=/tmp BUS_DIR=/bus
 # The mount points belong to the user that all writers run as, so that fresh named volumes do, too.
 RUN mkdir /app /bus /data && chown 10001:10001 /bus /data
+# The same words inside as outside: docker exec CONTAINER ns explain BTC-5m
+RUN printf '#!/bin/sh\ncd /app && exec python -m cli "$@"\n' >/usr/local/bin/ns && chmod 755 /usr/local/bin/ns
 WORKDIR /app
 
 FROM base AS application
@@ -23,7 +25,8 @@ COPY --from=dependencies /venv /venv
 COPY recording recording
 COPY bus bus
 COPY ledger ledger
-RUN ["python", "-m", "compileall", "-q", "recording", "bus", "ledger"]
+COPY cli cli
+RUN ["python", "-m", "compileall", "-q", "recording", "bus", "ledger", "cli"]
 
 FROM application AS bot
 COPY bot bot
@@ -58,8 +61,9 @@ ENV LOGNAME=somebody
 COPY --from=dependencies /venv /venv
 COPY bus bus
 COPY ledger ledger
+COPY cli cli
 COPY deployer deployer
-RUN ["python", "-m", "compileall", "-q", "bus", "ledger", "deployer"]
+RUN ["python", "-m", "compileall", "-q", "bus", "ledger", "cli", "deployer"]
 USER 10001:10001
 ENTRYPOINT ["python", "-m", "deployer"]
 CMD ["run"]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import webbrowser
@@ -20,7 +21,9 @@ from bus.version import VERSION
 from cli.config import ConfigError, with_file
 from cli.place import EXIT_BAD_INPUT, Place, PlaceError, find_place
 
-ROOT = Path(__file__).parents[1]
+# The checkout; where ns was installed as a package, or is in a container, the folder that it is called in.
+_BESIDE = Path(__file__).parents[1]
+ROOT = _BESIDE if (_BESIDE / "bin" / "runtime").exists() else Path.cwd()
 ANSWER_LIMIT_S = 600.0
 PUSH_BRANCH = "HEAD"
 
@@ -282,20 +285,10 @@ def logs(
 
 
 @app.command()
-def explain(
-    what: Annotated[
-        str, typer.Argument(metavar="ORDER|SLOT|TICK", help="An order's id or its beginning, BTC-5m, or UTC ms.")
-    ],
-    as_json: Json = False,
-) -> int:
-    """The life of an order, of a slot's newest, of a tick."""
-    return _do("bot", "explain", *_flags(json=as_json), "--", what)
-
-
-@app.command()
 def audit(
     venue: Annotated[
-        str, typer.Option("--venue", metavar="SOURCE", help="The venue's own record to compare with.")
+        str,
+        typer.Option("--venue", metavar="SOURCE", help="The venue's own record to compare with: paper, a URL, a file."),
     ] = "",
     max_missed: Annotated[
         int, typer.Option("--max-missed", min=-1, metavar="N", help="Also fail when more polls were missed.")
@@ -303,8 +296,12 @@ def audit(
     as_json: Json = False,
 ) -> int:
     """Check the ledger; exit 1 where an invariant is broken."""
-    most = None if max_missed < 0 else max_missed
-    return _do("bot", "audit", *_flags(venue=venue, json=as_json), *([] if most is None else [f"--max-missed={most}"]))
+    from cli.settings import paper_url
+
+    place = _place()
+    source = paper_url(place) if venue == "paper" else venue
+    most = [f"--max-missed={max_missed}"] if max_missed >= 0 else []
+    return place.become(place.command("bot", "audit", *_flags(venue=source, json=as_json), *most))
 
 
 @app.command()
@@ -357,27 +354,49 @@ def settle(
     return _do_saying("bot", "settle", *words, "--", what, as_json=as_json)
 
 
-# --- research, and the exchange by itself. Their options are their own: ns replay --help
+# --- words whose options are their own: ns replay --help
 
 _PASSED_ON: dict[str, Any] = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 
 
+# What carries each out, its first words there, and what it does.
+PASSED_ON: dict[str, tuple[str, tuple[str, ...], str]] = {
+    "explain": ("bot", ("replay",), "The life of an order, of a slot's newest, of a tick."""
+    from cli.settings import paper_url
+
+    place = _place()
+    url = paper_url(place)
+    words = [re.sub(r"^(--venue=)?paper$", rf"\g<1>{url}", word) for word in context.args]
+    return place.become(place.command("bot", "explain", *words))
+
+
 @app.command(context_settings=_PASSED_ON)
 def replay(context: typer.Context) -> int:
-    """The same decisions on a recording or a tape."""
-    return _do("bot", "replay", *context.args)
+    """The same decisions on a recording or a tape."),
+    "record": ("bot", ("record",), "Write what the market says, for replay and paper."),
+    "paper": ("paper", (), "The exchange by itself, on this machine."),
+    "compare": ("bot", ("compare",), "What other code would have decided in the last hour."),
+    "credentials": ("bot", ("credentials",), "Derive the venue's API credentials; once, for live."),
+    "init": ("deployer", ("init",), "Make a repository ready to be pushed to."),
+    "new": ("deployer", ("new",), "Make a repository of one's own, with a strategy."),
+    "watch": ("deployer", ("watch",), "Watch another branch from the next start on."),
+    "check": ("deployer", ("check",), "Whether a worker keeps the contract."),
+    "backup": ("deployer", ("backup",), "What the bus cannot lose, in one file."),
+    "restore": ("deployer", ("restore",), "Fill an empty bus from a backup."),
+    "move": ("deployer", ("move",), "Say that the bus's original has ended for good."),
+    "test-alert": ("deployer", ("test-alert",), "Send a test alert: does it reach you?"),
+}
 
 
-@app.command(context_settings=_PASSED_ON)
-def record(context: typer.Context) -> int:
-    """Write what the market says, for replay and paper."""
-    return _do("bot", "record", *context.args)
+def _pass_on(word: str, module: str, first: tuple[str, ...], text: str) -> None:
+    def command(context: typer.Context) -> int:
+        return _do(module, *first, *context.args)
+
+    app.command(word, help=text, context_settings=_PASSED_ON)(command)
 
 
-@app.command(context_settings=_PASSED_ON)
-def paper(context: typer.Context) -> int:
-    """The exchange by itself, on this machine."""
-    return _do("paper", *context.args)
+for _word, _carried_out in PASSED_ON.items():
+    _pass_on(_word, *_carried_out)
 
 
 # --- this checkout

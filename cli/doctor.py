@@ -34,7 +34,7 @@ from bus import (
 )
 from bus.lease import check_locking
 from cli.config import FILE, ConfigError
-from cli.settings import settings_of
+from cli.settings import paper_url_of, settings_of
 
 LIMIT_S = 10.0
 FREE_MB = 1024
@@ -83,12 +83,7 @@ def examine(root: Path, environment: Mapping[str, str]) -> tuple[Finding, ...]:
         found = settings_of(root, environment)
     except ConfigError as error:
         return (Finding("config", False, str(error), f"correct {FILE}"),)
-    values = {one.name: one.value for one in found}
-    if "BOT_PAPER_URL" not in {one.name for one in found if one.source != "default"}:
-        host = values["PAPER_HOST"]
-        values["BOT_PAPER_URL"] = (
-            f"http://{f'[{host}]' if ':' in host else host}:{values['PAPER_PORT']}"  # as `run` has it
-        )
+    values = {one.name: one.value for one in found} | {"BOT_PAPER_URL": paper_url_of(found)}
     checkout = Checkout(root, {**environment, **{name: value for name, value in values.items() if value}}, values)
     return tuple(_looked(look, checkout) for look in LOOKS)
 
@@ -217,6 +212,8 @@ def disk(checkout: Checkout) -> Finding:
 
 def engine(checkout: Checkout) -> Finding:
     """Whether what the bots run as can be used."""
+    if not (checkout.root / "bin" / "runtime").exists():
+        return Finding("engine", True, "not looked for: without a checkout bots run as processes")
     asked = subprocess.run(
         [str(checkout.root / "bin" / "runtime")],
         env=dict(checkout.environment),

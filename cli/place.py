@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
@@ -16,7 +17,7 @@ FIND_LIMIT_S = 30.0
 # The service that knows a module's subject, where bots are containers. What is not here runs on the host.
 SERVICES = {"deployer": "deployer", "bot": "audit", "panel": "panel"}
 # What needs no bus, but the paper engine or the venue's public streams alone: never in a container.
-ON_THE_HOST = {("bot", "replay"), ("bot", "record"), ("paper", ""), ("deployer", "demo")}
+ON_THE_HOST = {("bot", "replay"), ("bot", "record"), ("bot", "credentials"), ("paper", "")}
 
 
 class PlaceError(Exception):
@@ -33,7 +34,9 @@ class Place:
     environment: Mapping[str, str]
 
     def command(self, module: str, *arguments: str) -> list[str]:
-        """The command line that carries it out."""
+        """The command line that carries it out. Raises PlaceError: not in this container."""
+        if self.runtime == "inside" and find_spec(module) is None:
+            raise PlaceError(f"this container has no {module}; say it in the checkout, or in the container that has it")
         first = arguments[0] if arguments else ""
         if self.runtime != "docker" or (module, first) in ON_THE_HOST or (module, "") in ON_THE_HOST:
             return [sys.executable, "-m", module, *arguments]

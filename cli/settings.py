@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -91,6 +91,22 @@ def may_run_with(place: Place, *, fast: bool, agreed: bool) -> bool:
     if agreed or not sys.stdin.isatty():
         return True
     return input("Run with those of now? [y/N] ").strip().lower() in ("y", "yes")
+
+
+def paper_url(place: Place) -> str:
+    """Where the local exchange is, for whoever carries out the words of this place. Raises ConfigError."""
+    if place.runtime == "docker":
+        return "http://paper:8700"
+    return paper_url_of(settings_of(place.root, os.environ))
+
+
+def paper_url_of(settings: Iterable[Setting]) -> str:
+    """As processes: what is set, else where `run` starts it."""
+    by_name = {one.name: one for one in settings}
+    if by_name["BOT_PAPER_URL"].source != "default":
+        return by_name["BOT_PAPER_URL"].value
+    host = by_name["PAPER_HOST"].value
+    return f"http://{f'[{host}]' if ':' in host else host}:{by_name['PAPER_PORT'].value}"
 
 
 def panel_url(place: Place) -> str:

@@ -25,7 +25,7 @@ LIMIT_S = 20.0
 CONFIG_LIMIT_S = 5.0  # of reading one file, which the start of a deployer waits for
 # Above what a pointer file or a HEAD ever has.
 _MOST_BYTES = 4096
-# Also against the configuration of a repository that is a person's own (`deployer new`, the demo).
+# Also against the configuration of a repository that is a person's own (`./ns new`, the demo).
 _NO_PROGRAMS = ("-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null", "-c", "commit.gpgsign=false")
 _ALWAYS = (*_NO_PROGRAMS, "-c", "gc.auto=0", "-c", "protocol.version=2", "-c", "core.quotePath=false")
 # Upload-pack of the other side: fetch takes GIT_CONFIG_COUNT and the like from its environment, so they are said here.

@@ -202,7 +202,7 @@ class Metrics:
 
         Info("deployer_build", "The version that runs.", registry=registry).info({"version": VERSION})
         self._looked = gauge("deployer_look_timestamp_seconds", "When it last looked at everything.", unknown=True)
-        self._problem = gauge("deployer_problem", "1 while it cannot do its work; `deployer status` says why.")
+        self._problem = gauge("deployer_problem", "1 while it cannot do its work; `./ns status` says why.")
         self._confirmed = gauge("deployer_confirmed_info", "1 for the commit that is confirmed.", "git_sha")
         self._confirmed_sha: str | None = None
         self._open = gauge("deployer_deploy_open", "1 while a deploy is under way.")

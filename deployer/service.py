@@ -69,7 +69,7 @@ class Deployer:
     """Runs until `stop`; the bots go on without it.
 
     Args:
-        folder: where it writes its state for `deployer status`.
+        folder: where it writes its state for `./ns status`.
         targets: where Prometheus reads which bots there are.
     """
 
@@ -313,7 +313,7 @@ class Deployer:
             await self._prune(all_else=True)
             await self._disks.look()
         if (problem := self._disks.problem) is not None:
-            raise BuildError(f"{problem}; then `deployer deploy {sha[:7]}`")
+            raise BuildError(f"{problem}; then `./ns deploy {sha[:7]}`")
 
     async def _prune(self, *, all_else: bool = False) -> None:
         history = self._history
@@ -429,7 +429,7 @@ class Deployer:
         return f"nobody trades: {nobody.text}" if nobody is not None else None
 
     def _publish(self, observed: Observed | None, *, problem: str | None) -> None:
-        """State for `deployer status`, when it changed."""
+        """State for `./ns status`, when it changed."""
         state = State(
             pid=os.getpid(),
             repository=str(self._repository.path),

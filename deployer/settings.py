@@ -37,7 +37,7 @@ class DeployerSettings(BaseSettings):
     run before and after steps (deployer.push.hooks).
     metrics_host, metrics_port: where /metrics is served; port 0 takes any. metrics_hosts: further host names of it, separated by
     commas. targets: the folder for Prometheus's file of bots; DIR/targets when unset. alertmanager: where
-    `deployer test-alert` sends its alert.
+    `./ns test-alert` sends its alert.
     """
 
     model_config = SettingsConfigDict(env_prefix="DEPLOYER_")
@@ -103,7 +103,7 @@ def claim_home(bus: Bus) -> None:
     if recorded and recorded != _here(bus):
         raise StartError(
             f"the bus {bus.directory} is a copy: it traded elsewhere before, and both would trade on one account; "
-            "where the original has ended for good, say so: `deployer move`"
+            "where the original has ended for good, say so: `./ns move`"
         )
     if not recorded:
         move_home(bus)
@@ -123,7 +123,7 @@ def _here(bus: Bus) -> str:
     return f"lease {bus.lease.lstat().st_ino}"
 
 
-# What a running deployer says of itself in its own folder, for `deployer status`. Nothing else reads it.
+# What a running deployer says of itself in its own folder, for `./ns status`. Nothing else reads it.
 
 
 _NAME = "state.json"

@@ -1,4 +1,4 @@
-"""How fresh the ledger is: the one rule for "somebody trades", of the deployer and of `deployer status`."""
+"""How fresh the ledger is: the one rule for "somebody trades", of the deployer and of `./ns status`."""
 
 from __future__ import annotations
 

@@ -114,7 +114,7 @@ SCHEMA = "\n".join(
         "CREATE TABLE IF NOT EXISTS settled_by_hand (order_id TEXT PRIMARY KEY, epoch INTEGER NOT NULL, verdict TEXT NOT NULL, "
         "shares INTEGER NOT NULL, who TEXT NOT NULL, note TEXT NOT NULL, wall_ms INTEGER NOT NULL) STRICT;",
         append_only("settled_by_hand"),
-        # What people asked of the active instance (`bot adopt`, `bot settle`), and its answer: each id is done at most once.
+        # What people asked of the active instance (`./ns adopt`, `./ns settle`), and its answer: each id is done at most once.
         "CREATE TABLE IF NOT EXISTS asks_answered (id TEXT PRIMARY KEY, epoch INTEGER NOT NULL, action TEXT NOT NULL, "
         "who TEXT NOT NULL, done INTEGER NOT NULL, answer TEXT NOT NULL, wall_ms INTEGER NOT NULL) STRICT;",
         append_only("asks_answered"),

@@ -84,7 +84,7 @@ class TooManyRequestsError(PanelError):
         self.limit = limit
 
     def __str__(self) -> str:
-        return f"{self.limit} requests wait for the deployer already; see that it runs (`make status`)"
+        return f"{self.limit} requests wait for the deployer already; see that it runs (`./ns status`)"
 
 
 class NoSuchWriteError(PanelError):

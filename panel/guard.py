@@ -314,8 +314,7 @@ class Guard:
                     if spent
                     else Refusal(
                         403,
-                        "this link was used before, or is older than ten minutes: "
-                        "`python -m panel link` prints a new one",
+                        "this link was used before, or is older than ten minutes: `./ns open` prints a new one",
                     )
                 )
         elif isinstance(body, Refusal):

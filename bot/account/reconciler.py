@@ -321,7 +321,7 @@ class Reconciler:
         self._log.error(
             "window_unresolved",
             window=window,
-            action=f"see how it resolved, then `python -m bot settle {window} --as Up|Down|Void --note WHY`",
+            action=f"see how it resolved, then `./ns settle {window} --as Up|Down|Void --note WHY`",
         )
 
     async def _reconcile(self) -> None:

@@ -1,7 +1,7 @@
 """Ledger and account held against each other: what the venue shows and the ledger does not know belongs to somebody else.
 
 Nothing is entered while there is such a thing: another trader would share our balance, limits and orders. A person looks at
-it with `bot adopt` and says that it is the owner's own; then it is known, and left alone.
+it with `./ns adopt` and says that it is the owner's own; then it is known, and left alone.
 """
 
 from __future__ import annotations
@@ -97,9 +97,7 @@ class UnknownActivity:
         if self._strangers:
             more = f" and {len(self._strangers) - 3} more" if len(self._strangers) > 3 else ""
             shown = ", ".join(f"{stranger.kind} {stranger.key}" for stranger in self._strangers[:3])
-            return (
-                f"the account has what this ledger does not know ({shown}{more}): look at it with `python -m bot adopt`"
-            )
+            return f"the account has what this ledger does not know ({shown}{more}): look at it with `./ns adopt`"
         if self._strangers is None and (count := self._before):
             return (
                 f"the account had {count} things that this ledger did not know, and was not compared in this epoch yet"

@@ -1,4 +1,4 @@
-"""What people ask of the active instance (`bot adopt`, `bot settle`): a file each on the bus, answered in the ledger.
+"""What people ask of the active instance (`./ns adopt`, `./ns settle`): a file each on the bus, answered in the ledger.
 
 Only the lease holder writes the ledger, so a command leaves its wish here; whoever holds the lease carries it out, once an
 id, and removes the file. The answer is a row, so that a crash between the two repeats nothing.
@@ -116,7 +116,7 @@ def ask_and_wait(bus: Bus, clock: Clock, limit_s: float = ANSWER_LIMIT_S, **fiel
         while (answer := answer_of(bus, ask.id)) is None:
             if time.monotonic() > deadline:
                 raise BusError(
-                    f"no instance answered within {limit_s:g} s: an active bot of this release must run (`make status`); "
+                    f"no instance answered within {limit_s:g} s: an active bot of this release must run (`./ns status`); "
                     "nothing was changed"
                 )
             time.sleep(LOOK_EVERY_S)

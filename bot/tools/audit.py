@@ -1,6 +1,6 @@
 """The audit: runs all checks, prints a table or JSON.
 
-`python -m bot audit`. Reads only; may run while the bot trades (what is in flight is then shown as such, not as a violation).
+`./ns audit`. Reads only; may run while the bot trades (what is in flight is then shown as such, not as a violation).
 """
 
 from __future__ import annotations

@@ -303,14 +303,14 @@ def _same(was: Asked, now: Asked) -> bool:
 __all__ = ["Asked", "DecisionDiff", "Difference", "UnreadableError", "compare", "read_decision", "read_inputs_of"]
 
 
-# `bot compare REF`: what a commit would have decided. Its own code says it, in a folder of its own beside the bus.
+# `./ns compare REF`: what a commit would have decided. Its own code says it, in a folder of its own beside the bus.
 #
 # It runs with the interpreter that runs this, so with its packages: a commit of other packages may not be importable.
 
 
 GIT_LIMIT_S, LIMIT_S = 120.0, 600.0
 COMPARES = Path("bot", "tools", "decision_diff.py")
-# A repository of one's own (`deployer new`) has no bot in it: it is run on this one.
+# A repository of one's own (`./ns new`) has no bot in it: it is run on this one.
 OWN = "run.py"
 HOME = Path(__file__).absolute().parents[2]
 

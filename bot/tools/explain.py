@@ -1,4 +1,4 @@
-"""`bot explain ORDER|SLOT|TICK`: the life of one order, the newest of a slot, or all that happened at a tick, in order of time.
+"""`./ns explain ORDER|SLOT|TICK`: the life of one order, the newest of a slot, or all that happened at a tick, in order of time.
 
 Read from the ledger, the ring of inputs, and on request the venue's own record and log files. Reads only; may run while the bot
 trades.

@@ -1,4 +1,4 @@
-"""`bot record`: live lead prices as a tape of one-second bars, in the form that `paper --tape` and `bot replay` read."""
+"""`./ns record`: live lead prices as a tape of one-second bars, in the form that `paper --tape` and `./ns replay` read."""
 
 from __future__ import annotations
 

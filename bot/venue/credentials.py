@@ -1,4 +1,4 @@
-"""The venue's API credentials on disk: derived once by `bot credentials`, then only read.
+"""The venue's API credentials on disk: derived once by `./ns credentials`, then only read.
 
 A wallet has one active API key, and creating another invalidates the first (venue.md 1.7): a running system loads what is
 stored and never creates. On paper, where nothing is at stake, credentials come by themselves and are not stored.
@@ -64,7 +64,7 @@ def endpoints(settings: BotSettings) -> Endpoints:
     )
 
 
-# The venue's API credentials on disk: derived once by `bot credentials`, then only read.
+# The venue's API credentials on disk: derived once by `./ns credentials`, then only read.
 
 
 _SCHEMA = "1.0"
@@ -85,10 +85,10 @@ def read_credentials(path: Path, key: str) -> Credentials:
     """The stored credentials of a key. Raises SettingsError: missing, unreadable, or of another key."""
     if not path.exists():
         raise SettingsError(
-            f"there are no API credentials at {path}: run `python -m bot credentials` once (docs/how-to/live.md)"
+            f"there are no API credentials at {path}: run `./ns credentials` once (docs/how-to/live.md)"
         )
     try:
-        payload = json.loads(read_secret(path, "credentials file", "what `bot credentials` wrote"))
+        payload = json.loads(read_secret(path, "credentials file", "what `./ns credentials` wrote"))
         credentials = Credentials(
             key=str(payload["key"]), secret=str(payload["secret"]), passphrase=str(payload["passphrase"])
         )
@@ -96,7 +96,7 @@ def read_credentials(path: Path, key: str) -> Credentials:
     except (ValueError, KeyError, TypeError) as error:
         raise SettingsError(
             f"the credentials file {path} cannot be read ({type(error).__name__}); "
-            "move it away and run `python -m bot credentials` again"
+            "move it away and run `./ns credentials` again"
         ) from None
     if address.lower() != signer_address(key).lower():
         raise SettingsError(
@@ -134,7 +134,7 @@ def store_credentials(settings: BotSettings, key: str, *, may_create: bool) -> s
     except NoCredentialsError as error:
         raise SettingsError(
             f"there are no API credentials of {signer_address(key)} yet ({error}); sign in with this wallet on the venue's site "
-            "once, or run `python -m bot credentials --create` (it invalidates any other key of this wallet)"
+            "once, or run `./ns credentials --create` (it invalidates any other key of this wallet)"
         ) from error
     except VenueError as error:
         raise SettingsError(f"{error}; nothing was stored, try again") from error

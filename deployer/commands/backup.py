@@ -68,7 +68,7 @@ def restore(bus: Bus, file: Path, say: Say) -> None:
             contents = {name: _read(archive, name) for name in (MANIFEST, LEDGER, *names)}
             manifest = json.loads(contents[MANIFEST] or b"{}")
     except (tarfile.TarError, EOFError, ValueError) as error:
-        raise StartError(f"{file} is no backup of `deployer backup` ({error}); name another one") from error
+        raise StartError(f"{file} is no backup of `./ns backup` ({error}); name another one") from error
     if manifest.get("format") != FORMAT or contents[LEDGER] is None:
         raise StartError(
             f"{file}: expected a backup of format {FORMAT}, found {manifest.get('format')!r}; use its release"
@@ -86,7 +86,7 @@ def restore(bus: Bus, file: Path, say: Say) -> None:
     write_atomically(bus.ledger, contents[LEDGER] or b"", durable=True)
     say(f"{bus.directory} is as of epoch {epoch} and {polls} completed polls")
     say(
-        "it does not trade yet: where the original has ended for good, say so with `deployer move`, then start the deployer"
+        "it does not trade yet: where the original has ended for good, say so with `./ns move`, then start the deployer"
     )
 
 

@@ -1,4 +1,4 @@
-"""`deployer check`: whether a worker keeps the contract (docs/reference/contract.md). It runs on a bus of its own.
+"""`./ns check`: whether a worker keeps the contract (docs/reference/contract.md). It runs on a bus of its own.
 
 Two instances of it are started and put through what a deploy would do to them. Each promise is one line of the answer.
 """
@@ -284,7 +284,7 @@ def own_folder(parent: Path | None) -> Iterator[Path]:
         yield Path(name)
 
 
-# What `deployer check` starts: a worker as a process of a command, or as a container of an image.
+# What `./ns check` starts: a worker as a process of a command, or as a container of an image.
 
 
 LIMIT_S = 60.0

@@ -1,4 +1,4 @@
-"""`deployer init`: makes a repository on the server ready to be pushed to.
+"""`./ns init`: makes a repository on the server ready to be pushed to.
 
 A checkout takes pushes into the branch that is checked out, and git brings its files along (updateInstead); a bare repository
 takes them as they are. With DEPLOYER_VERIFY=signed a checkout is refused: git would bring files along before anything is
@@ -129,7 +129,7 @@ def _user() -> str:
     return os.environ.get("LOGNAME") or "USER"
 
 
-# `deployer new`: a repository of one's own, with nothing in it but a strategy, its settings, and how they are run.
+# `./ns new`: a repository of one's own, with nothing in it but a strategy, its settings, and how they are run.
 
 
 TEMPLATE = Path(__file__).parents[1] / "template"

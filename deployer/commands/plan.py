@@ -1,4 +1,4 @@
-"""`deployer plan`: what would happen if a commit were deployed now, and why. It asks git and the bus, and changes nothing."""
+"""`./ns plan`: what would happen if a commit were deployed now, and why. It asks git and the bus, and changes nothing."""
 
 from __future__ import annotations
 
@@ -89,10 +89,10 @@ def _steps(
         return ["nothing: it runs already"]
     failed = next((d for d in reversed(history.deploys) if d.sha == sha and d.verdict in ("failed", "confirmed")), None)
     if by_branch and failed is not None and failed.verdict == "failed":
-        return [f"nothing: it failed before ({failed.why}); `deployer deploy {sha[:7]}` tries it again"]
+        return [f"nothing: it failed before ({failed.why}); `./ns deploy {sha[:7]}` tries it again"]
     steps = []
     if by_branch and history.paused is not None:
-        steps.append(f"nothing until `deployer resume`: automatic deploys are {history.paused}")
+        steps.append(f"nothing until `./ns resume --deploys`: automatic deploys are {history.paused}")
     if deploy is not None and deploy.sha == sha:
         steps.append(f"it is being deployed: {deploy.phase}")
     elif deploy is not None and (deploy.has("handover") or deploy.has("taken")):
@@ -109,9 +109,7 @@ def _steps(
         f"start it beside the trader; it polls in shadow until healthy, at most {settings.healthy_timeout:g} s"
     )
     if confirmed is not None and settings.on_difference == "hold":
-        steps.append(
-            "wait for `deployer approve` where its decisions differ from those on record, or cannot be compared"
-        )
+        steps.append("wait for `./ns approve` where its decisions differ from those on record, or cannot be compared")
     steps.append(_handover(holder))
     polls = settings.confirm_polls
     steps.append(

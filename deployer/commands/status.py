@@ -42,7 +42,7 @@ FOLLOWED_BYTES = 256 << 10
 
 
 def status(bus: Bus, folder: Path) -> dict[str, Any]:
-    """Everything that `deployer status --json` prints. Raises BusError, OSError."""
+    """Everything that `./ns status --json` prints. Raises BusError, OSError."""
     history = fold(read_steps(bus))
     # Where there is no bus yet, nobody lives on it.
     living = [view for view in read_instances(bus) if view.alive] if bus.instances.exists() else []
@@ -74,7 +74,7 @@ def status_text(report: dict[str, Any]) -> str:
         lines.append(f"watches   {report['branch']} of {report['repository']}, newest {_short(report['tip'])}")
     lines.append(f"confirmed {_short(report['confirmed'])}, before it {_short(report['previous'])}")
     if report["paused"]:
-        lines.append(f"automatic deploys are {report['paused']}: `deployer resume`")
+        lines.append(f"automatic deploys are {report['paused']}: `./ns resume --deploys`")
     trading = report["trading"]
     if trading is None:
         lines.append(f"trades    nobody: {report['nobody']}")
@@ -85,9 +85,7 @@ def status_text(report: dict[str, Any]) -> str:
             f"deploys   {_short(report['open']['sha'])}: {report['open']['phase']}, for {report['open']['by']}"
         )
         if report["open"]["phase"] == "held":
-            lines.append(
-                "          it would decide otherwise: `deployer logs`, then `deployer approve` or `deployer cancel`"
-            )
+            lines.append("          it would decide otherwise: `./ns logs`, then `./ns approve` or `./ns cancel`")
     for instance in report["instances"]:
         health = "healthy" if instance["healthy"] else f"not healthy: {instance['why_not']}"
         lines.append(
@@ -236,7 +234,7 @@ def _short(sha: str | None) -> str:
     return sha[:7] if sha else "none"
 
 
-# `deployer logs DEPLOY`: everything that is kept of one deploy: its steps, what failed, and what its bots wrote.
+# `./ns logs DEPLOY`: everything that is kept of one deploy: its steps, what failed, and what its bots wrote.
 
 
 MIN_SHA = 4
@@ -250,7 +248,7 @@ def deploy_logs(settings: DeployerSettings, bus: Bus, name: str, lines: int) -> 
     deploys = fold(read_steps(bus)).deploys
     matches = [d for d in deploys if d.id == name or (len(name) >= MIN_SHA and d.sha.startswith(name))]
     if not matches:
-        raise StartError(f"no deploy is called {name!r}; expected an id or a sha of `deployer history`")
+        raise StartError(f"no deploy is called {name!r}; expected an id or a sha of `./ns history`")
     deploy = matches[-1]
     return {**deploy_json(deploy), "units": {unit: _words(settings, unit, lines) for unit in _units(deploy)}}
 
@@ -292,7 +290,7 @@ def _log(folder: Path, unit: str) -> Path:
     return folder / "logs" / f"{unit}.log"
 
 
-# `deployer status --watch`: the status again every second, until interrupted.
+# `./ns status --watch`: the status again every second, until interrupted.
 
 
 EVERY_S = 1.0

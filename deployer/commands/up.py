@@ -200,7 +200,7 @@ def detach(settings: DeployerSettings, *, fast: bool, say: Say) -> int:
         for line in whole[shown:]:
             say(line.removesuffix(ENDS_ALL) if code is None else line)
             if line.endswith(ENDS_ALL):
-                say("it goes on without a terminal; make status, make stop")
+                say("it goes on without a terminal; ./ns status, ./ns stop")
                 return 0
         shown = len(whole)
         if code is not None:
@@ -212,7 +212,7 @@ def detach(settings: DeployerSettings, *, fast: bool, say: Say) -> int:
 
 def _runs_already(settings: DeployerSettings) -> StartError:
     return StartError(
-        f"`up` runs in {settings.dir} already; `make status` shows it, and its page (`make stop` would end the bots, too)"
+        f"`up` runs in {settings.dir} already; `./ns status` shows it, and its page (`./ns stop` would end the bots, too)"
     )
 
 

@@ -11,7 +11,7 @@ from deployer.git import configuration, locate, user_value
 
 PUSH_CHANGES_FILES = (
     "whoever may push replaces bin/* and Makefile here, which the next person who types `make` runs; "
-    "where that must not be, push to a bare repository: bin/deployer init /srv/trader.git"
+    "where that must not be, push to a bare repository: ./ns init /srv/trader.git"
 )
 
 
@@ -19,7 +19,7 @@ def why_no_checkout(path: Path) -> str:
     """Why a checkout takes no pushes where commits are verified, and what to do."""
     return (
         f"DEPLOYER_VERIFY=signed, and pushes into the checkout {path} would replace its files, bin/* and Makefile, before "
-        "a signature is looked at; push to a bare repository (bin/deployer init /srv/trader.git), and "
+        "a signature is looked at; push to a bare repository (./ns init /srv/trader.git), and "
         f"`git -C {path} config receive.denyCurrentBranch refuse`"
     )
 

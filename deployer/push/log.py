@@ -1,4 +1,4 @@
-"""The deployer's side of the push hook: files in GIT_DIR/never-sleeps, which `deployer init` makes.
+"""The deployer's side of the push hook: files in GIT_DIR/never-sleeps, which `./ns init` makes.
 
     alive          the deployer's sign of life and what it watches, rewritten twice a second; removed when it stops
     pushes/ID      one push, written by the hook, removed when it is answered to the end
@@ -116,7 +116,7 @@ class PushLog:
             self._note(error)
             return
         if push is None:
-            self._append(name, "= this push could not be understood; see `deployer status`\n")
+            self._append(name, "= this push could not be understood; see `./ns status`\n")
             self._forget(name)
             return
         self._seen[name] = (push, branch_reads)

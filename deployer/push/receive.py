@@ -96,7 +96,7 @@ def _not_queued(push: Push, at: Situation) -> Told:
     if at.history.paused is not None:
         if not push.settled:
             return Told(())
-        text = f"NOT DEPLOYED: automatic deploys are {at.history.paused}; `deployer resume` deploys {short}"
+        text = f"NOT DEPLOYED: automatic deploys are {at.history.paused}; `./ns resume --deploys` deploys {short}"
         return Told((text,), ended=True)
     if deploy is not None and deploy.sha != push.new and (deploy.has("handover") or deploy.has("taken")):
         return Told((f"waiting for the verdict on {deploy.sha[:7]}, which is being handed over",))
@@ -145,7 +145,7 @@ def waits_for(deploy: Deploy | None, *, compares: bool) -> str:
     if deploy is None or deploy.is_hurried:
         return ""
     if deploy.is_held:
-        return f"`deployer approve {deploy.id}` lets it go on, `deployer cancel` gives it up"
+        return f"`./ns approve {deploy.id}` lets it go on, `./ns cancel` gives it up"
     if deploy.phase == "healthy" and compares and not deploy.has("compared"):
         return f"its decisions are being compared, at most {COMPARE_LIMIT_S:g} s"
     return ""

@@ -1,7 +1,7 @@
 """What is watched belongs to the bus, as its runtime does: a start watches what the last one did, whatever is checked out by now.
 
 The file `watched` on the bus has the lines `repository PATH`, `branch NAME` and `folder DEPLOYER_DIR`. The first start writes
-it. Another repository or branch needs a person's word: `deployer watch`, or `--watch` at a start. Commands that ask git ask the
+it. Another repository or branch needs a person's word: `./ns watch`, or `--watch` at a start. Commands that ask git ask the
 repository named there.
 """
 
@@ -17,7 +17,7 @@ from deployer.settings import DeployerSettings, read_state
 
 NAME = "watched"
 MOST_BYTES = 16 << 10
-SAY_SO = "say so once: `make run WATCH=1`, or `bin/deployer watch`"
+SAY_SO = "say so once: `make run WATCH=1`, or `./ns watch`"
 
 
 @dataclass(frozen=True, slots=True)

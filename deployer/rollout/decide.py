@@ -76,7 +76,7 @@ def _advance(observed: Observed, now: Now, policy: Policy) -> Actions:
         return ()
     before = observed.history.failed_before(deploy)
     if before is not None and deploy.cause == "branch" and deploy.phase == "queued":
-        text = f"it failed before ({before}); try it again with `deployer deploy {deploy.sha[:7]}`"
+        text = f"it failed before ({before}); try it again with `./ns deploy {deploy.sha[:7]}`"
         return cancel(deploy, text)
     unit = candidate_of(observed, deploy)
     if unit is None:

@@ -88,7 +88,7 @@ def hold(deploy: Deploy, observed: Observed, policy: Policy) -> Actions | None:
         return () if _runs(deploy, observed) or _can_compare(deploy, observed) else None
     if not step.data.get("holds"):
         return None
-    return (step_of(deploy, "held", "waits for `deployer approve` (DEPLOYER_ON_DIFFERENCE=hold)"),)
+    return (step_of(deploy, "held", "waits for `./ns approve` (DEPLOYER_ON_DIFFERENCE=hold)"),)
 
 
 def _can_compare(deploy: Deploy, observed: Observed) -> bool:

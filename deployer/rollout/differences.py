@@ -75,7 +75,7 @@ def read_comparison(done: OneOff) -> Compared:
     if report.unreadable:
         text += f", {report.unreadable} could not be read"
     shown = [difference.model_dump() for difference in report.differences[:SHOWN]]
-    more = [f"and {report.differ - len(shown)} more: `bot compare REF`"] if report.differ > len(shown) else []
+    more = [f"and {report.differ - len(shown)} more: `./ns compare REF`"] if report.differ > len(shown) else []
     notes = [f"{times} times: {note}" for note, times in list(report.notes.items())[:SHOWN_NOTES]]
     numbers = report.model_dump(include={"polls", "decisions", "differ", "unreadable"})
     return Compared(

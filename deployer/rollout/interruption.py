@@ -1,4 +1,4 @@
-"""A deploy in whose middle everything was ended: `make stop`, a power cut, a reboot. Interrupted is not failed. Pure.
+"""A deploy in whose middle everything was ended: `./ns stop`, a power cut, a reboot. Interrupted is not failed. Pure.
 
 It is looked for once, as a deployer starts: nothing of the bus runs then, and the open deploy had a candidate. The deploy goes
 on from what was built, and what its candidate had come to counts no more (`Deploy.standing`). A candidate that dies by itself
@@ -42,6 +42,6 @@ def interrupted(deploy: Deploy, gone: tuple[str, ...]) -> Interruption:
     """The same of a deploy whose candidate was told to end, by a `down` that was cut off itself."""
     before = sum(step.step == INTERRUPTED for step in deploy.steps)
     if before >= MOST:
-        text = f"everything was ended in the middle of it {before + 1} times; `deployer deploy {deploy.sha[:7]}` tries it again"
+        text = f"everything was ended in the middle of it {before + 1} times; `./ns deploy {deploy.sha[:7]}` tries it again"
         return Interruption(deploy, "failed", text, gone)
     return Interruption(deploy, INTERRUPTED, f"everything was ended when it was {deploy.phase}; it goes on", gone)

@@ -29,7 +29,7 @@ from deployer.words import explain
 
 CHECK_LIMIT_S = 60.0
 LOCK_FILE = "requirements.lock"
-# A repository of one's own (`deployer new`) has no bot in it: it is run on this release's bot, with its environment.
+# A repository of one's own (`./ns new`) has no bot in it: it is run on this release's bot, with its environment.
 OWN = "run.py"
 HOME = Path(__file__).absolute().parents[2]
 # In the package that runs a bot: it knows the command `compare` (docs/reference/contract.md).

@@ -214,7 +214,7 @@ class Rig:
             return ledger.integer(sql)
 
     def audit(self, *more: str) -> subprocess.CompletedProcess[str]:
-        """Run `bot audit` against paper's record."""
+        """Run `./ns audit` against paper's record."""
         return run(
             ("bot", "audit", "--venue", self.paper.url, *more),
             environment={**os.environ, "BUS_DIR": str(self.bus.directory), "COLUMNS": "160"},

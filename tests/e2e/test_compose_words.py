@@ -137,7 +137,7 @@ def test_composes_down_is_refused_while_bots_trade(checkout: Checkout) -> None:
     for words in ("down", "--profile monitoring down"):
         code, said = checkout.compose(*words.split())
         assert code == 2
-        assert "make stop" in said
+        assert "./ns stop" in said
         assert " down" not in checkout.asked.read_text()
 
 

@@ -37,7 +37,7 @@ class Mine:
 
 
 class OwnRig(DeployerRig):
-    """A repository that `deployer new` made, with a strategy that never enters."""
+    """A repository that `./ns new` made, with a strategy that never enters."""
 
     def __init__(self, folder: Path) -> None:
         self.paper = Paper(folder)
@@ -63,7 +63,7 @@ class OwnRig(DeployerRig):
         return self.git("rev-parse", "HEAD")
 
     def compare(self, ref: str) -> subprocess.CompletedProcess[str]:
-        """`bot compare REF` by hand, in the repository."""
+        """`./ns compare REF` by hand, in the repository."""
         return subprocess.run(
             [sys.executable, "-m", "bot", "compare", ref, "--last", "10m"],
             cwd=self.repository, env={"PYTHONPATH": str(ROOT), "BUS_DIR": str(self.bus.directory), "PATH": "/usr/bin:/bin"},

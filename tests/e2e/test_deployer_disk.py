@@ -51,7 +51,7 @@ def test_a_full_disk_refuses_a_build_and_keeps_what_rollback_needs(rig: Deployer
     assert deploy.verdict == "failed"
     assert "the build failed: expected at least 0.02 GB free (DEPLOYER_MIN_FREE), found 0.0" in deploy.why
     assert "on the disk of the builds" in deploy.why
-    assert f"then `deployer deploy {refused[:7]}`" in deploy.why
+    assert f"then `./ns deploy {refused[:7]}`" in deploy.why
     assert {tree.name for tree in trees.iterdir()} == {former, present}, (
         "what rollback does not need is gone, and nothing else"
     )

@@ -28,7 +28,7 @@ def rig(tmp_path: Path) -> Iterator[DeployerRig]:
 
 
 def make_stop(rig: DeployerRig) -> None:
-    """As `make stop`, and Ctrl-C at `make run`."""
+    """As `./ns stop`, and Ctrl-C at `make run`."""
     done = rig.command("down", "--yes")
     assert done.returncode == 0, done.stdout + done.stderr
 

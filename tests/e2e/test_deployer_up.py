@@ -113,7 +113,7 @@ def test_up_goes_on_without_a_terminal(rig: UpRig) -> None:
     done = rig.command("up", "--detach", limit_s=120)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "watches main at" in done.stdout
-    assert "it goes on without a terminal; make status, make stop" in done.stdout
+    assert "it goes on without a terminal; ./ns status, ./ns stop" in done.stdout
     assert "Ctrl-C" not in done.stdout
     until("a bot trades", rig.holder)
     pid = int((rig.folder / "run" / "up.pid").read_text())

@@ -30,7 +30,7 @@ def rig(tmp_path: Path) -> Iterator[DeployerRig]:
 
 
 def status(rig: DeployerRig) -> dict[str, object]:
-    """`deployer status --json`."""
+    """`./ns status --json`."""
     found = json.loads(rig.command("status", "--json").stdout)
     assert isinstance(found, dict)
     return found

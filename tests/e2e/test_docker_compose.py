@@ -36,7 +36,7 @@ def clone(tmp_path: Path) -> Iterator[Clone]:
 
 
 def test_make_run_trades_in_containers_and_swaps_them_and_ends_everything(clone: Clone) -> None:
-    """From a clone to trades; two commits swap the container and miss nothing; `make stop`, a second run, Ctrl-C."""
+    """From a clone to trades; two commits swap the container and miss nothing; `./ns stop`, a second run, Ctrl-C."""
     process = clone.run()
     clone.until_confirmed(clone.git("rev-parse", "HEAD"))
     until("status", lambda: _status(clone) is not None)

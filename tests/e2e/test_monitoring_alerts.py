@@ -101,7 +101,7 @@ def _command(folder: Path, url: str, *arguments: str) -> subprocess.CompletedPro
 
 
 def test_a_test_alert_reaches_its_receiver(tmp_path: Path, alertmanager: str, receiver: Receiver) -> None:
-    """`deployer test-alert` goes the way of a real alert: through Alertmanager's routes to who is woken up."""
+    """`./ns test-alert` goes the way of a real alert: through Alertmanager's routes to who is woken up."""
     done = _command(tmp_path, alertmanager)
     assert done.returncode == 0, done.stderr
     until("the webhook was called", lambda: receiver.came)

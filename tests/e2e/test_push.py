@@ -53,7 +53,7 @@ class Pusher:
 
 @pytest.fixture(scope="module")
 def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DeployerRig]:
-    """A checkout that was prepared by `deployer init`, with one confirmed commit; no spares, so that all are quicker."""
+    """A checkout that was prepared by `./ns init`, with one confirmed commit; no spares, so that all are quicker."""
     made = DeployerRig(tmp_path_factory.mktemp("push"), DEPLOYER_HEALTHY_TIMEOUT="30", DEPLOYER_SPARES="0")
     try:
         sha = made.commit()
@@ -176,7 +176,7 @@ def test_paused_deploys_wait_for_resume_and_without_a_deployer_the_push_says_so(
     shown = pusher.push()
     assert "NOT DEPLOYED: automatic deploys are paused by" in shown, shown
     assert rig.deploy_of(sha) is None
-    assert "nothing until `deployer resume`" in rig.command("plan").stdout
+    assert "nothing until `./ns resume --deploys`" in rig.command("plan").stdout
     assert "resumed" in rig.command("resume").stdout
     rig.until_step(sha, "retired")
     assert rig.process is not None

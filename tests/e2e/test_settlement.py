@@ -1,4 +1,4 @@
-"""A second worker under the same deployer, which knows nothing of the bot; and `deployer check`, which judges a worker.
+"""A second worker under the same deployer, which knows nothing of the bot; and `./ns check`, which judges a worker.
 
 TEST_SETTLEMENT_ROUNDS=10 runs as many deploys and deaths as docs/reference/contract.md tells of.
 """
@@ -108,7 +108,7 @@ def test_deploys_and_deaths_pay_each_job_exactly_once(rig: SettlementRig) -> Non
 
 
 def check(folder: Path) -> tuple[int, dict[str, dict[str, object]]]:
-    """`deployer check` of the worker in a folder: the exit code, and what became of each promise."""
+    """`./ns check` of the worker in a folder: the exit code, and what became of each promise."""
     done = subprocess.run(
         [sys.executable, "-m", "deployer", "check", "--json", f"{sys.executable} -m settle"],
         cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=150, check=False,

@@ -87,7 +87,7 @@ def test_what_ends_the_machine_each_time_is_given_up() -> None:
         world.everything_ends(left=True, cut=False)
     after = world.history.deploys[-1]
     assert after.verdict == "failed"
-    assert f"in the middle of it {MOST + 1} times; `deployer deploy" in after.why
+    assert f"in the middle of it {MOST + 1} times; `./ns deploy" in after.why
     world.tip = good
     world.teardown()
     assert world.history.confirmed is not None

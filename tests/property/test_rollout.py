@@ -150,7 +150,7 @@ class World(RuleBasedStateMachine):
 
     @rule(left=st.booleans(), cut=st.booleans())
     def everything_ends(self, left: bool, cut: bool) -> None:
-        """`make stop` removes what it ended, a power cut leaves it. Then a deployer starts, and again if that is cut off."""
+        """`./ns stop` removes what it ended, a power cut leaves it. Then a deployer starts, and again if that is cut off."""
         for bot in self.bots:
             bot.alive = False
         if not left:

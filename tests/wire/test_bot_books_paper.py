@@ -99,7 +99,7 @@ async def test_streamed_books_stay_the_venues_through_a_break(start_paper: Start
 
 
 def test_live_prices_are_recorded_as_a_tape(start_paper: StartPaper, tmp_path: Path) -> None:
-    """`bot record` writes a tape of each asset that paper and replay can read, until it is interrupted."""
+    """`./ns record` writes a tape of each asset that paper and replay can read, until it is interrupted."""
     paper = start_paper(seed=4)
     environment = {"BOT_PAPER_URL": paper.url, "BOT_ASSETS": "BTC,ETH", "PATH": "/usr/bin:/bin"}
     path = tmp_path / "btc-1s.csv"

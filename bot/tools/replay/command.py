@@ -1,4 +1,4 @@
-"""`bot replay`: arguments, the loop over the tape, progress, output."""
+"""`./ns replay`: arguments, the loop over the tape, progress, output."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ from ledger.values import Side
 
 _STATUSES = {
     401: "the venue does not accept these API credentials; if the wallet got a new API key since, move the credentials file "
-    "away and run `python -m bot credentials`",
+    "away and run `./ns credentials`",
     403: "the venue refuses this machine or account: it does not serve every country (polymarket.com/api/geoblock tells), "
     "and an account can be banned",
 }

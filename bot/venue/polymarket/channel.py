@@ -58,7 +58,7 @@ class OrderRequests:
             self._secret = base64.urlsafe_b64decode(credentials.secret + "=" * (-len(credentials.secret) % 4))
         except ValueError:  # its text may hold a part of the secret
             raise ValueError(
-                "the credentials' secret is not base64; remove their file and derive them anew with `bot credentials`"
+                "the credentials' secret is not base64; remove their file and derive them anew with `./ns credentials`"
             ) from None
         self._head = target.head(
             "POST",

@@ -228,7 +228,7 @@ class FireRig(DeployerRig):
         return until(f"the handover names {sha[:7]}", named, SETTLE_S, 0.002)
 
     def audit(self) -> subprocess.CompletedProcess[str]:
-        """`bot audit` against paper's record, in JSON."""
+        """`./ns audit` against paper's record, in JSON."""
         return run(
             ["bot", "audit", "--venue", self.paper.url, "--json"],
             environment={**os.environ, "BUS_DIR": str(self.bus.directory), "COLUMNS": "100000"},

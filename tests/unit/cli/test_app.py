@@ -46,6 +46,7 @@ WORDS = {
         "paper",
     ),
     *("open", "token", "config", "doctor", "completion", "version"),
+    *("compare", "credentials", "init", "new", "watch", "check", "backup", "restore", "move", "test-alert"),
 }
 # What a person types, and what carries it out: a module with its arguments; in containers that of the service named first.
 CARRIED_OUT = [
@@ -66,18 +67,27 @@ CARRIED_OUT = [
     ("plan --json", "deployer: plan --json"),
     ("history --json", "deployer: history --json"),
     ("logs abc --lines 5", "deployer: logs --lines=5 -- abc"),
-    ("explain BTC-5m", "audit: explain -- BTC-5m"),
+    ("explain BTC-5m --json", "audit: explain BTC-5m --json"),
+    (
+        "explain BTC-5m --venue http://127.0.0.1:1 --logs a b",
+        "audit: explain BTC-5m --venue http://127.0.0.1:1 --logs a b",
+    ),
     ("audit --max-missed 0 --json", "audit: audit --json --max-missed=0"),
     ("audit --venue http://127.0.0.1:1", "audit: audit --venue=http://127.0.0.1:1"),
     ("trades --slot BTC-5m --last 3", "panel: rows fills --slot=BTC-5m --last=3"),
     ("export orders", "panel: rows orders --csv --last=0"),
     ("export orders --json", "panel: rows orders --json --last=0"),
     ("adopt --yes --note why", "audit: adopt --yes --note=why"),
+    ("compare --last 10m --json", "audit: compare --last 10m --json"),
+    ("backup /tmp/x.tar.gz", "deployer: backup /tmp/x.tar.gz"),
+    ("new ~/trader", "deployer: new ~/trader"),
+    ("test-alert --severity look", "deployer: test-alert --severity look"),
     ("settle 0xab --as filled --note why --shares 3", "audit: settle --as=filled --note=why --shares=3 -- 0xab"),
 ]
 ON_THE_HOST = [
     ("replay --tape x.csv@BTC", "bot replay --tape x.csv@BTC"),
     ("record --out tapes", "bot record --out tapes"),
+    ("credentials --create", "bot credentials --create"),
     ("paper fault list", "paper fault list"),
     ("paper --help", "paper --help"),
 ]
@@ -113,6 +123,18 @@ def test_a_word_is_carried_out_by_its_part_in_both_runtimes(said: Said, line: st
     assert said(line, "process") == as_module
     assert said(line, "inside") == as_module
     assert said(line, "docker") == [str(ROOT / "bin" / "compose"), "inside", service, *shlex.split(arguments)]
+
+
+@pytest.mark.parametrize(
+    "line", ["audit --venue paper", "explain BTC-5m --venue paper", "explain BTC-5m --venue=paper"]
+)
+def test_the_word_paper_is_the_local_exchange_in_both_runtimes(
+    said: Said, monkeypatch: pytest.MonkeyPatch, line: str
+) -> None:
+    """As processes it is where `run` starts it, in containers the service of that name."""
+    monkeypatch.setenv("PAPER_PORT", "8755")
+    assert "http://127.0.0.1:8755" in " ".join(said(line, "process"))
+    assert "http://paper:8700" in " ".join(said(line, "docker"))
 
 
 @pytest.mark.parametrize(("line", "by"), ON_THE_HOST)

@@ -113,8 +113,8 @@ def test_a_setting_that_cannot_be_used_is_named(
 @pytest.mark.parametrize(
     ("content", "mode", "words"),
     [
-        (None, 0o600, "run `python -m bot credentials` once"),
-        ("{}", 0o600, "move it away and run `python -m bot credentials` again"),
+        (None, 0o600, "run `./ns credentials` once"),
+        ("{}", 0o600, "move it away and run `./ns credentials` again"),
         (
             '{"key": "k", "secret": "s", "passphrase": "p", "address": "0x12"}',
             0o600,

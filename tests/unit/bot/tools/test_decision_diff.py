@@ -195,7 +195,7 @@ def test_only_what_one_commit_decided_is_asked_again_where_it_is_named() -> None
 
 
 def test_another_commit_is_asked_in_its_own_words(tmp_path: Path, capsys: Any, monkeypatch: Any) -> None:
-    """`bot compare REF` runs that commit's code, or says in one line why it cannot; what does not know it is never started."""
+    """`./ns compare REF` runs that commit's code, or says in one line why it cannot; what does not know it is never started."""
     monkeypatch.setenv("BUS_DIR", str(tmp_path / "bus"))
     bus = open_bus(tmp_path / "bus")
     ring = InputsRing(bus.inputs)
@@ -233,7 +233,7 @@ def test_another_commit_is_asked_in_its_own_words(tmp_path: Path, capsys: Any, m
 
 
 def test_the_command_compares_with_the_bus(tmp_path: Path, capsys: Any, monkeypatch: Any) -> None:
-    """`bot compare` exits 0 where nothing differs, 1 where something does, 2 where it cannot, without a traceback."""
+    """`./ns compare` exits 0 where nothing differs, 1 where something does, 2 where it cannot, without a traceback."""
     monkeypatch.setenv("BUS_DIR", str(tmp_path))
     bus = open_bus(tmp_path)
     assert main(["compare"]) == 2

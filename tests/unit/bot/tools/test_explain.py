@@ -1,4 +1,4 @@
-"""`bot explain`: one order's whole life out of ledger, inputs, the venue's record and logs."""
+"""`./ns explain`: one order's whole life out of ledger, inputs, the venue's record and logs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`deployer init`: what it prepares, what it refuses."""
+"""`./ns init`: what it prepares, what it refuses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`deployer status --watch`, for those who are no terminal."""
+"""`./ns status --watch`, for those who are no terminal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`deployer new`: a repository of one's own that can be built as it is."""
+"""`./ns new`: a repository of one's own that can be built as it is."""
 
 from __future__ import annotations
 

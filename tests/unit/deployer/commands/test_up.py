@@ -128,4 +128,4 @@ def test_the_hint_for_a_second_deployer_ends_no_bot(
     assert hint in said
     assert "the bots trade on" in said
     assert "down" not in said
-    assert "make stop" not in said
+    assert "./ns stop" not in said

@@ -138,8 +138,8 @@ def test_what_is_held_gives_way_to_a_newer_commit_and_is_told_to_those_who_wait(
     lines = tell(replace(PUSH, new=GREEN), at).lines
     assert lines[1].endswith(f"720 polls replayed, {SHOWN + 2} decisions differ")
     assert lines.count("           | BTC-5m 7: was, now") == SHOWN
-    assert lines[-3:-1] == ("           | and 2 more: `bot compare REF`", "           | 2 times: odd")
-    assert "`deployer approve 2` lets it go on" in lines[-1]
+    assert lines[-3:-1] == ("           | and 2 more: `./ns compare REF`", "           | 2 times: odd")
+    assert "`./ns approve 2` lets it go on" in lines[-1]
     assert "being compared" in waits_for(healthy().history.open, compares=True)
 
 
