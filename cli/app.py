@@ -6,10 +6,8 @@ line on stderr says why); 130 Ctrl-C.
 
 from __future__ import annotations
 
-import json
 import os
 import re
-import subprocess
 import sys
 import webbrowser
 from pathlib import Path
@@ -24,8 +22,6 @@ from cli.place import EXIT_BAD_INPUT, Place, PlaceError, find_place
 # The checkout; where ns was installed as a package, or is in a container, the folder that it is called in.
 _BESIDE = Path(__file__).parents[1]
 ROOT = _BESIDE if (_BESIDE / "bin" / "runtime").exists() else Path.cwd()
-ANSWER_LIMIT_S = 600.0
-PUSH_BRANCH = "HEAD"
 
 app = typer.Typer(
     name="ns",
@@ -87,20 +83,7 @@ def _do_saying(module: str, *arguments: str, as_json: bool) -> int:
     """For a command that has no JSON of its own: its lines and exit code, as one object."""
     place = _place()
     command = place.command(module, *arguments)
-    if not as_json:
-        return place.become(command)
-    return _say_answer(place, command)
-
-
-def _say_answer(place: Place, command: list[str]) -> int:
-    try:
-        answer = place.ask(command, ANSWER_LIMIT_S)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        print(f"ns: {command[0]} did not answer ({error})", file=sys.stderr)
-        return EXIT_BAD_INPUT
-    sys.stderr.write(answer.stderr)
-    print(json.dumps({"exit": answer.returncode, "lines": answer.stdout.splitlines()}, indent=1))
-    return answer.returncode
+    return place.answer_as_json(command) if as_json else place.become(command)
 
 
 # --- run and end
@@ -359,9 +342,9 @@ def settle(
 _PASSED_ON: dict[str, Any] = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 
 
-# What carries each out, its first words there, and what it does.
-PASSED_ON: dict[str, tuple[str, tuple[str, ...], str]] = {
-    "explain": ("bot", ("replay",), "The life of an order, of a slot's newest, of a tick."""
+@app.command(context_settings=_PASSED_ON)
+def explain(context: typer.Context) -> int:
+    """The life of an order, of a slot's newest, of a tick."""
     from cli.settings import paper_url
 
     place = _place()
@@ -370,9 +353,9 @@ PASSED_ON: dict[str, tuple[str, tuple[str, ...], str]] = {
     return place.become(place.command("bot", "explain", *words))
 
 
-@app.command(context_settings=_PASSED_ON)
-def replay(context: typer.Context) -> int:
-    """The same decisions on a recording or a tape."),
+# What carries each out, its first words there, and what it does.
+PASSED_ON: dict[str, tuple[str, tuple[str, ...], str]] = {
+    "replay": ("bot", ("replay",), "The same decisions on a recording or a tape."),
     "record": ("bot", ("record",), "Write what the market says, for replay and paper."),
     "paper": ("paper", (), "The exchange by itself, on this machine."),
     "compare": ("bot", ("compare",), "What other code would have decided in the last hour."),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from typing import Literal
 Runtime = Literal["docker", "process", "inside"]
 EXIT_BAD_INPUT = 2
 FIND_LIMIT_S = 30.0
+ANSWER_LIMIT_S = 600.0
 # The service that knows a module's subject, where bots are containers. What is not here runs on the host.
 SERVICES = {"deployer": "deployer", "bot": "audit", "panel": "panel"}
 # What needs no bus, but the paper engine or the venue's public streams alone: never in a container.
@@ -65,6 +67,16 @@ class Place:
             timeout=limit_s,
             check=False,
         )
+
+    def answer_as_json(self, command: Sequence[str]) -> int:
+        """Run it and print its lines and exit code as one object: for what has no JSON of its own. Raises PlaceError."""
+        try:
+            answer = self.ask(command, ANSWER_LIMIT_S)
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise PlaceError(f"{command[0]} did not answer: {error}") from error
+        sys.stderr.write(answer.stderr)
+        print(json.dumps({"exit": answer.returncode, "lines": answer.stdout.splitlines()}, indent=1))
+        return answer.returncode
 
 
 def find_place(environment: Mapping[str, str], *, root: Path) -> Place:
