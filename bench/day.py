@@ -28,7 +28,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bench.inside import InsideVenue, Paper, dump, make_world
+from bench.inside import InsideVenue, Paper, dump, make_world, settle
 from bench.virtual import VirtualClock, VirtualLoop, fix_hashes
 from bot.lifecycle.active import Active
 from bot.market_data.binance_messages import PriceUpdate, Source
@@ -155,12 +155,13 @@ class Bot:
         self._guard.start(self.world.markets.run(), "markets")
         self.active: Active | None = None
 
-    def price(self, lead: dict[str, float]) -> None:
-        """Lead prices, as the stream brings them."""
+    def price(self, lead: dict[str, float], settlement: dict[str, float]) -> None:
+        """Lead and settlement prices, as the streams bring them."""
         now = self._clock.boot_ms()
         for asset, price in lead.items():
             self.world.feed._last_boot_ms[asset] = now
             self.routes.price(PriceUpdate(asset, price, Source.BOOK, None, now))
+        settle(self.world.prices, settlement, self._clock)
 
     async def warm(self) -> None:
         """Wait until every slot's market was asked for and the venue's clock is known."""
@@ -253,7 +254,7 @@ async def simulate(
             tokens = list(dict.fromkeys(token for bot in bots for token in bot.world.tokens_soon()))
             await paper.tick([bot.routes for bot in bots], tokens)
             for bot in bots:
-                bot.price(paper.exchange.feed.lead)
+                bot.price(paper.exchange.feed.lead, paper.exchange.feed.settlement)
             await asyncio.sleep(plan.step_s - loop.time() % plan.step_s)
 
     driving = asyncio.create_task(drive(), name="drive")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -20,9 +20,11 @@ from bot.context import Context
 from bot.market_data.binance import BinanceFeed
 from bot.market_data.books import Books
 from bot.market_data.debounce import Dispatch, PriceTrigger
+from bot.market_data.history import Kline
 from bot.market_data.market_channel import TickChange
 from bot.market_data.markets import Markets
-from bot.market_data.prices import Kline, Prices
+from bot.market_data.prices import Prices
+from bot.market_data.rtds import SettlementPrice
 from bot.settings import BotSettings
 from bot.slots import make_slots
 from bot.strategy.guard import GuardedStrategy
@@ -365,6 +367,14 @@ def make_world(
     }
     prices.seed(past, clock.boot_ms() - clock.wall_ms())
     return world, routes
+
+
+def settle(prices: Prices, settlement: Mapping[str, float], clock: Clock) -> None:
+    """Settlement prices of now, as the stream brings them: once a second, and at once."""
+    wall_ms, boot_ms = clock.wall_ms(), clock.boot_ms()
+    for asset, price in settlement.items():
+        if asset in prices:
+            prices.settle(SettlementPrice(asset, price, wall_ms // 1_000 * 1_000, boot_ms, boot_ms - wall_ms % 1_000))
 
 
 def dump(paper: Paper, path: Path) -> Path:

@@ -21,12 +21,15 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
 from bot.context import Context
+from bot.market_data.basis import BasisState
 from bot.market_data.binance import BinanceFeed
 from bot.market_data.binance_messages import symbol
 from bot.market_data.books import Books
 from bot.market_data.debounce import Dispatch, PriceTrigger
+from bot.market_data.history import Kline
 from bot.market_data.markets import Markets
-from bot.market_data.prices import Kline, Prices
+from bot.market_data.prices import Prices
+from bot.market_data.rtds import SettlementPrice
 from bot.settings import BotSettings
 from bot.slots import Slot, parse_slug
 from bot.strategy.guard import DEFAULT_STRATEGY, load_strategy
@@ -126,6 +129,8 @@ def make_world(
     for asset in settings.assets:
         past = [Kline((now_s - 300 + n) * 1000, STRIKE * (1 + source.gauss(0, 2e-5))) for n in range(300)]
         prices.seed({asset: past}, 0)
+    now_ms = clock.wall_ms()
+    prices.inherit_basis({asset: BasisState(0.0, 600.0, now_ms) for asset in settings.assets}, now_ms)
     markets = Markets(venue, slots, account.now_ms, log)
     routes = Dispatch(prices, markets, Books(clock.boot_ms), PriceTrigger())
     feed = BinanceFeed(
@@ -154,6 +159,15 @@ def make_world(
         routes.news,
     )
     return world, routes
+
+
+def show_settlement(world: Context) -> None:
+    """Settlement prices where the lead stands: no basis."""
+    wall_ms, boot_ms = world.now_ms(), world.clock.boot_ms()
+    for asset in world.settings.assets:
+        price = world.prices.newest(asset)
+        if price is not None:
+            world.prices.settle(SettlementPrice(asset, price, wall_ms, boot_ms, boot_ms))
 
 
 def make_venue(http_url: str, log: Any) -> BenchVenue:

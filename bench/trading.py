@@ -35,7 +35,17 @@ from polymarket.errors import RequestRejectedError
 from websockets.asyncio.client import connect
 from websockets.asyncio.connection import Connection as WebSocketConnection
 
-from bench.stage import SIGNAL_PRICE, STRIKE, FarEnd, make_market, make_venue, make_world, percentiles, show_books
+from bench.stage import (
+    SIGNAL_PRICE,
+    STRIKE,
+    FarEnd,
+    make_market,
+    make_venue,
+    make_world,
+    percentiles,
+    show_books,
+    show_settlement,
+)
 from bot.lifecycle.active import Active
 from bot.lifecycle.app import GcTuning
 from bot.lifecycle.polls import shadow_poll
@@ -130,6 +140,7 @@ async def ticks(
         while len(watch.spans_ms) < orders:
             await asyncio.sleep(max(0.0, (active.ticks.anchor.due_ms(tick) - clock.boot_ms()) / 1000))
             show_books(routes, slots, world.now_ms())
+            show_settlement(world)
             await active.poll(tick)
             garbage.after_poll()
             tick = active.ticks.after(tick)

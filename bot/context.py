@@ -15,13 +15,13 @@ from bot.market_data.prices import Prices
 from bot.market_data.rtds import SettlementFeed
 from bot.settings import BotSettings
 from bot.slots import Slot
-from bot.strategy.evaluation import Evaluation, Moment, View, evaluate, wanted_tokens
+from bot.strategy.evaluation import Evaluation, Moment, View, evaluate, read_state_basis, wanted_tokens
 from bot.strategy.guard import GuardedStrategy
 from bot.venue.account_watch import AccountWatch
 from bot.venue.decoding import Skips
 from bot.venue.types import Venue, VenueError
 from bus import Bus, Clock, FeedStatus, Log
-from ledger import Identity
+from ledger import Identity, LastState
 
 FRESH_MS = 5_000
 BOOKS_LIMIT_S = 2.0
@@ -60,6 +60,18 @@ class Context:
     def moment(self) -> Moment:
         """Now, as evaluation states are dated."""
         return Moment(self.clock.boot_ms(), self.clock.boot_id, self.settings.interval_ms)
+
+    def go_on_from(self, last: LastState | None) -> LastState | None:
+        """Take over what the trader before knew of the basis, which takes minutes to learn; what it left is returned."""
+        if last is not None:
+            self.prices.inherit_basis(read_state_basis(last.state), self.now_ms())
+        return last
+
+    def lead_problem(self, asset: str) -> str | None:
+        """Why no entry may stand on an asset's lead price now, or None."""
+        return (
+            self.stale_feed(asset) or self.prices.doubt(asset) or self.prices.basis(asset, self.now_ms()).reason or None
+        )
 
     def stale_feed(self, asset: str) -> str | None:
         """Why an asset's lead price cannot be relied upon, or None."""

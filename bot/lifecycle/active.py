@@ -69,7 +69,8 @@ class Active:
         self._halted: str | None = None
         self._placed: set[tuple[str, Side]] = set()
         self._control = self._judge()
-        self._state: State = goes_on_from(ledger.last_state(), own or Own(), self._rule(), world.moment())
+        last = world.go_on_from(ledger.last_state())
+        self._state: State = goes_on_from(last, own or Own(), self._rule(), world.moment())
         self._recorder = Recorder(world.bus, self._log, world.strategy.name, world.settings.sha)
         self._holdings = Portfolio(world, ledger)
         self.desk = OrderManager(
@@ -160,7 +161,7 @@ class Active:
             healthy=why_not is None,
             lag_ms=lag_ms,
             duration_ms=duration_ms,
-            state=write_state(state, self._rule()),
+            state=write_state(state, self._rule(), self._world.prices.basis_states()),
         )
         self._holdings.count(completed=int(completed))
         self._state, self._evaluations, self._tick = state, evaluations, tick
@@ -287,7 +288,7 @@ class Active:
 
     def state(self) -> str:
         """The evaluation state for the row that releases the epoch: the taker goes on from it in the midst of a confirmation."""
-        return write_state(self._state, self._rule())
+        return write_state(self._state, self._rule(), self._world.prices.basis_states())
 
     # --- inside
 
@@ -406,11 +407,7 @@ class Active:
         # Of a slot that holds shares `blocked` says whether they may be sold: an entry there is asked about here.
         if plan.window in self._manual.exits(control):
             return "a person wants nothing held in this window"
-        closed = (
-            self._closed(self._halted or self._control.closed())
-            or self._world.stale_feed(slot.asset)
-            or self._world.prices.doubt(slot.asset)
-        )
+        closed = self._closed(self._halted or self._control.closed()) or self._world.lead_problem(slot.asset)
         if closed:
             return closed
         refusal = self._risk.refuse(slot, plan, control.risk, limits)

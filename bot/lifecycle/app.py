@@ -19,9 +19,10 @@ from bot.lifecycle.metrics import Metrics
 from bot.market_data.binance import BinanceFeed
 from bot.market_data.books import Books
 from bot.market_data.debounce import Dispatch, PriceTrigger
+from bot.market_data.history import fetch_history
 from bot.market_data.market_channel import MarketChannel
 from bot.market_data.markets import Markets
-from bot.market_data.prices import Prices, fetch_history
+from bot.market_data.prices import Prices
 from bot.market_data.rtds import SettlementFeed
 from bot.settings import CHAIN, BotSettings, read_key
 from bot.slots import make_slots

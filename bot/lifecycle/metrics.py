@@ -59,6 +59,9 @@ _PATTERNS = (
         r"the account|another sender|the heartbeat|the venue did not answer|the venue was not asked|wallet 0x|the exchange may"
         r"|the venue (has|lets|refuses|wants|does not accept)",
     ),
+    ("basis_unknown", r"the basis of \S+ (is not known|was handed over)"),
+    ("basis_stale", r"the basis of \S+ is \d+ s old"),
+    ("basis_jumped", r"the basis of \S+ jumped"),
     ("doubted", r"the (first )?(lead|settlement) price"),
     ("stale_data", r"the price of|no price of|the books?\b|the stream"),
     ("rate", r"risk: .*orders in the last minute"),

@@ -163,6 +163,7 @@ async def shadow_poll(world: Context, own: Own) -> ShadowPoll:
                     held = tuple(positions(ledger, world.now_ms()))
     except BusError as error:
         ledger_problem = f"the ledger cannot be read: {error}"
+    world.go_on_from(last)
     control = judge(applied, _control_on_disk(world), [slot.id for slot in world.slots], world.strategy.parameters)
     books_problem = await world.read_books()
     now, moment = world.now_ms(), world.moment()

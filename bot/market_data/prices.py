@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 
-import aiohttp
-
-from bot.market_data.binance_messages import PriceUpdate, Source, symbol
+from bot.market_data.basis import Basis, BasisState, BasisTracker, LeadHistory
+from bot.market_data.binance_messages import PriceUpdate, Source
+from bot.market_data.history import Kline
 from bot.market_data.plausibility import (
     CONTRADICTION_MS,
     LEAD_CONFIRM_MS,
@@ -22,111 +21,7 @@ from bot.market_data.plausibility import (
     are_apart,
 )
 from bot.market_data.rtds import SettlementPrice
-from bot.venue.decoding import (
-    HIGH_PRICE,
-    LOW_PRICE,
-    Code,
-    OddError,
-    Origin,
-    Skips,
-    as_float,
-    as_list,
-    as_ms,
-    clean,
-    decode,
-    each,
-)
-from bus import Log
-
-# The last minutes of one-second candles over Binance's REST API (GET /api/v3/klines).
-
-
-_PATH = "/api/v3/klines"
-_MOST_BYTES = 1 << 20  # 1000 candles have 170 kB
-_MOST_KLINES = 1_000
-
-
-@dataclass(frozen=True, slots=True)
-class Kline:
-    """One second: its start (UTC ms) and the last price in it."""
-
-    open_ms: int
-    close: float
-
-
-async def fetch_history(
-    rest_url: str,
-    assets: Iterable[str],
-    *,
-    log: Log,
-    seconds: int = 300,
-    time_limit_s: float = 5.0,
-    skips: Skips | None = None,
-) -> dict[str, list[Kline]]:
-    """The last `seconds` (1 to 1000) one-second candles of each asset, oldest first.
-
-    An asset whose history does not come within the time limit is left out and logged: history only shortens a cold
-    start, and the stream fills in for it.
-    """
-    timeout, counted = aiohttp.ClientTimeout(total=time_limit_s), skips or Skips()
-    # Never compressed: what is to be bounded is what is read.
-    async with aiohttp.ClientSession(
-        timeout=timeout, auto_decompress=False, headers={"Accept-Encoding": "identity"}
-    ) as session:
-
-        async def fetch(asset: str) -> tuple[str, list[Kline] | None]:
-            params = {"symbol": symbol(asset), "interval": "1s", "limit": str(seconds)}
-            try:
-                async with session.get(rest_url.rstrip("/") + _PATH, params=params) as response:
-                    body = await _read(response.content)
-                    if response.status != 200:
-                        raise OddError(
-                            Code.SHAPE, "", "status 200", f"{response.status}: {clean(body.decode('latin-1'), 50)}"
-                        )
-                    return asset, parse_klines(decode(body, _MOST_BYTES), counted)
-            except OddError as error:
-                counted.count(Origin.BINANCE, error.code)
-                log.warning("history_failed", asset=asset, reason=str(error))
-            except (aiohttp.ClientError, TimeoutError, ValueError) as error:
-                log.warning("history_failed", asset=asset, reason=clean(f"{type(error).__name__}: {error}"))
-            return asset, None
-
-        histories = await asyncio.gather(*(fetch(asset) for asset in assets))
-    return {asset: klines for asset, klines in histories if klines is not None}
-
-
-async def _read(content: aiohttp.StreamReader) -> bytes:
-    """The body, up to the first byte that is too many."""
-    body = bytearray()
-    async for piece in content.iter_any():
-        body += piece
-        if len(body) > _MOST_BYTES:
-            raise OddError(Code.SIZE, "", f"at most {_MOST_BYTES} bytes", "more")
-    return bytes(body)
-
-
-def parse_klines(payload: object, skips: Skips | None = None) -> list[Kline]:
-    """Binance's arrays ([open time ms, open, high, low, close, ...]) as klines; a candle that cannot be read is left out.
-
-    Raises OddError: it is no list of candles, or none of them can be read.
-    """
-    odd: list[OddError] = []
-    rows = as_list(payload, "candles", _MOST_KLINES)
-    klines = list(each(rows, "candles", _kline, odd.append))
-    if rows and not klines:
-        raise odd[0]
-    for error in odd:
-        if skips is not None:
-            skips.note(Origin.BINANCE, error)
-    return klines
-
-
-def _kline(value: object, where: str) -> Kline:
-    row = as_list(value, where, 100)
-    if len(row) < 5 or isinstance(row[0], str) or not isinstance(row[4], str):
-        raise OddError(Code.SHAPE, where, "[open time, open, high, low, close, ...]", value)
-    return Kline(as_ms(row[0], f"{where}[0]"), as_float(row[4], f"{where}[4]", LOW_PRICE, HIGH_PRICE))
-
+from bot.venue.decoding import Code, OddError, Origin, Skips
 
 # One-second closes of one asset, and the volatility realised by them. Pure.
 #
@@ -296,6 +191,8 @@ class Prices:
         self._candles = {asset: Candles() for asset in assets}
         self._newest: dict[str, tuple[float, int]] = {}
         self._settled = {asset: SettlementAverage() for asset in self._candles}
+        self._past = {asset: LeadHistory() for asset in self._candles}
+        self._basis = {asset: BasisTracker(asset) for asset in self._candles}
         self._lead = {asset: Plausible(LEAD_CONFIRM_MS) for asset in self._candles}
         self._settlement = {asset: Plausible(SETTLEMENT_CONFIRM_MS, LONE) for asset in self._candles}
         self._apart: set[str] = set()  # assets whose streams contradict each other
@@ -321,10 +218,13 @@ class Prices:
                 if before is None and lead.believed is not None:
                     self._note(Origin.BINANCE_STREAM, asset, lead)
                 return
+            if before is not None:  # it was so since the first message of the jump
+                self._past[asset].add(before.since_ms, found[0].price)
             for one in found[:-1]:
                 self._candles[asset].add(PriceUpdate(asset, one.price, Source.BOOK, None, one.at_ms))
         self._candles[asset].add(update)
         self._newest[asset] = (update.price, update.boot_ms)
+        self._past[asset].add(update.boot_ms, update.price)
         if one_before is not None and abs(update.price - one_before.price) > LONE * one_before.price:
             self._lone.add(asset)
         else:
@@ -344,7 +244,33 @@ class Prices:
             self._settled[asset].add(SettlementPrice(asset, one.price, one.number))
         if not found and before is None and believed is not None:
             self._note(Origin.RTDS, asset, settlement)
+        if found and found[-1].number == price.time_ms:
+            self._read_basis(price)
         self._compare(asset)
+
+    def _read_basis(self, price: SettlementPrice) -> None:
+        """Compare a settlement price with the lead of its own time, where that is known and not in doubt."""
+        doubt = self._lead[price.asset].doubt
+        if price.own_boot_ms is None or (doubt is not None and price.own_boot_ms >= doubt.since_ms):
+            return
+        lead = self._past[price.asset].at(price.own_boot_ms)
+        if lead is not None:
+            self._basis[price.asset].read(price.time_ms, lead, price.price)
+
+    def basis(self, asset: str, now_ms: int) -> Basis:
+        """How far the lead stands above the settlement price, and whether that is known. now_ms: the venue's time, UTC."""
+        return self._basis[asset].basis(now_ms)
+
+    def basis_states(self) -> dict[str, BasisState]:
+        """What a successor goes on from, by asset."""
+        states = ((asset, basis.state()) for asset, basis in self._basis.items())
+        return {asset: state for asset, state in states if state is not None}
+
+    def inherit_basis(self, states: Mapping[str, BasisState], now_ms: int) -> None:
+        """Take over what another instance knew of the basis, where it knew more. now_ms: the venue's time, UTC."""
+        for asset, state in states.items():
+            if asset in self._basis:
+                self._basis[asset].inherit(state, now_ms)
 
     def doubt(self, asset: str) -> str:
         """Why no price of an asset can be relied upon now, or ""."""
@@ -415,14 +341,19 @@ class Prices:
     def average(self, asset: str, from_ms: int, to_ms: int, to_boot_ms: int = 0) -> tuple[float, float | None]:
         """(seconds that are known, mean price) of the part of the settlement average that has passed; (0, None): nothing is.
 
-        Out of the settlement source's own prices where they cover that part, else out of the lead's closes.
-        Times: UTC ms; to_boot_ms makes CLOCK_BOOTTIME of them.
+        Out of the settlement source's own prices where they cover that part, else out of the lead's closes without their basis,
+        where that is known. Times: UTC ms; to_boot_ms makes CLOCK_BOOTTIME of them.
         """
         seconds = self._settled[asset].known(from_ms, to_ms)
         if seconds is not None:
             return seconds
+        basis = self.basis(asset, to_ms)
+        if basis.level is None or basis.problem is not None:
+            return 0.0, None
         closes = self._candles[asset].between(from_ms + to_boot_ms, to_ms + to_boot_ms)
-        return (max(0.0, (to_ms - from_ms) / 1000), sum(closes) / len(closes)) if closes else (0.0, None)
+        if not closes:
+            return 0.0, None
+        return max(0.0, (to_ms - from_ms) / 1000), sum(closes) / len(closes) * math.exp(-basis.level)
 
 
 def _doubted(what: str, asset: str, stream: Plausible) -> str:

@@ -46,12 +46,16 @@ SUBSCRIBE = json.dumps({"action": "subscribe", "subscriptions": [{"topic": TOPIC
 
 @dataclass(frozen=True, slots=True)
 class SettlementPrice:
-    """price: USD. time_ms: when it was so, UTC ms by the venue. boot_ms: its arrival, CLOCK_BOOTTIME, where that is known."""
+    """price: USD. time_ms: when it was so, UTC ms by the venue.
+
+    boot_ms, own_boot_ms: its arrival and time_ms on CLOCK_BOOTTIME, where they are known.
+    """
 
     asset: str
     price: float
     time_ms: int
     boot_ms: int | None = None
+    own_boot_ms: int | None = None
 
 
 def parse_settlement(message: str | bytes) -> SettlementPrice | None:
@@ -209,7 +213,7 @@ class SettlementFeed:
             return False
         self.connected, self._failures = True, 0
         self._heard[price.asset] = now = self._boot_ms()
-        self._on_price(replace(price, boot_ms=now))
+        self._on_price(replace(price, boot_ms=now, own_boot_ms=now - (self._now_ms() - price.time_ms)))
         return True
 
     async def _ping(self, socket: ClientConnection) -> None:

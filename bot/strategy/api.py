@@ -20,13 +20,16 @@ Action = Literal["none", "enter", "exit"]
 class Inputs:
     """All that one decision depends on.
 
-    *_ms: UTC ms. strike, lead_price, average_*: prices in USDT; lead_price is None where there is none, and where shares are held
-    and it is old: an exit may be decided on the bid. volatility: of the log price per sqrt(second).
+    *_ms: UTC ms. strike, lead_price, average_*: prices of the settlement source, in USD. lead_price is the lead's (Binance, USDT)
+    without its basis to that source. It is None where there is none or its basis is not known, and where shares are held and it
+    is old: an exit may be decided on the bid. basis_sd: what it may be off by, as a standard deviation of the log price.
+    volatility: of the log price per sqrt(second).
     average_seconds, average_price: the part of the settlement average that is known already. bids, asks: best levels first.
     held: the outcome and shares (base units) held of this window. streak_*: the evaluation state left by the last evaluation.
     blocked: why no order may be placed in this slot whatever the strategy says ("" when it may). seen_ms: when the newest of
     the prices and books here arrived, UTC ms; streak_ms: the seen_ms of the last evaluation that the streak counted. bankroll:
     pUSD that entries may spend, as the account shows it less what is open or rests elsewhere; None where it is not known.
+    basis: log(lead / settlement price) that was taken off the lead, None where that is not known.
     """
 
     slot: str
@@ -57,6 +60,8 @@ class Inputs:
     seen_ms: int = 0
     streak_ms: int = 0
     bankroll: float | None = None
+    basis: float | None = None
+    basis_sd: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, Protocol
 
+from bot.market_data.basis import Basis, BasisState, read_basis, write_basis
 from bot.market_data.books import Books
 from bot.market_data.prices import Prices
 from bot.slots import Slot, Window
@@ -128,12 +130,21 @@ def read_state(text: str, rule: str) -> dict[str, Streak] | None:
         return None
 
 
-def write_state(state: State, rule: str) -> str:
-    """The form that `read_state` reads, of this release and of the one before it, which knows no rule."""
-    body = {
+def read_state_basis(text: str) -> dict[str, BasisState]:
+    """The basis of each asset as it stands in the same text, whatever rule counted; what cannot be read is left out."""
+    try:
+        return read_basis(json.loads(text).get("basis", {}))
+    except (ValueError, AttributeError, RecursionError):
+        return {}
+
+
+def write_state(state: State, rule: str, basis: Mapping[str, BasisState] | None = None) -> str:
+    """The form that `read_state` and `read_state_basis` read, of this release and of those before it, which know less."""
+    body: dict[str, Any] = {
         "streaks": {slot: streak[:3] for slot, streak in state.items()},
         "seen_ms": {slot: streak.seen_ms for slot, streak in state.items()},
         "rule": rule,
+        "basis": write_basis(basis or {}),
     }
     return json.dumps(body, separators=(",", ":"), sort_keys=True)
 
@@ -205,7 +216,7 @@ def _evaluate_slot(slot: Slot, markets: Listing, prices: Prices, view: View) -> 
         decision = replace(decision, action="none", reason="the venue takes no orders in this window")
     elif market.problem is not None and decision.action != "exit":
         decision = replace(decision, action="none", reason=market.problem.text)
-    elif decision.action == "none" and (doubt := prices.doubt(slot.asset)):
+    elif decision.action == "none" and (doubt := _doubt(slot, prices, view)):
         decision = _in_doubt(decision, doubt, is_held=inputs.held is not None)
     return Evaluation(slot, window, market, inputs, decision, evaluated=True, wanted=wanted)
 
@@ -217,6 +228,20 @@ def _in_doubt(decision: Decision, doubt: str, *, is_held: bool) -> Decision:
     return replace(decision, reason=doubt, streak_window="", streak_outcome="", streak=0, streak_ms=0)
 
 
+def _doubt(slot: Slot, prices: Prices, view: View) -> str:
+    """Why the lead price of a slot says nothing of its settlement now, or ""."""
+    if prices.newest(slot.asset) is None:
+        return ""
+    return prices.doubt(slot.asset) or prices.basis(slot.asset, view.now_ms).reason
+
+
+def _corrected(price: float | None, basis: Basis) -> float | None:
+    """A lead price in terms of the settlement price; None where its basis is not known."""
+    if price is None or basis.level is None or basis.problem is not None:
+        return None
+    return price * math.exp(-basis.level)
+
+
 def _inputs(slot: Slot, window: Window, market: Market, prices: Prices, view: View) -> Inputs:
     held = next((p for p in view.positions if p.window == window.slug and p.shares > 0), None)
     up, down = view.books.get(market.up_token), view.books.get(market.down_token)
@@ -226,7 +251,7 @@ def _inputs(slot: Slot, window: Window, market: Market, prices: Prices, view: Vi
     if view.now_ms > average_from:
         seconds, average = prices.average(slot.asset, average_from, view.now_ms, view.to_boot_ms)
     streak = view.state.get(slot.id, NO_STREAK)
-    doubt = prices.doubt(slot.asset)
+    doubt, basis = _doubt(slot, prices, view), prices.basis(slot.asset, view.now_ms)
     lone = prices.is_lone(slot.asset)
     # An exit is decided on the bid alone where the lead price is old, in doubt or alone; entries are blocked then, or wait.
     by_bid = held is not None and bool(doubt or lone or view.stale(slot))
@@ -242,7 +267,7 @@ def _inputs(slot: Slot, window: Window, market: Market, prices: Prices, view: Vi
         end_ms=window.end_ms,
         average_ms=average_ms,
         strike=None if market.strike is None else float(market.strike),
-        lead_price=None if by_bid else prices.newest(slot.asset),
+        lead_price=None if by_bid else _corrected(prices.newest(slot.asset), basis),
         volatility=prices.volatility(slot.asset),
         average_seconds=seconds,
         average_price=average,
@@ -263,6 +288,8 @@ def _inputs(slot: Slot, window: Window, market: Market, prices: Prices, view: Vi
         seen_ms=seen_ms,
         streak_ms=streak.seen_ms,
         bankroll=view.bankroll,
+        basis=basis.level,
+        basis_sd=basis.sd,
     )
 
 

@@ -15,9 +15,10 @@ from bot.lifecycle.status_builder import pusd
 from bot.market_data.binance_messages import Numbered, parse
 from bot.market_data.books import Books
 from bot.market_data.debounce import Dispatch, PriceTrigger
+from bot.market_data.history import parse_klines
 from bot.market_data.market_channel import parse_books
 from bot.market_data.markets import Markets
-from bot.market_data.prices import Prices, parse_klines
+from bot.market_data.prices import Prices
 from bot.market_data.rtds import parse_settlement
 from bot.orders.order_plan import worst_cost
 from bot.slots import Slot

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
 
-from bench.inside import Paper, make_world
+from bench.inside import Paper, make_world, settle
 from bot.lifecycle.instance import Runner
 from bot.market_data.binance_messages import PriceUpdate, Source
 from bot.settings import BotSettings
@@ -203,10 +203,10 @@ class Bot:
         """Whether it believes that it does."""
         return self.alive and self.runner._seen.active is not None
 
-    def price(self, lead: dict[str, float]) -> None:
-        """Lead prices reach it, unless its feed is frozen."""
+    def price(self, lead: dict[str, float], settlement: dict[str, float]) -> None:
+        """Lead and settlement prices reach it, unless its feed is frozen."""
         if self._loop.time() >= self.frozen_until:
-            self.process.call(self._hear, lead)
+            self.process.call(self._hear, lead, settlement)
 
     def stop(self) -> None:
         """SIGTERM."""
@@ -238,11 +238,12 @@ class Bot:
         self.failures.append(error)
         self.runner.stop()
 
-    def _hear(self, lead: dict[str, float]) -> None:
+    def _hear(self, lead: dict[str, float], settlement: dict[str, float]) -> None:
         now = self._clock.boot_ms()
         for asset in ASSETS:
             self.world.feed._last_boot_ms[asset] = now
             self.routes.price(PriceUpdate(asset, lead[asset], Source.BOOK, None, now))
+        settle(self.world.prices, settlement, self._clock)
 
     def _close_files(self) -> None:
         self.runner._lease.unlock()

@@ -149,7 +149,7 @@ class Host:
             tokens = list(dict.fromkeys(token for bot in living for token in bot.world.tokens_soon()))
             await self.paper.tick([_Delivered(bot) for bot in living], tokens)  # type: ignore[misc]  # as Routes
             for bot in living:
-                bot.price(self.paper.exchange.feed.lead)
+                bot.price(self.paper.exchange.feed.lead, self.paper.exchange.feed.settlement)
             await asyncio.sleep(max(0.001, STEP_S - self.loop.time() % STEP_S))
 
 

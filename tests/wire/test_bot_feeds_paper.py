@@ -14,7 +14,8 @@ import structlog
 
 from bot.market_data.binance import BinanceFeed, Timing
 from bot.market_data.binance_messages import PriceUpdate, Source
-from bot.market_data.prices import Candles, fetch_history
+from bot.market_data.history import fetch_history
+from bot.market_data.prices import Candles
 from tests.wire.conftest import StartPaper
 
 ASSETS = ("BTC", "ETH", "SOL", "XRP", "DOGE", "BNB")

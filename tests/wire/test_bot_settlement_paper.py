@@ -8,7 +8,6 @@ import time
 import httpx
 import structlog
 
-from bot.market_data.binance_messages import PriceUpdate, Source
 from bot.market_data.prices import Prices
 from bot.market_data.rtds import SettlementFeed, SettlementTiming
 from tests.wire.conftest import LIMIT_S, StartPaper, until
@@ -26,8 +25,8 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-async def test_the_average_is_the_exchanges_own_and_the_leads_while_the_stream_stalls(start_paper: StartPaper) -> None:
-    """What the bot computes is what paper settles by; frozen or dropped, the lead stands in, the stream is replaced and back."""
+async def test_the_average_is_the_exchanges_own_and_unknown_while_the_stream_stalls(start_paper: StartPaper) -> None:
+    """What the bot computes is what paper settles by. Frozen or dropped, nothing is known until it is back."""
     paper = start_paper(seed=5, timeframes="10s")
     prices = Prices(("BTC",))
     feed = SettlementFeed(
@@ -42,12 +41,10 @@ async def test_the_average_is_the_exchanges_own_and_the_leads_while_the_stream_s
     )
     start_ms = (now_ms() + 9_999 + LENGTH_MS) // 10_000 * 10_000 - 10_000
     end_ms = start_ms + 10_000
-    prices.take(PriceUpdate("BTC", 1.0, Source.BOOK, None, boot_ms()))
     to_boot_ms = boot_ms() - now_ms()
 
-    def of_the_lead(from_ms: int, to_ms: int) -> bool:
-        prices.take(PriceUpdate("BTC", 1.0, Source.BOOK, None, boot_ms()))
-        return prices.average("BTC", from_ms, to_ms, to_boot_ms)[1] == 1.0
+    def unknown(from_ms: int, to_ms: int) -> bool:
+        return prices.average("BTC", from_ms, to_ms, to_boot_ms)[1] is None
 
     client = httpx.AsyncClient(base_url=paper.url, timeout=LIMIT_S, verify=False)  # made once: it costs much
     task = asyncio.create_task(feed.run())
@@ -66,12 +63,12 @@ async def test_the_average_is_the_exchanges_own_and_the_leads_while_the_stream_s
         frozen_ms = now_ms()
 
         async def stalled() -> bool:
-            return feed.gaps == 1 and of_the_lead(frozen_ms - 2_000, now_ms())
+            return feed.gaps == 1 and unknown(frozen_ms - 2_000, now_ms())
 
         await until(stalled)
 
         async def back() -> bool:
-            return feed.connected and not of_the_lead(now_ms() - 1_500, now_ms())
+            return feed.connected and not unknown(now_ms() - 1_500, now_ms())
 
         await until(back)
         assert feed.connects > 1

@@ -11,6 +11,7 @@ from bot.lifecycle.metrics import reason_name
 from bot.market_data.binance_messages import PriceUpdate, Source
 from bot.market_data.books import Books
 from bot.market_data.prices import Prices
+from bot.market_data.rtds import SettlementPrice
 from bot.orders.order_plan import OrderPlan, worst_cost
 from bot.orders.risk import Usage, at_stake, refuse_entry, why_blocked
 from bot.slots import Slot, Window
@@ -98,6 +99,7 @@ class Trading:
     _placed: set[tuple[str, Side]] = field(default_factory=set)
     _recent: deque[int] = field(default_factory=deque)
     _day: int = 0
+    _settled_s: int = 0
     _pnl_today: int = 0
 
     @property
@@ -106,10 +108,16 @@ class Trading:
         return bool(self._open or self._held)
 
     def price(self, now_ms: int) -> None:
-        """Take the lead prices of now."""
+        """Take the prices of now: the lead's, and once a second the settlement prices."""
         for asset, price in self.house.feed.lead.items():
             if asset in self.prices:
                 self.prices.take(PriceUpdate(asset, price, Source.BOOK, None, now_ms))
+        if now_ms // 1_000 == self._settled_s:
+            return
+        self._settled_s = now_ms // 1_000
+        for asset, price in self.house.feed.settlement.items():
+            if asset in self.prices:
+                self.prices.settle(SettlementPrice(asset, price, now_ms, now_ms, now_ms))
 
     def poll(self) -> None:
         """Evaluate every slot."""

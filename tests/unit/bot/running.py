@@ -13,12 +13,15 @@ from typing import Any, cast
 from bot.context import Context
 from bot.lifecycle.instance import Runner
 from bot.lifecycle.metrics import Metrics
+from bot.market_data.basis import BasisState
 from bot.market_data.binance import BinanceFeed, FeedState
 from bot.market_data.binance_messages import PriceUpdate, Source
 from bot.market_data.books import Books
 from bot.market_data.debounce import PriceTrigger
+from bot.market_data.history import Kline
 from bot.market_data.markets import Markets
-from bot.market_data.prices import Kline, Prices
+from bot.market_data.prices import Prices
+from bot.market_data.rtds import SettlementPrice
 from bot.settings import BotSettings
 from bot.slots import make_slots
 from bot.strategy.guard import DEFAULT_STRATEGY, load_strategy
@@ -60,6 +63,7 @@ class Running:
         world = self._world(logging)
         guard = Guard(world.log, on_failure=self.failures.append)
         runner = Runner(world, file, Metrics("0", "a"), guard, random.Random(1).getrandbits, after_poll)
+        guard.start(_settlement_prices(world.prices, self.clock), "settlement")
         guard.start(world.account.run(), "account")
         guard.start(world.markets.run(), "markets")
         task = asyncio.create_task(runner.run())
@@ -101,6 +105,7 @@ class Running:
             Books(self.clock.boot_ms),
             PriceTrigger(),
         )
+        know_basis(prices, self.clock)
         return self.world
 
     def seen(self, instance_id: str) -> InstanceView:
@@ -120,3 +125,25 @@ class Running:
             return 0
         with ledger:
             return ledger.integer(sql)
+
+
+def know_basis(prices: Prices, clock: ManualClock) -> None:
+    """The lead stands where the settlement price does, and has for long."""
+    at = clock.wall_ms() - 1
+    prices.inherit_basis({asset: BasisState(0.0, 600.0, at) for asset in ASSETS}, at)
+    _settle(prices, clock)
+
+
+async def _settlement_prices(prices: Prices, clock: ManualClock) -> None:
+    """Both streams go on where the lead stands, every second."""
+    while True:
+        await asyncio.sleep(1)
+        for asset in ASSETS:
+            prices.take(PriceUpdate(asset, prices.newest(asset) or PRICE, Source.BOOK, None, clock.boot_ms()))
+        _settle(prices, clock)
+
+
+def _settle(prices: Prices, clock: ManualClock) -> None:
+    wall_ms, boot_ms = clock.wall_ms(), clock.boot_ms()
+    for asset in ASSETS:
+        prices.settle(SettlementPrice(asset, prices.newest(asset) or PRICE, wall_ms, boot_ms, boot_ms))

@@ -11,9 +11,11 @@ import structlog
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bot.market_data.basis import BasisState
 from bot.market_data.binance_messages import PriceUpdate, Source
 from bot.market_data.markets import AHEAD_MS, Markets, retry_after_ms, wanted_windows
 from bot.market_data.prices import Prices
+from bot.market_data.rtds import SettlementPrice
 from bot.operator.control import judge, to_apply
 from bot.orders.limits import HOLD_MS, VenueModes
 from bot.orders.order_plan import worst_cost
@@ -114,7 +116,11 @@ def test_a_venue_clock_that_was_wrong_is_believed_right_within_a_poll(wrong: int
 def test_the_settlement_average_counts_the_seconds_that_passed() -> None:
     """The mean of the closes inside the part that passed, and how long that part is; nothing where no close is in it."""
     prices = Prices(("BTC",))
+    prices.inherit_basis({"BTC": BasisState(0.0, 600.0, 0)}, 0)
     assert prices.average("BTC", 0, 5000) == (0.0, None)
+    for at in (-1_500, -100):  # the second one confirms the first
+        prices.take(PriceUpdate("BTC", 1000.0, Source.BOOK, None, at))
+    prices.settle(SettlementPrice("BTC", 1000.0, 100, 0, 0))
     for second, price in enumerate((1000.0, 1001.0, 1002.0, 1003.0)):
         prices.take(PriceUpdate("BTC", price, Source.BOOK, None, second * 1000 + 200))
     assert prices.average("BTC", 1000, 3000) == (2.0, 1001.5)

@@ -14,7 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bot.market_data.basis import BasisState
 from bot.market_data.binance_messages import PriceUpdate, Source
+from bot.market_data.history import Kline
 from bot.market_data.plausibility import (
     CONTRADICTION_MS,
     LEAD_CONFIRM_MS,
@@ -26,7 +28,7 @@ from bot.market_data.plausibility import (
     Seen,
     limit,
 )
-from bot.market_data.prices import Candles, Kline, Prices
+from bot.market_data.prices import Candles, Prices
 from bot.market_data.rtds import SettlementPrice
 from bot.slots import Slot
 from bot.strategy.evaluation import Evaluation, State, Streak, View, evaluate, next_state
@@ -61,6 +63,7 @@ def seeded(skips: Skips | None = None, odd: int | None = None) -> Prices:
         for n, p in enumerate(past)
     ]
     prices.seed({"BTC": klines}, 0)
+    prices.inherit_basis({"BTC": BasisState(0.0, 600.0, BEGIN_MS - 2_000)}, BEGIN_MS)
     return prices
 
 
@@ -292,7 +295,7 @@ def actions(
     for n, move in enumerate(walk):
         price *= math.exp(move)
         at = BEGIN_MS + n * spacing_ms
-        settlement = SettlementPrice("BTC", price, at, at)
+        settlement = SettlementPrice("BTC", price, at, at, at)
         fair.take(lead(price, at, n + 1))
         found = price * factor if n == when else price
         prices.take(lead(found if where == "lead" else price, at, n + 1))
@@ -356,6 +359,10 @@ def test_the_same_lead_price_does_cause_an_order_once_it_is_confirmed() -> None:
     for tenth in range(60):
         at = BEGIN_MS + tenth * 100
         prices.take(lead(PRICE * (1.01 if tenth >= 20 else 1), at, tenth + 1))
+        own_ms = at - 1_400
+        if own_ms % 1_000 == 0:
+            moved = PRICE * (1.01 if own_ms >= BEGIN_MS + 2_000 else 1)
+            prices.settle(SettlementPrice("BTC", moved, own_ms, at, own_ms))
         e = looked_at(prices, at, books(0.5, at), state, held=False)
         state = next_state([e])
         done.append(e.decision.action)

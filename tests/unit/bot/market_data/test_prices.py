@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bot.market_data.binance_messages import PriceUpdate, Source
-from bot.market_data.prices import Candles, Kline, parse_klines
+from bot.market_data.history import Kline, parse_klines
+from bot.market_data.prices import Candles
 
 
 def update(boot_ms: int, price: float, source: Source = Source.BOOK) -> PriceUpdate:

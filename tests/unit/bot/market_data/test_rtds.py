@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bot.market_data.basis import BasisState
 from bot.market_data.binance_messages import PriceUpdate, Source
 from bot.market_data.prices import MOST_SILENT_MS, Prices, SettlementAverage
 from bot.market_data.rtds import TOPIC, SettlementPrice, parse_settlement
 
 START_MS = 1_800_000_000_000
-TO_BOOT_MS = 5_000 - START_MS  # the lead's clock
+TO_BOOT_MS = 50_000 - START_MS  # the lead's clock
+BASIS = 4.6e-4
+LEAD = 20_000.0 * math.exp(BASIS)
 
 
 def event(topic: str = TOPIC, **payload: Any) -> str:
@@ -85,11 +89,17 @@ def test_rubbish_is_nothing_or_a_value_error(message: str | bytes) -> None:
 
 
 def made(seconds: list[int]) -> Prices:
-    """The lead at 10.0 for a minute; settlement prices of 20,000.0 + second at these seconds after START_MS."""
+    """The lead at LEAD for a minute; settlement prices of 20,000.0 + second at these seconds after START_MS."""
     prices = Prices(("BTC",))
+    before_ms = START_MS - 8_000
+    prices.inherit_basis({"BTC": BasisState(BASIS, 600.0, before_ms - 1_000)}, before_ms)
+    lead_boot_ms = before_ms + TO_BOOT_MS
+    for ago_ms in (1_500, 0):  # the second one confirms the first
+        prices.take(PriceUpdate("BTC", LEAD, Source.BOOK, None, lead_boot_ms - ago_ms))
+    prices.settle(SettlementPrice("BTC", 20_000.0, before_ms, lead_boot_ms, lead_boot_ms))
     for second in range(60):
         boot_ms = START_MS + TO_BOOT_MS + second * 1_000
-        prices.take(PriceUpdate("BTC", 10.0, Source.BOOK, None, boot_ms))
+        prices.take(PriceUpdate("BTC", LEAD, Source.BOOK, None, boot_ms))
     for second in seconds:
         prices.settle(SettlementPrice("BTC", 20_000.0 + second, START_MS + second * 1_000))
     return prices
@@ -119,8 +129,17 @@ def test_settlement_prices_that_cover_what_passed_make_the_average() -> None:
     ids=["none came", "none of this average", "it begins too late", "a hole in it", "stalled"],
 )
 def test_the_leads_prices_make_the_average_where_settlement_prices_do_not_cover_it(seconds: list[int]) -> None:
-    """A stream that is not there, came late, had a hole or stalled leaves the estimate by the lead."""
-    assert average(made(seconds), 20) == (20.0, 10.0)
+    """A stream that is not there, came late, had a hole or stalled leaves the estimate by the lead, its basis taken off."""
+    known_s, mean = average(made(seconds), 20)
+    assert known_s == 20.0
+    assert mean == pytest.approx(20_000.0)
+
+
+def test_a_lead_whose_basis_is_not_known_makes_no_average() -> None:
+    """In terms of the settlement price it says nothing."""
+    prices = Prices(("BTC",))
+    prices.take(PriceUpdate("BTC", LEAD, Source.BOOK, None, START_MS + TO_BOOT_MS))
+    assert average(prices, 1) == (0.0, None)
 
 
 @given(st.lists(st.integers(-70_000, 70_000), max_size=200), st.integers(0, 60_000), st.integers(0, 60_000))
