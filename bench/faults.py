@@ -69,10 +69,14 @@ _OFFSETS_S = (-4.0, -1.5, 1.5, 4.0)
 
 @dataclass(frozen=True, slots=True)
 class Mixture:
-    """Faults that are armed together, as `POST /paper/faults` takes them. name: of the kinds, and of the seed's number."""
+    """Faults that are armed together, as `POST /paper/faults` takes them.
+
+    name: of the kinds, and of the seed's number. surely: what they strike comes within some windows, whatever it is.
+    """
 
     name: str
     orders: tuple[dict[str, Any], ...]
+    surely: bool = False
 
 
 def alone() -> list[Mixture]:
@@ -104,7 +108,7 @@ def life() -> list[Mixture]:
             {"kind": "slow", "seconds": 1.5},
             {"kind": "error"},
         )
-        drawn.append(Mixture(f"replies of {method} {path}", (*before, *(kind | where for kind in kinds))))
+        drawn.append(Mixture(f"replies of {method} {path}", (*before, *(kind | where for kind in kinds)), True))
     return drawn
 
 
@@ -176,7 +180,7 @@ class FaultRun:
         """Arm a mixture, wait until it has struck, then for trading. Raises AssertionError when that does not go on."""
         for order in mixture.orders:
             self.rig.paper.fault(**order)
-        unstruck = self._until_struck()
+        unstruck = self._until_struck(mixture.surely)
         self.rig.paper.clear_faults()
         ended = time.monotonic()
         after_ms = self.rig.clock.wall_ms()
@@ -184,7 +188,7 @@ class FaultRun:
         kinds = tuple(order["kind"] for order in mixture.orders)
         return Result(mixture.name, kinds, unstruck, time.monotonic() - ended)
 
-    def _until_struck(self) -> tuple[str, ...]:
+    def _until_struck(self, surely: bool) -> tuple[str, ...]:
         """Wait until every fault has struck or ended; returns what did not.
 
         An order, a trade and a window's end surely come, within some windows. Other requests come in seconds, or never: the
@@ -193,8 +197,8 @@ class FaultRun:
         begun = time.monotonic()
         while armed := _get(self.rig, "/paper/state")["faults"]:
             self._look()
-            surely = any(fault["path"].startswith(_OF_ORDERS) or fault["kind"] in _OF_WINDOWS for fault in armed)
-            if time.monotonic() - begun > (WINDOWS_LIMIT_S if surely else TIMED_LIMIT_S):
+            comes = surely or any(f["path"].startswith(_OF_ORDERS) or f["kind"] in _OF_WINDOWS for f in armed)
+            if time.monotonic() - begun > (WINDOWS_LIMIT_S if comes else TIMED_LIMIT_S):
                 break
             time.sleep(0.02)
         return tuple(f"{fault['kind']} {fault['path']}" for fault in armed)
