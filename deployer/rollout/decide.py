@@ -33,8 +33,10 @@ from deployer.rollout.standstill import note_standstill
 from deployer.runtimes.api import Start, Unit
 
 REQUEST_LIFE_MS = 30_000
-MAX_REQUESTS = 20
+MAX_REQUESTS = 30
 MAX_SPENT_REQUESTS = 2
+# So many requests expire unused, and two polls' time more, before whoever holds the lease is killed.
+MAX_EXPIRED_REQUESTS = 2
 DYING_MS = 2_000
 # How a candidate ends that is told to, as a machine that shuts down tells everything: SIGTERM, then SIGKILL.
 TOLD_TO_END = frozenset(
@@ -150,7 +152,7 @@ def _warm_up(
 def _hand_over(
     deploy: Deploy, unit: Unit, instance: InstanceView | None, observed: Observed, now: Now, policy: Policy
 ) -> Actions:
-    """Ask the active instance to yield to the candidate, and ask again when a request expired unused."""
+    """Ask the active instance to yield to the candidate, and again when a request expired unused; kill one that never yields."""
     if instance is None or instance.document is None:
         return ()  # it died or starts again: its unit tells
     waits = hold(deploy, observed, policy)
@@ -163,14 +165,18 @@ def _hand_over(
     if holder is None or not (observed.is_ready(instance) or without_venue):
         return ()  # a free lease is for every healthy standby; the candidate may be the one
     asked = deploy.handovers
-    if observed.in_force(now) and observed.handover.wanted == instance.id:
-        return ()
+    is_asked = observed.in_force(now) and observed.handover.wanted == instance.id
+    kills = _kill_stubborn(deploy, holder, instance, observed, now)
+    if is_asked:
+        return kills
     if sum(request in observed.spent for request in asked) >= MAX_SPENT_REQUESTS:
         return _fail(deploy, f"{unit.color} did not take the lease that was yielded to it", observed, unit)
     if len(asked) >= MAX_REQUESTS:
         return _fail(deploy, f"the active instance did not yield in answer to {len(asked)} requests", observed, unit)
     request = f"{deploy.id}/{len(asked) + 1}/{now.boot_ms}"
     text = f"asked {_color(holder)} to yield after its poll"
+    if kills:
+        text = f"{_color(holder)} did not yield in answer to {len(asked)} requests: it is killed"
     return (
         step_of(deploy, "handover", text, request=request, instance=instance.id),
         WriteHandover(
@@ -183,7 +189,26 @@ def _hand_over(
                 without_venue=without_venue,
             )
         ),
+        # Under a request in force: the holder's own spare lets the candidate go first.
+        *kills,
     )
+
+
+def _kill_stubborn(
+    deploy: Deploy, holder: InstanceView, instance: InstanceView, observed: Observed, now: Now
+) -> Actions:
+    """Kill the holder's unit where requests expired unused although the candidate was ready all the time: it never yields."""
+    in_force = observed.handover.request_id if observed.in_force(now) else ""
+    expired = sum(request not in observed.spent and request != in_force for request in deploy.handovers)
+    limit = MAX_EXPIRED_REQUESTS + 2 * observed.interval_ms // REQUEST_LIFE_MS
+    state = "healthy" if observed.is_ready(instance) else "unhealthy"  # which is ready, too, where the venue is down
+    ready_ms = observed.waited_ms(f"{state}:{instance.id}", now)
+    document = holder.document
+    if expired < limit or ready_ms < MAX_EXPIRED_REQUESTS * REQUEST_LIFE_MS or document is None:
+        return ()
+    if not any(unit.name == document.unit and unit.running for unit in observed.units):
+        return ()
+    return (KillUnit(document.unit, f"it did not yield in answer to {expired} requests"),)
 
 
 def _prove(deploy: Deploy, unit: Unit, instance: InstanceView, observed: Observed, now: Now, policy: Policy) -> Actions:
@@ -207,7 +232,7 @@ def _prove(deploy: Deploy, unit: Unit, instance: InstanceView, observed: Observe
         text = f"{policy.confirm_polls} healthy polls; {_missed(observed)}"
         return (step_of(deploy, "confirmed", text, instance=instance.id, data={"missed": observed.missed}),)
     limit_ms = max(HANG_TICKS * observed.interval_ms, HANG_MS)
-    hangs = observed.waited_ms(f"tick:{instance.id}:{document.last_tick}", now) >= limit_ms
+    hangs = observed.waited_ms(observed.tick_key(instance), now) >= limit_ms
     if observed.confirmed_sha is None:  # nothing to go back to
         return (KillUnit(unit.name, f"no poll was completed for {limit_ms / 1000:g} s"),) if hangs else ()
     # A venue that answers again is heard by one before the other: the candidate gets as long as a poll may hang for it.

@@ -153,6 +153,11 @@ class Observed:
             and now.boot_ms < handover.expires_boot_ms
         )
 
+    def tick_key(self, view: InstanceView) -> str:
+        """The timer of an instance's last tick. It begins anew with an epoch: a standby completes none, however long it waits."""
+        epoch = self.newest.epoch if self.newest is not None and self.newest.instance == view.id else 0
+        return f"tick:{view.id}:{epoch}:{view.document.last_tick if view.document is not None else 0}"
+
     def waited_ms(self, key: str, now: Now) -> int:
         """How long ago a timer's key was first seen; 0 for one that is not there."""
         return max(0, now.boot_ms - self.since_ms.get(key, now.boot_ms))
@@ -168,7 +173,7 @@ def timers(observed: Observed) -> frozenset[str]:
         keys.add("nobody")
     for instance in observed.instances:
         if instance.alive and instance.document is not None:
-            keys.add(f"tick:{instance.id}:{instance.document.last_tick}")
+            keys.add(observed.tick_key(instance))
             keys.add(f"{'healthy' if instance.document.healthy else 'unhealthy'}:{instance.id}")
     return frozenset(keys)
 

@@ -46,7 +46,7 @@ COMPARISONS = {  # what comes of the comparison of a commit that knows the comma
     "fails": (not_compared("it ended"), 1),
     "slow": (not_compared("it did not end in time"), 40),
 }
-KINDS = ("good", "good", "good", "no-build", "dies", "sick", "dies-active", "sick-active", "hangs-active")
+KINDS = ("good", "good", "good", "no-build", "dies", "sick", "dies-active", "sick-active", "hangs-active", "never-yields")
 
 
 @dataclass
@@ -345,7 +345,7 @@ class World(RuleBasedStateMachine):
         )
         wanted = next((b for b in self.bots if b.alive and b.id == self.handover.wanted), None)
         in_force = self.boot_ms < self.handover.expires_boot_ms and self.handover.request_id not in self.spent
-        if not in_force or wanted is None or wanted is bot or not wanted.document.healthy:
+        if not in_force or wanted is None or wanted is bot or not wanted.document.healthy or bot.kind == "never-yields":
             return None
         self.release(self.handover.request_id)
         bot.say(role=Role.STANDBY, epoch=None)
@@ -394,7 +394,7 @@ class World(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         """With fair progress everything ends with one confirmed commit, its spares, and nothing else."""
-        for _ in range(900):
+        for _ in range(2_000):
             if self.history.open is not None and self.history.open.is_held and not self.requests:
                 self.ask("approve", 0, named=False, now=False)
             self.live(0)
@@ -455,3 +455,24 @@ def test_a_good_candidate_that_is_passed_over_twice_is_given_up() -> None:
     assert (deploy.sha, deploy.why) == (world.tip, "green did not take the lease that was yielded to it")
     world.teardown()
     assert world.history.confirmed is world.history.deploys[0]
+
+
+def test_a_version_that_never_yields_is_killed_after_two_expired_requests() -> None:
+    """It was confirmed, so it has a spare of its kind; a rollback ends it all the same, and the version before trades."""
+    world = World()
+    world.first_commit(hold=False)
+    world.time_passes(8, 0)
+    good = world.tip
+    world.commit("never-yields", "absent")
+    world.time_passes(30, 0)
+    assert world.history.confirmed is not None
+    assert world.history.confirmed.sha == world.tip
+    world.ask("rollback", 0, named=False, now=False)
+    began_ms = world.boot_ms
+    while world.history.confirmed.sha != good:
+        assert world.boot_ms - began_ms < 80_000, world.describe()
+        world.time_passes(1, 0)
+    asked = world.history.deploys[-1].handovers
+    assert len(asked) == 3, "two that expired, and one for the candidate to be first"
+    world.wronged.add(world.tip)
+    world.teardown()

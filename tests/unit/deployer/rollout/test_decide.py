@@ -21,7 +21,9 @@ from deployer.rollout.observed import (
     StartUnit,
     StopUnit,
     WriteHandover,
+    timers,
 )
+from deployer.rollout.observer import Since
 from deployer.runtimes.api import Unit
 from ledger import Epoch
 
@@ -152,6 +154,21 @@ def test_a_candidate_that_does_not_take_what_was_yielded_to_it_is_given_up() -> 
     (failed,) = decide(seen, NOW, POLICY)
     assert isinstance(failed, Record)
     assert (failed.step, failed.text) == ("failed", "green did not take the lease that was yielded to it")
+
+
+def test_a_candidate_that_waited_long_before_it_took_is_not_taken_for_one_that_hangs() -> None:
+    """The time without a completed tick begins with its epoch: as a standby it completed none, for hours where it was held."""
+    waiting = look(steps("2", GREEN, *UP_TO_HEALTHY, "handover"))
+    took = replace(
+        waiting,
+        instances=(*waiting.instances[:2], instance("green", GREEN, "2", Role.ACTIVE, epoch=2)),
+        newest=Epoch(2, "i-green", GREEN, "green", "", 0, 0, "boot", released=False),
+    )
+    since = Since()
+    since.note(timers(waiting), NOW.boot_ms - 3_600_000)
+    taken = look(steps("2", GREEN, *UP_TO_HEALTHY, "handover", "taken"), instances=took.instances, newest=took.newest)
+    taken = replace(taken, since_ms=since.note(timers(taken), NOW.boot_ms))
+    assert recorded(taken) == []
 
 
 def green_trades(**document: Any) -> Observed:
