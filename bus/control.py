@@ -19,10 +19,8 @@ from bus import documents
 from bus.clock import Clock
 from bus.documents import Document, Part, Stamp, open_regular
 from bus.errors import BusError, DocumentError, StaleGenerationError
-from bus.layout import HALT, Bus
+from bus.layout import DIRECTIVES, HALT, LOCK_LIMIT_S, Bus
 from bus.lease import FileLock
-
-LOCK_LIMIT_S = 5.0
 
 
 class Mode(StrEnum):
@@ -138,7 +136,8 @@ def write_control(
         wanted = change(current).changed(generation=based_on + 1, by=by)
         if wanted.mode is Mode.HALT:
             set_halt(bus)
-        documents.write(bus.control, wanted, Stamp(by, wanted.generation, clock.wall_ms()), durable=True)
+        stamp = Stamp(by, wanted.generation, clock.wall_ms())
+        documents.write(bus.control, wanted, stamp, durable=True, mirror=bus.directory / bus.control.name)
         return wanted
     finally:
         lock.unlock()
@@ -167,26 +166,31 @@ def _lock_within(lock: FileLock, limit_s: float) -> None:
 
 
 def is_halted(bus: Bus) -> bool:
-    """Whether entries are stopped by the halt file; a bus that cannot be read counts as halted."""
-    try:
-        os.lstat(f"{bus.directory}/{HALT}")  # looked at before every order: no Path is made for it
-    except FileNotFoundError:
-        return not bus.directory.is_dir()
-    except OSError:
+    """Whether entries are stopped by a halt file; a bus that cannot be read counts as halted."""
+    # Looked at before every order: no Path is made for it.
+    for halt in (f"{bus.directory}/{HALT}", f"{bus.directory}/{DIRECTIVES}/{HALT}"):
+        try:
+            os.lstat(halt)
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError:
+            return True
         return True
-    return True
+    return not bus.directory.is_dir()
 
 
 def set_halt(bus: Bus) -> None:
-    """Make the halt file. Raises OSError; a link, or whatever else has its name, halts as well."""
-    try:
-        os.close(open_regular(bus.halt, os.O_WRONLY | os.O_CREAT))
-    except PermissionError:
-        if not is_halted(bus):
-            raise
+    """Make the halt files. Raises OSError; a link, or whatever else has their name, halts as well."""
+    for halt in dict.fromkeys((bus.kept_halt, bus.halt)):
+        try:
+            os.close(open_regular(halt, os.O_WRONLY | os.O_CREAT))
+        except PermissionError:
+            if not is_halted(bus):
+                raise
 
 
 def clear_halt(bus: Bus) -> None:
-    """Remove the halt file. Raises OSError."""
-    with suppress(FileNotFoundError):
-        bus.halt.unlink()
+    """Remove the halt files. Raises OSError."""
+    for halt in (bus.halt, bus.kept_halt):
+        with suppress(FileNotFoundError):
+            halt.unlink()

@@ -16,6 +16,7 @@ import os
 import re
 import secrets
 import stat
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,7 +29,7 @@ from bus.errors import DocumentCorruptError, DocumentMissingError, DocumentTooNe
 # Opening what stands in a folder that others may reach: never through a link, and only what belongs to the folder's owner.
 
 
-FOLDERS = frozenset({"instances", "requests", "asks"})
+FOLDERS = frozenset({"instances", "requests", "asks", "directives"})
 FILE_MODE = 0o640
 BUS_MODE = 0o750
 SMALL = 64 << 10
@@ -353,9 +354,16 @@ def read(path: Path, kind: type[D]) -> Read[D]:
     return decode(data, kind, path.name)
 
 
-def write(path: Path, body: Document, stamp: Stamp, *, durable: bool) -> None:
-    """Write a document (see `files.write_atomically`). Raises OSError."""
-    write_atomically(path, encode(body, stamp), durable=durable)
+def write(path: Path, body: Document, stamp: Stamp, *, durable: bool, mirror: Path | None = None) -> None:
+    """Write a document (see `write_atomically`). Raises OSError.
+
+    mirror: where a copy goes, for readers of an earlier release; nothing depends on it, so it may fail.
+    """
+    data = encode(body, stamp)
+    write_atomically(path, data, durable=durable)
+    if mirror is not None and mirror != path:
+        with suppress(OSError):
+            write_atomically(mirror, data, durable=False)
 
 
 def _plain(value: Any) -> Any:

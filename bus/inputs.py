@@ -16,6 +16,7 @@ from bus.layout import LEASE
 KEEP = 5000
 """An hour of polls every 5 s is 720 records of 16 slots each, and leaves room for those between polls."""
 _AT_ONCE = 50
+MOST_COPIED = 1 << 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +96,33 @@ def read_inputs(path: Path, last_ms: int) -> Iterator[InputRecord]:
             connection.close()
     except (apsw.Error, OSError) as error:
         raise LedgerError(f"{path.name} cannot be read ({error}); remove it, it only holds recent inputs") from error
+
+
+def copy_inputs(path: Path, target: Path) -> None:
+    """Copy the ring as of one moment, to be read without a file beside it; pages alone, nothing in it is run.
+
+    Raises LedgerError: it cannot be read, is larger than MOST_COPIED, or the copy cannot be written.
+    """
+    try:
+        check_path(path)
+        if (size := path.lstat().st_size) > MOST_COPIED:
+            raise LedgerError(f"{path.name} has {size} bytes, expected at most {MOST_COPIED}; remove it")
+        source = apsw.Connection(
+            str(path.parent.resolve() / path.name), flags=apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_NOFOLLOW
+        )
+        try:
+            source.set_busy_timeout(1000)
+            copy = apsw.Connection(str(target))
+            try:
+                with copy.backup("main", source, "main") as backup:
+                    backup.step()
+                copy.pragma("journal_mode", "DELETE")
+            finally:
+                copy.close()
+        finally:
+            source.close()
+    except (apsw.Error, OSError) as error:
+        raise LedgerError(f"{path.name} cannot be copied ({error})") from error
 
 
 def _of_whom(path: Path) -> Path:

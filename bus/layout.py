@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import os
+import secrets
+import shutil
 import stat
+import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -11,26 +15,46 @@ from typing import TypeVar
 from pydantic import ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from bus.documents import BUS_MODE, open_regular
+from bus.documents import BUS_MODE, open_regular, read_regular, sync_directory, write_atomically
 from bus.errors import BusDirectoryError
-from bus.lease import check_locking
+from bus.lease import FileLock, check_locking
 from bus.logs import star_suspects
 
 FSYNC_FAILED = "fsync-failed"
 HALT = "halt"
 LEASE = "lease"
+DIRECTIVES = "directives"
+# What people and the deployer say, by name; what a bus from before that folder has of it is taken into it.
+_SAID = ("control.json", "handover.json", "deploys.jsonl", "writes.jsonl", "runtime", "home", "watched", HALT)
+_SAID_IN = ("requests", "asks")
+# Still written at the old place, too: a worker on an earlier release of this package reads it there.
+MIRRORED = ("control.json", "handover.json", HALT)
+_MOST_BYTES = 64 << 20
+LOCK_LIMIT_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
 class Bus:
-    """The paths of one bus directory (design section 4)."""
+    """The paths of one bus directory (design section 4).
+
+    Asked for each time: what people and the deployer say moves into a folder of its own when a deployer starts.
+    """
 
     directory: Path
 
     @property
+    def directives(self) -> Path:
+        """The folder of what people and the deployer say, which no bot may write to; the bus itself before there is one."""
+        folder = self.directory / DIRECTIVES
+        try:
+            return folder if stat.S_ISDIR(folder.lstat().st_mode) else self.directory
+        except OSError:
+            return self.directory
+
+    @property
     def control(self) -> Path:
         """Desired state; written by the panel."""
-        return self.directory / "control.json"
+        return self.directives / "control.json"
 
     @property
     def control_lock(self) -> Path:
@@ -50,12 +74,17 @@ class Bus:
     @property
     def handover(self) -> Path:
         """Which instance should hold the lease; written by the deployer."""
-        return self.directory / "handover.json"
+        return self.directives / "handover.json"
 
     @property
     def requests(self) -> Path:
         """The folder of requests to the deployer."""
-        return self.directory / "requests"
+        return self.directives / "requests"
+
+    @property
+    def asks(self) -> Path:
+        """The folder of what people ask of the active instance."""
+        return self.directives / "asks"
 
     @property
     def lease(self) -> Path:
@@ -74,18 +103,28 @@ class Bus:
 
     @property
     def halt(self) -> Path:
-        """Its presence alone stops all entries."""
+        """Its presence alone stops all entries; people may make it by hand."""
         return self.directory / HALT
+
+    @property
+    def kept_halt(self) -> Path:
+        """The same, made beside it by whatever sets a halt: no bot can remove this one."""
+        return self.directives / HALT
 
     @property
     def deploys(self) -> Path:
         """Every deploy and its steps, a JSON object a line; written by the deployer."""
-        return self.directory / "deploys.jsonl"
+        return self.directives / "deploys.jsonl"
+
+    @property
+    def writes(self) -> Path:
+        """Every write of control and every request, a JSON object a line; written by the panel."""
+        return self.directives / "writes.jsonl"
 
     @property
     def runtime(self) -> Path:
         """Which runtime this bus belongs to; written once by the deployer."""
-        return self.directory / "runtime"
+        return self.directives / "runtime"
 
     @property
     def deployer_lock(self) -> Path:
@@ -119,6 +158,51 @@ def open_bus(directory: Path) -> Bus:
         ) from error
     check_locking(bus.directory)
     return bus
+
+
+def make_directives(bus: Bus) -> None:
+    """Make the folder that no bot may write to, and take into it what the bus has of people's and the deployer's words.
+
+    Whole or not at all: it is filled under another name first. For whoever holds the deployer's lock. Raises BusDirectoryError,
+    OSError.
+    """
+    folder = bus.directory / DIRECTIVES
+    if bus.directives == folder:
+        _keep_to_owner(folder, is_bus=False)
+        return
+    lock = FileLock(bus.control_lock)  # nobody writes control meanwhile
+    deadline = time.monotonic() + LOCK_LIMIT_S
+    while not lock.try_lock():
+        if time.monotonic() > deadline:
+            raise BusDirectoryError(f"{lock.path} was held for {LOCK_LIMIT_S:g} s by a writer of control; start again")
+        time.sleep(0.01)
+    try:
+        for left in bus.directory.glob(f".{DIRECTIVES}.*"):
+            shutil.rmtree(left)
+        fresh = bus.directory / f".{DIRECTIVES}.{secrets.token_hex(4)}"
+        fresh.mkdir(mode=BUS_MODE)
+        for name in _SAID:
+            with suppress(FileNotFoundError):
+                write_atomically(fresh / name, read_regular(bus.directory / name, _MOST_BYTES), durable=True)
+        for name in _SAID_IN:
+            (fresh / name).mkdir(mode=BUS_MODE)
+        fresh.rename(folder)
+        sync_directory(bus.directory)
+    finally:
+        lock.unlock()
+    _take_requests(bus)
+
+
+def _take_requests(bus: Bus) -> None:
+    """What was asked at the old place until now, and what is not written there any more."""
+    for name in _SAID_IN:
+        old = bus.directory / name
+        if stat.S_ISDIR(old.lstat().st_mode) if os.path.lexists(old) else False:
+            for path in old.iterdir():
+                path.rename(bus.directives / name / path.name)
+            old.rmdir()
+    for name in set(_SAID) - set(MIRRORED):
+        (bus.directory / name).unlink(missing_ok=True)
 
 
 def _keep_to_owner(folder: Path, *, is_bus: bool = True) -> None:

@@ -108,4 +108,5 @@ def read_handover(bus: Bus) -> Handover:
 
 def write_handover(bus: Bus, handover: Handover, *, writer: str, sequence: int, clock: Clock) -> None:
     """Write it durably. Raises OSError."""
-    documents.write(bus.handover, handover, Stamp(writer, sequence, clock.wall_ms()), durable=True)
+    stamp = Stamp(writer, sequence, clock.wall_ms())
+    documents.write(bus.handover, handover, stamp, durable=True, mirror=bus.directory / bus.handover.name)

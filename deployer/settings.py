@@ -116,7 +116,7 @@ def move_home(bus: Bus) -> None:
 
 def home_of(bus: Bus) -> Path:
     """The file."""
-    return bus.directory / NAME
+    return bus.directives / NAME
 
 
 def _here(bus: Bus) -> str:

@@ -23,6 +23,7 @@ from bus import (
     read_steps,
     write_atomically,
 )
+from bus.layout import make_directives
 from bus.tasks import serve_metrics
 from deployer.deploys import fold
 from deployer.disk import Disks
@@ -89,6 +90,7 @@ async def run(settings: DeployerSettings, bus: Bus, clock: Clock, logging: Loggi
     if not lock.try_lock():
         raise already_runs(settings, bus)
     try:
+        make_directives(bus)
         runtime = make_runtime(
             settings, repository, bus, clock, lambda line: logging.log.error("runtime_warning", reason=line)
         )

@@ -347,7 +347,8 @@ class Actions:
     def set_halt(self) -> None:
         """The halt file alone: it stops entries whatever becomes of control. Raises OSError."""
         set_halt(self._bus)
-        sync_directory(self._bus.directory)
+        for folder in {self._bus.directory, self._bus.directives}:
+            sync_directory(folder)
 
     def _status(self) -> Status | None:
         try:

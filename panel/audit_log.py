@@ -40,7 +40,7 @@ class Write(BaseModel):
 
 def writes_file(bus: Bus) -> Path:
     """Where the record is."""
-    return bus.directory / "writes.jsonl"
+    return bus.writes
 
 
 def difference(before: Control, after: Control) -> tuple[dict[str, Any], dict[str, Any]]:

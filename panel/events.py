@@ -46,15 +46,7 @@ class Events:
             "writes": views.writes,
             "ledger": history.summary,
         }
-        self._kinds: dict[Path, tuple[str, ...]] = {
-            bus.status: ("status",),
-            bus.control: ("control",),
-            bus.halt: ("control",),
-            bus.instances: ("instances",),
-            bus.handover: ("instances",),
-            bus.deploys: ("deploys",),
-            writes_file(bus): ("writes",),
-        }
+        self._bus = bus
         self._newest: dict[str, tuple[int, bytes]] = {}
         self._pages: set[Subscription] = set()
         self._closing = False
@@ -66,12 +58,18 @@ class Events:
 
     async def run(self) -> None:
         """Read and publish until `close`. What cannot be read is published as a problem, so this does not fail."""
-        with Watch(self._kinds) as watch:
+        while not self._closing:
+            await self._follow(self._bus.directives)
+
+    async def _follow(self, directives: Path) -> None:
+        """As long as what people and the deployer say stands in this folder."""
+        watched = _kinds(self._bus)
+        with Watch(watched) as watch:
             await self._refresh(set(self._readers))
             refreshed_s = time.monotonic()
-            while not self._closing:
+            while not self._closing and self._bus.directives == directives:
                 changed = await watch.changed(limit_s=REFRESH_EVERY_S / 2)
-                kinds = {kind for path in changed for kind in self._kinds[path]}
+                kinds = {kind for path in changed for kind in watched[path]}
                 if time.monotonic() - refreshed_s >= REFRESH_EVERY_S:
                     kinds, refreshed_s = set(self._readers), time.monotonic()
                 await self._refresh(kinds)
@@ -126,3 +124,17 @@ class Events:
                 self._newest[kind] = (version + 1, data)
                 for page in self._pages:
                     page.changed.set()
+
+
+def _kinds(bus: Bus) -> dict[Path, tuple[str, ...]]:
+    """What is to be read again where a path changed."""
+    return {
+        bus.status: ("status",),
+        bus.control: ("control",),
+        bus.halt: ("control",),
+        bus.kept_halt: ("control",),
+        bus.instances: ("instances",),
+        bus.handover: ("instances",),
+        bus.deploys: ("deploys",),
+        writes_file(bus): ("writes",),
+    }

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 
 from bot.context import Context
 from bot.lifecycle.active import Active
@@ -315,10 +316,16 @@ class Runner:
     async def _watch_forever(self) -> None:
         """Follow the bus between polls, so that a halt, a pause or being retired does not wait for a tick."""
         bus = self._world.bus
-        with Watch((bus.control, bus.halt, bus.handover)) as watch:
-            while True:
+        while True:
+            await self._watch_until_moved(bus.directives)
+
+    async def _watch_until_moved(self, directives: Path) -> None:
+        """As long as what people and the deployer say stands in this folder."""
+        bus = self._world.bus
+        with Watch((bus.control, bus.halt, bus.kept_halt, bus.handover)) as watch:
+            while bus.directives == directives:
                 changed = await watch.changed(1.0)
-                if changed & {bus.control, bus.halt} and self._seen.active is not None:
+                if changed & {bus.control, bus.halt, bus.kept_halt} and self._seen.active is not None:
                     try:
                         self._seen.active.follow_control()
                     except LedgerError as error:

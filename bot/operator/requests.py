@@ -6,6 +6,7 @@ id, and removes the file. The answer is a row, so that a crash between the two r
 
 from __future__ import annotations
 
+import errno
 import re
 import secrets
 import time
@@ -31,6 +32,7 @@ from ledger.rows import add_outcome, unresolved_slot
 ANSWER_LIMIT_S = 30.0
 LOOK_EVERY_S = 0.1
 MAX_OPEN = 100
+STALE_MS = 3_600_000
 LONGEST_ANSWER = 8_000
 _ID = re.compile(r"[0-9]{13,}-[0-9a-f]{8}")
 
@@ -55,7 +57,7 @@ class OperatorRequest(Document):
 
 def folder(bus: Bus) -> Path:
     """Where they are."""
-    return bus.directory / "asks"
+    return bus.asks
 
 
 def read_operator_requests(bus: Bus) -> tuple[list[OperatorRequest], dict[str, str]]:
@@ -74,10 +76,14 @@ def read_operator_requests(bus: Bus) -> tuple[list[OperatorRequest], dict[str, s
 
 
 def remove_operator_request(bus: Bus, ask_id: str) -> None:
-    """Remove an answered one. Harmless when it is gone."""
+    """Remove an answered one. Harmless when it is gone, or where only people may: a bot may not write to that folder."""
     if _ID.fullmatch(ask_id):
-        with suppress(FileNotFoundError):
-            (folder(bus) / f"{ask_id}.json").unlink()
+        with suppress(FileNotFoundError, PermissionError):
+            try:
+                (folder(bus) / f"{ask_id}.json").unlink()
+            except OSError as error:
+                if error.errno != errno.EROFS:
+                    raise
 
 
 def is_answered(ledger: Ledger, ask_id: str) -> bool:
@@ -97,9 +103,17 @@ def leave_operator_request(bus: Bus, clock: Clock, **fields: object) -> Operator
     """Put an ask on the bus, durably. Raises OSError, pydantic.ValidationError."""
     ask = OperatorRequest.model_validate({"id": f"{clock.wall_ms()}-{secrets.token_hex(4)}", **fields})
     folder(bus).mkdir(exist_ok=True)
+    _forget_stale(bus, clock.wall_ms())
     stamp = Stamp(ask.who, 0, clock.wall_ms())
     documents_of_the_bus.write(folder(bus) / f"{ask.id}.json", ask, stamp, durable=True)
     return ask
+
+
+def _forget_stale(bus: Bus, wall_ms: int) -> None:
+    """What was answered, or waited for in vain, and left by a command that was killed. Raises OSError."""
+    for path in folder(bus).iterdir():
+        if _ID.fullmatch(path.stem) and int(path.stem.partition("-")[0]) < wall_ms - STALE_MS:
+            path.unlink(missing_ok=True)
 
 
 def ask_and_wait(bus: Bus, clock: Clock, limit_s: float = ANSWER_LIMIT_S, **fields: object) -> tuple[bool, str]:

@@ -46,7 +46,10 @@ def backup(bus: Bus, to: Path, clock: Clock, say: Say) -> None:
         with tarfile.open(unfinished, "w:gz") as archive:
             _add(archive, MANIFEST, json.dumps(manifest).encode())
             archive.add(copy, LEDGER)
-            for path in sorted(bus.directory.iterdir()):
+            # By name alone: a bus that is restored has no folder of directives until its deployer starts.
+            for path in sorted(
+                {path.name: path for path in (*bus.directory.iterdir(), *bus.directives.iterdir())}.values()
+            ):
                 found = path.lstat()
                 if _is_kept(path.name) and stat.S_ISREG(found.st_mode) and found.st_size <= MOST_BYTES:
                     _add(archive, path.name, read_regular(path, MOST_BYTES))

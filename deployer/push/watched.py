@@ -31,7 +31,7 @@ class Watched:
 
 def read_watched(bus: Bus) -> Watched | None:
     """None where nothing was ever watched. Raises StartError: it cannot be understood; OSError."""
-    file = bus.directory / NAME
+    file = bus.directives / NAME
     try:
         text = read_regular(file, MOST_BYTES).decode("utf-8", "surrogateescape")
     except FileNotFoundError:
@@ -45,7 +45,7 @@ def read_watched(bus: Bus) -> Watched | None:
 def write_watched(bus: Bus, watched: Watched) -> None:
     """From the next start on. Raises OSError."""
     text = f"repository {watched.repository}\nbranch {watched.branch}\nfolder {watched.folder}\n"
-    write_atomically(bus.directory / NAME, text.encode("utf-8", "surrogateescape"), durable=True)
+    write_atomically(bus.directives / NAME, text.encode("utf-8", "surrogateescape"), durable=True)
 
 
 async def choose(settings: DeployerSettings, bus: Bus) -> Watched:

@@ -81,6 +81,15 @@ def gently(command: Sequence[str]) -> list[str]:
     return [*gentle, *command]
 
 
+# The program in a network of its own, which has none but itself: as root, or in a user namespace where the kernel grants one.
+_UNSHARED = """
+if unshare --net true 2>/dev/null; then exec unshare --net "$@"; fi
+if unshare --user --map-root-user --net true 2>/dev/null; then exec unshare --user --map-root-user --net "$@"; fi
+exec "$@"
+"""
+WITHOUT_NETWORK = ("/bin/sh", "-c", _UNSHARED, "sh")
+
+
 def _bounded(command: Sequence[str], limit_s: float) -> list[str]:
     """With a limit to what it writes, and one in time that holds even when the deployer died meanwhile."""
     timeout = ["timeout", "-s", "KILL", str(limit_s + KILL_AFTER_S)] if shutil.which("timeout") else []

@@ -12,11 +12,12 @@ import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from bus import Bus, Clock
+from bus import Bus, Clock, LedgerError
+from bus.inputs import copy_inputs
 from deployer.errors import RuntimeFailedError
 from deployer.runtimes.api import COMPARE, COMPARE_LIMIT_S, MEMORY_BYTES, OneOff, Start, Unit
 from deployer.runtimes.builder import Builder
-from deployer.runtimes.children import Children, Entry, last_lines, run_one_off
+from deployer.runtimes.children import WITHOUT_NETWORK, Children, Entry, last_lines, run_one_off
 
 # A process that runs once for the deployer and tells something: bounded in time, in what it says, and gentle to the trader.
 
@@ -70,18 +71,19 @@ class ProcessRuntime:
         return self._builder.comparable()
 
     async def compare(self, sha: str, by: str) -> OneOff:
-        """In the commit's tree, on a bus of its own that has the recorded inputs and nothing else. Raises RuntimeFailedError."""
+        """In the commit's tree, on a bus of its own that has a copy of the recorded inputs and nothing else, without a network
+        where the machine lets it. Raises RuntimeFailedError."""
         try:
             with tempfile.TemporaryDirectory(prefix="never-sleeps-compare-") as folder:
-                (Path(folder) / self._bus.inputs.name).symlink_to(self._bus.inputs)
+                await asyncio.to_thread(copy_inputs, self._bus.inputs, Path(folder) / self._bus.inputs.name)
                 return await run_one_off(
-                    [*_LIMITED, *self._builder.command(sha), *COMPARE, by],
+                    [*WITHOUT_NETWORK, *_LIMITED, *self._builder.command(sha), *COMPARE, by],
                     directory=self._builder.tree(sha),
                     environment={**self._settings(secrets=False), "BUS_DIR": folder},
                     limit_s=COMPARE_LIMIT_S,
                 )
-        except OSError as error:
-            raise RuntimeFailedError(f"no folder could be made for it: {error}") from error
+        except (LedgerError, OSError) as error:
+            raise RuntimeFailedError(f"its inputs could not be copied: {error}") from error
 
     async def start(self, what: Start) -> str:
         """Start a bot in a session of its own; it survives the deployer. Raises RuntimeFailedError."""

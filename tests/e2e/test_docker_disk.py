@@ -100,7 +100,7 @@ async def test_a_full_disk_inside_the_engine_fails_the_build_with_its_reason(tmp
         if not with_buildx:
             images._has_buildx = False
         runtime = DockerRuntime(
-            engine, images, PLACE, tmp_path / "run", SystemClock(), pytest.fail, keep=1, environment={}
+            engine, images, PLACE, bus, tmp_path / "run", SystemClock(), pytest.fail, keep=1, environment={}
         )
         small, big, after = commit(100), commit(2 * DISK), commit(200)
         await runtime.build(small)

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from bus import SystemClock, open_bus
+from bus import Bus, SystemClock, open_bus
 from deployer import BuildError, RuntimeFailedError, Start, Unit
 from deployer.push.repository import Repository
 from deployer.runtimes.api import BuildInputs, read_build_inputs
@@ -74,6 +74,7 @@ class Rig:
             engine,
             images,
             self.place,
+            Bus(Path(self.place.bus.source)),
             run,
             SystemClock(),
             self.warnings.append,

@@ -46,7 +46,18 @@ COMPARISONS = {  # what comes of the comparison of a commit that knows the comma
     "fails": (not_compared("it ended"), 1),
     "slow": (not_compared("it did not end in time"), 40),
 }
-KINDS = ("good", "good", "good", "no-build", "dies", "sick", "dies-active", "sick-active", "hangs-active", "never-yields")
+KINDS = (
+    "good",
+    "good",
+    "good",
+    "no-build",
+    "dies",
+    "sick",
+    "dies-active",
+    "sick-active",
+    "hangs-active",
+    "never-yields",
+)
 
 
 @dataclass

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from bus.layout import DIRECTIVES
 from deployer.runtimes.api import COMPARE, MEMORY_BYTES, Start
 
 BUS_TARGET = "/bus"
@@ -60,13 +61,15 @@ class Mount:
 class Place:
     """Where bots run; the deployer finds it in its own container.
 
-    user: UID:GID, one for all that write to the bus. keys: the secret files by their path in the container. image: the deployer's
+    user: UID:GID, one for all that write to the bus. guarded: whether the bus's folder of directives is there, and the Engine can
+    mount it apart: bots may not write to it. keys: the secret files by their path in the container. image: the deployer's
     own, for the room of builds; empty for none. project: Compose's name of this checkout.
     """
 
     bus: Mount
     network: str
     user: str
+    guarded: bool = False
     keys: tuple[tuple[str, Mount], ...] = ()
     image: str = ""
     project: str = PROJECT
@@ -140,10 +143,10 @@ def bot_body(
 
 
 def comparison_body(
-    sha: str, by: str, image: str, image_id: str, place: Place, environment: Mapping[str, str]
+    sha: str, by: str, image: str, image_id: str, place: Place, environment: Mapping[str, str], inputs: str
 ) -> dict[str, Any]:
-    """The body of a container that compares decisions once: as a bot's, but the bus is read-only, there is no network and no
-    secret, and it has little of the processor."""
+    """The body of a container that compares decisions once: as a bot's, but it sees a copy of the inputs alone, has no network,
+    no secret, and little of the processor. inputs: the copy's folder, by its path on the bus."""
     no_secrets = {key: value for key, value in environment.items() if not key.endswith("_FILE")}
     start = Start(sha, "none", "")
     body = bot_body(start, "", image, image_id, replace(place, keys=()), no_secrets, boot_id="", boot_ms=0)
@@ -151,7 +154,7 @@ def comparison_body(
     body["Cmd"] = [*COMPARE, by]
     body["Labels"] = {COMPARES: place.bus_id, SHA: sha, IMAGE: image_id}
     body["HostConfig"] |= {
-        "Mounts": _read_only_bus(place),
+        "Mounts": _inputs(place, inputs),
         "NetworkMode": "none",
         "CpuShares": COMPARISON_SHARES,
         "NanoCpus": COMPARISON_NANO_CPUS,
@@ -169,9 +172,9 @@ def faults_of_container(inspected: Mapping[str, Any], place: Place) -> tuple[str
     return _faults_of_inspected(inspected, place, _mounts(place), LABELS)
 
 
-def faults_of_comparison(inspected: Mapping[str, Any], place: Place) -> tuple[str, ...]:
+def faults_of_comparison(inspected: Mapping[str, Any], place: Place, inputs: str) -> tuple[str, ...]:
     """The same for a comparison's container."""
-    faults = _faults_of_inspected(inspected, replace(place, network="none"), _read_only_bus(place), COMPARISON_LABELS)
+    faults = _faults_of_inspected(inspected, replace(place, network="none"), _inputs(place, inputs), COMPARISON_LABELS)
     bounded = 0 < ((inspected.get("HostConfig") or {}).get("NanoCpus") or 0) <= COMPARISON_NANO_CPUS
     return faults if bounded else (*faults, "it may use more than half of a processor")
 
@@ -259,19 +262,31 @@ _NEVER = (
 
 def _mounts(place: Place) -> list[dict[str, Any]]:
     mounts: list[dict[str, Any]] = [{"Type": place.bus.type, "Source": place.bus.source, "Target": BUS_TARGET}]
+    if place.guarded:
+        mounts.append(_part_of_bus(place, DIRECTIVES, f"{BUS_TARGET}/{DIRECTIVES}"))
     mounts += [
         {"Type": mount.type, "Source": mount.source, "Target": target, "ReadOnly": True} for target, mount in place.keys
     ]
     return mounts
 
 
-def _read_only_bus(place: Place) -> list[dict[str, Any]]:
-    return [{**_mounts(replace(place, keys=()))[0], "ReadOnly": True}]
+def _inputs(place: Place, folder: str) -> list[dict[str, Any]]:
+    return [_part_of_bus(place, folder, BUS_TARGET)]
+
+
+def _part_of_bus(place: Place, folder: str, target: str) -> dict[str, Any]:
+    """A folder of the bus alone, to read."""
+    part = {"Type": place.bus.type, "Source": place.bus.source, "Target": target, "ReadOnly": True}
+    if place.bus.type == "volume":
+        return {**part, "VolumeOptions": {"Subpath": folder}}
+    return {**part, "Source": f"{place.bus.source}/{folder}"}
 
 
 def _same(mounts: Iterable[Mapping[str, Any]], wanted: Iterable[Mapping[str, Any]]) -> bool:
     return sorted(map(_key, mounts)) == sorted(map(_key, wanted))
 
 
-def _key(mount: Mapping[str, Any]) -> tuple[str, str, str, bool]:
-    return str(mount.get("Type")), str(mount.get("Source")), str(mount.get("Target")), bool(mount.get("ReadOnly"))
+def _key(mount: Mapping[str, Any]) -> tuple[str, str, str, str, bool]:
+    subpath = str((mount.get("VolumeOptions") or {}).get("Subpath") or "")
+    names = (str(mount.get("Type")), str(mount.get("Source")), subpath, str(mount.get("Target")))
+    return (*names, bool(mount.get("ReadOnly")))

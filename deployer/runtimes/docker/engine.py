@@ -43,6 +43,11 @@ class Engine:
         self._threads = ThreadPoolExecutor(THREADS, "engine")
         self._client: Any = None
 
+    def speaks(self, api: tuple[int, int]) -> bool:
+        """Whether the Engine knows an API of that version. Raises RuntimeFailedError."""
+        version = self.call_now("the Engine's version could not be asked", lambda client: str(client.api_version))
+        return tuple(int(part) for part in version.split(".")) >= api
+
     async def call(self, what: str, method: Callable[[Any], T]) -> T:
         """Run `method(docker.APIClient)`. what: begins the error's line, such as "a bot could not be started".
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import re
 import secrets
+import shutil
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from bus import Bus
+from bus import Bus, LedgerError
+from bus.inputs import copy_inputs
 from deployer.errors import EngineRefusedError, RuntimeFailedError, StartError
 from deployer.runtimes.api import COMPARE_LIMIT_S, OneOff
 from deployer.runtimes.docker.body import (
@@ -81,6 +83,7 @@ def place_of(inspected: Mapping[str, Any], environment: Mapping[str, str]) -> Pl
         bus=mounts[BUS_TARGET],
         network=network,
         user=user,
+        guarded=True,
         keys=tuple(
             (environment[name], _secret(name, environment[name], mounts))
             for name in SECRET_FILES
@@ -120,8 +123,9 @@ CALL_S = 10.0
 class Comparisons:
     """The comparisons of one bus. environment: the deployer's own."""
 
-    def __init__(self, engine: Engine, images: Images, place: Place, environment: Mapping[str, str]) -> None:
+    def __init__(self, engine: Engine, images: Images, place: Place, bus: Bus, environment: Mapping[str, str]) -> None:
         self._engine, self._images, self._place, self._environment = engine, images, place, environment
+        self._bus = bus
         self._running: set[str] = set()
 
     async def run(self, sha: str, by: str) -> OneOff:
@@ -132,12 +136,15 @@ class Comparisons:
         if image_id is None:
             raise RuntimeFailedError("its image is gone")
         name = f"compare-{sha[:7]}-{secrets.token_hex(3)}"
-        body = comparison_body(sha, by, self._images.tag(sha), image_id, self._place, self._environment)
+        copies = self._copies / name
+        inputs = str(copies.relative_to(self._bus.directory))
+        body = comparison_body(sha, by, self._images.tag(sha), image_id, self._place, self._environment, inputs)
         self._running.add(name)
         try:
+            await self._copy(copies)
             await self._engine.call(failed, lambda client: client.create_container_from_config(body, name))
             inspected = await self._engine.call(failed, lambda client: client.inspect_container(name))
-            if faults := faults_of_comparison(inspected, self._place):
+            if faults := faults_of_comparison(inspected, self._place, inputs):
                 raise RuntimeFailedError(f"the container that the Engine made was refused: {'; '.join(faults)}")
             await self._engine.call(failed, lambda client: client.start(name))
             try:
@@ -151,6 +158,7 @@ class Comparisons:
             out, errors = await self._said(name, stdout=True), await self._said(name, stdout=False)
         finally:
             self._running.discard(name)
+            shutil.rmtree(copies, ignore_errors=True)
             await self._remove(name)
         return OneOff(int(ended["StatusCode"]), out, errors)
 
@@ -163,6 +171,22 @@ class Comparisons:
         for row in containers:
             if self._running.isdisjoint(name.lstrip("/") for name in row.get("Names") or []):
                 await self._remove(row["Id"])
+        for copies in self._copies.glob("compare-*"):
+            if copies.name not in self._running:
+                shutil.rmtree(copies, ignore_errors=True)
+
+    @property
+    def _copies(self) -> Path:
+        """On the bus, since the Engine knows where that is."""
+        return self._bus.directives / "compared"
+
+    async def _copy(self, folder: Path) -> None:
+        """Raises RuntimeFailedError."""
+        try:
+            folder.mkdir(parents=True, mode=0o750)
+            await asyncio.to_thread(copy_inputs, self._bus.inputs, folder / self._bus.inputs.name)
+        except (LedgerError, OSError) as error:
+            raise RuntimeFailedError(f"its inputs could not be copied: {error}") from error
 
     async def _said(self, name: str, *, stdout: bool) -> str:
         def read(client: Any) -> bytes:

@@ -10,6 +10,7 @@ import asyncio
 import os
 import secrets
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,8 @@ LOG_BYTES = 50 << 20
 # While the Engine tells of changes the list is asked for this often all the same: an event is a hint, the list the truth.
 LIST_EVERY_MS = 2_000
 _RUNS = frozenset({"running", "paused", "restarting"})
+# A part of a volume can be mounted apart since Engine 26.0.
+SUBPATH_API = (1, 45)
 _KILLED = 128 + 9  # by SIGKILL: somebody's, or the kernel's for want of memory
 OOM_TOLD_S = 0.25
 _NOT_THERE, _CONFLICT, _NOT_MODIFIED = 404, 409, 304
@@ -59,6 +62,7 @@ class DockerRuntime:
         engine: Engine,
         images: Images,
         place: Place,
+        bus: Bus,
         folder: Path,
         clock: Clock,
         warn: Callable[[str], None],
@@ -71,7 +75,7 @@ class DockerRuntime:
         self._clock, self._warn, self._keep, self._environment = clock, warn, keep, environment
         self._logs, self._stopping = folder / "logs", folder / "stopping"
         self._events = Events(engine, place.bus_id)
-        self._comparisons = Comparisons(engine, images, place, environment)
+        self._comparisons = Comparisons(engine, images, place, bus, environment)
         self._rows: list[dict[str, Any]] = []
         self._listed_ms: int | None = None  # None: something changed since
         self._starting: set[str] = set()
@@ -353,6 +357,9 @@ def make_docker_runtime(
 ) -> DockerRuntime:
     """The runtime of the container that this process runs in. Raises StartError, RuntimeFailedError."""
     place = find_place(engine, bus, environment)
+    if place.bus.type == "volume" and not engine.speaks(SUBPATH_API):
+        place = replace(place, guarded=False)
+        warn("bots may write what people and the deployer say: the bus is a volume, and this Engine is older than 26.0")
     room = BuildRoom(engine, place.bus_id, place.image, build_limits, warn)
     engine.call_now("a former room for builds could not be removed", room.sweep)  # also before all is ended for good
     images = Images(
@@ -365,4 +372,4 @@ def make_docker_runtime(
         inputs=build_inputs,
         project=place.project,
     )
-    return DockerRuntime(engine, images, place, folder, clock, warn, keep=keep, environment=environment)
+    return DockerRuntime(engine, images, place, bus, folder, clock, warn, keep=keep, environment=environment)

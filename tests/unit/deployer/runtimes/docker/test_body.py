@@ -28,6 +28,7 @@ from deployer.runtimes.docker.room import room_body
 
 PLACE = Place(bus=Mount("bind", "/srv/bus"), network="net", user="1000:1000")
 SHA = "a" * 40
+INPUTS = "directives/compared/one"
 
 
 def body(place: Place = PLACE, **environment: str) -> dict[str, Any]:
@@ -156,7 +157,7 @@ KEYS = (("/keys/wallet", Mount("bind", "/srv/keys/wallet.key")),)
 
 def test_the_named_secret_files_are_the_only_further_mounts_and_read_only() -> None:
     """The bot gets each file that is named, not writable; a writable one is refused, and so is the folder that it lies in."""
-    place = Place(PLACE.bus, PLACE.network, PLACE.user, KEYS)
+    place = Place(PLACE.bus, PLACE.network, PLACE.user, keys=KEYS)
     made = body(place)
     assert faults_of_body(made, place) == ()
     key = made["HostConfig"]["Mounts"][1]
@@ -166,25 +167,47 @@ def test_the_named_secret_files_are_the_only_further_mounts_and_read_only() -> N
         assert faults_of_body(made, place)
 
 
+@pytest.mark.parametrize("bus", [Mount("bind", "/srv/bus"), Mount("volume", "bus")])
+def test_what_people_and_the_deployer_say_is_mounted_apart_and_read_only(bus: Mount) -> None:
+    """A container that the Engine made without that mount, or with one that can be written to, is refused."""
+    place = Place(bus, PLACE.network, PLACE.user, guarded=True)
+    made = body(place)
+    assert faults_of_body(made, place) == ()
+    whole, part = made["HostConfig"]["Mounts"]
+    assert (part["Target"], part["ReadOnly"]) == ("/bus/directives", True)
+    for mounts in (
+        [whole],
+        [whole, part | {"ReadOnly": False}],
+        [whole, whole | {"Target": part["Target"], "ReadOnly": True}],
+    ):
+        made["HostConfig"]["Mounts"] = mounts
+        assert faults_of_body(made, place)
+
+
 def comparison() -> dict[str, Any]:
     """What the Engine shows of a comparison's container."""
-    place = Place(PLACE.bus, PLACE.network, PLACE.user, KEYS)
-    made = comparison_body(SHA, "b" * 40, "bot:1", "sha256:1", place, {"BOT_KEY_FILE": "/keys/k", "BOT_STRATEGY": "s"})
+    place = Place(PLACE.bus, PLACE.network, PLACE.user, keys=KEYS)
+    made = comparison_body(
+        SHA, "b" * 40, "bot:1", "sha256:1", place, {"BOT_KEY_FILE": "/keys/k", "BOT_STRATEGY": "s"}, INPUTS
+    )
     return {"Config": made, "HostConfig": made["HostConfig"], "Mounts": [], "Image": "sha256:1"}
 
 
-def test_a_comparison_can_read_the_bus_and_nothing_else() -> None:
-    """It is no unit, gets no key, no network and half a processor at most, cannot write to the bus, and is refused when the
+def test_a_comparison_can_read_a_copy_of_the_inputs_and_nothing_else() -> None:
+    """It is no unit, gets no key, no network and half a processor at most, sees nothing of the bus, and is refused when the
     Engine made it otherwise; in all else it is as bounded as a bot."""
     made = comparison()["Config"]
     assert made["Cmd"] == ["compare", "--json", "--by", "b" * 40]
-    assert faults_of_comparison(comparison(), PLACE) == ()
+    assert faults_of_comparison(comparison(), PLACE, INPUTS) == ()
     assert set(made["Labels"]) == COMPARISON_LABELS
     assert not any("KEY" in entry for entry in made["Env"])
     assert "BOT_STRATEGY=s" in made["Env"]
-    assert made["HostConfig"]["Mounts"] == [{"Type": "bind", "Source": "/srv/bus", "Target": "/bus", "ReadOnly": True}]
+    assert made["HostConfig"]["Mounts"] == [
+        {"Type": "bind", "Source": f"/srv/bus/{INPUTS}", "Target": "/bus", "ReadOnly": True}
+    ]
     for change in (
         host(Mounts=body()["HostConfig"]["Mounts"]),
+        host(Mounts=[{"Type": "bind", "Source": "/srv/bus", "Target": "/bus", "ReadOnly": True}]),
         host(NetworkMode="net"),
         host(NanoCpus=2_000_000_000),
         host(NanoCpus=0),
@@ -194,7 +217,7 @@ def test_a_comparison_can_read_the_bus_and_nothing_else() -> None:
     ):
         shown = comparison()
         change(shown["Config"])
-        assert faults_of_comparison(shown, PLACE)
+        assert faults_of_comparison(shown, PLACE, INPUTS)
 
 
 def deployer(**changes: Any) -> dict[str, Any]:
@@ -214,7 +237,7 @@ def deployer(**changes: Any) -> dict[str, Any]:
 
 def test_the_place_for_bots_is_found_in_the_deployers_own_container() -> None:
     """Bus, network, user and the secret files that are named come out of what inspect shows; a folder is never passed on."""
-    assert place_of(deployer(), {}) == Place(PLACE.bus, "net", "1000:1000")
+    assert place_of(deployer(), {}) == Place(PLACE.bus, "net", "1000:1000", guarded=True)
     assert place_of(deployer(), {"BOT_KEY_FILE": "/keys/wallet", "BOT_RELAYER_KEY_FILE": ""}).keys == KEYS
     folder = deployer(
         Mounts=[*deployer()["Mounts"][:1], {"Type": "bind", "Source": "/srv/keys", "Destination": "/keys"}]

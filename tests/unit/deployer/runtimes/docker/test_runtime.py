@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from bus import SystemClock
+from bus import Bus, SystemClock
 from deployer import RuntimeFailedError, Start
 from deployer.runtimes.docker.body import Mount, Place
 from deployer.runtimes.docker.runtime import DockerRuntime
@@ -61,7 +61,9 @@ async def test_a_container_that_is_removed_because_it_was_refused_is_no_unit(tmp
     """A look that falls between a container's refusal and its removal shows nothing that had started and died."""
     engine: Any = SlowEngine()
     images: Any = OneImage()
-    runtime = DockerRuntime(engine, images, PLACE, tmp_path, SystemClock(), print, keep=1, environment={})
+    runtime = DockerRuntime(
+        engine, images, PLACE, Bus(tmp_path), tmp_path, SystemClock(), print, keep=1, environment={}
+    )
     seen: list[Any] = []
 
     async def look() -> None:
