@@ -41,6 +41,7 @@ class BotSettings(BaseSettings):
     and wss alone, but for an address of this machine itself (a rehearsal against paper).
     wallet, signature_type: whose funds are traded, and how orders for it are signed (0 EOA, 1 proxy, 2 Safe, 3 deposit
     wallet); without a wallet the key's own address (type 0). relayer_key_file: JSON {"key", "address"}, for redemption.
+    key_socket: where both keys come from instead, once this instance may trade; given by the deployer (bot.lifecycle.keys).
     redeem, redeem_after: whether won positions are redeemed that the venue did not pay within so many seconds.
     orders_per_second: our own rate budget, below the venue's limit of 40 a signer (venue.md 4.1).
     poll_interval, request_limit: seconds. color, sha, unit, deploy_id are given by the deployer.
@@ -64,6 +65,7 @@ class BotSettings(BaseSettings):
     key_file: Path | None = None
     credentials_file: Path | None = None
     relayer_key_file: Path | None = None
+    key_socket: Path | None = None
     wallet: str | None = None
     signature_type: int = Field(default=0, ge=0, le=3)
     redeem: Literal["auto", "off"] = "auto"
@@ -88,7 +90,7 @@ class BotSettings(BaseSettings):
     def _comma_separated(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
-    @field_validator("key_file", "credentials_file", "relayer_key_file", "wallet", *_URLS, mode="before")
+    @field_validator("key_file", "credentials_file", "relayer_key_file", "key_socket", "wallet", *_URLS, mode="before")
     @classmethod
     def _empty_is_unset(cls, value: object) -> object:
         return None if value == "" else value
@@ -196,7 +198,11 @@ def read_secret(path: Path, what: str, holds: str) -> str:
 
 
 def _checked(path: Path) -> str:
-    text = read_secret(path, "key file", "64 hex digits")
+    return as_key(read_secret(path, "key file", "64 hex digits"), f"the key file {path}")
+
+
+def as_key(text: str, where: str) -> str:
+    """A private key, 0x and 64 hex digits. where: for errors. Raises SettingsError."""
     if not _KEY.fullmatch(text):
-        raise SettingsError(f"the key file {path} must hold 64 hex digits and nothing else")
+        raise SettingsError(f"{where} must hold 64 hex digits and nothing else")
     return text if text.startswith("0x") else f"0x{text}"

@@ -25,6 +25,7 @@ from bus import (
 from deployer.deploys import NOBODY_TRADES, TRADES_AGAIN, Deploy, History, fold
 from deployer.disk import Disks
 from deployer.errors import BuildError, DeployerError, EngineAwayError, RuntimeFailedError
+from deployer.keys import KeyRing
 from deployer.metrics import Metrics, TargetsFile
 from deployer.push.branch import BranchWatch
 from deployer.push.hooks import Hooks
@@ -34,6 +35,7 @@ from deployer.push.repository import Repository
 from deployer.push.verify import Verify
 from deployer.rollout.decide import decide
 from deployer.rollout.differences import NOTHING, Compared, not_compared, read_comparison
+from deployer.rollout.key_holders import key_holders
 from deployer.rollout.observed import (
     Action,
     Build,
@@ -89,6 +91,7 @@ class Deployer:
         verify: Verify,
         hooks: Hooks,
         disks: Disks,
+        keys: KeyRing,
         log: Log,
     ) -> None:
         self._bus, self._clock, self._repository, self._branch = bus, clock, repository, branch
@@ -106,7 +109,7 @@ class Deployer:
         self._metrics, self._targets, self._targets_problem = metrics, targets, ""
         metrics.begin(self._history)
         self._probe = Probe(bus, clock, metrics.bus_write.observe)
-        self._push_log, self._verify, self._hooks = push_log, verify, hooks
+        self._push_log, self._verify, self._hooks, self._keys = push_log, verify, hooks, keys
         self._look = Observer(bus, clock, repository, runtime, self._probe, push_log, log)
 
     def stop(self) -> None:
@@ -140,6 +143,7 @@ class Deployer:
                 self._hint.clear()
         finally:
             self._push_log.stop()
+            self._keys.close()
             for task in [*beside, *self._tasks.values()]:
                 task.cancel()
             await asyncio.gather(*beside, *self._tasks.values(), return_exceptions=True)
@@ -153,17 +157,19 @@ class Deployer:
                 self._history, self._branch, self._failed(now), dict(self._compared), self._busy(), now
             )
             observed = replace(observed, built=self._verify.trusted(observed.built, self._ran()))
-            self._cancel_builds(observed)
-            self._cancel_comparisons()
+            self._cancel(observed)
             self._note_deaths(observed)
             self._watch_disks(now)
             self._publish(observed, problem=None)
             self._show(observed, now)
             self._tell_pushers(observed)
+            await self._keys.attend(*key_holders(observed, self._policy))
             actions = decide(observed, now, self._policy)
             for action in actions:
                 async with asyncio.timeout(ACTION_LIMIT_S):
                     await self._act(action)
+                if isinstance(action, Record) and action.step == "handover":  # so that it has them when it takes
+                    await self._keys.attend(*key_holders(replace(observed, history=self._history), self._policy))
         except (BusError, RuntimeFailedError, OSError, TimeoutError) as error:
             text = str(error) or f"an action did not end within {ACTION_LIMIT_S:g} s"
             if self._state is None or self._state.problem != text:
@@ -371,20 +377,14 @@ class Deployer:
                 del self._failures[sha]
         return {sha: reason for sha, (reason, _, _) in self._failures.items()}
 
-    def _cancel_builds(self, observed: Observed) -> None:
-        """A build that nobody waits for any more gives way."""
-        deploy = observed.history.open
-        wanted = {deploy.sha if deploy is not None else None, observed.confirmed_sha}
+    def _cancel(self, observed: Observed) -> None:
+        """A build or comparison that nobody waits for any more gives way; a deploy that is confirmed is told its own yet."""
+        deploys = [deploy for deploy in (self._history.open, self._history.confirmed) if deploy is not None]
+        wanted = {f"build:{observed.confirmed_sha}", *(f"compare:{deploy.id}" for deploy in deploys)}
+        if observed.history.open is not None:
+            wanted.add(f"build:{observed.history.open.sha}")
         for key, task in self._tasks.items():
-            if key.startswith("build:") and key.removeprefix("build:") not in wanted:
-                task.cancel()
-
-    def _cancel_comparisons(self) -> None:
-        """Nobody waits for those of deploys that are over; the one that is confirmed is told its own yet."""
-        deploys = (self._history.open, self._history.confirmed)
-        wanted = {f"compare:{deploy.id}" for deploy in deploys if deploy is not None}
-        for key, task in self._tasks.items():
-            if key.startswith("compare:") and key not in wanted:
+            if key.startswith(("build:", "compare:")) and key not in wanted:
                 task.cancel()
 
     # --- what people see

@@ -28,6 +28,7 @@ from bus.tasks import serve_metrics
 from deployer.deploys import fold
 from deployer.disk import Disks
 from deployer.errors import RepositoryError, StartError
+from deployer.keys import FOLDER, KeyRing, key_files
 from deployer.metrics import Metrics, TargetsFile
 from deployer.push.branch import BranchWatch, WorktreeWatch
 from deployer.push.checkout import PUSH_CHANGES_FILES, takes_pushes
@@ -125,6 +126,12 @@ async def run(settings: DeployerSettings, bus: Bus, clock: Clock, logging: Loggi
             disks=Disks(
                 {"bus": bus.directory, "builds": runtime.builds_at}, settings.min_free << 20, metrics.note_disks
             ),
+            keys=KeyRing(
+                settings.dir.absolute() / FOLDER,
+                key_files(os.environ) if keys_folder(settings) is not None else {},
+                runtime.is_unit,
+                logging.log,
+            ),
             log=logging.log,
         )
         _try_again(bus, clock, branch.tip, branch_name)
@@ -217,6 +224,7 @@ def make_runtime(
             build_inputs=inputs,
             build_limits=limits_of(settings),
             environment=dict(os.environ),
+            keys=keys_folder(settings),
             warn=warn,
         )
     builder = Builder(
@@ -229,7 +237,15 @@ def make_runtime(
         inputs=inputs,
         limits=limits_of(settings),
     )
-    return ProcessRuntime(builder, folder, bus, clock, keep=settings.keep, environment=dict(os.environ))
+    return ProcessRuntime(
+        builder, folder, bus, clock, keep=settings.keep, environment=dict(os.environ), keys=keys_folder(settings)
+    )
+
+
+def keys_folder(settings: DeployerSettings) -> Path | None:
+    """Where the units' sockets are; None where there are no keys to hand over, or their files are passed on."""
+    is_handed = settings.keys == "lease" and key_files(os.environ)
+    return settings.dir.absolute() / FOLDER if is_handed else None
 
 
 def claim_runtime(bus: Bus, runtime: Runtime) -> None:

@@ -15,6 +15,7 @@ from contextlib import suppress
 
 from bot.context import Context
 from bot.lifecycle.instance import Runner
+from bot.lifecycle.keys import Access, Keys, access, keep_for_others, keys_of_deployer
 from bot.lifecycle.metrics import Metrics
 from bot.market_data.binance import BinanceFeed
 from bot.market_data.books import Books
@@ -24,18 +25,15 @@ from bot.market_data.market_channel import MarketChannel
 from bot.market_data.markets import Markets
 from bot.market_data.prices import Prices
 from bot.market_data.rtds import SettlementFeed
-from bot.settings import CHAIN, BotSettings, read_key
+from bot.settings import CHAIN, BotSettings
 from bot.slots import make_slots
 from bot.strategy.guard import GuardedStrategy, load_strategy
 from bot.venue.account_watch import AccountWatch
-from bot.venue.credentials import credentials_path, endpoints, read_credentials, read_relayer_key
+from bot.venue.credentials import endpoints
 from bot.venue.polymarket import (
-    Credentials,
     PolymarketVenue,
-    RelayerKey,
     TimeLimits,
     derive_credentials,
-    signer_address,
     trading_wallet,
 )
 from bot.venue.types import VenueError
@@ -135,13 +133,9 @@ EXIT_STUCK = 70
 async def run(settings: BotSettings, bus: Bus, clock: Clock, logging: Logging) -> int:
     """One instance from start to stop; the exit code. Raises SettingsError, BusError for what stops a start."""
     strategy = load_strategy(settings.strategy)
-    key = read_key(settings, bus.directory)
-    logging.hide(key)
-    wallet = _wallet_of(settings, key)
-    stored = read_credentials(credentials_path(settings), key) if settings.venue == "live" else None
-    relayer_key = read_relayer_key(settings.relayer_key_file)
-    if relayer_key is not None:
-        logging.hide(relayer_key.key)
+    given = await access(settings, bus, logging.log)
+    _hide(logging, given.keys)
+    wallet = _wallet_of(settings, given.signer)
     identity = Identity(settings.venue, CHAIN, wallet)
     _check_ledger(bus, identity)
     instance_id = new_id(clock, settings.color, settings.sha)
@@ -184,9 +178,7 @@ async def run(settings: BotSettings, bus: Bus, clock: Clock, logging: Logging) -
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     try:
-        return await _live(
-            settings, bus, clock, log, logging, key, stored, relayer_key, strategy, identity, file, metrics, stop
-        )
+        return await _live(settings, bus, clock, log, logging, given, strategy, identity, file, metrics, stop)
     finally:
         watchdog.stop()
         await server.cleanup()
@@ -200,16 +192,14 @@ async def _live(
     clock: Clock,
     log: Log,
     logging: Logging,
-    key: str,
-    stored: Credentials | None,
-    relayer_key: RelayerKey | None,
+    given: Access,
     strategy: GuardedStrategy,
     identity: Identity,
     file: InstanceFile,
     metrics: Metrics,
     stop: asyncio.Event,
 ) -> int:
-    venue = await _connect(settings, key, stored, relayer_key, log, logging, stop)
+    venue = await _connect(settings, bus, given, log, logging, stop)
     if venue is None:
         file.write(file.document.model_copy(update={"role": Role.STOPPED}))
         return 0
@@ -276,7 +266,8 @@ async def _live(
         runner.stop()
 
     guard = Guard(log, on_failure=fail)
-    runner = Runner(world, file, metrics, guard, secrets.randbits, GcTuning().after_poll)
+    armed = asyncio.Event()
+    runner = Runner(world, file, metrics, guard, secrets.randbits, GcTuning().after_poll, armed=armed)
     guard.start(account.run(), "account")
     guard.start(feed.run(), "feed")
     guard.start(settlement.run(), "settlement")
@@ -285,12 +276,14 @@ async def _live(
     guard.start(world.reread_forever(), "books-in-doubt")
     seeding = asyncio.create_task(_seed(settings, world), name="history")
     stopping = asyncio.create_task(_stop_when(stop, runner), name="stop")
+    arming = asyncio.create_task(_arm(settings, venue, log, logging, armed), name="arm")
+    arming.add_done_callback(lambda task: _fail_unarmed(task, log, fail))
     try:
         await runner.run()
     finally:
-        for task in (seeding, stopping):
+        for task in (seeding, stopping, arming):
             task.cancel()
-        await asyncio.gather(seeding, stopping, return_exceptions=True)
+        await asyncio.gather(seeding, stopping, arming, return_exceptions=True)
         await guard.close()
         await venue.close()
     return 1 if failed else 0
@@ -298,9 +291,8 @@ async def _live(
 
 async def _connect(
     settings: BotSettings,
-    key: str,
-    stored: Credentials | None,
-    relayer_key: RelayerKey | None,
+    bus: Bus,
+    given: Access,
     log: Log,
     logging: Logging,
     stop: asyncio.Event,
@@ -309,22 +301,27 @@ async def _connect(
 
     Live never asks for credentials: with stored ones the venue is made without any request.
     """
-    hosts = endpoints(settings).venue
+    hosts, keys = endpoints(settings).venue, given.keys
     limits = TimeLimits(read_s=settings.request_limit, send_s=settings.request_limit)
     while not stop.is_set():
         try:
-            credentials = stored or await derive_credentials(hosts.clob, key, may_create=True)
+            credentials = given.credentials
+            if credentials is None and keys is not None:
+                credentials = await derive_credentials(hosts.clob, keys.key, may_create=True)
+                keep_for_others(settings, bus, credentials, given.signer)
+            assert credentials is not None, "who has no credentials has a key"
             for secret in (credentials.secret, credentials.passphrase, credentials.key):
                 logging.hide(secret)
             venue = PolymarketVenue(
                 hosts=hosts,
-                private_key=key,
+                private_key=keys.key if keys is not None else None,
+                signer=given.signer,
                 credentials=credentials,
                 log=log,
                 wallet=settings.wallet,
                 signature_type=settings.signature_type,
                 limits=limits,
-                relayer_key=relayer_key,
+                relayer_key=keys.relayer_key if keys is not None else None,
             )
             await venue.open()
             return venue
@@ -344,21 +341,40 @@ async def _seed(settings: BotSettings, world: Context) -> None:
     world.prices.seed(history, world.clock.boot_ms() - world.now_ms())
 
 
+def _fail_unarmed(task: asyncio.Task[None], log: Log, fail: Callable[[Exception], None]) -> None:
+    """What was handed over is no key of this account: it can never trade."""
+    error = None if task.cancelled() else task.exception()
+    if isinstance(error, Exception):
+        log.error("keys_refused", reason=str(error))
+        fail(error)
+
+
 async def _stop_when(stop: asyncio.Event, runner: Runner) -> None:
     await stop.wait()
     runner.stop()
 
 
-def _wallet_of(settings: BotSettings, key: str) -> str:
-    """The wallet that is traded for. Raises SettingsError without its cause, whose text may hold a part of the key."""
+def _hide(logging: Logging, keys: Keys | None) -> None:
+    if keys is not None:
+        logging.hide(keys.key)
+        if keys.relayer_key is not None:
+            logging.hide(keys.relayer_key.key)
+
+
+async def _arm(settings: BotSettings, venue: PolymarketVenue, log: Log, logging: Logging, armed: asyncio.Event) -> None:
+    """Wait for the keys where they were not there at the start. Raises SettingsError, ValueError: they are of another account."""
+    if not venue.is_armed and settings.key_socket is not None:
+        keys = await keys_of_deployer(settings.key_socket, log)
+        _hide(logging, keys)
+        venue.arm(keys.key, keys.relayer_key)
+        log.info("keys_received")
+    armed.set()
+
+
+def _wallet_of(settings: BotSettings, signer: str) -> str:
+    """The wallet that is traded for. signer: the key's address. Raises SettingsError."""
     try:
-        signer_address(key)
-    except ValueError:
-        raise SettingsError(
-            "the key file holds 64 hex digits that are no private key (0 or too large); put the wallet's key there"
-        ) from None
-    try:
-        return trading_wallet(key, settings.wallet, settings.signature_type)
+        return trading_wallet(signer, settings.wallet, settings.signature_type)
     except ValueError as error:
         raise SettingsError(f"BOT_KEY_FILE, BOT_WALLET and BOT_SIGNATURE_TYPE do not agree: {error}") from None
 

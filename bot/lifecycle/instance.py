@@ -50,6 +50,7 @@ class Runner:
     Args:
         random_bits: an unpredictable integer of that many bits, for the salt of orders.
         after_poll: called in the quiet after each healthy poll, with the lease or without.
+        armed: set once the wallet's key is here; before that the lease is not tried for. None where it always is.
     """
 
     def __init__(
@@ -60,7 +61,9 @@ class Runner:
         guard: Guard,
         random_bits: Callable[[int], int],
         after_poll: Callable[[], None] = lambda: None,
+        armed: asyncio.Event | None = None,
     ) -> None:
+        self._armed = armed
         self._after_poll = after_poll
         self._world, self._guard, self._random_bits = world, guard, random_bits
         self._log = world.log
@@ -146,6 +149,8 @@ class Runner:
 
     async def _win_lease(self) -> Active:
         """Try for the lease whenever it is free and this instance may have it."""
+        if self._armed is not None:
+            await self._armed.wait()
         waited, held = False, 0
         while True:
             if not (self._seen.healthy or self._seen.waits_for_venue) or self._seen.role is Role.RETIRED:

@@ -83,6 +83,17 @@ def credentials_path(settings: BotSettings) -> Path:
 
 def read_credentials(path: Path, key: str) -> Credentials:
     """The stored credentials of a key. Raises SettingsError: missing, unreadable, or of another key."""
+    credentials, address = read_stored(path)
+    if address.lower() != signer_address(key).lower():
+        raise SettingsError(
+            f"the credentials in {path} belong to {address}, the key is of {signer_address(key)}: "
+            "name the right files in BOT_KEY_FILE and BOT_CREDENTIALS_FILE"
+        )
+    return credentials
+
+
+def read_stored(path: Path) -> tuple[Credentials, str]:
+    """The stored credentials, and the address of the key that they belong to. Raises SettingsError: missing, unreadable."""
     if not path.exists():
         raise SettingsError(
             f"there are no API credentials at {path}: run `./ns credentials` once (docs/how-to/live.md)"
@@ -98,25 +109,24 @@ def read_credentials(path: Path, key: str) -> Credentials:
             f"the credentials file {path} cannot be read ({type(error).__name__}); "
             "move it away and run `./ns credentials` again"
         ) from None
-    if address.lower() != signer_address(key).lower():
-        raise SettingsError(
-            f"the credentials in {path} belong to {address}, the key is of {signer_address(key)}: "
-            "name the right files in BOT_KEY_FILE and BOT_CREDENTIALS_FILE"
-        )
-    return credentials
+    return credentials, address
 
 
 def read_relayer_key(path: Path | None) -> RelayerKey | None:
     """The relayer's key, as the venue's site gives it; None where none is named. Raises SettingsError."""
     if path is None:
         return None
+    text = read_secret(path, "relayer key file", 'JSON {"key": ..., "address": ...}')
+    return relayer_key_of(text, f"the relayer key file {path}")
+
+
+def relayer_key_of(text: str, where: str) -> RelayerKey:
+    """The relayer's key out of its JSON. where: for errors. Raises SettingsError."""
     try:
-        payload = json.loads(read_secret(path, "relayer key file", 'JSON {"key": ..., "address": ...}'))
+        payload = json.loads(text)
         return RelayerKey(key=str(payload["key"]), address=str(payload["address"]))
     except (ValueError, KeyError, TypeError) as error:
-        raise SettingsError(
-            f'the relayer key file {path} must hold JSON {{"key": ..., "address": ...}} ({type(error).__name__})'
-        ) from None
+        raise SettingsError(f'{where} must hold JSON {{"key": ..., "address": ...}} ({type(error).__name__})') from None
 
 
 def store_credentials(settings: BotSettings, key: str, *, may_create: bool) -> str:
@@ -138,18 +148,17 @@ def store_credentials(settings: BotSettings, key: str, *, may_create: bool) -> s
         ) from error
     except VenueError as error:
         raise SettingsError(f"{error}; nothing was stored, try again") from error
-    content = {
-        "schema": _SCHEMA,
-        "address": signer_address(key),
-        "key": credentials.key,
-        "secret": credentials.secret,
-        "passphrase": credentials.passphrase,
-    }
     try:
-        _write_once(path, json.dumps(content))
+        _write_once(path, content_of(credentials, signer_address(key)))
     except OSError as error:
         raise SettingsError(f"the credentials could not be stored at {path} ({error.strerror})") from error
     return f"the API credentials of {signer_address(key)} are stored in {path} (mode 0600)"
+
+
+def content_of(credentials: Credentials, address: str) -> str:
+    """What is stored. address: of the key that they belong to."""
+    content = {"schema": _SCHEMA, "address": address, **dataclasses.asdict(credentials)}
+    return json.dumps(content)
 
 
 def _write_once(path: Path, text: str) -> None:

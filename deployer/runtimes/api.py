@@ -99,6 +99,9 @@ class Runtime(Protocol):
         At most COMPARE_LIMIT_S, gently; nothing of it is left when this ends or is cancelled. Raises RuntimeFailedError.
         """
 
+    def is_unit(self, name: str, pid: int) -> bool:
+        """Whether a process that reached the socket of a unit (deployer.keys) is the unit's. pid: 0 for one in a container."""
+
     async def start(self, what: Start) -> str:
         """Start a unit of a built commit and return its name; it is also the bot's BOT_UNIT."""
 

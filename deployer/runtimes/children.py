@@ -168,7 +168,7 @@ class Children:
 
     def has_run(self, name: str) -> bool:
         """Whether it ever ran: False when the parent died before it could start the child."""
-        return self._pid(name) is not None
+        return self.pid(name) is not None
 
     def exit_code(self, name: str) -> int | None:
         """How a child that this process started ended; None while it runs, or when another process started it."""
@@ -178,7 +178,7 @@ class Children:
 
     def signal(self, name: str, number: signal.Signals) -> bool:
         """Send a signal if the child lives; whether it was sent. SIGKILL goes to all that it started, too."""
-        pid = self._pid(name)
+        pid = self.pid(name)
         if pid is None or not self.is_running(name):
             return False
         try:
@@ -204,7 +204,8 @@ class Children:
         for child in self._mine.values():
             child.poll()
 
-    def _pid(self, name: str) -> int | None:
+    def pid(self, name: str) -> int | None:
+        """The child's process; None when it never ran. It may have ended."""
         try:
             text = self._path(name, "pid").read_text().strip()
         except OSError:

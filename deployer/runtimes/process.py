@@ -15,6 +15,7 @@ from pathlib import Path
 from bus import Bus, Clock, LedgerError
 from bus.inputs import copy_inputs
 from deployer.errors import RuntimeFailedError
+from deployer.keys import KEY_SETTINGS, SOCKET, folder_of, forget_folder, make_folder
 from deployer.runtimes.api import COMPARE, COMPARE_LIMIT_S, MEMORY_BYTES, OneOff, Start, Unit
 from deployer.runtimes.builder import Builder
 from deployer.runtimes.children import WITHOUT_NETWORK, Children, Entry, last_lines, run_one_off
@@ -41,9 +42,21 @@ class ProcessRuntime:
     name = "process"
 
     def __init__(
-        self, builder: Builder, folder: Path, bus: Bus, clock: Clock, *, keep: int, environment: Mapping[str, str]
+        self,
+        builder: Builder,
+        folder: Path,
+        bus: Bus,
+        clock: Clock,
+        *,
+        keep: int,
+        environment: Mapping[str, str],
+        keys: Path | None = None,
     ) -> None:
-        """environment: the deployer's own; what starts with BOT_ or BUS_ is passed on to the bots."""
+        """environment: the deployer's own; what starts with BOT_ or BUS_ is passed on to the bots.
+
+        keys: the folder of sockets, where keys are handed over.
+        """
+        self._keys = keys
         self._builder, self._bus, self._clock, self._keep = builder, bus, clock, keep
         self._children = Children(folder / "units")
         self._folder, self._logs = folder, folder / "logs"
@@ -98,6 +111,8 @@ class ProcessRuntime:
             "stopping": False,
         }
         try:
+            if self._keys is not None:
+                make_folder(self._keys, name)
             self._children.start(
                 name,
                 [*_LIMITED, *self._builder.command(what.sha)],
@@ -107,8 +122,14 @@ class ProcessRuntime:
                 facts=labels,
             )
         except OSError as error:
+            if self._keys is not None:
+                forget_folder(self._keys, name)
             raise RuntimeFailedError(f"a bot of {what.sha[:7]} could not be started: {error}") from error
         return name
+
+    def is_unit(self, name: str, pid: int) -> bool:
+        """Whether a process that reached a unit's socket is the unit's."""
+        return self._children.pid(name) == pid
 
     async def stop(self, unit: str) -> None:
         """SIGTERM; noted first, so that an end after it is never taken for a death."""
@@ -173,8 +194,10 @@ class ProcessRuntime:
         )
 
     def _bot_environment(self, what: Start, name: str) -> dict[str, str]:
+        handed = {} if self._keys is None else {"BOT_KEY_SOCKET": str(folder_of(self._keys, name).absolute() / SOCKET)}
         return {
             **self._settings(secrets=True),
+            **handed,
             "BUS_DIR": str(self._bus.directory),
             "BOT_COLOR": what.color,
             "BOT_SHA": what.sha,
@@ -185,10 +208,18 @@ class ProcessRuntime:
         }
 
     def _settings(self, *, secrets: bool) -> dict[str, str]:
-        """What of the deployer's own environment is passed on. secrets: the files that hold them are named, too."""
+        """What of the deployer's own environment is passed on. secrets: the files that hold them are named, too.
+
+        Those of the keys are not, where they are handed over; the credentials that lie beside the wallet's then are.
+        """
         passed = {
             key: value for key, value in self._environment.items() if key.startswith(_PASSED_ON) or key in _NEEDED
         }
+        if self._keys is not None:
+            wallet = passed.get("BOT_KEY_FILE", "")
+            passed = {key: value for key, value in passed.items() if key not in KEY_SETTINGS}
+            if wallet and not passed.get("BOT_CREDENTIALS_FILE"):
+                passed["BOT_CREDENTIALS_FILE"] = f"{wallet}.credentials"
         for key in [key for key in passed if key.startswith("BOT_") and key.endswith("_FILE")]:
             if not secrets:
                 del passed[key]

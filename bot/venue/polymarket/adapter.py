@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
@@ -12,25 +11,29 @@ import httpx
 from polymarket._internal.actions.account import build_balance_allowance_request
 from polymarket._internal.actions.order_heartbeats import build_send_order_heartbeat_request
 from polymarket.clients._transport import AsyncTransport
-from polymarket.errors import OrderHeartbeatMismatchError, PolymarketError, RequestRejectedError
+from polymarket.errors import OrderHeartbeatMismatchError, PolymarketError
 from polymarket.models.clob import AssetType
 
 from bot.venue.decoding import Code, OddError, Origin, Skips, as_name, as_object, clean, decode, each
 from bot.venue.polymarket import account_reading, reading
-from bot.venue.polymarket.answers import NOT_SENT, classify, in_words
+from bot.venue.polymarket.answers import NOT_SENT, in_words, judge
 from bot.venue.polymarket.channel import OrderRequests, OrdersChannel
 from bot.venue.polymarket.client import (
     CONFIG,
+    AddressAlone,
     Credentials,
     Hosts,
     ReadingClient,
     RelayerKey,
     TimeLimits,
     identify,
+    known,
+    order_signer,
     post_bytes,
+    with_key,
 )
 from bot.venue.polymarket.http1 import Target
-from bot.venue.polymarket.signing import EOA, Exchange, OrderSigner
+from bot.venue.polymarket.signing import EOA
 from bot.venue.polymarket.streams import follow_user
 from bot.venue.types import (
     Account,
@@ -50,7 +53,7 @@ from bot.venue.types import (
     VenueOrder,
 )
 from bus import Log
-from ledger.values import Side, VenueTrade
+from ledger.values import VenueTrade
 
 Item = TypeVar("Item")
 
@@ -69,7 +72,8 @@ class PolymarketVenue:
 
     Args:
         hosts: where the exchange and its neighbours answer.
-        private_key: the signing key, 32 bytes of hex.
+        private_key: the signing key, 32 bytes of hex; None where it comes later (`arm`), with the address that it will have.
+        signer: that address; only read where there is no key yet.
         credentials: the API key that is used and that orders are posted with; never created here.
         wallet: whose funds are traded; the key's own address when None (signature type 0 only).
         signature_type: 0 EOA, 1 proxy, 2 safe, 3 deposit wallet.
@@ -83,9 +87,10 @@ class PolymarketVenue:
         self,
         *,
         hosts: Hosts,
-        private_key: str,
+        private_key: str | None,
         credentials: Credentials,
         log: Log,
+        signer: str = "",
         wallet: str | None = None,
         signature_type: int = 0,
         limits: TimeLimits | None = None,
@@ -100,16 +105,8 @@ class PolymarketVenue:
         """What the venue sent and could not be read."""
 
         self._limits = limits or TimeLimits()
-        self._identity = identify(private_key, credentials, wallet, signature_type)
-        self._signer = OrderSigner(
-            private_key=private_key,
-            signer=self._identity.signer.address,
-            wallet=self._identity.wallet,
-            signature_type=signature_type,
-            signer_type=self._identity.signer_type,
-            owner=credentials.key,
-            exchange=Exchange(CONFIG.chain_id, CONFIG.standard_exchange, CONFIG.neg_risk_exchange),
-        )
+        self._identity = identify(private_key or AddressAlone(signer), credentials, wallet, signature_type)
+        self._signer = None if private_key is None else order_signer(self._identity, private_key)
         self._ssl = httpx.create_ssl_context()
         self._orders = OrderRequests(Target.of(hosts.clob, self._ssl), self._identity)
         self._reading: ReadingClient | None = None
@@ -120,6 +117,18 @@ class PolymarketVenue:
     def wallet(self) -> str:
         """The address whose funds are traded (checksum form)."""
         return self._identity.wallet
+
+    @property
+    def is_armed(self) -> bool:
+        """Whether the key is here: without it nothing can be signed."""
+        return self._signer is not None
+
+    def arm(self, private_key: str, relayer_key: RelayerKey | None) -> None:
+        """Take the key. Makes no request. Raises ValueError: it is not the one of this account."""
+        self._identity = with_key(self._identity, private_key)
+        self._signer, self._relayer_key = order_signer(self._identity, private_key), relayer_key
+        if self._reading is not None:
+            self._reading.sign_for(self._identity, self._hosts, relayer_key)
 
     async def open(self) -> None:
         """Make the reading connections' pools. No request is sent."""
@@ -171,7 +180,7 @@ class PolymarketVenue:
         """What the data API shows of the wallet; a venue without one (paper: 404) shows nothing."""
         async with self._asking("positions", origin=Origin.DATA):
             params: dict[str, str | int] = {"user": self.wallet, "limit": _POSITIONS, "sizeThreshold": 0}
-            payload = await _known(self._get(self._client.data, "/positions", params))
+            payload = await known(self._get(self._client.data, "/positions", params))
             return [] if payload is None else account_reading.holdings(payload, self._odd(Origin.DATA))
 
     @property
@@ -198,7 +207,7 @@ class PolymarketVenue:
     async def market(self, slug: str) -> Market | None:
         """The market of a window; None where Gamma or the exchange does not know it (yet)."""
         async with self._asking(f"market {slug}", origin=Origin.GAMMA):
-            payload = await _known(self._get(self._client.gamma, f"/events/slug/{slug}"))
+            payload = await known(self._get(self._client.gamma, f"/events/slug/{slug}"))
             window = None if payload is None else reading.gamma_window(slug, payload, self._odd(Origin.GAMMA))
             if window is None:
                 return None
@@ -214,7 +223,9 @@ class PolymarketVenue:
             return reading.books(decode(answer, reading.MOST_BYTES), self._odd(Origin.CLOB))
 
     def sign(self, request: OrderRequest, market: Market, salt: int, timestamp_ms: int) -> SignedOrder:
-        """Build and sign an order (see `signing`). Raises ValueError on what breaks a rule."""
+        """Build and sign an order (see `signing`). Raises ValueError on what breaks a rule, and without a key."""
+        if self._signer is None:
+            raise ValueError("the wallet's key is not here yet; no order can be signed")
         return self._signer.sign(request, market, salt, timestamp_ms)
 
     async def send(self, body: str) -> Answer:
@@ -231,7 +242,7 @@ class PolymarketVenue:
             return Refused(f"no connection to {self._hosts.clob}: {error!r}", NOT_SENT, VenueMode.UNREACHABLE)
         except (TimeoutError, httpx.HTTPError) as error:
             return self._in_doubt(error)
-        return _judge(response, body)
+        return judge(response, body)
 
     def begin(self, body: str) -> Callable[[], Awaitable[Answer]] | None:
         """Send in this turn of the loop, over a connection that is warm; None where none is."""
@@ -246,7 +257,7 @@ class PolymarketVenue:
                     response = await channel.end(connection)
             except (TimeoutError, httpx.HTTPError) as error:
                 return self._in_doubt(error)
-            return _judge(response, body)
+            return judge(response, body)
 
         return answer
 
@@ -258,7 +269,7 @@ class PolymarketVenue:
     async def order(self, order_id: str) -> VenueOrder | None:
         """One order; None proves nothing: the venue forgets finished ones, by 404, null or an empty answer."""
         async with self._asking(f"order {order_id}"):
-            answer = await _known(self._client.secure_clob.get_bytes(f"/data/order/{order_id}"))
+            answer = await known(self._client.secure_clob.get_bytes(f"/data/order/{order_id}"))
             if answer is None or answer.strip() in (b"", b"null", b"{}"):
                 return None
             return account_reading.order(decode(answer, reading.MOST_BYTES))
@@ -321,13 +332,13 @@ class PolymarketVenue:
         """Whether the account may only sell. Asked once a minute; a venue that does not know the question has no such mode."""
         loop_s = asyncio.get_running_loop().time()
         if self._closed_only_until_s <= loop_s:
-            payload = await _known(self._get(self._client.secure_clob, "/auth/ban-status/closed-only"))
+            payload = await known(self._get(self._client.secure_clob, "/auth/ban-status/closed-only"))
             self._closed_only = isinstance(payload, dict) and payload.get("closed_only") is True
             self._closed_only_until_s = loop_s + _CLOSED_ONLY_EVERY_S
         return self._closed_only
 
     async def _clob_market(self, condition_id: str) -> reading.ClobMarket | None:
-        payload = await _known(self._get(self._client.clob, f"/clob-markets/{condition_id}"))
+        payload = await known(self._get(self._client.clob, f"/clob-markets/{condition_id}"))
         return None if payload is None else reading.clob_market(condition_id, payload)
 
     async def _balance(self, asset_type: AssetType, token_id: str | None = None) -> object:
@@ -372,7 +383,7 @@ class PolymarketVenue:
 
         async def learn(condition_id: str) -> None:
             async with at_once:
-                payload = await _known(self._get(self._client.clob, f"/clob-markets/{condition_id}"))
+                payload = await known(self._get(self._client.clob, f"/clob-markets/{condition_id}"))
             try:
                 self._fees[condition_id] = reading.market_fees(condition_id, payload)
             except OddError as error:
@@ -427,20 +438,6 @@ class PolymarketVenue:
             odd = OddError(Code.UNFORESEEN, what, "an answer that the client library can read", text)
             self.skips.note(origin, odd)
             raise odd from error
-
-
-def _judge(response: httpx.Response, body: str) -> Answer:
-    return classify(response.status_code, response.text, Side(json.loads(body)["order"]["side"]))
-
-
-async def _known(request: Awaitable[Item]) -> Item | None:
-    """The answer, or None where the venue answers 404."""
-    try:
-        return await request
-    except RequestRejectedError as error:
-        if error.status == 404:
-            return None
-        raise
 
 
 def _raise(error: OddError) -> None:

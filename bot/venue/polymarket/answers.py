@@ -26,9 +26,11 @@ or what the venue shows settles it: a restart or an empty balance may refuse the
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
 
+import httpx
 from polymarket.errors import PolymarketError, RequestRejectedError
 
 from bot.venue.decoding import OddError, as_name, as_units, clean, decode, describe
@@ -216,3 +218,8 @@ def _mode(payload: dict[str, Any], text: str) -> VenueMode:
     if "trading is currently disabled" in text.lower():
         return VenueMode.DISABLED
     return VenueMode.NORMAL
+
+
+def judge(response: httpx.Response, body: str) -> Answer:
+    """What the answer to an order's body means (see `classify`)."""
+    return classify(response.status_code, response.text, Side(json.loads(body)["order"]["side"]))

@@ -14,8 +14,9 @@ import ipaddress
 import ssl
 import time
 import zlib
+from collections.abc import Awaitable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 from urllib.parse import urlsplit
 
 import httpx
@@ -47,12 +48,15 @@ from polymarket.types import EvmAddress
 
 from bot.venue.decoding import Code, OddError, as_name
 from bot.venue.polymarket.reading import MOST_BYTES
+from bot.venue.polymarket.signing import Exchange, OrderSigner
 from bot.venue.types import VenueError
 
 if TYPE_CHECKING:
     from eth_account.signers.local import LocalAccount
 
 # Which addresses are of this machine or of the same network of containers: no proxy ever stands before them.
+
+T = TypeVar("T")
 
 
 def is_local(url: str) -> bool:
@@ -221,6 +225,13 @@ class Identity:
         return signature_type_for(self.wallet_type)
 
 
+@dataclass(frozen=True, slots=True)
+class AddressAlone:
+    """The account of a key that is not here: the library reads its address for requests, and can sign nothing with it."""
+
+    address: str
+
+
 def signer_of(private_key: str) -> LocalAccount:
     """The account of a key. Raises ValueError, without its cause, whose text may hold a part of the key."""
     try:
@@ -235,17 +246,16 @@ def signer_address(private_key: str) -> str:
     return str(signer_of(private_key).address)
 
 
-def trading_wallet(private_key: str, wallet: str | None, signature_type: int) -> str:
-    """The wallet that settings mean, in checksum form; without one it is the key's own address.
+def trading_wallet(signer: str, wallet: str | None, signature_type: int) -> str:
+    """The wallet that settings mean, in checksum form; without one it is the key's own address. signer: that address.
 
     Raises:
         ValueError: as `identify`; the text names the wallets that this key can sign for.
     """
     nobody = ApiKeyCreds(key="", secret="", passphrase="")
     try:
-        return _identify(private_key, nobody, wallet, signature_type).wallet
+        return _identify(AddressAlone(signer), nobody, wallet, signature_type).wallet
     except ValueError as error:
-        signer = signer_address(private_key)
         derivation = CONFIG.wallet_derivation
         raise ValueError(
             f"{error}. This key can sign for: 0 {signer}; 1 {derive_proxy_wallet_address(signer, derivation)}; "
@@ -254,18 +264,21 @@ def trading_wallet(private_key: str, wallet: str | None, signature_type: int) ->
         ) from None
 
 
-def identify(private_key: str, credentials: Credentials, wallet: str | None, signature_type: int) -> Identity:
-    """The identity of a key and a wallet; without a wallet it is the key's own address.
+def identify(key: str | AddressAlone, credentials: Credentials, wallet: str | None, signature_type: int) -> Identity:
+    """The identity of a key, or of the address alone that it will have, and a wallet; without one it is the key's own address.
 
     Raises:
         ValueError: the key or the wallet is unreadable, or the wallet is not of that type.
     """
+    account = key if isinstance(key, AddressAlone) else signer_of(key)
     creds = ApiKeyCreds(key=credentials.key, secret=credentials.secret, passphrase=credentials.passphrase)
-    return _identify(private_key, creds, wallet, signature_type)
+    return _identify(account, creds, wallet, signature_type)
 
 
-def _identify(private_key: str, creds: ApiKeyCreds, wallet: str | None, signature_type: int) -> Identity:
-    signer = signer_of(private_key)
+def _identify(
+    account: LocalAccount | AddressAlone, creds: ApiKeyCreds, wallet: str | None, signature_type: int
+) -> Identity:
+    signer = cast("LocalAccount", account)
     if wallet is None and signature_type != 0:
         raise ValueError(f"signature type {signature_type} trades a wallet of its own; give its address")
     try:
@@ -279,6 +292,40 @@ def _identify(private_key: str, creds: ApiKeyCreds, wallet: str | None, signatur
             f"wallet {address} of key {signer.address} has signature type {expected}, not {signature_type}"
         )
     return Identity(signer, creds, address, kind.wallet_type, kind.signer_type)
+
+
+def with_key(identity: Identity, private_key: str) -> Identity:
+    """The same identity, able to sign. Raises ValueError: the key is unreadable, or of another account."""
+    account = signer_of(private_key)
+    if account.address.lower() != identity.signer.address.lower():
+        raise ValueError(
+            f"the key is of {account.address}, the credentials are of {identity.signer.address}; "
+            "name the right files in BOT_KEY_FILE and BOT_CREDENTIALS_FILE"
+        )
+    return dataclasses.replace(identity, signer=account)
+
+
+def order_signer(identity: Identity, private_key: str) -> OrderSigner:
+    """What signs the orders of an identity. Raises ValueError: the key is unreadable."""
+    return OrderSigner(
+        private_key=private_key,
+        signer=identity.signer.address,
+        wallet=identity.wallet,
+        signature_type=identity.signature_type,
+        signer_type=identity.signer_type,
+        owner=identity.credentials.key,
+        exchange=Exchange(CONFIG.chain_id, CONFIG.standard_exchange, CONFIG.neg_risk_exchange),
+    )
+
+
+async def known(request: Awaitable[T]) -> T | None:
+    """The answer, or None where the venue answers 404. Raises PolymarketError."""
+    try:
+        return await request
+    except RequestRejectedError as error:
+        if error.status == 404:
+            return None
+        raise
 
 
 class BoundedClient(httpx.AsyncClient):
@@ -345,11 +392,15 @@ class ReadingClient:
             for url in (hosts.clob, hosts.gamma, hosts.data, hosts.relayer, NOWHERE)
         )
         self.data = AsyncTransport(base_url=hosts.data, client=self._data)
-        self._api_key = None if relayer_key is None else RelayerApiKey(key=relayer_key.key, address=relayer_key.address)
         resolver = _make_l2_header_resolver(identity.signer, identity.credentials)
         self.clob = AsyncTransport(base_url=hosts.clob, client=self._clob)
         self.gamma = AsyncTransport(base_url=hosts.gamma, client=self._gamma)
         self.secure_clob = AsyncTransport(base_url=hosts.clob, client=self._clob, header_resolver=resolver)
+        self.sign_for(identity, hosts, relayer_key)
+
+    def sign_for(self, identity: Identity, hosts: Hosts, relayer_key: RelayerKey | None) -> None:
+        """Make the library's client of an account, over the same connections."""
+        self._api_key = None if relayer_key is None else RelayerApiKey(key=relayer_key.key, address=relayer_key.address)
         self.library = AsyncSecureClient(ctx=self._context(identity, hosts), _create_token=_CREATE_TOKEN)
 
     async def close(self) -> None:

@@ -12,9 +12,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from bus.layout import DIRECTIVES
+from deployer.keys import KEY_SETTINGS, SOCKET
 from deployer.runtimes.api import COMPARE, MEMORY_BYTES, Start
 
-BUS_TARGET = "/bus"
+BUS_TARGET, KEYS_TARGET = "/bus", "/keyring"
 SECRET_FILES = ("BOT_KEY_FILE", "BOT_CREDENTIALS_FILE", "BOT_RELAYER_KEY_FILE")
 """Settings of the bot that name a file with a secret."""
 # Compose's name of a checkout that was given no other (compose.yaml).
@@ -62,8 +63,9 @@ class Place:
     """Where bots run; the deployer finds it in its own container.
 
     user: UID:GID, one for all that write to the bus. guarded: whether the bus's folder of directives is there, and the Engine can
-    mount it apart: bots may not write to it. keys: the secret files by their path in the container. image: the deployer's
-    own, for the room of builds; empty for none. project: Compose's name of this checkout.
+    mount it apart: bots may not write to it. keys: the secret files by their path in the container. handed: the folder with a
+    folder of each unit, in which the socket is that hands keys over; None where their files are passed on instead.
+    image: the deployer's own, for the room of builds; empty for none. project: Compose's name of this checkout.
     """
 
     bus: Mount
@@ -71,6 +73,7 @@ class Place:
     user: str
     guarded: bool = False
     keys: tuple[tuple[str, Mount], ...] = ()
+    handed: Mount | None = None
     image: str = ""
     project: str = PROJECT
 
@@ -95,7 +98,12 @@ def bot_body(
 
     image: the tag. image_id: what the tag must mean. environment: the deployer's own; BOT_ and BUS_ are passed on.
     """
-    passed = {key: value for key, value in sorted(environment.items()) if key.startswith(("BOT_", "BUS_"))}
+    kept_back = KEY_SETTINGS if place.handed is not None else {}
+    passed = {
+        key: value
+        for key, value in sorted(environment.items())
+        if key.startswith(("BOT_", "BUS_")) and key not in kept_back
+    }
     body: dict[str, Any] = {
         "User": place.user,
         "Env": [f"{key}={value}" for key, value in {**passed, "BUS_DIR": BUS_TARGET}.items()],
@@ -123,6 +131,9 @@ def bot_body(
     }
     config = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()[:16]
     body["Image"] = image
+    if place.handed is not None:
+        body["HostConfig"]["Mounts"] = _mounts(place, name)
+        body["Env"].append(f"BOT_KEY_SOCKET={KEYS_TARGET}/{SOCKET}")
     body["Env"] += [
         f"BOT_COLOR={what.color}",
         f"BOT_SHA={what.sha}",
@@ -149,7 +160,7 @@ def comparison_body(
     no secret, and little of the processor. inputs: the copy's folder, by its path on the bus."""
     no_secrets = {key: value for key, value in environment.items() if not key.endswith("_FILE")}
     start = Start(sha, "none", "")
-    body = bot_body(start, "", image, image_id, replace(place, keys=()), no_secrets, boot_id="", boot_ms=0)
+    body = bot_body(start, "", image, image_id, replace(place, keys=(), handed=None), no_secrets, boot_id="", boot_ms=0)
     del body["NetworkingConfig"]
     body["Cmd"] = [*COMPARE, by]
     body["Labels"] = {COMPARES: place.bus_id, SHA: sha, IMAGE: image_id}
@@ -162,14 +173,16 @@ def comparison_body(
     return body
 
 
-def faults_of_body(body: Mapping[str, Any], place: Place) -> tuple[str, ...]:
-    """What a body lacks or asks for too much; empty when the container may be made."""
-    return _faults(body, body.get("HostConfig") or {}, place, _mounts(place), LABELS)
+def faults_of_body(body: Mapping[str, Any], place: Place, name: str = "") -> tuple[str, ...]:
+    """What a body lacks or asks for too much; empty when the container may be made. name: the unit's, where keys are handed
+    over."""
+    return _faults(body, body.get("HostConfig") or {}, place, _mounts(place, name), LABELS)
 
 
 def faults_of_container(inspected: Mapping[str, Any], place: Place) -> tuple[str, ...]:
     """The same for what `inspect` shows of a container, with the mounts that it really has and the image that it really runs."""
-    return _faults_of_inspected(inspected, place, _mounts(place), LABELS)
+    name = str(inspected.get("Name") or "").lstrip("/")
+    return _faults_of_inspected(inspected, place, _mounts(place, name), LABELS)
 
 
 def faults_of_comparison(inspected: Mapping[str, Any], place: Place, inputs: str) -> tuple[str, ...]:
@@ -260,13 +273,16 @@ _NEVER = (
 )
 
 
-def _mounts(place: Place) -> list[dict[str, Any]]:
+def _mounts(place: Place, unit: str = "") -> list[dict[str, Any]]:
     mounts: list[dict[str, Any]] = [{"Type": place.bus.type, "Source": place.bus.source, "Target": BUS_TARGET}]
     if place.guarded:
         mounts.append(_part_of_bus(place, DIRECTIVES, f"{BUS_TARGET}/{DIRECTIVES}"))
     mounts += [
         {"Type": mount.type, "Source": mount.source, "Target": target, "ReadOnly": True} for target, mount in place.keys
     ]
+    if place.handed is not None and unit:
+        source = f"{place.handed.source}/{unit}"
+        mounts.append({"Type": place.handed.type, "Source": source, "Target": KEYS_TARGET, "ReadOnly": True})
     return mounts
 
 

@@ -14,6 +14,7 @@ from typing import Any
 from bus import Bus, LedgerError
 from bus.inputs import copy_inputs
 from deployer.errors import EngineRefusedError, RuntimeFailedError, StartError
+from deployer.keys import KEY_SETTINGS
 from deployer.runtimes.api import COMPARE_LIMIT_S, OneOff
 from deployer.runtimes.docker.body import (
     BUS_TARGET,
@@ -37,8 +38,8 @@ PROJECT_LABEL = "com.docker.compose.project"
 _OWN = re.compile(r"/containers/([0-9a-f]{64})/(?:hostname|hosts|resolv\.conf) ")
 
 
-def find_place(engine: Engine, bus: Bus, environment: Mapping[str, str]) -> Place:
-    """Where bots run. environment: names the secret files.
+def find_place(engine: Engine, bus: Bus, environment: Mapping[str, str], keys: Path | None) -> Place:
+    """Where bots run. environment: names the secret files. keys: the folder of sockets, where keys are handed over.
 
     Raises StartError (not in a container that has what is needed), RuntimeFailedError (the Engine).
     """
@@ -53,7 +54,7 @@ def find_place(engine: Engine, bus: Bus, environment: Mapping[str, str]) -> Plac
     inspected = engine.call_now(
         "the deployer's own container could not be looked at", lambda client: client.inspect_container(own)
     )
-    return place_of(inspected, environment)
+    return place_of(inspected, environment, keys)
 
 
 def own_container(mountinfo: str) -> str | None:
@@ -62,7 +63,7 @@ def own_container(mountinfo: str) -> str | None:
     return match[1] if match else None
 
 
-def place_of(inspected: Mapping[str, Any], environment: Mapping[str, str]) -> Place:
+def place_of(inspected: Mapping[str, Any], environment: Mapping[str, str], keys: Path | None = None) -> Place:
     """The place that a deployer's container names by its own mounts, network and user.
 
     environment: of the secret files that it names, each is passed on alone, never the folder that it lies in. Raises StartError.
@@ -87,8 +88,9 @@ def place_of(inspected: Mapping[str, Any], environment: Mapping[str, str]) -> Pl
         keys=tuple(
             (environment[name], _secret(name, environment[name], mounts))
             for name in SECRET_FILES
-            if environment.get(name)
+            if environment.get(name) and not (keys is not None and name in KEY_SETTINGS)
         ),
+        handed=_secret("DEPLOYER_DIR", str(keys), mounts) if keys is not None else None,
         image=str(inspected.get("Image") or ""),
         project=str((inspected["Config"].get("Labels") or {}).get(PROJECT_LABEL) or PROJECT),
     )
@@ -103,7 +105,8 @@ def _secret(name: str, path: str, mounts: Mapping[str, Mount]) -> Mount:
         if mount is not None and mount.type == "bind" and ".." not in path:
             return Mount("bind", str(PurePosixPath(mount.source) / PurePosixPath(path).relative_to(folder)))
     raise StartError(
-        f"{name}={path} is no file that is mounted in the deployer's container; name it for `make run`, which mounts it"
+        f"{name}={path} is nothing that is mounted from the host in the deployer's container; name it for `make run`, which "
+        "mounts it"
     )
 
 

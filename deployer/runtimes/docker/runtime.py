@@ -16,6 +16,7 @@ from typing import Any
 
 from bus import Bus, Clock, make_private, open_private
 from deployer.errors import EngineRefusedError, RuntimeFailedError
+from deployer.keys import forget_folder, make_folder
 from deployer.push.repository import Repository
 from deployer.runtimes.api import BuildInputs, OneOff, Start, Unit
 from deployer.runtimes.build_limits import BuildLimits
@@ -69,8 +70,13 @@ class DockerRuntime:
         *,
         keep: int,
         environment: Mapping[str, str],
+        keys: Path | None = None,
     ) -> None:
-        """environment: the deployer's own; BOT_ and BUS_ are passed on. warn: takes a line about what a person should see to."""
+        """environment: the deployer's own; BOT_ and BUS_ are passed on. warn: takes a line about what a person should see to.
+
+        keys: the folder of sockets, where keys are handed over.
+        """
+        self._keys = keys
         self._engine, self._images, self._place = engine, images, place
         self._clock, self._warn, self._keep, self._environment = clock, warn, keep, environment
         self._logs, self._stopping = folder / "logs", folder / "stopping"
@@ -116,6 +122,10 @@ class DockerRuntime:
         """In a container of its own. Raises RuntimeFailedError."""
         return await self._comparisons.run(sha, by)
 
+    def is_unit(self, name: str, pid: int) -> bool:  # noqa: ARG002  # no other container has its socket, and none has a pid here
+        """Whether a process that reached a unit's socket is the unit's."""
+        return True
+
     async def start(self, what: Start) -> str:
         """Make a container, see that it is what was asked for, and start it. Raises RuntimeFailedError."""
         failed = f"a bot of {what.sha[:7]} could not be started"
@@ -133,10 +143,13 @@ class DockerRuntime:
             boot_id=self._clock.boot_id,
             boot_ms=self._clock.boot_ms(),
         )
-        if faults := faults_of_body(body, self._place):
+        if faults := faults_of_body(body, self._place, name):
             raise RuntimeFailedError(f"{failed}: {'; '.join(faults)}")
         self._starting.add(name)
         try:
+            if self._keys is not None:
+                uid, gid = (int(part) for part in self._place.user.split(":"))
+                make_folder(self._keys, name, None if os.geteuid() == uid else (uid, gid))
             await self._engine.call(failed, lambda client: client.create_container_from_config(body, name))
             inspected = await self._engine.call(failed, lambda client: client.inspect_container(name))
             if faults := faults_of_container(inspected, self._place):
@@ -144,8 +157,12 @@ class DockerRuntime:
                     f"{failed}: the container that the Engine made was refused: {'; '.join(faults)}"
                 )
             await self._engine.call(failed, lambda client: client.start(name))
+        except OSError as error:
+            raise RuntimeFailedError(f"{failed}: no folder could be made for its keys: {error}") from error
         except RuntimeFailedError:
             await self._remove(name)
+            if self._keys is not None:
+                forget_folder(self._keys, name)
             raise
         finally:
             # Not started for any other reason: `units` removes it.
@@ -353,10 +370,11 @@ def make_docker_runtime(
     build_inputs: Callable[[], BuildInputs],
     build_limits: BuildLimits,
     environment: Mapping[str, str],
+    keys: Path | None,
     warn: Callable[[str], None],
 ) -> DockerRuntime:
     """The runtime of the container that this process runs in. Raises StartError, RuntimeFailedError."""
-    place = find_place(engine, bus, environment)
+    place = find_place(engine, bus, environment, keys)
     if place.bus.type == "volume" and not engine.speaks(SUBPATH_API):
         place = replace(place, guarded=False)
         warn("bots may write what people and the deployer say: the bus is a volume, and this Engine is older than 26.0")
@@ -372,4 +390,4 @@ def make_docker_runtime(
         inputs=build_inputs,
         project=place.project,
     )
-    return DockerRuntime(engine, images, place, bus, folder, clock, warn, keep=keep, environment=environment)
+    return DockerRuntime(engine, images, place, bus, folder, clock, warn, keep=keep, environment=environment, keys=keys)

@@ -19,6 +19,7 @@ def tries(monkeypatch: pytest.MonkeyPatch, locked: list[bool]) -> list[float]:
     """Runs `_win_lease` with these answers of the lock until it takes; returns how long it slept each time, in seconds."""
     answers, slept = iter(locked), list[float]()
     runner: Any = object.__new__(Runner)
+    runner._armed = None
     runner._seen, runner._named = SimpleNamespace(healthy=True, role=Role.STANDBY), False
     runner._world = SimpleNamespace(clock=ManualClock())
     runner._lease = SimpleNamespace(unlock=lambda: None)
