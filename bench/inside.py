@@ -134,7 +134,7 @@ class Paper:
 
         feed._grid = grid  # type: ignore[method-assign]  # as bot.tools.replay's CoarseFeed
         self.house = self.exchange._traders = SparseTraders(random.Random(seed), quote_ms)
-        self.exchange._list_windows = lambda now: None  # type: ignore[method-assign]  # noqa: ARG005  # nobody is told of them here
+        self.exchange.list_windows = lambda now: None  # type: ignore[method-assign]  # noqa: ARG005  # nobody is told of them here
         self._ticks: dict[str, int] = {}
         self._shown: set[str] = set()
         self.exchange.start()

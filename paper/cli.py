@@ -13,7 +13,8 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,8 @@ from paper.engine.exchange import Exchange
 from paper.engine.faults import KINDS, haunt, schedule
 from paper.engine.record import Record
 from paper.errors import PaperError, UsageError
+from paper.mirror.exchange import check_kind
+from paper.mirror.run import Part, mirrored
 from paper.settings import Settings, load_tapes
 from paper.streams.sockets import Sockets
 from paper.wire.app import make_app
@@ -216,7 +219,8 @@ def _parser() -> argparse.ArgumentParser:
             dest=name,
             metavar=name.upper(),
             help=f"{field.description} (default: {shown})",
-            nargs="+" if name == "tape" else None,
+            nargs={"tape": "+", "mirror": "?"}.get(name),
+            const="real" if name == "mirror" else None,
             action="extend" if name == "tape" else "store",
         )
     return parser
@@ -245,33 +249,48 @@ async def _serve(settings: Settings) -> int:
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
-    tapes = load_tapes(settings.tape)
     record = Record(settings.data)
     try:
-        exchange = Exchange(settings, record, tapes, lambda: time.time_ns() // 1_000_000)
-        exchange.start()
-        await record.durable()
-        app, sockets = make_app(exchange)
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1, handle_signals=False)
-        await runner.setup()
-        try:
-            url = await _listen(runner, settings)
-            gc.collect()
-            gc.freeze()  # what is there now stays: collections need not walk it, which took tens of ms
-            _say(
-                "listening", url=url, data=str(settings.data), seed=settings.seed, timeframes=list(settings.timeframes)
-            )
-            return await _run(exchange, sockets, stop)
-        finally:
-            await asyncio.wait_for(sockets.close_all(), _STOP_LIMIT_S)
-            await runner.cleanup()
+        async with _made(settings, record) as (exchange, parts):
+            await record.durable()
+            app, sockets = make_app(exchange)
+            runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1, handle_signals=False)
+            await runner.setup()
+            try:
+                url = await _listen(runner, settings)
+                gc.collect()
+                gc.freeze()  # what is there now stays: collections need not walk it, which took tens of ms
+                facts = {"mirror": exchange.mirrors} if exchange.mirrors else {"seed": settings.seed}
+                _say("listening", url=url, data=str(settings.data), **facts, timeframes=list(settings.timeframes))
+                return await _run(exchange, sockets, parts, stop)
+            finally:
+                await asyncio.wait_for(sockets.close_all(), _STOP_LIMIT_S)
+                await runner.cleanup()
     finally:
         record.close()
 
 
-async def _run(exchange: Exchange, sockets: Sockets, stop: asyncio.Event) -> int:
+@asynccontextmanager
+async def _made(settings: Settings, record: Record) -> AsyncIterator[tuple[Exchange, dict[str, Part]]]:
+    """The exchange, brought up to now, and what runs beside it."""
+    if settings.mirror or settings.recording is not None:
+        async with mirrored(settings, record, _now_ms) as made:
+            yield made
+        return
+    check_kind(record, "walk")
+    exchange = Exchange(settings, record, load_tapes(settings.tape), _now_ms)
+    exchange.start()
+    yield exchange, {}
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+async def _run(exchange: Exchange, sockets: Sockets, beside: dict[str, Part], stop: asyncio.Event) -> int:
     """Run until told to stop (0); a part that ends by itself has failed, and raises."""
     parts = [asyncio.create_task(exchange.run(), name="clockwork")]
+    parts += [asyncio.create_task(part(), name=name) for name, part in beside.items()]
     settings = exchange.settings
     if settings.fault_kinds:
         faults = schedule(settings.fault_seed, settings.fault_kinds, settings.fault_interval, exchange.clock())

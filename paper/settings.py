@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from paper.engine.book import parse_units
@@ -35,6 +35,14 @@ class Settings(BaseSettings):
     tape: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="price tapes, FILE or FILE@ASSET, comma-separated"
     )
+    mirror: str = Field(
+        "",
+        description="mirror a real exchange with play money: real (also without a value), or the URL of another paper",
+    )
+    recording: Path | None = Field(None, description="folder of a recording to mirror instead, in the times of now")
+    speed: float = Field(1.0, ge=1, le=1000, description="how many times faster a recording is played than it was")
+    record_to: Path | None = Field(None, description="folder into which a mirror writes all that it receives")
+    record_budget: float = Field(20.0, ge=0.001, le=100_000, description="GiB that it may have there, oldest first")
     tape_at: datetime | None = Field(None, description="where in the tapes to start (ISO 8601, UTC)")
     timeframes: Annotated[tuple[str, ...], NoDecode] = Field(
         ("5m", "15m"), description="listed timeframes, comma-separated"
@@ -130,6 +138,24 @@ class Settings(BaseSettings):
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("mirror")
+    @classmethod
+    def _check_mirror(cls, value: str) -> str:
+        if value not in ("", "real") and not value.startswith(("http://", "https://")):
+            raise ValueError(f"expected real, or the URL of another paper such as http://127.0.0.1:8700; was {value!r}")
+        return value
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Settings:
+        given = [
+            name
+            for name, value in (("tape", self.tape), ("mirror", self.mirror), ("recording", self.recording))
+            if value
+        ]
+        if len(given) > 1:
+            raise ValueError(f"prices come from one place: give one of --{', --'.join(given)}")
+        return self
 
     @field_validator("timeframes")
     @classmethod

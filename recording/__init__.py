@@ -10,6 +10,7 @@ from recording.errors import RecordingError, UnknownVersionError
 from recording.events import (
     BestEvent,
     BookEvent,
+    CandlesEvent,
     ChangeEvent,
     Event,
     Feed,
@@ -17,6 +18,7 @@ from recording.events import (
     OddFrame,
     PriceEvent,
     ResolvedEvent,
+    RulesEvent,
     TickEvent,
     TradeEvent,
 )
@@ -31,6 +33,7 @@ __all__ = [
     "BookEvent",
     "BookState",
     "BookStates",
+    "CandlesEvent",
     "ChangeEvent",
     "Contents",
     "Event",
@@ -49,6 +52,7 @@ __all__ = [
     "Reader",
     "RecordingError",
     "ResolvedEvent",
+    "RulesEvent",
     "TickEvent",
     "TradeEvent",
     "UnknownVersionError",

@@ -162,6 +162,31 @@ class MarketEvent:
 
 
 @dataclass(frozen=True, slots=True)
+class RulesEvent:
+    """What the exchange says of a market (``/clob-markets/{condition}``). None where it says nothing."""
+
+    recv_ms: int
+    condition_id: str
+    tick: int | None = None
+    min_size: int | None = None
+    held: bool = True
+    """Whether a taker's order is held (``itode``)."""
+    delay_ms: int | None = None
+    fee_rate: float | None = None
+    accepting: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class CandlesEvent:
+    """Candles of the lead price: (start UTC ms, open, high, low, close), oldest first."""
+
+    recv_ms: int
+    asset: str
+    interval_ms: int
+    rows: tuple[tuple[int, float, float, float, float], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class OddFrame:
     """A frame, or a part of one, that could not be read: what it may have changed is not known."""
 
@@ -173,5 +198,15 @@ class OddFrame:
 
 
 Event = (
-    BookEvent | ChangeEvent | BestEvent | TradeEvent | TickEvent | ResolvedEvent | PriceEvent | MarketEvent | OddFrame
+    BookEvent
+    | ChangeEvent
+    | BestEvent
+    | TradeEvent
+    | TickEvent
+    | ResolvedEvent
+    | PriceEvent
+    | MarketEvent
+    | RulesEvent
+    | CandlesEvent
+    | OddFrame
 )

@@ -40,6 +40,8 @@ class Origin(StrEnum):
     """Answers of Gamma's ``/events/slug/{slug}``: what a market is, its strike, its outcome."""
     CLOB_MARKET = "clob_market"
     """Answers of the exchange's ``/clob-markets/{condition}``: sizes, fees, delay."""
+    KLINES = "klines"
+    """Binance's candles of the time before: ``{"symbol": .., "interval": "1s", "rows": [..]}``."""
     ARCHIVE = "archive"
     """A row of an archive that fits none of the others, such as a lead price: ``{"event_type": "price", ...}``."""
 

@@ -19,6 +19,7 @@ from recording.events import (
     VOID,
     BestEvent,
     BookEvent,
+    CandlesEvent,
     ChangeEvent,
     Event,
     Feed,
@@ -27,6 +28,7 @@ from recording.events import (
     OddFrame,
     PriceEvent,
     ResolvedEvent,
+    RulesEvent,
     TickEvent,
     TradeEvent,
 )
@@ -48,6 +50,7 @@ _RTDS = {
 # How polymarket-client 0.15 and others name the field; which name the venue uses, nobody recorded.
 _DELAYS = ("takerDelayMs", "takerOrderDelayMs", "taker_delay_ms", "taker_order_delay_ms")
 _MOST_DELAY_MS = 60_000
+_INTERVALS = {"1s": 1_000, "1m": 60_000}
 
 
 class _OddError(Exception):
@@ -304,6 +307,37 @@ def _texts(value: object) -> list[str]:
     return [str(item) for item in items]
 
 
+def _clob_market(event: Any, recv_ms: int) -> Iterator[Event]:
+    """``/clob-markets/{condition}`` (recorded 2026-10-02: c, mos, mts, ao, itode, fd)."""
+    row = _object(event)
+    schedule = row.get("fd")
+    yield RulesEvent(
+        recv_ms,
+        _name(row, "c"),
+        tick=_optional(row, "mts", _units),
+        min_size=_optional(row, "mos", _units),
+        held=row.get("itode") is not False,
+        delay_ms=_delay_ms(row),
+        fee_rate=_optional(schedule, "r", _number) if isinstance(schedule, dict) else None,
+        accepting=row.get("ao") is not False,
+    )
+
+
+def _klines(event: Any, recv_ms: int) -> Iterator[Event]:
+    row = _object(event)
+    length, rows = _INTERVALS.get(str(row.get("interval"))), row.get("rows")
+    symbol = _name(row, "symbol")
+    if length is None or not isinstance(rows, list) or not symbol.endswith("USDT"):
+        raise _OddError("expected candles of 1s or 1m of a pair with USDT")
+    candles = []
+    for candle in rows[:_MOST_LEVELS]:
+        if not isinstance(candle, list) or len(candle) < 5 or not isinstance(candle[0], int):
+            raise _OddError("expected candles as Binance writes them")
+        prices = [_positive(price, "candle") for price in candle[1:5]]
+        candles.append((candle[0], prices[0], prices[1], prices[2], prices[3]))
+    yield CandlesEvent(recv_ms, symbol.removesuffix("USDT"), length, tuple(candles))
+
+
 # Values within bounds.
 
 
@@ -383,5 +417,7 @@ _READERS: dict[str, Callable[[Any, int], Iterator[Event]]] = {
     Origin.RTDS: _rtds,
     Origin.BINANCE: _binance,
     Origin.GAMMA: _gamma,
+    Origin.CLOB_MARKET: _clob_market,
+    Origin.KLINES: _klines,
     Origin.ARCHIVE: _archive,
 }

@@ -175,7 +175,9 @@ class Writer:
             self._say("recording_goes_on", {"folder": str(self.folder), "dropped": self.written.dropped})
 
     def close(self) -> None:
-        """Write what waits, end the file in order and let the folder go."""
+        """Write what waits, end the file in order and let the folder go. Harmless when it was done."""
+        if self._folder_lock < 0:
+            return
         try:
             self.flush()
             if self._file is not None:
@@ -184,6 +186,7 @@ class Writer:
             self._refused(error, 0)
         finally:
             os.close(self._folder_lock)
+            self._folder_lock = -1
 
     def _put(self, recv_ms: int, line: str, *, is_frame: bool) -> None:
         with self._lock:

@@ -169,6 +169,12 @@ class _Half:
         self.depth[order.up_price] -= size
         self.changed.add(order.up_price)
 
+    def resize(self, order: Order, remaining: int) -> None:
+        price = order.up_price
+        self.depth[price] += remaining - order.remaining
+        order.size = order.filled + remaining
+        self.changed.add(price)
+
     def best(self) -> int | None:
         return self.sign * self.prices[0] if self.prices else None
 
@@ -220,6 +226,10 @@ class Book:
     def fill(self, order: Order, size: int) -> None:
         """Fill a part of a resting order."""
         self._half(order.is_bid).fill(order, size)
+
+    def resize(self, order: Order, remaining: int) -> None:
+        """Let a resting order offer another number of shares."""
+        self._half(order.is_bid).resize(order, remaining)
 
     def opposite(self, order: Order) -> list[Order]:
         """Return the resting orders that an order can meet, best price first, oldest first."""

@@ -55,17 +55,11 @@ class Exchange:
         self.limits = Limits(settings.rate_tier)
         self.keys = Keys(record, self.shown_ms)
         self.heartbeats = Heartbeats(record, settings.heartbeat_ms, clock())
-        self.feed = Feed(
-            settings.seed,
-            tapes,
-            _tape_shift(settings, record, tapes, clock()),
-            basis_bp=settings.basis,
-            basis_drift_bp=settings.basis_drift,
-        )
-        self.markets = Markets(settings, record, self.feed.history, self.engine)
+        self.feed = self.make_feed(tapes)
+        self.markets = self.make_markets()
         self.market_streams = MarketStreams(self.hub)
         self.price_streams = PriceStreams(self.hub, self.feed, clock, settings.stream_delay, settings.seed)
-        self._binance = BinanceStreams(self.hub, self.feed)
+        self.binance_streams = BinanceStreams(self.hub, self.feed)
         journal = Journal(record, UserStreams(self.hub, settings.trade_form), clock, settings.settle_ms)
         self._journal = journal
         self.funds = Funds(settings, record, self.engine)
@@ -83,9 +77,24 @@ class Exchange:
             clock,
         )
         self.relayer = Relayer(record, self.engine, self.markets, self.accounts, self.funds, journal, clock)
-        self._prices = PriceLog(record)
+        self.prices = PriceLog(record)
         self._traders = MarketMaker(random.Random(settings.seed))
         self._each_second_ms = 0
+
+    @property
+    def mirrors(self) -> str:
+        """What it shows in the place of prices of its own making; "" for nothing."""
+        return ""
+
+    def make_feed(self, tapes: dict[str, Tape]) -> Feed:
+        """Return where prices come from."""
+        settings = self.settings
+        shift = _tape_shift(settings, self.record, tapes, self.clock())
+        return Feed(settings.seed, tapes, shift, basis_bp=settings.basis, basis_drift_bp=settings.basis_drift)
+
+    def make_markets(self) -> Markets:
+        """Return where markets come from."""
+        return Markets(self.settings, self.record, self.feed.history, self.engine)
 
     def shown_ms(self) -> int:
         """The time that clients are shown and judged by, UTC ms: the clock's, unless a fault makes it wrong."""
@@ -99,7 +108,7 @@ class Exchange:
             self.engine.deposit(purse, _HOUSE_MONEY, "house")
         self.accounts.restore(self.record)
         now = self.clock()
-        self._prices.write(self.feed.begin(now, self._prices.read(now)))
+        self.prices.write(self.feed.begin(now, self.prices.read(now)))
         for market in self.markets.load_unresolved():
             self.markets.book(market)
         self.orders.restore()
@@ -122,22 +131,27 @@ class Exchange:
         """Do everything that is due at the clock's time."""
         now = self.clock()
         ticks = self.feed.advance(now)
-        self._prices.write(ticks)
-        self._binance.publish(ticks)
+        self.prices.write(ticks)
+        self.binance_streams.publish(ticks)
         self.price_streams.publish(ticks)
         self.orders.fail_trades(now)
         self.funds.mine(now)
+        self.keep_house(now)
+        for market in [*self.markets.by_condition.values()]:
+            self.advance(market, now)
+
+    def keep_house(self, now: int) -> None:
+        """Once a second: new windows, silent keys, and what is long over."""
         if now >= self._each_second_ms:
             self._each_second_ms = now + _EACH_SECOND_MS
-            self._list_windows(now)
+            self.list_windows(now)
             silent = self.heartbeats.silent(now)
             if silent:
                 self.orders.cancel_keys(silent)
             self.markets.forget_old(now)
-        for market in [*self.markets.by_condition.values()]:
-            self._advance(market, now)
 
-    def _advance(self, market: Market, now: int) -> None:
+    def advance(self, market: Market, now: int) -> None:
+        """Do what is due in one market."""
         window = market.window
         if market.winner is not None:
             return
@@ -163,7 +177,7 @@ class Exchange:
             self.orders.end_all(book.orders(), "CANCELED_MARKET_RESOLVED")
             market.due_ms = window.end_ms + self._resolution_ms(market, now)
         if market.reference is not None and now >= market.due_ms:
-            self._resolve(market, book, now)
+            self.resolve(market, book, now)
 
     def _resolution_ms(self, market: Market, now: int) -> int:
         """How long the resolution takes: the window's own draw, and what a fault adds."""
@@ -174,7 +188,8 @@ class Exchange:
         fault = self.faults.strike(("late_resolution",), "", "/", now)
         return round((delay_s + (fault.delay_s if fault is not None else 0)) * 1000)
 
-    def _resolve(self, market: Market, book: Book, now: int) -> None:
+    def resolve(self, market: Market, book: Book, now: int) -> None:
+        """Resolve a market whose books are empty, and pay."""
         self.orders.fail_trades(now, book.condition_id)
         self.markets.resolve(market, now)
         market.last_price, market.volume = book.last_price, book.volume
@@ -186,7 +201,7 @@ class Exchange:
         self._traders.forget(book.condition_id)
         self.record.after(lambda: self.market_streams.publish_resolved(market, book, now))
 
-    def _list_windows(self, now: int) -> None:
+    def list_windows(self, now: int) -> None:
         """Make the windows of now and soon, and announce those that can be seen for the first time."""
         for timeframe in self.settings.timeframes:
             for window in windows_at(now, timeframe, _LISTED_AHEAD):

@@ -172,6 +172,7 @@ class Market:
         announced: whether subscribers were told that it is there.
         averaging_ms: the settlement price is averaged over this last part of the window; 0: its last price decides.
         strike_ms: when the opening reference is shown, UTC ms; None for never.
+        delay_ms: how long a taker's order is held, where the market has a delay of its own.
         last_price, volume: of its book, once it is resolved and the book is gone.
         middles: (unix seconds, price of Up) once a minute, for prices-history.
     """
@@ -186,6 +187,7 @@ class Market:
     announced: bool = False
     averaging_ms: int = -1
     strike_ms: int | None = 0
+    delay_ms: int | None = None
     last_price: int | None = None
     volume: int = 0
     middles: deque[tuple[int, int]] = field(default_factory=lambda: deque(maxlen=_MIDDLES))
@@ -206,6 +208,10 @@ class Market:
     def strike(self, now_ms: int) -> float | None:
         """Return the opening reference as it is shown; None while it is not."""
         return self.reference if self.strike_ms is not None and now_ms >= self.strike_ms else None
+
+    def delay_s(self, settings: Settings) -> float:
+        """How long a taker's order is held, in seconds."""
+        return settings.taker_delay if self.delay_ms is None else self.delay_ms / 1000
 
     def note_middle(self, book: Book, now_ms: int) -> None:
         """Keep the middle of its book, once a minute."""

@@ -170,6 +170,24 @@ class Engine:
             self.rest(order)
         return Placement(order, tuple(fills), entries, rests)
 
+    def meet(self, taker: Order, maker: Order) -> Placement:
+        """Fill a resting order with the house's order, which came from elsewhere: no priority, no checks.
+
+        Args:
+            taker: of at most the shares that the maker still offers, on the other side of the book.
+        """
+        value, maker_value = _values(maker, taker.size, same=maker.outcome == taker.outcome)
+        price = maker.price if maker.outcome == taker.outcome else ONE - maker.price
+        fill = Fill(taker, maker, taker.size, price, value, maker_value, 0)
+        return Placement(taker, (fill,), tuple(self._apply(self.books[taker.condition_id], fill)), resting=False)
+
+    def resize(self, order_id: str, remaining: int) -> None:
+        """Let a resting order offer another number of shares, above 0; its place in the queue stays."""
+        order = self.orders[order_id]
+        book, before = self.books[order.condition_id], order.reserve
+        book.resize(order, remaining)
+        self._reserve(order, order.reserve - before)
+
     def hold(self, order: Order, now_ms: int) -> tuple[str, int]:
         """Reserve what an order needs while it is held back (venue.md 2.3); ``release`` takes asset and amount again.
 

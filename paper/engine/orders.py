@@ -113,12 +113,13 @@ class Orders:
         market, order = self._read(key, offer)
         self._accounts.open(order.wallet, self._clock())
         self._funds.check(order)
-        if self._settings.taker_delay and not order.post_only and self._engine.crosses(order):
+        delay_s = market.delay_s(self._settings)
+        if delay_s and not order.post_only and self._engine.crosses(order):
             held = self._hold(order)
             if self._draw("delayed", order) < self._settings.delayed_answers:
                 return self._answer_early(held, market, key.key)
             try:
-                await asyncio.sleep(self._settings.taker_delay)
+                await asyncio.sleep(delay_s)
             finally:
                 self._let_go(held)
         return self._place(order, market, key.key)
@@ -307,7 +308,7 @@ class Orders:
 
     async def _match_later(self, held: _Held, market: Market, api_key: str) -> None:
         order, settings, slug = held.order, self._settings, market.window.slug
-        await asyncio.sleep(settings.taker_delay)
+        await asyncio.sleep(market.delay_s(settings))
         self._let_go(held)
         drawn = self._draw("outcome", order)
         if drawn < settings.vanished_delays:

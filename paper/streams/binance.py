@@ -44,6 +44,17 @@ class BinanceStreams:
             if tick.closed is not None:
                 self._publish_klines(tick, tick.closed, pair)
 
+    def publish_closed(self, ticks: list[Tick]) -> None:
+        """Send the candles that the ticks closed, and nothing else."""
+        for tick in ticks:
+            if tick.closed is not None:
+                self._publish_klines(tick, tick.closed, f"{tick.asset}USDT")
+
+    def publish_raw(self, stream: str, message: str) -> None:
+        """Send a message of Binance's own to those who follow its stream."""
+        self._hub.publish(message, stream)
+        self._hub.publish(f'{{"stream":"{stream}","data":{message}}}', f"combined:{stream}")
+
     def _publish_klines(self, tick: Tick, closed: Candle, pair: str) -> None:
         """Each second: the candle that closed, and the minute in progress."""
         self._send(f"{pair.lower()}@kline_1s", _kline, closed, 1_000, "1s", pair, tick.time_ms, True)

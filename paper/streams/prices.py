@@ -89,16 +89,24 @@ class PriceStreams:
             else:
                 self._send_settlement(second)
 
+    def publish_raw(self, topic: str, symbol: str, message: str) -> None:
+        """Send a message of RTDS' own to those who follow its topic or symbol."""
+        self._hub.publish(message, f"rtds:{topic}", f"rtds:{topic}:{symbol}")
+
+    def follow_second(self, second: Second) -> None:
+        """Tell PolyBolt's connections of a second."""
+        self.recent[second.asset].append(second)
+        for follower in tuple(self.followers):
+            follower(second)
+
     def _delay(self, second: Second) -> float:
         """How late a second's settlement price is: 0.79 to 1.29 of the middle, so that 1.4 gives 1.1 to 1.8."""
         return self._delay_s * math.pow(_SLOWER, 2 * draw(self._seed, "stream", f"{second.asset}:{second.time_ms}") - 1)
 
     def _send_settlement(self, second: Second) -> None:
-        self.recent[second.asset].append(second)
         for topic in RTDS_TOPICS[1:]:
             self._send(topic, second)
-        for follower in tuple(self.followers):
-            follower(second)
+        self.follow_second(second)
 
     def _send(self, topic: str, second: Second) -> None:
         topics = f"rtds:{topic}", f"rtds:{topic}:{rtds_symbol(topic, second.asset)}"

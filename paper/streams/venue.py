@@ -148,6 +148,24 @@ class MarketStreams:
             }
             self._hub.publish(json.dumps(event), f"token:{token}")
 
+    def publish_print(
+        self, book: Book, outcome: int, side: str, price: int, size: int, transaction: str, now_ms: int
+    ) -> None:
+        """Send the price of a trade of others."""
+        token = book.token_ids[outcome]
+        event = {
+            "market": book.condition_id,
+            "asset_id": token,
+            "price": format_units(price),
+            "size": format_units(size),
+            "fee_rate_bps": "0",
+            "side": side,
+            "timestamp": str(now_ms),
+            "event_type": "last_trade_price",
+            "transaction_hash": transaction,
+        }
+        self._hub.publish(json.dumps(event), f"token:{token}")
+
     def publish_tick(self, book: Book, old_tick: int, now_ms: int) -> None:
         """Send that a market's tick changed."""
         for token in book.token_ids:

@@ -39,7 +39,7 @@ def routes(exchange: Exchange) -> list[web.RouteDef]:
 
     async def klines(request: web.Request) -> web.Response:
         """Candles of a time, oldest first: from ``startTime`` on, or up to ``endTime``, or the latest."""
-        asset, interval = _asset(request), request.query.get("interval", "")
+        asset, interval = _asset(request, exchange), request.query.get("interval", "")
         if interval not in _INTERVALS:
             raise _refused(-1120, "Invalid interval.")
         length = _INTERVALS[interval]
@@ -56,7 +56,7 @@ def routes(exchange: Exchange) -> list[web.RouteDef]:
 
     async def info(request: web.Request) -> web.Response:
         named = request.query.get("symbol")
-        assets = [_asset(request)] if named else list(ASSETS)
+        assets = [_asset(request, exchange)] if named else list(ASSETS)
         return web.json_response(
             {
                 "timezone": "UTC",
@@ -69,7 +69,7 @@ def routes(exchange: Exchange) -> list[web.RouteDef]:
 
     async def depth(request: web.Request) -> web.Response:
         """A made-up book around the price: the levels of a step, as many as asked for."""
-        asset = _asset(request)
+        asset = _asset(request, exchange)
         limit = read_count(request, "limit", 100, 1, _DEPTHS)
         price, step = exchange.feed.lead[asset], 10 ** -DECIMALS[asset]
         levels = range(min(limit, 100))
@@ -82,18 +82,18 @@ def routes(exchange: Exchange) -> list[web.RouteDef]:
         )
 
     async def price(request: web.Request) -> web.Response:
-        return _one_or_all(request, lambda asset: {"price": decimal8(exchange.feed.lead[asset])})
+        return _one_or_all(request, exchange, lambda asset: {"price": decimal8(exchange.feed.lead[asset])})
 
     async def book_ticker(request: web.Request) -> web.Response:
         def shown(asset: str) -> dict[str, str]:
             bid, ask = best_prices(asset, exchange.feed.lead[asset])
             return {"bidPrice": bid, "bidQty": decimal8(1), "askPrice": ask, "askQty": decimal8(1)}
 
-        return _one_or_all(request, shown)
+        return _one_or_all(request, exchange, shown)
 
     async def trades(request: web.Request) -> web.Response:
         """The last trades: one at the end of each second."""
-        asset, limit = _asset(request), read_count(request, "limit", 500, 1, KEPT)
+        asset, limit = _asset(request, exchange), read_count(request, "limit", 500, 1, KEPT)
         rows = [
             {
                 "id": tick.start_ms // 1_000,
@@ -110,7 +110,7 @@ def routes(exchange: Exchange) -> list[web.RouteDef]:
 
     async def agg_trades(request: web.Request) -> web.Response:
         """The same, as aggregates."""
-        asset, limit = _asset(request), read_count(request, "limit", 500, 1, KEPT)
+        asset, limit = _asset(request, exchange), read_count(request, "limit", 500, 1, KEPT)
         rows = [
             {
                 "a": tick.start_ms // 1_000,
@@ -157,7 +157,7 @@ def routes(exchange: Exchange) -> list[web.RouteDef]:
                 "count": whole.ticks,
             }
 
-        return _one_or_all(request, shown)
+        return _one_or_all(request, exchange, shown)
 
     return [
         web.get("/api/v3/time", time),
@@ -173,11 +173,11 @@ def routes(exchange: Exchange) -> list[web.RouteDef]:
     ]
 
 
-def _asset(request: web.Request) -> str:
+def _asset(request: web.Request, exchange: Exchange) -> str:
     """The asset of a request's symbol.
 
     Raises:
-        RefusedError: 400, there is none.
+        RefusedError: 400, there is none; 503, a mirror has not heard of its price yet.
     """
     symbol = request.query.get("symbol", "")
     if not symbol:
@@ -185,6 +185,10 @@ def _asset(request: web.Request) -> str:
     asset = symbol.removesuffix("USDT")
     if asset not in ASSETS or not symbol.endswith("USDT"):
         raise _refused(-1121, "Invalid symbol.")
+    if asset not in exchange.feed.lead:
+        raise RefusedError(
+            503, "no price yet", bare=True, code=-1001, msg="Internal error; unable to process your request."
+        )
     return asset
 
 
@@ -209,11 +213,13 @@ def _joined(start_ms: int, parts: list[Candle]) -> Candle:
     )
 
 
-def _one_or_all(request: web.Request, shown: _Shown) -> web.Response:
+def _one_or_all(request: web.Request, exchange: Exchange, shown: _Shown) -> web.Response:
     if "symbol" in request.query:
-        asset = _asset(request)
+        asset = _asset(request, exchange)
         return web.json_response({"symbol": f"{asset}USDT"} | shown(asset))
-    return web.json_response([{"symbol": f"{asset}USDT"} | shown(asset) for asset in ASSETS])
+    return web.json_response(
+        [{"symbol": f"{asset}USDT"} | shown(asset) for asset in ASSETS if asset in exchange.feed.lead]
+    )
 
 
 def _symbol(asset: str) -> dict[str, object]:

@@ -252,7 +252,7 @@ def _clob_market(exchange: Exchange, market: Market) -> dict[str, object]:
         "ao": market.accepts_orders(exchange.clock()),
         "aot": _opened(market),
         "cbos": False,
-        "itode": exchange.settings.taker_delay > 0,
+        "itode": market.delay_s(exchange.settings) > 0,
         "ibce": False,
         "fd": {"r": float(FEE_RATE), "e": FEE_EXPONENT, "to": True},
         "v": window.protocol,

@@ -35,6 +35,7 @@ def view(exchange: Exchange) -> dict[str, object]:
     markets = sorted(
         exchange.markets.by_condition.values(), key=lambda market: (market.window.end_ms, market.window.slug)
     )
+    lead, settlement = exchange.feed.lead, exchange.feed.settlement
     open_now = [market for market in markets if market.winner is None and market.window.start_ms <= now]
     return {
         "now_ms": now,
@@ -44,11 +45,12 @@ def view(exchange: Exchange) -> dict[str, object]:
         "prices": [
             {
                 "asset": asset,
-                "lead": f"{exchange.feed.lead[asset]:.{DECIMALS[asset]}f}",
-                "settlement": f"{exchange.feed.settlement[asset]:.{DECIMALS[asset] + 2}f}",
+                "lead": f"{lead[asset]:.{DECIMALS[asset]}f}" if asset in lead else "-",
+                "settlement": f"{settlement[asset]:.{DECIMALS[asset] + 2}f}" if asset in settlement else "-",
             }
             for asset in ASSETS
         ],
+        "mirror": exchange.mirrors,
         "books": [_book(exchange, market, now) for market in open_now[:_BOOKS]],
         "flow": _aged(exchange.orders.flow, now),
         "users_flow": _aged(exchange.orders.users_flow, now),
@@ -247,6 +249,7 @@ def routes(exchange: Exchange, sockets: Sockets) -> list[web.RouteDef]:
                 "now_ms": now,
                 "seed": settings.seed,
                 "tape": list(settings.tape),
+                "mirror": exchange.mirrors,
                 "timeframes": list(settings.timeframes),
                 "lead": exchange.feed.lead,
                 "settlement": exchange.feed.settlement,

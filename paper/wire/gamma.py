@@ -260,7 +260,7 @@ def _market(exchange: Exchange, market: Market) -> dict[str, object]:
             "twapLookbackSeconds": seconds,
         },
         # polymarket-client 0.15 reads a taker delay in milliseconds; how the venue names it, nobody recorded.
-        "takerDelayMs": round(exchange.settings.taker_delay * 1000),
+        "takerDelayMs": round(market.delay_s(exchange.settings) * 1000),
         "version": window.protocol,
     }
     if window.protocol == "v2":

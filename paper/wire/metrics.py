@@ -122,9 +122,10 @@ class Metrics:
         armed = [fault.kind for fault in exchange.faults.armed]
         for kind in KINDS:
             self._faults.labels(kind).set(armed.count(kind))
-        for asset in ASSETS:
-            self._price.labels(asset, "lead").set(exchange.feed.lead[asset])
-            self._price.labels(asset, "settlement").set(exchange.feed.settlement[asset])
+        for source, prices in (("lead", exchange.feed.lead), ("settlement", exchange.feed.settlement)):
+            for asset in ASSETS:
+                if asset in prices:  # a mirror may not have heard of all
+                    self._price.labels(asset, source).set(prices[asset])
         return generate_latest(self.registry)
 
     def _note(self, path: str, status: int, seconds: float) -> None:
