@@ -26,6 +26,7 @@ from ledger import Identity, LastState
 FRESH_MS = 5_000
 BOOKS_LIMIT_S = 2.0
 SUBSCRIBE_AHEAD_MS = 15_000
+REREAD_AFTER_S = 0.005  # one request for all slots of an evaluation, and its answer is later than what they counted
 REREAD_SPACING_S = 0.5  # between two requests for books in doubt: the venue's answers are counted (venue.md 4.1)
 
 
@@ -119,23 +120,24 @@ class Context:
         return await self._ask_books(self.books.missing(self.tokens()))
 
     async def reread_forever(self) -> None:
-        """Ask for the books in doubt at once, and again until they are out of it. What they say then is news."""
+        """Ask at once for books in doubt or awaited by a decision, and again until they came. What they say then is news."""
         failed = 0
         while True:
-            await self.books.doubted.wait()
-            self.books.doubted.clear()
-            doubted = self.books.in_doubt()
-            problem = await self._ask_books(doubted)
+            await self.books.reread.wait()
+            await asyncio.sleep(REREAD_AFTER_S)
+            self.books.reread.clear()
+            asked = self.books.to_reread()
+            problem = await self._ask_books(asked)
             failed = 0 if problem is None else failed + 1
             if failed and failed & (failed - 1) == 0:  # the 1st, 2nd, 4th ... in a row: a venue may be away for long
-                self.log.warning("books_still_in_doubt", reason=problem, books=len(doubted), tries=failed)
-            for token_id in doubted:
+                self.log.warning("books_still_in_doubt", reason=problem, books=len(asked), tries=failed)
+            for token_id in asked:
                 asset = self.markets.asset_of(token_id)
                 if token_id in self.books and asset is not None:
                     self.news.note(asset)
             await asyncio.sleep(REREAD_SPACING_S)
-            if self.books.in_doubt():
-                self.books.doubted.set()
+            if self.books.to_reread():
+                self.books.reread.set()
 
     async def _ask_books(self, missing: list[str]) -> str | None:
         if not missing:
@@ -154,6 +156,8 @@ class Context:
         """One evaluation of all slots, or of these."""
         evaluations = evaluate(self.slots if slots is None else slots, self.markets, self.prices, view)
         for e in evaluations:
+            if e.awaits_books and e.market is not None:
+                self.books.confirm((e.market.up_token, e.market.down_token))
             if e.error is None:
                 self._failed.pop(e.slot.id, None)
             elif self._failed.get(e.slot.id) != e.decision.reason:  # said once and not at every price

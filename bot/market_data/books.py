@@ -5,7 +5,10 @@ that the stream has not spoken of for a while is read by REST at the next poll. 
 in a row: the stream lost something, and `renew` is called for a new connection.
 
 A book may also be *in doubt*: it crosses itself, it is not what a frame says of its best prices, or something about it could not
-be read. Then it is not there until REST told of it anew, which is asked at once (`doubted`).
+be read. Then it is not there until REST told of it anew, which is asked at once (`reread`).
+
+A book is also a witness: an order needs its best prices told twice. A decision that waits for the second time says so
+(`confirm`), and REST is asked at once. So one odd message of the stream causes no order, and a quiet book delays none.
 """
 
 from __future__ import annotations
@@ -30,21 +33,22 @@ MOST_ALARMS = 5  # a frame's best prices that so many new books in a row did not
 
 @dataclass(slots=True)
 class _Kept:
-    """One token. heard_ms: when stream or REST last spoke of it; changed_ms: when that was news (CLOCK_BOOTTIME).
+    """One token. heard_ms: when stream or REST last spoke of it; told_ms: when of its best prices (CLOCK_BOOTTIME).
 
     doubted: how many answers of REST were taken for too old since it is in doubt; None while it is not. alarms: how often a frame
-    disagreed since one agreed.
+    disagreed since one agreed. awaited: whether a decision waits until its best prices are told again.
     """
 
     bids: dict[Decimal, Level]
     asks: dict[Decimal, Level]
     at_ms: int
     heard_ms: int
-    changed_ms: int
+    told_ms: int
     streamed: bool
     doubts: int = 0
     doubted: int | None = None
     alarms: int = 0
+    awaited: bool = False
     shown: Book | None = field(default=None)
 
 
@@ -57,7 +61,7 @@ class Books(Mapping[str, Book]):
         skips: counts and logs why books were in doubt.
 
     Attributes:
-        doubted: set when a book came to be in doubt; whoever asks REST clears it.
+        reread: set when REST is to be asked for a book at once; whoever asks clears it.
     """
 
     def __init__(
@@ -65,7 +69,7 @@ class Books(Mapping[str, Book]):
     ) -> None:
         self._boot_ms, self.renew = boot_ms, renew
         self._skips = skips or Skips()
-        self.doubted = asyncio.Event()
+        self.reread = asyncio.Event()
         self._kept: dict[str, _Kept] = {}
         self.gaps = 0
 
@@ -85,10 +89,17 @@ class Books(Mapping[str, Book]):
     def __len__(self) -> int:
         return len(self._kept)
 
-    def changed_ms(self, token_id: str) -> int | None:
-        """When the book was last news, in CLOCK_BOOTTIME ms."""
+    def told_ms(self, token_id: str) -> int | None:
+        """When stream or REST last said what its best prices are, in CLOCK_BOOTTIME ms."""
         entry = self._kept.get(token_id)
-        return None if entry is None else entry.changed_ms
+        return None if entry is None else entry.told_ms
+
+    def confirm(self, token_ids: Iterable[str]) -> None:
+        """A decision waits until the best prices of these are told again: REST is asked at once."""
+        for token_id in token_ids:
+            if (entry := self._kept.get(token_id)) is not None:
+                entry.awaited = True
+                self.reread.set()
 
     def age_ms(self, token_id: str) -> int | None:
         """How long ago stream or REST last spoke of it."""
@@ -113,7 +124,7 @@ class Books(Mapping[str, Book]):
         else:
             side.pop(change.price, None)
         entry.at_ms, entry.shown, entry.doubts = change.at_ms, None, 0
-        entry.heard_ms = entry.changed_ms = self._boot_ms()
+        entry.heard_ms = self._boot_ms()
         return True
 
     def check(self, best: Best) -> bool:
@@ -124,6 +135,7 @@ class Books(Mapping[str, Book]):
         ours = max(entry.bids, default=None), min(entry.asks, default=None)
         if ours in best.pairs:
             entry.alarms = 0
+            self._tell(entry)
         elif not self._crossed(best.token_id, entry):
             entry.alarms += 1
             if entry.alarms > MOST_ALARMS:  # new books did not help: then the book is right, and these fields are not
@@ -142,11 +154,15 @@ class Books(Mapping[str, Book]):
         entry = self._kept.get(token_id)
         if entry is not None and entry.doubted is None:
             entry.doubted = 0
-            self.doubted.set()
+            self.reread.set()
 
     def in_doubt(self) -> list[str]:
-        """The tokens whose books REST is to be asked for at once."""
+        """The tokens whose books are in doubt."""
         return [token_id for token_id, entry in self._kept.items() if entry.doubted is not None]
+
+    def to_reread(self) -> list[str]:
+        """The tokens whose books REST is to be asked for at once."""
+        return [token_id for token_id, entry in self._kept.items() if entry.doubted is not None or entry.awaited]
 
     def lost(self) -> None:
         """The stream broke: nothing is replayed after it, so what it told is worth no more than an answer of REST."""
@@ -163,6 +179,7 @@ class Books(Mapping[str, Book]):
             if (entry := entries.get(key)) is None
             or not entry.streamed
             or entry.doubted is not None
+            or entry.awaited
             or now - entry.heard_ms > QUIET_MS
         ]
 
@@ -216,7 +233,7 @@ class Books(Mapping[str, Book]):
             asks={level.price: level for level in book.asks},
             at_ms=book.at_ms,
             heard_ms=now,
-            changed_ms=now,
+            told_ms=now,
             streamed=streamed,
             # A whole book has its best levels first already; what a change does to it is sorted when it is asked for.
             shown=Book(book.token_id, book.bids[:TOP], book.asks[:TOP], book.at_ms),
@@ -224,8 +241,12 @@ class Books(Mapping[str, Book]):
         )
         self._crossed(book.token_id, entry)
 
+    def _tell(self, entry: _Kept) -> None:
+        entry.heard_ms = entry.told_ms = self._boot_ms()
+        entry.awaited = False
+
     def _compare(self, entry: _Kept, book: Book) -> None:
-        entry.heard_ms = self._boot_ms()
+        self._tell(entry)
         if _best(entry.bids, reverse=True) == book.bids[:TOP] and _best(entry.asks, reverse=False) == book.asks[:TOP]:
             entry.doubts = 0
             return

@@ -208,7 +208,9 @@ class Prices:
             return
         asset, lead = update.asset, self._lead[update.asset]
         seen = Seen(update.price, update.boot_ms, update.number)
-        one_before = lead.believed if lead.doubt is None else lead.doubt.newest
+        believed = lead.believed
+        one_before = believed if lead.doubt is None else lead.doubt.newest
+        is_alone = believed is not None and _is_far(update.price, believed.price)
         if lead.is_near(update.price):  # nearly every one
             lead.believe(seen)
         else:
@@ -220,12 +222,14 @@ class Prices:
                 return
             if before is not None:  # it was so since the first message of the jump
                 self._past[asset].add(before.since_ms, found[0].price)
+            is_alone = is_alone and len(found) == 1
             for one in found[:-1]:
                 self._candles[asset].add(PriceUpdate(asset, one.price, Source.BOOK, None, one.at_ms))
-        self._candles[asset].add(update)
         self._newest[asset] = (update.price, update.boot_ms)
-        self._past[asset].add(update.boot_ms, update.price)
-        if one_before is not None and abs(update.price - one_before.price) > LONE * one_before.price:
+        if not is_alone:  # else it is no close: an odd one that ends a second would make the volatility a larger one
+            self._candles[asset].add(update)
+            self._past[asset].add(update.boot_ms, update.price)
+        if one_before is not None and _is_far(update.price, one_before.price):
             self._lone.add(asset)
         else:
             self._lone.discard(asset)
@@ -354,6 +358,11 @@ class Prices:
         if not closes:
             return 0.0, None
         return max(0.0, (to_ms - from_ms) / 1000), sum(closes) / len(closes) * math.exp(-basis.level)
+
+
+def _is_far(price: float, before: float) -> bool:
+    """Whether a lead price moved by so much that a later one is to be waited for."""
+    return abs(price - before) > LONE * before
 
 
 def _doubted(what: str, asset: str, stream: Plausible) -> str:

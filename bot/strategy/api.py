@@ -26,9 +26,10 @@ class Inputs:
     volatility: of the log price per sqrt(second).
     average_seconds, average_price: the part of the settlement average that is known already. bids, asks: best levels first.
     held: the outcome and shares (base units) held of this window. streak_*: the evaluation state left by the last evaluation.
-    blocked: why no order may be placed in this slot whatever the strategy says ("" when it may). seen_ms: when the newest of
-    the prices and books here arrived, UTC ms; streak_ms: the seen_ms of the last evaluation that the streak counted. bankroll:
-    pUSD that entries may spend, as the account shows it less what is open or rests elsewhere; None where it is not known.
+    blocked: why no order may be placed in this slot whatever the strategy says ("" when it may). seen_ms: when the lead price
+    here arrived, UTC ms, or the book where lead_price is withheld. book_ms: when the venue last told the best prices here, UTC
+    ms; None in inputs that a release before this one recorded. streak_ms: when the data arrived that the streak counted last.
+    bankroll: pUSD that entries may spend, as the account shows it less what is open or rests elsewhere; None: it is not known.
     basis: log(lead / settlement price) that was taken off the lead, None where that is not known.
     """
 
@@ -62,6 +63,7 @@ class Inputs:
     bankroll: float | None = None
     basis: float | None = None
     basis_sd: float = 0.0
+    book_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,6 +56,12 @@ class Evaluation:
     acted: bool = False
     wanted: Action = "none"
 
+    @property
+    def awaits_books(self) -> bool:
+        """Whether this evaluation counted a confirmation whose next one needs the books to be told again."""
+        inputs = self.inputs
+        return inputs is not None and self.decision.streak > 0 and self.decision.streak_ms != inputs.streak_ms
+
 
 @dataclass(frozen=True, slots=True)
 class View:
@@ -252,13 +258,11 @@ def _inputs(slot: Slot, window: Window, market: Market, prices: Prices, view: Vi
         seconds, average = prices.average(slot.asset, average_from, view.now_ms, view.to_boot_ms)
     streak = view.state.get(slot.id, NO_STREAK)
     doubt, basis = _doubt(slot, prices, view), prices.basis(slot.asset, view.now_ms)
-    lone = prices.is_lone(slot.asset)
     # An exit is decided on the bid alone where the lead price is old, in doubt or alone; entries are blocked then, or wait.
-    by_bid = held is not None and bool(doubt or lone or view.stale(slot))
-    arrived = [prices.newest_boot_ms(slot.asset)]
-    if by_bid or not lone:  # a book's message beside a lone price would confirm nothing
-        arrived += [view.books.changed_ms(token) for token in (market.up_token, market.down_token)]
-    seen_ms = max((at - view.to_boot_ms for at in arrived if at is not None), default=0)
+    by_bid = held is not None and bool(doubt or prices.is_lone(slot.asset) or view.stale(slot))
+    book_ms = _told_ms(view, market, None if held is None else Outcome(held.outcome))
+    lead_ms = prices.newest_boot_ms(slot.asset)
+    seen_ms = book_ms if by_bid else 0 if lead_ms is None else lead_ms - view.to_boot_ms
     return Inputs(
         slot=slot.id,
         window=window.slug,
@@ -290,7 +294,15 @@ def _inputs(slot: Slot, window: Window, market: Market, prices: Prices, view: Vi
         bankroll=view.bankroll,
         basis=basis.level,
         basis_sd=basis.sd,
+        book_ms=book_ms,
     )
+
+
+def _told_ms(view: View, market: Market, held: Outcome | None) -> int:
+    """When the venue last told the best prices that a decision stands on, UTC ms: of the shares held, else the older of both."""
+    tokens = {Outcome.UP: market.up_token, Outcome.DOWN: market.down_token}
+    told = [view.books.told_ms(token) for outcome, token in tokens.items() if held in (None, outcome)]
+    return min((at - view.to_boot_ms for at in told if at is not None), default=0)
 
 
 def _blocked(view: View, slot: Slot, window: Window, market: Market, doubt: str, *, is_held: bool) -> str:

@@ -24,9 +24,9 @@ class Parameters:
 
     snipe_fraction: the snipe window, as a part of the window's length. min_edge: probability above the price, fee included,
     that an entry needs. exit_edge: how far the price must be above the probability for an exit. take_profit, stop_price: a
-    position is sold when the best bid is at least, or at most, that price; 1 and 0 never; the bid alone decides, so one odd
-    book does not suffice. confirmations: evaluations in a row that must agree upon an entry, a profit or a stop, each on data
-    at least confirm_ms newer than that of the one before. kelly: fraction of the Kelly stake.
+    position is sold when the best bid is at least, or at most, that price; 1 and 0 never. confirmations: evaluations in a row
+    that must agree upon an entry or an exit, each on a price at least confirm_ms newer than the data of the one before, and on
+    books that were told again since: no single message suffices. kelly: fraction of the Kelly stake.
     bankroll, max_stake: pUSD; where the account has less than bankroll, it is what the account has.
     max_price: the dearest entry. min_volatility: floor of the volatility, per sqrt(second).
     """
@@ -131,13 +131,18 @@ def _missing(inputs: Inputs) -> str:
 def _confirmed(inputs: Inputs, parameters: Parameters, outcome: str) -> tuple[int, int]:
     """The length of the streak with this evaluation, and the time of the data that was counted last.
 
-    Data confirms once: what was seen when the last confirmation was counted, or too little later, counts no further.
+    Data confirms once: a price or books of when the last confirmation was counted, or a price of too little later, count no
+    further.
     """
+    book_ms = inputs.book_ms
+    newest_ms = max(inputs.seen_ms, book_ms or 0)
     if inputs.streak_window != inputs.window or inputs.streak_outcome != outcome or inputs.streak < 1:
-        return 1, inputs.seen_ms
+        return 1, newest_ms
     if inputs.streak >= parameters.confirmations or inputs.seen_ms < inputs.streak_ms + parameters.confirm_ms:
         return inputs.streak, inputs.streak_ms
-    return inputs.streak + 1, inputs.seen_ms
+    if book_ms is not None and book_ms <= inputs.streak_ms:
+        return inputs.streak, inputs.streak_ms
+    return inputs.streak + 1, newest_ms
 
 
 def _exit(
@@ -151,9 +156,9 @@ def _exit(
     chance = None if probability is None else probability if outcome is Outcome.UP else 1 - probability
     gain = None if chance is None else float(best) - _fee(inputs, float(best)) - chance
     base = replace(base, outcome=outcome, edge=None if gain is None else -gain)
-    needed, floor = parameters.confirmations, inputs.tick
+    floor = inputs.tick
     if chance is not None and gain is not None and gain >= parameters.exit_edge:
-        why, needed = f"the bid pays {gain:.3f} more than it is worth", 1
+        why = f"the bid pays {gain:.3f} more than it is worth"
         worth = chance + parameters.exit_edge
         floor = _lowest(bids, lambda price: float(price) - _fee(inputs, float(price)) >= worth)
     elif float(best) >= parameters.take_profit:
@@ -165,14 +170,13 @@ def _exit(
         return replace(base, reason=f"holding; no {_missing(inputs)} yet, bid {best}")
     else:
         return replace(base, reason=f"holding; worth {chance:.3f}, bid {best}")
-    if needed > 1:
-        key = f"exit {outcome}"
-        streak, counted_ms = _confirmed(inputs, parameters, key)
-        base = replace(base, streak_window=inputs.window, streak_outcome=key, streak=streak, streak_ms=counted_ms)
-        # The next price confirms it, before the snipe window as well.
-        base = replace(base, every_price_from_ms=min(inputs.now_ms, base.every_price_from_ms or inputs.now_ms))
-        if streak < needed:
-            return replace(base, reason=f"{why}: confirmation {streak} of {needed}")
+    key, needed = f"exit {outcome}", parameters.confirmations
+    streak, counted_ms = _confirmed(inputs, parameters, key)
+    base = replace(base, streak_window=inputs.window, streak_outcome=key, streak=streak, streak_ms=counted_ms)
+    # The next price confirms it, before the snipe window as well.
+    base = replace(base, every_price_from_ms=min(inputs.now_ms, base.every_price_from_ms or inputs.now_ms))
+    if streak < needed:
+        return replace(base, reason=f"{why}: confirmation {streak} of {needed}")
     offer = sale(bids, inputs.held_shares, min_size=inputs.min_size, tick=inputs.tick, floor=floor)
     if offer is None:
         return replace(base, reason="holding; too small to sell")

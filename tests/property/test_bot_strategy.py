@@ -290,12 +290,14 @@ def test_confirmations_are_counted_over_polls_and_over_the_ledger(wanted: int) -
     state: dict[str, Streak] | None = {}
     actions = []
     for seen_ms in range(1_000, 1_000 + wanted * 250, 250):
-        for again in (seen_ms, seen_ms + 249):  # the same data, and news that comes too soon, confirm nothing
+        # The same data, news that comes too soon, and a price beside books that nobody told again confirm nothing.
+        for again, book_ms in ((seen_ms, seen_ms), (seen_ms + 249, seen_ms + 249), (seen_ms + 250, seen_ms)):
             assert state is not None
             window, outcome, streak, streak_ms = state.get(slot, NO_STREAK)
             given_inputs = inputs(
-                streak_window=window, streak_outcome=outcome, streak=streak, streak_ms=streak_ms, seen_ms=again
-            )
+                streak_window=window, streak_outcome=outcome, streak=streak, streak_ms=streak_ms,
+                seen_ms=again, book_ms=book_ms,
+            )  # fmt: skip
             decision = decide(given_inputs, Parameters(confirmations=wanted, confirm_ms=250))
             after = {slot: Streak(decision.streak_window, decision.streak_outcome, decision.streak, decision.streak_ms)}
             state = read_state(write_state(after, "rule"), "rule")
@@ -380,7 +382,7 @@ def test_an_exit_off_the_tick_still_meets_the_bid() -> None:
     """Where the tick has become coarser than the book's, the exit's limit is the tick below the bid."""
     decision: Decision = decide(
         inputs(held=Outcome.DOWN, held_shares=10 * SHARE, bids_down=(Level(Decimal("0.985"), 50 * SHARE),)),
-        Parameters(),
+        Parameters(confirmations=1),
     )
     assert (decision.action, decision.price) == ("exit", Decimal("0.98"))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -47,10 +47,14 @@ class _Held:
 
 
 class ShownBooks(Books):
-    """The books as the house shows them. None is ever stale: nothing is lost on the way."""
+    """The books as the house shows them. None is ever stale: nothing is lost on the way, and each look is told anew.
 
-    def __init__(self) -> None:
-        super().__init__(lambda: 0)
+    now_ms: the virtual time, UTC ms.
+    """
+
+    def __init__(self, now_ms: Callable[[], int]) -> None:
+        super().__init__(now_ms)
+        self._now_ms = now_ms
         self._shown: dict[str, Book] = {}
 
     def __getitem__(self, token_id: str) -> Book:
@@ -62,9 +66,8 @@ class ShownBooks(Books):
     def __len__(self) -> int:
         return len(self._shown)
 
-    def changed_ms(self, token_id: str) -> int | None:
-        shown = self._shown.get(token_id)
-        return None if shown is None else shown.at_ms
+    def told_ms(self, token_id: str) -> int | None:
+        return self._now_ms() if token_id in self._shown else None
 
     def show(self, books: Mapping[str, Book]) -> None:
         """Take these."""
@@ -86,7 +89,7 @@ class Trading:
     parameters: Any
     limits: RiskLimits
     prices: Prices
-    books: ShownBooks = field(default_factory=ShownBooks)
+    books: ShownBooks = field(init=False)
     trades: list[Trade] = field(default_factory=list)
     polls: int = 0
     evaluations: int = 0
@@ -101,6 +104,9 @@ class Trading:
     _day: int = 0
     _settled_s: int = 0
     _pnl_today: int = 0
+
+    def __post_init__(self) -> None:
+        self.books = ShownBooks(lambda: self.house.now_ms)
 
     @property
     def is_busy(self) -> bool:

@@ -35,6 +35,7 @@ from tests.unit.bot.making import END_MS, IDENTITY, ManualClock
 ASSETS = ("BTC", "ETH")
 PRICE = 60_060.0
 INTERVAL_S = 5
+QUOTE_S = 0.1
 
 
 class Running:
@@ -66,6 +67,8 @@ class Running:
         guard.start(_settlement_prices(world.prices, self.clock), "settlement")
         guard.start(world.account.run(), "account")
         guard.start(world.markets.run(), "markets")
+        guard.start(self._quote(world.prices), "quotes")
+        guard.start(world.reread_forever(), "books-in-doubt")
         task = asyncio.create_task(runner.run())
         try:
             yield file.document.id
@@ -75,6 +78,14 @@ class Running:
             await guard.close()
             file.close()
             logging.close()
+
+    async def _quote(self, prices: Prices) -> None:
+        """The lead is told again and again, as an exchange does whose price stands."""
+        while True:
+            for asset in ASSETS:
+                if (price := prices.newest(asset)) is not None:
+                    prices.take(PriceUpdate(asset, price, Source.BOOK, None, self.clock.boot_ms()))
+            await asyncio.sleep(QUOTE_S)
 
     def _world(self, logging: Logging) -> Context:
         settings = BotSettings(assets=ASSETS, timeframes=("5m",), poll_interval=INTERVAL_S)

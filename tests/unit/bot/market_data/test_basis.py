@@ -76,7 +76,7 @@ class Live:
         """One evaluation; nothing but the prices keeps an entry back. Both outcomes are offered for nearly nothing."""
         cheap = (Level(Decimal("0.03"), 500 * SHARE),)
         books = {token: Book(token, (), cheap, self.now_ms) for token in (MARKET.up_token, MARKET.down_token)}
-        shown = SimpleNamespace(get=books.get, changed_ms=lambda _: self.now_ms)
+        shown = SimpleNamespace(get=books.get, told_ms=lambda _: self.now_ms)
         view = View(
             now_ms=self.now_ms,
             to_boot_ms=0,

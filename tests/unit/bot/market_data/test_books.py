@@ -61,7 +61,7 @@ def test_a_quiet_book_is_confirmed_and_not_stale() -> None:
     assert kept.books.missing(["1"]) == ["1"]
     kept.books.answer({"1": replace(BOOK, at_ms=9_000)})
     assert kept.books.missing(["1"]) == []
-    assert kept.books.changed_ms("1") == 50_000, "nothing new was seen: no confirmation may count it"
+    assert kept.books.told_ms("1") == kept.now, "another witness told the same"
     kept.now += STREAMED_MS + 1
     assert "1" not in kept.books, "neither stream nor REST spoke of it for long"
 
@@ -216,7 +216,7 @@ def test_a_book_that_disagrees_with_its_frame_is_read_anew_and_not_traded_on_unt
     assert kept.books.check(Best("1", ((Decimal("0.58"), Decimal("0.60")),), 9_000))
     assert not kept.books.check(Best("1", ((Decimal("0.58"), Decimal("0.61")), (Decimal("0.58"), None)), 1_001))
     assert "1" not in kept.books
-    assert kept.books.doubted.is_set()
+    assert kept.books.reread.is_set()
     assert kept.books.in_doubt() == kept.books.missing(["1"]) == ["1"]
     kept.books.change(Change("1", True, Decimal("0.59"), SHARE, 1_005))
     kept.books.answer({"1": replace(BOOK, at_ms=1_004)})
@@ -256,7 +256,7 @@ def test_a_crossed_book_is_not_traded_on(streamed: bool) -> None:
         kept.books.lost()
         kept.books.answer({"1": crossed})
     assert "1" not in kept.books
-    assert kept.books.doubted.is_set()
+    assert kept.books.reread.is_set()
     kept.books.answer({"1": replace(BOOK, at_ms=3_000)})
     assert kept.books["1"].bids == BOOK.bids
 

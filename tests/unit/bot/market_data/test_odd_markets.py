@@ -144,17 +144,14 @@ def test_a_book_in_doubt_is_asked_for_at_once_and_its_asset_is_looked_at(tmp_pat
 
             running.venue.books = answer  # type: ignore[method-assign]
             world.news.note = told.append  # type: ignore[method-assign, assignment]
-            rereading = asyncio.create_task(world.reread_forever())
-            await asyncio.sleep(0)
             crossed = (Level(Decimal("0.60"), SHARE),)
             world.books.take(Book("1", crossed, crossed, 1_000))
             assert "1" not in world.books
             began = asyncio.get_running_loop().time()
             await until("the book is out of doubt", lambda: "1" in world.books)
             assert asyncio.get_running_loop().time() - began < 1, "the second answer, half a second after the first"
-            assert asked[:2] == [["1"], ["1"]]
+            assert all("1" in tokens for tokens in asked[:2])
             await until("whoever evaluates is told", lambda: told)
-            rereading.cancel()
 
     run(work())
     assert running.failures == []

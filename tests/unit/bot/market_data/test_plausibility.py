@@ -247,7 +247,7 @@ def test_one_odd_second_of_the_history_is_left_out() -> None:
 class Shown(dict[str, Book]):
     """Books that always stand."""
 
-    def changed_ms(self, token_id: str) -> int | None:
+    def told_ms(self, token_id: str) -> int | None:
         return self[token_id].at_ms if token_id in self else None
 
 

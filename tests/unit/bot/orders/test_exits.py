@@ -12,7 +12,7 @@ import pytest
 from bot.strategy import Decision, Inputs
 from bot.strategy.guard import GuardedStrategy
 from bot.strategy.snipe import Snipe
-from bot.venue.types import Accepted, Answer, InDoubt, Level, Refused, VenueMode
+from bot.venue.types import Accepted, Answer, Book, InDoubt, Level, Refused, VenueMode
 from bus import ManualAction, Role, read_status, write_control
 from ledger.values import Outcome, Side
 from tests.unit.bot.fake_venue import FakeVenue, Fault, Placed
@@ -205,19 +205,28 @@ def test_stop_and_profit_need_the_bid_only(tmp_path: Path, limit: dict[str, floa
 
 @pytest.mark.parametrize(("limit", "odd"), [({"stop_price": 0.3}, "0.01"), ({"take_profit": 0.9}, "0.99")])
 def test_one_odd_book_fires_no_stop_and_no_profit(tmp_path: Path, limit: dict[str, float], odd: str) -> None:
-    """A single book of 0.01 or 0.99 between two sane ones sells nothing."""
+    """A single answer of 0.01 or 0.99 between sane ones sells nothing."""
     running = Running(tmp_path, strategy={"exit_edge": 1.0, **limit})
 
     async def life() -> None:
         async with running.instance() as me:
             await until("the lease", lambda: running.document(me).role is Role.ACTIVE)
             await until("entries", lambda: running.count("SELECT count(*) FROM fills") == 2)
-            sane = running.venue.asks
+            answer, odd_now = running.venue.books, list[bool]()
+
+            async def books(token_ids: list[str]) -> dict[str, Book]:
+                found = await answer(token_ids)
+                if not odd_now:
+                    return found
+                odd_now.clear()
+                bids = (Level(Decimal(odd), 400 * SHARE),)
+                return {token: replace(book, bids=bids, asks=()) for token, book in found.items()}
+
+            running.venue.books = books  # type: ignore[method-assign]
             for _ in range(3):
-                running.venue.bids, running.venue.asks = (Level(Decimal(odd), 400 * SHARE),), ()
-                await asyncio.sleep(INTERVAL_S)
-                running.venue.bids, running.venue.asks = (Level(Decimal("0.58"), 400 * SHARE),), sane
-                await asyncio.sleep(INTERVAL_S)
+                odd_now.append(True)
+                await until("it was told", lambda: not odd_now)
+                await asyncio.sleep(2 * INTERVAL_S)
 
     run(life())
     assert running.count(EXITS) == 0

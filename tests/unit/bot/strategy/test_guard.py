@@ -198,27 +198,27 @@ def test_a_slow_slot_is_left_out_for_a_while_or_until_its_parameters_change(cpu_
 def test_a_position_is_sold_at_its_limits_and_when_the_edge_turns(bid: str, parameters: Parameters, words: str) -> None:
     """The bid at or above the profit limit, at or below the stop, or above the worth by the exit edge sells all of it.
 
-    For a limit the bid alone decides: one odd book does not suffice, two that agree do, with or without a price.
+    One odd book or price does not suffice; two looks at newer ones that agree do.
     """
     given = inputs(**HELD, lead_price=60_010.0, bids_up=(Level(Decimal(bid), 50 * SHARE),))
     decision = Snipe().decide(given, parameters)
-    if "worth" not in words:
-        assert (decision.action, decision.streak) == ("none", 1)
-        assert words in decision.reason
-        assert decision.every_price_from_ms is not None
-        assert decision.every_price_from_ms <= given.now_ms, "the next price may confirm it"
-        again = replace(
-            given,
-            lead_price=None,
-            seen_ms=given.seen_ms + parameters.confirm_ms,
-            streak_window=decision.streak_window,
-            streak_outcome=decision.streak_outcome,
-            streak=decision.streak,
-            streak_ms=decision.streak_ms,
-        )
-        same = replace(again, seen_ms=given.seen_ms + parameters.confirm_ms - 1)
+    assert (decision.action, decision.streak) == ("none", 1)
+    assert words in decision.reason
+    assert decision.every_price_from_ms is not None
+    assert decision.every_price_from_ms <= given.now_ms, "the next price may confirm it"
+    again = replace(
+        given,
+        lead_price=given.lead_price if "worth" in words else None,  # a limit is the bid's alone
+        seen_ms=given.seen_ms + parameters.confirm_ms,
+        book_ms=given.seen_ms + 1,
+        streak_window=decision.streak_window,
+        streak_outcome=decision.streak_outcome,
+        streak=decision.streak,
+        streak_ms=decision.streak_ms,
+    )
+    for same in (replace(again, seen_ms=again.seen_ms - 1), replace(again, book_ms=given.seen_ms)):
         assert Snipe().decide(same, parameters).action == "none", "the same data confirms once"
-        decision = Snipe().decide(again, parameters)
+    decision = Snipe().decide(again, parameters)
     assert (decision.action, decision.price, decision.size) == ("exit", Decimal(bid), 10 * SHARE)
     assert words in decision.reason
     held = replace(given, bids_up=(Level(Decimal("0.60"), 50 * SHARE),))
