@@ -3,6 +3,9 @@
 Text of others (a commit's subject, a market's name, a file's name) goes to every stream and file. In an ISO-8859-1 locale Python
 would write it in that, and an emoji would end the process. So a process that finds itself in such a locale begins again with
 Python's UTF-8 mode, which is what every file and stream without an encoding of its own then has.
+
+Such text also reaches somebody's terminal, in a hundred ways. It moves no cursor, sets no title and hides nothing there, since
+the streams themselves take out what is no text. What a program itself does to a terminal goes through `control` and `console`.
 """
 
 from __future__ import annotations
@@ -10,14 +13,23 @@ from __future__ import annotations
 import io
 import locale
 import os
+import re
 import resource
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import IO, TYPE_CHECKING, cast
+
+if TYPE_CHECKING:
+    from rich.console import Console, ConsoleOptions, ConsoleRenderable
+    from rich.segment import Segment
 
 STREAMS = (0, 1, 2)
 # Never by a proxy, whatever the environment says of proxies: this machine, and the services of compose.yaml.
 # Without brackets: httpx cannot read an address in them.
 DIRECT = ("localhost", "127.0.0.1", "::1", "paper", "alertmanager")
+
+# Controls but tab and newline (ECMA-48 C0, DEL, C1), what changes the direction of text (Unicode UAX 9), other line ends.
+_CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 
 def run_main(main: Callable[[], int]) -> int:
@@ -52,7 +64,9 @@ def begin() -> None:
         if stream is None:  # it was closed when Python began
             stream = open(number, "r" if number == 0 else "w", encoding="utf-8", closefd=False)  # noqa: SIM115
             setattr(sys, name, stream)
-        if isinstance(stream, io.TextIOWrapper):
+        if number > 0:
+            _print_text_only(name)
+        elif isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(encoding="utf-8", errors="replace")
 
 
@@ -78,3 +92,88 @@ def _into_nothing() -> None:
     for number in (1, 2):
         os.dup2(nothing, number)
     os.close(nothing)
+
+
+# What is printed.
+
+
+def printable(text: str) -> str:
+    """A text with a question mark for each character that a terminal would obey."""
+    return _CONTROLS.sub("?", text)
+
+
+class PlainText(io.TextIOWrapper):
+    """A text stream that prints nothing but text."""
+
+    def write(self, text: str) -> int:
+        """Write what is printable of it."""
+        return super().write(printable(text))
+
+    def control(self, text: str) -> None:
+        """Write a sequence of the program's own, as it is."""
+        super().write(text)
+
+
+def control(text: str, name: str = "stdout") -> None:
+    """Write a terminal sequence of the program's own to a standard stream; nothing of others may be in it."""
+    stream = getattr(sys, name)
+    (stream.control if isinstance(stream, PlainText) else stream.write)(text)
+
+
+def console() -> Console:
+    """A Rich console on standard output: its own colours and cursor, and nothing but text in what it is given."""
+    from rich.console import Console  # none of the bots prints by it
+
+    made = Console(file=cast(IO[str], _Own()))
+    made.push_render_hook(_TextOnly())  # type: ignore[arg-type]  # as its protocol says, without its base class
+    return made
+
+
+class _Own(io.TextIOBase):
+    """Standard output for what was made printable already."""
+
+    def write(self, text: str) -> int:
+        control(text)
+        return len(text)
+
+    def flush(self) -> None:
+        sys.stdout.flush()
+
+    def isatty(self) -> bool:
+        return sys.stdout.isatty()
+
+    def fileno(self) -> int:
+        return sys.stdout.fileno()
+
+
+class _TextOnly:
+    """A render hook of Rich, before those of its own: what it was given is printable, what it adds are its sequences."""
+
+    def process_renderables(self, renderables: list[ConsoleRenderable]) -> list[ConsoleRenderable]:
+        """Called for each print."""
+        return [cast("ConsoleRenderable", _Printable(one)) for one in renderables]
+
+
+class _Printable:
+    """A renderable whose segments of text are printable."""
+
+    def __init__(self, inner: ConsoleRenderable) -> None:
+        self._inner = inner
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterable[Segment]:
+        """Called by Rich."""
+        for segment in console.render(self._inner, options):
+            yield segment if segment.control else segment._replace(text=printable(segment.text))
+
+
+def _print_text_only(name: str) -> None:
+    """Make a standard stream ("stdout", "stderr") one of UTF-8 that prints nothing but text."""
+    stream = getattr(sys, name)
+    if isinstance(stream, PlainText) or not isinstance(stream, io.TextIOWrapper):
+        return
+    buffering, through = stream.line_buffering, stream.write_through
+    plain = PlainText(
+        stream.detach(), encoding="utf-8", errors="replace", line_buffering=buffering, write_through=through
+    )
+    setattr(sys, name, plain)
+    setattr(sys, f"__{name}__", plain)

@@ -8,12 +8,16 @@ from __future__ import annotations
 import io
 import locale
 import os
+import re
 import sys
 
 STREAMS = (0, 1, 2)
 # Never by a proxy, whatever the environment says of proxies: this machine, and the services of compose.yaml.
 # Without brackets: httpx cannot read an address in them.
 DIRECT = ("localhost", "127.0.0.1", "::1", "paper", "alertmanager")
+
+# Controls but tab and newline (ECMA-48 C0, DEL, C1), what changes the direction of text (Unicode UAX 9), other line ends.
+_CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 
 def begin() -> None:
@@ -33,6 +37,22 @@ def begin() -> None:
             setattr(sys, name, stream)
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(encoding="utf-8", errors="replace")
+            if number > 0:
+                by_line, through = stream.line_buffering, stream.write_through
+                buffer = stream.detach()
+                plain = PlainText(
+                    buffer, encoding="utf-8", errors="replace", line_buffering=by_line, write_through=through
+                )
+                setattr(sys, name, plain)
+                setattr(sys, f"__{name}__", plain)
+
+
+class PlainText(io.TextIOWrapper):
+    """A text stream that prints nothing but text: a name of others moves no cursor and sets no title."""
+
+    def write(self, text: str) -> int:
+        """Write it with a question mark for each character that a terminal would obey."""
+        return super().write(_CONTROLS.sub("?", text))
 
 
 def _is_utf8() -> bool:

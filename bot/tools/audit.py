@@ -9,10 +9,10 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
 from bus import Bus, BusError, bus_to_read
+from bus.main import console
 from ledger import Ledger
 from ledger.checks import Check, audit, read_record
 from ledger.schema import OPEN
@@ -33,7 +33,7 @@ def run_audit(bus_directory: Path, source: str | None, max_missed: int | None, *
         facts = summary(ledger)
     broken = [check for check in checks if check.violations]
     if as_json:
-        Console().print_json(json.dumps({"holds": not broken, **facts, "checks": [asdict(check) for check in checks]}))
+        console().print_json(json.dumps({"holds": not broken, **facts, "checks": [asdict(check) for check in checks]}))
     else:
         _print(bus, checks, facts)
     return 1 if broken else 0
@@ -67,6 +67,6 @@ def _print(bus: Bus, checks: list[Check], facts: dict[str, int]) -> None:
             str(check.looked_at),
             result + (f"\n… and {more} more" if more > 0 else "") + (f"\n{check.note}" if check.note else ""),
         )
-    console = Console()
-    console.print(table)
-    console.print(", ".join(f"{name.replace('_', ' ')} {value}" for name, value in facts.items()))
+    out = console()
+    out.print(table)
+    out.print(", ".join(f"{name.replace('_', ' ')} {value}" for name, value in facts.items()))

@@ -13,8 +13,6 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from rich.console import Console
-
 from bus import (
     Bus,
     BusError,
@@ -28,6 +26,7 @@ from bus import (
     make_request,
     open_bus,
 )
+from bus.main import console
 from deployer.commands import status as report
 from deployer.commands.backup import backup, restore
 from deployer.commands.check import Kept, check, own_folder, starter
@@ -96,7 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = _parser().parse_args(arguments)
     try:
         if chosen.command == "demo":
-            return demo(load_settings(DeployerSettings).repository, Console())
+            return demo(load_settings(DeployerSettings).repository, console())
         settings = load_settings(DeployerSettings)
         if chosen.command == "init":
             init(_from_caller(chosen.path) if chosen.path else settings.repository, print, verify=settings.verify)
@@ -231,7 +230,7 @@ def _command(chosen: argparse.Namespace, settings: DeployerSettings, bus: Bus) -
             _watch_another(settings, bus, chosen.branch or settings.branch)
             return EXIT_OK
         case "status" if chosen.watch:
-            watch(bus, settings.dir, SystemClock(), as_json=chosen.json, console=Console())
+            watch(bus, settings.dir, SystemClock(), as_json=chosen.json, console=console())
             return EXIT_OK
         case "backup":
             backup(bus, _from_caller(chosen.file), SystemClock(), print)

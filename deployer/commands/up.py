@@ -29,6 +29,7 @@ from bus import (
     read_status,
     read_steps,
 )
+from bus.main import control
 from deployer.commands.services import ALL, DEPLOYER, PANEL, PAPER, Services, record_settings, service_environment
 from deployer.deploys import fold
 from deployer.errors import RepositoryError, StartError
@@ -343,7 +344,7 @@ class Screen:
 
     def say(self, line: str) -> None:
         """A line that stays."""
-        self._write(f"\r\033[K{line}\n" if self._live else f"{line}\n")
+        self._write(f"{line}\n", over=self._live)
         self._live = False
 
     def show(self, line: str) -> None:
@@ -353,7 +354,7 @@ class Screen:
                 width = os.get_terminal_size().columns
             except OSError:  # it is gone
                 width = 120
-            self._write(f"\r\033[K{line[: width - 1]}")
+            self._write(line[: width - 1], over=True)
             self._live = True
             return
         who = line.partition("  tick")[0].partition(";")[0]  # not the age of a status
@@ -361,8 +362,11 @@ class Screen:
             self._who, self._shown_s = who, time.monotonic()
             self._write(f"{line}\n")
 
-    def _write(self, text: str) -> None:
+    def _write(self, text: str, *, over: bool = False) -> None:
+        """over: in place of the live line."""
         try:
+            if over:
+                control("\r\033[K")
             sys.stdout.write(text)
             sys.stdout.flush()
         except OSError:  # the terminal is gone (SIGHUP): ending everything goes on without it

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 import httpx
 import pytest
 
+from bot.venue.polymarket.client import NOWHERE as NOWHERE_AT_ALL
 from bot.venue.polymarket.client import BoundedClient, is_local
 from tests.forked import ROOT
 
@@ -84,6 +85,7 @@ async def test_the_venues_client_on_this_machine_knows_no_proxy(monkeypatch: pyt
         ("http://[::1]:8700/x", True),
         ("http://localhost:1", True),
         ("http://paper:8700", True),
+        (NOWHERE_AT_ALL, True),  # a SOCKS proxy whose library is missing ended the bot at its client
         ("https://clob.polymarket.com", False),
         ("http://192.168.1.2", False),
         ("http://[2001:db8::1]", False),

@@ -91,3 +91,61 @@ def test_a_closed_stream_is_never_a_file_of_the_program(environment: dict[str, s
         environment,
     )
     assert done.returncode >= 3
+
+
+ODD = "".join(map(chr, (*range(0x20), *range(0x7F, 0xA0), 0x202E, 0x2066, 0x2028)))
+
+
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+@pytest.mark.parametrize("begin", ["bus.main", "paper.stdio"])
+def test_nothing_that_a_terminal_obeys_is_printed(environment: dict[str, str], begin: str, stream: str) -> None:
+    """Titles, cursors, colours, eight-bit controls, reversed text: a terminal shows signs in their place."""
+    odd = "\x1b]0;PWNED\x07\x1b[2J\x1b[31m\x9b2J\r" + ODD
+    code = f"from {begin} import begin; begin(); from sys import {stream} as s; print({odd!r}, file=s); s.writelines([{odd!r}])"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, cwd=ROOT, capture_output=True, timeout=60, check=False
+    )
+    text = (done.stdout if stream == "stdout" else done.stderr).decode()
+    assert "PWNED" in text
+    assert not [letter for letter in text if letter in ODD and letter not in "\t\n"]
+
+
+def test_what_ends_a_process_is_printed_as_text_too(environment: dict[str, str]) -> None:
+    """A traceback whose error has an escape in it."""
+    code = "from bus.main import begin; begin(); raise ValueError(chr(27) + ']0;PWNED' + chr(7))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, cwd=ROOT, capture_output=True, timeout=60, check=False
+    )
+    assert b"PWNED" in done.stderr
+    assert not {b"\x1b", b"\x07"} & {bytes([byte]) for byte in done.stderr}
+
+
+def test_what_is_printed_in_colours_is_text_too(environment: dict[str, str]) -> None:
+    """A console's colours and its cursor are its own; a cleared screen, a title and a concealed word in a text are signs."""
+    code = (
+        "from bus.main import begin, console; begin(); from rich.live import Live; c = console(); "
+        "t = chr(27) + '[2J' + chr(27) + '[8m' + chr(27) + ']0;T' + chr(7); "
+        "e = t.replace('[', chr(92) + '['); c.print('[red]a[/red]' + e, highlight=False); "
+        "c.print_json(data=[t]); Live('b' + e, console=c).start()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={**environment, "TERM": "xterm", "FORCE_COLOR": "1"}, cwd=ROOT,
+        capture_output=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert b"\x1b[31ma\x1b[0m" in done.stdout, done
+    assert b"\x1b[?25l" in done.stdout, "the live view hides the cursor"
+    for sequence in (b"\x1b[2J", b"\x1b[8m", b"\x1b]0;T", b"\x07"):
+        assert sequence not in done.stdout, done
+
+
+@pytest.mark.parametrize("command", ["history", "logs 1-abc", "status"])
+def test_a_commits_subject_reaches_no_terminal_as_it_is(
+    tmp_path: Path, environment: dict[str, str], command: str
+) -> None:
+    """What people type shows the subject of a commit, of whose author nobody knows."""
+    bus = open_bus(Path(environment["BUS_DIR"]))
+    odd = "\x1b]0;PWNED\x07\x1b[2Jsneaky"
+    append_step(bus, Step(deploy="2-def", step="queued", time_ms=1, sha="d" * 40, text=odd))
+    done = run(f'"$P" -m deployer {command.replace("1-abc", "2-def")}', environment)
+    assert not {0x1B, 0x07} & {*done.stdout, *done.stderr}
+    assert command == "status" or b"sneaky" in done.stdout, done

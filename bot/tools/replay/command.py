@@ -20,6 +20,7 @@ from bot.tools.replay.result import Result, as_json, as_text, draw, moment
 from bot.tools.replay.trading import Trading
 from bot.venue.types import BASE_UNITS
 from bus import RiskLimits, SettingsError
+from bus.main import control
 from paper.engine.feed import Tape
 from paper.engine.prices import ASSETS
 from paper.errors import UsageError
@@ -212,13 +213,15 @@ def _progress(plan: Plan) -> Callable[[int, Trading], None]:
     def say(now: int, trading: Trading) -> None:
         nonlocal said_at, said_tenth
         share = (now - plan.from_ms) / (plan.to_ms - plan.from_ms)
-        terminal = sys.stderr.isatty()
-        if (terminal and time.monotonic() - said_at < 0.5) or (not terminal and int(share * 10) == said_tenth):
+        is_terminal = sys.stderr.isatty()
+        if (is_terminal and time.monotonic() - said_at < 0.5) or (not is_terminal and int(share * 10) == said_tenth):
             return
         said_at, said_tenth = time.monotonic(), int(share * 10)
         text = f"replay {share:4.0%}  {moment(now)}  {len(trading.trades)} trades  {said_at - started:.0f} s"
-        sys.stderr.write(f"\r{text}\x1b[K" if terminal else f"{text}\n")
-        if terminal and share > 1 - 2 * plan.poll_ms / (plan.to_ms - plan.from_ms):
+        if is_terminal:
+            control("\r\x1b[K", "stderr")
+        sys.stderr.write(text if is_terminal else f"{text}\n")
+        if is_terminal and share > 1 - 2 * plan.poll_ms / (plan.to_ms - plan.from_ms):
             sys.stderr.write("\n")
 
     return say
