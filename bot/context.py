@@ -19,6 +19,7 @@ from bot.strategy.evaluation import Evaluation, Moment, View, evaluate, read_sta
 from bot.strategy.guard import GuardedStrategy
 from bot.venue.account_watch import AccountWatch
 from bot.venue.decoding import Skips
+from bot.venue.pace import RequestPace
 from bot.venue.types import Venue, VenueError
 from bus import Bus, Clock, FeedStatus, Log
 from ledger import Identity, LastState
@@ -50,6 +51,7 @@ class Context:
     news: PriceTrigger
     settlement: SettlementFeed | None = None
     skips: Skips = field(default_factory=Skips)
+    pace: RequestPace | None = None
     _channels: list[MarketChannel] = field(default_factory=list)
     _failed: dict[str, str] = field(default_factory=dict)
 

@@ -23,6 +23,9 @@ from ledger.values import FAILED, VOID, VenueTrade, trade_word
 
 # The dead-man heartbeat of one epoch: without one for 10 s the venue cancels all our resting orders (venue.md 4.3).
 #
+# It arms a switch that cancels the orders of the account's owner, too, when it stops. So it is sent only while an order of ours
+# rests at the venue, which a FAK should never do.
+#
 # Its ids are a chain, so that two senders notice each other. The chain of the holder before is taken over from the venue's
 # answer; later a break of it is explained by a lost reply of ours, or by nothing: then somebody else trades on this account.
 
@@ -36,10 +39,12 @@ SUSPECT_S = 60.0
 
 
 class Heartbeat:
-    """Sends it, and says why entries must stay closed. problem: the reason, or None."""
+    """Sends it, and says why entries must stay closed. problem: the reason, or None. rests: whether an order of ours does."""
 
-    def __init__(self, venue: Venue, ledger: Ledger, epoch: int, log: Log) -> None:
-        self._venue, self._ledger, self._epoch, self._log = venue, ledger, epoch, log
+    def __init__(
+        self, venue: Venue, ledger: Ledger, epoch: int, log: Log, rests: Callable[[], bool] = lambda: True
+    ) -> None:
+        self._venue, self._ledger, self._epoch, self._log, self._rests = venue, ledger, epoch, log, rests
         self._suspect_until_s = 0.0
         self.problem: str | None = None
 
@@ -48,6 +53,11 @@ class Heartbeat:
         loop = asyncio.get_running_loop()
         began, chain, explained = loop.time(), "", True
         while True:
+            if not self._rests():
+                began, explained = loop.time(), True  # whoever beats meanwhile, the chain is taken over
+                self._beaten(loop.time())
+                await asyncio.sleep(RETRY_S)
+                continue
             next_at = loop.time() + EVERY_S
             if not self._ledger.is_newest(self._epoch):
                 raise FencedError(f"epoch {self._epoch} is not the newest any more")
@@ -150,7 +160,8 @@ class UserChannel:
 
 SETTLE_EVERY_S = 2.0
 SETTLE_SPACING_S = 0.1
-RECONCILE_EVERY_S = 20.0
+RECONCILE_EVERY_S, RECONCILE_SPACING_S = 20.0, 2.0
+LATE_AT_ONCE = 4
 MOST_LATE = 200
 VOID_AFTER_MS = 60_000  # how long a window is shown as void before that is believed
 OVERDUE_MS = 6 * 3_600_000  # resolutions were recorded to take up to half an hour
@@ -182,7 +193,7 @@ class Reconciler:
         self._void_since: dict[str, int] = {}
         self._long_open: set[str] = set()
         self._late: dict[str, int] = {}  # orders that are over and that the channel spoke of: looks that are left
-        self._heartbeat = Heartbeat(world.venue, ledger, epoch, log)
+        self._heartbeat = Heartbeat(world.venue, ledger, epoch, log, desk.rests)
 
     @property
     def problem(self) -> str | None:
@@ -199,16 +210,16 @@ class Reconciler:
         # Opened here and not in the take: a venue that is silent now must not delay the first poll.
         await self._world.venue.open_orders_channel()
         loop = asyncio.get_running_loop()
-        reconcile_at = loop.time()
+        reconcile_at, soonest = loop.time(), loop.time()
         while True:
             try:
                 await self._desk.settle()
                 await self._look_at_late()
                 self._resolve()
                 self._answer_requests()
-                if self._soon or loop.time() >= reconcile_at:
+                if loop.time() >= soonest and (self._soon or loop.time() >= reconcile_at):
                     self._soon = False
-                    reconcile_at = loop.time() + RECONCILE_EVERY_S
+                    reconcile_at, soonest = loop.time() + RECONCILE_EVERY_S, loop.time() + RECONCILE_SPACING_S
                     await self._reconcile()
             except VenueError as error:
                 self._soon = True
@@ -263,7 +274,7 @@ class Reconciler:
                 self._late.pop(order_id, None)
             else:
                 self._late[order_id] = left - 1
-            if intent is None or intent.condition_id in looked:
+            if intent is None or intent.condition_id in looked or len(looked) >= LATE_AT_ONCE:
                 continue
             looked.add(intent.condition_id)
             try:

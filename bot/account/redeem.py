@@ -19,7 +19,7 @@ from ledger.schema import LOOK_BACK_MS
 from ledger.values import VOID
 
 EVERY_S = 5.0
-AT_ONCE = 20
+AT_ONCE = 3
 MOST_REQUESTS = 6
 AGAIN_AFTER_MS = 30_000  # doubled with each request: a transaction takes seconds to minutes
 LEFT_LOOK_MS = 3_600_000

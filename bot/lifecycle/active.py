@@ -9,7 +9,6 @@ import asyncio
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from decimal import Decimal
 from functools import partial
 
 from bot.account.entry_risk import EntryRisk
@@ -87,6 +86,7 @@ class Active:
             on_failure=on_failure,
             longest_hold_ms=world.settings.interval_ms,
             budget=TokenBucket(world.settings.orders_per_second),
+            pace=world.pace,
             on_trade=lambda trade_id: self._reconciler.found_trade(trade_id),
             on_unknown=lambda status: world.skips.note(
                 Origin.CLOB, OddError(Code.UNFORESEEN, "the status of an order", "a known word", status)
@@ -135,6 +135,7 @@ class Active:
         guard.start(self._reconciler.listen_forever(), "user")
         guard.start(self._redeemer.run_forever(), "redeem")
         self._world.news.follow(self.on_news)
+        self._world.markets.is_trader = True
 
     async def poll(self, tick: int) -> Poll:
         """Claim the tick, evaluate every slot, place orders, complete the tick.
@@ -283,6 +284,7 @@ class Active:
     async def close(self, limit_s: float) -> None:
         """Look at no more prices, end every order task within `limit_s`; the epoch can be released afterwards."""
         self._world.news.follow(None)
+        self._world.markets.stand_by()
         await self.desk.close(limit_s)
         self._recorder.close()
 
@@ -384,20 +386,7 @@ class Active:
         self._placed.add((e.slot.id, side))
         self._holdings.count(orders=1)
         # A moment later: a line wakes the log's thread, and the order would wait for it.
-        asyncio.get_running_loop().call_later(
-            LOG_AFTER_S,
-            partial(
-                self._log.info,
-                "order_placed",
-                slot=e.slot.id,
-                tick=tick,
-                side=side,
-                outcome=decision.outcome,
-                price=str(decision.price),
-                shares=str(Decimal(decision.size) / BASE_UNITS),
-                reason=decision.reason,
-            ),
-        )
+        asyncio.get_running_loop().call_later(LOG_AFTER_S, partial(self._log.info, "order_placed", **plan.logged))
         return replace(e, acted=True)
 
     def _refuse_entry(self, slot: Slot, plan: OrderPlan, control: Control) -> str | None:

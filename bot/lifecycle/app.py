@@ -30,6 +30,7 @@ from bot.slots import make_slots
 from bot.strategy.guard import GuardedStrategy, load_strategy
 from bot.venue.account_watch import AccountWatch
 from bot.venue.credentials import endpoints
+from bot.venue.pace import RequestPace
 from bot.venue.polymarket import (
     PolymarketVenue,
     TimeLimits,
@@ -199,7 +200,8 @@ async def _live(
     metrics: Metrics,
     stop: asyncio.Event,
 ) -> int:
-    venue = await _connect(settings, bus, given, log, logging, stop)
+    pace = RequestPace(clock.boot_ms)
+    venue = await _connect(settings, bus, given, log, logging, stop, pace)
     if venue is None:
         file.write(file.document.model_copy(update={"role": Role.STOPPED}))
         return 0
@@ -207,7 +209,7 @@ async def _live(
     slots = make_slots(settings.assets, settings.timeframes)
     account = AccountWatch(venue, clock, log)
     prices = Prices(settings.assets, skips)
-    markets = Markets(venue, slots, account.now_ms, log)
+    markets = Markets(venue, slots, account.now_ms, log, pace)
     routes = Dispatch(prices, markets, Books(clock.boot_ms, skips=skips), PriceTrigger())
     random = secrets.SystemRandom().random
     feed = BinanceFeed(
@@ -247,6 +249,7 @@ async def _live(
         routes.news,
         settlement,
         skips,
+        pace,
     )
     channel = MarketChannel(
         url=endpoints(settings).venue.market_ws,
@@ -296,6 +299,7 @@ async def _connect(
     log: Log,
     logging: Logging,
     stop: asyncio.Event,
+    pace: RequestPace,
 ) -> PolymarketVenue | None:
     """The venue with its credentials, on paper as soon as it answers; None when stopped before.
 
@@ -322,6 +326,7 @@ async def _connect(
                 signature_type=settings.signature_type,
                 limits=limits,
                 relayer_key=keys.relayer_key if keys is not None else None,
+                pace=pace,
             )
             await venue.open()
             return venue

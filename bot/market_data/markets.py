@@ -1,4 +1,8 @@
-"""The markets of the windows that matter: resolved ahead, kept current beside the polls, never waited for by one."""
+"""The markets of the windows that matter: resolved ahead, kept current beside the polls, never waited for by one.
+
+Every look is a request or two, so they are paced (`bot.venue.pace`): each window once a second at most, who waited longest
+first, and a standby asks for what it needs alone.
+"""
 
 from __future__ import annotations
 
@@ -9,18 +13,23 @@ from decimal import Decimal
 
 from bot.slots import Slot, Window
 from bot.venue.decoding import OddError
+from bot.venue.pace import RequestPace
 from bot.venue.types import Market, MarketProblem, ProblemCode, Venue, VenueError
 from bus import Log
 
 LOOK_EVERY_S = 0.25
 RETRY_MS = 2_000  # a late window, or a venue that did not answer
-STRIKE_RETRY_MS = 500  # the strike shows some time after the start (venue.md 2.1)
+STRIKE_RETRY_MS = 1_000  # the strike was recorded to show 20 to 90 s after the start
+STANDBY_STRIKE_RETRY_MS = 10_000  # who does not trade needs it when it takes over
 REFRESH_MS = 60_000  # tick size, accepting orders
-RESOLUTION_RETRY_MS = 1_500
+RESOLUTION_RETRY_MS, LONGEST_RESOLUTION_RETRY_MS = 1_500, 30_000
+"""How soon after its end a window is asked for again: a tenth of the time since then, within these."""
 PROBLEM_RETRY_MS = 10_000  # what cannot be traded seldom becomes another thing
 AHEAD_MS = 30_000
 KEEP_AFTER_END_MS = 3_600_000
 AT_ONCE = 8
+TICK_MS = 60_000
+"""How long a tick that the stream told is believed against what is read: the exchange's view may be read from a cache."""
 
 
 @dataclass(slots=True)
@@ -29,18 +38,19 @@ class _Entry:
     asked_ms: int
     answered: bool
     problem: MarketProblem | None = None
+    tick_told: tuple[Decimal, int] | None = None
 
 
-def retry_after_ms(window: Window, market: Market | None, now_ms: int) -> int:
+def retry_after_ms(window: Window, market: Market | None, now_ms: int, *, is_trader: bool = True) -> int:
     """How old an answer may get before the market is asked for again. Pure."""
     if market is None:
         return RETRY_MS
     if now_ms >= window.end_ms and market.winner is None:
-        return RESOLUTION_RETRY_MS
+        return min(max(RESOLUTION_RETRY_MS, (now_ms - window.end_ms) // 10), LONGEST_RESOLUTION_RETRY_MS)
     if market.problem is not None:
         return RETRY_MS if market.problem.code is ProblemCode.SHAPE else PROBLEM_RETRY_MS
     if now_ms >= window.start_ms and market.strike is None:
-        return STRIKE_RETRY_MS
+        return STRIKE_RETRY_MS if is_trader else STANDBY_STRIKE_RETRY_MS
     return REFRESH_MS
 
 
@@ -56,18 +66,35 @@ def wanted_windows(slots: Iterable[Slot], held: Iterable[Window], now_ms: int) -
 
 
 class Markets:
-    """What the venue says of each window. `get` never waits."""
+    """What the venue says of each window. `get` never waits.
 
-    def __init__(self, venue: Venue, slots: tuple[Slot, ...], now_ms: Callable[[], int | None], log: Log) -> None:
+    Attributes:
+        is_trader: whether this instance holds the lease, and needs strikes as soon as they are there.
+    """
+
+    def __init__(
+        self,
+        venue: Venue,
+        slots: tuple[Slot, ...],
+        now_ms: Callable[[], int | None],
+        log: Log,
+        pace: RequestPace | None = None,
+    ) -> None:
         self._venue, self._slots, self._now_ms, self._log = venue, slots, now_ms, log
         self._known: dict[Window, _Entry] = {}
         self._held: frozenset[Window] = frozenset()
         self._assets: dict[str, str] = {}
         self._failing = False
+        self._pace = pace or RequestPace(lambda: now_ms() or 0)
+        self.is_trader = False
 
     def hold(self, windows: Iterable[Window]) -> None:
         """Keep asking for these until they are resolved, whatever the slots say."""
         self._held = frozenset(windows)
+
+    def stand_by(self) -> None:
+        """The lease is passed on: whoever holds it asks for what is held."""
+        self.is_trader, self._held = False, frozenset()
 
     def get(self, window: Window) -> Market | None:
         """The market as last seen; None when the venue does not list it or was not asked yet."""
@@ -94,6 +121,7 @@ class Markets:
             market = entry.market
             if market is not None and token_id in (market.up_token, market.down_token):
                 entry.market = replace(market, tick=tick)
+                entry.tick_told = (tick, self._now_ms() or 0)
 
     def look_soon(self, condition_id: str) -> None:
         """The venue said that a market changed: ask about it at the next look."""
@@ -118,11 +146,26 @@ class Markets:
                 if now is not None:
                     wanted = wanted_windows(self._slots, self._held, now) - asking
                     due = [window for window in wanted if self._is_due(window, now)]
-                    for window in sorted(due, key=lambda window: window.end_ms):
+                    self._pace.is_warming = any(slot.window(now) not in self._known for slot in self._slots)
+                    for window in sorted(due, key=self._asked_ms):
+                        if not self._pace.take(self._cost(window)):
+                            break
                         asking.add(window)
                         group.create_task(ask(window))
                     self._forget(now)
                 await asyncio.sleep(LOOK_EVERY_S)
+
+    def _asked_ms(self, window: Window) -> tuple[int, int]:
+        """For the order in which windows are asked for: who waited longest first."""
+        entry = self._known.get(window)
+        return (0 if entry is None else entry.asked_ms, window.end_ms)
+
+    def _cost(self, window: Window) -> int:
+        """Requests of one look: the exchange's view is asked for anew once a minute alone."""
+        entry = self._known.get(window)
+        if entry is None or entry.market is None:
+            return 2
+        return 1 if (self._now_ms() or 0) - entry.asked_ms < REFRESH_MS else 2
 
     def _is_due(self, window: Window, now: int) -> bool:
         entry = self._known.get(window)
@@ -130,7 +173,7 @@ class Markets:
             return True
         if entry.market is not None and entry.market.winner is not None:
             return False
-        return now - entry.asked_ms >= retry_after_ms(window, entry.market, now)
+        return now - entry.asked_ms >= retry_after_ms(window, entry.market, now, is_trader=self.is_trader)
 
     async def _ask(self, window: Window, gate: asyncio.Semaphore) -> None:
         async with gate:
@@ -150,6 +193,7 @@ class Markets:
                     now,
                     before.answered if before else False,
                     before.problem if before else None,
+                    before.tick_told if before else None,
                 )
                 return
         self._failing = False
@@ -171,9 +215,12 @@ class Markets:
                 reason=problem.text,
                 action="nothing of it is bought; what is held of it may be sold; see whether a newer release knows it",
             )
+        entry = self._known.get(window)
+        told = entry.tick_told if entry is not None and entry.tick_told and now - entry.tick_told[1] < TICK_MS else None
         if market is not None:
-            market = replace(market, problem=problem)
-        self._known[window] = _Entry(market, now, answered=market is not None or problem is None, problem=problem)
+            market = replace(market, problem=problem, tick=market.tick if told is None else told[0])
+        is_answered = market is not None or problem is None
+        self._known[window] = _Entry(market, now, is_answered, problem, told)
 
     def _forget(self, now: int) -> None:
         for window in [w for w in self._known if w.end_ms < now - KEEP_AFTER_END_MS and w not in self._held]:

@@ -18,6 +18,7 @@ from bot.orders.limits import HOLD_MS, CircuitBreaker, TokenBucket, VenueModes
 from bot.orders.open_orders import OpenOrders
 from bot.orders.order_plan import OrderPlan, OrderTiming, OrderTimings, is_at_fault, outcome_of
 from bot.orders.watch import Watch
+from bot.venue.pace import RequestPace
 from bot.venue.types import (
     BASE_UNITS,
     Accepted,
@@ -42,8 +43,11 @@ from ledger.rows import (
 from ledger.schema import OrderState
 from ledger.values import Side
 
-COLLECT_AFTER_S = (0.0, 0.1, 0.4, 1.0, 2.0)
+COLLECT_AFTER_S, COLLECT_SPACING_S = (0.0, 0.4, 1.0, 2.0), 0.25
 ORDERS_PER_SECOND = 20.0
+ROOM_TRIES, ROOM_SPACING_S = 12, 0.125
+LEAST_SPACING_MS, MOST_SPACING_MS = 400, 5_000
+"""Between two looks at one order in settling: what the user channel says of it meanwhile is one piece of news."""
 RATE_LIMITED = "rate_limited"
 MOST_SEQS = 1_000
 SIZE_CODES = ("min_size", "amounts")
@@ -69,6 +73,7 @@ class OrderManager(OpenOrders):
         now_ms: the venue's time in UTC ms.
         longest_hold_ms: what a mode of the venue that closes entries is believed for at most (see `VenueModes`).
         budget: our own rate budget; one of 20 orders a second when None.
+        pace: of reading requests: settling waits for room in it, a while.
         on_trade: called with the id of each trade that is found over HTTP.
         on_unknown: called with each status of an order that is not known.
         on_change: called after anything about orders or fills changed.
@@ -91,6 +96,7 @@ class OrderManager(OpenOrders):
         on_failure: Callable[[Exception], None],
         longest_hold_ms: int = HOLD_MS[-1],
         budget: TokenBucket | None = None,
+        pace: RequestPace | None = None,
         on_trade: Callable[[str], None] = lambda _trade_id: None,
         on_unknown: Callable[[str], None] = lambda _status: None,
     ) -> None:
@@ -109,6 +115,7 @@ class OrderManager(OpenOrders):
         self._mode, self._trouble = VenueModes(longest_hold_ms), CircuitBreaker(longest_hold_ms)
         self._budget = budget or TokenBucket(ORDERS_PER_SECOND)
         self._told: dict[str, asyncio.Event] = {}
+        self._pace, self._looked_ms = pace or RequestPace(clock.boot_ms), dict[str, int]()
         self.sendings = OrderTimings()
         self._recent = deque(entries_since(ledger, clock.wall_ms() - 60_000, MOST_RECENT), maxlen=MOST_RECENT)
 
@@ -178,14 +185,20 @@ class OrderManager(OpenOrders):
         return None
 
     async def settle(self) -> None:
-        """Ask the venue about every open intent that no task is busy with; one that it cannot tell of waits.
+        """Ask the venue about open intents that no task is busy with; one that it cannot tell of waits.
+
+        Those first that were not looked at for longest; while there is no room for requests, one in MOST_SPACING_MS.
 
         Raises FencedError, LedgerError.
         """
-        for order in list(self.open.values()):
-            intent = order.intent
+        for order in sorted(self.open.values(), key=lambda order: self._looked_ms.get(order.intent.order_id, 0)):
+            intent, now = order.intent, self._clock.boot_ms()
             if intent.order_id in self._tasks:
                 continue
+            waited_ms = now - self._looked_ms.get(intent.order_id, 0)
+            if waited_ms < LEAST_SPACING_MS or not (self._pace.take(0) or waited_ms > MOST_SPACING_MS):
+                continue
+            self._looked_ms[intent.order_id] = now
             try:
                 await self._look(intent)
             except VenueError as error:
@@ -276,12 +289,21 @@ class OrderManager(OpenOrders):
                     async with asyncio.timeout(wait_s):
                         await done.wait()
                 done.clear()
+                await self._room()
                 await self._look(intent)
+                await asyncio.sleep(COLLECT_SPACING_S)  # several events of one order are one piece of news
         except FencedError as error:
             self._log.warning("order_fenced", order_id=intent.order_id, slot=intent.slot, reason=str(error))
             self._on_failure(error)
         except VenueError as error:
             self._log.warning("order_lookup_failed", order_id=intent.order_id, reason=str(error))
+
+    async def _room(self) -> None:
+        """Wait for room for requests, ROOM_TRIES times at most: orders that leave together are not all looked at at once."""
+        for _ in range(ROOM_TRIES):
+            if self._closing or self._pace.take(0):
+                return
+            await asyncio.sleep(ROOM_SPACING_S)
 
     async def _send(self, intent: Intent, begun: _Begun | None = None) -> None:
         """Send, unless that was begun already, and record the answer."""
@@ -388,6 +410,8 @@ class OrderManager(OpenOrders):
     def _note(self, order_id: str, state: OrderState, text: str, matched: int | None = None) -> None:
         super()._note(order_id, state, text, matched)
         self._unsent.discard(order_id)
+        if order_id not in self.open:
+            self._looked_ms.pop(order_id, None)
 
 
 def _was_tried(intent: Intent, answer: Answer) -> bool:

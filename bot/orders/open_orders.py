@@ -10,11 +10,13 @@ from bot.orders.resolution import CLOSED_MARGIN_MS, Evidence, Verdict, add_settl
 from bot.orders.watch import Watch
 from bot.venue.types import (
     BASE_UNITS,
+    LIVE,
     TRADE_STATUSES,
     Fate,
     Venue,
     VenueOrder,
     fate_of,
+    order_word,
     signed_amounts,
 )
 from bus import Clock, Log
@@ -91,6 +93,10 @@ class OpenOrders:
             for order in self.open.values()
         )
 
+    def rests(self) -> bool:
+        """Whether the venue shows an order of ours as resting: a FAK should not."""
+        return any(key in self.open and watch.rests for key, watch in self._watches.items())
+
     def is_selling(self, window: str) -> bool:
         """Whether an exit of the window is on its way, of which it will be known in a moment what it sold.
 
@@ -154,12 +160,18 @@ class OpenOrders:
     async def _look(self, intent: Intent) -> None:
         """Compare one open order with what the venue shows, and record what follows."""
         started, closed = self._clock.boot_ms(), self._is_closed(intent)
+        is_new = self._take_trades(intent, await self._venue.trades(condition_id=intent.condition_id))
+        self._conclude(intent, None)
+        if intent.order_id not in self.open:
+            return  # its trades say all
         shown = await self._venue.order(intent.order_id)
-        trades = await self._venue.trades(condition_id=intent.condition_id)
-        is_new = self._take_trades(intent, trades)
         watch = self._watch(intent.order_id)
         if shown is not None:
             self._note_word(intent, shown, watch)
+            # What it was filled with until it ended is among its trades by now.
+            if fate_of(shown.status) is Fate.FINAL:
+                is_new |= self._take_trades(intent, await self._venue.trades(condition_id=intent.condition_id))
+        watch.rests = shown is not None and order_word(shown.status) == LIVE
         if is_new or (shown is not None and fate_of(shown.status) is Fate.OPEN):
             watch.news(self._clock.boot_ms())
         else:

@@ -7,7 +7,17 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Literal
 
-from bot.venue.types import ORDER_TYPE, Accepted, Answer, Market, OrderRequest, Refused, SignedOrder, VenueMode
+from bot.venue.types import (
+    BASE_UNITS,
+    ORDER_TYPE,
+    Accepted,
+    Answer,
+    Market,
+    OrderRequest,
+    Refused,
+    SignedOrder,
+    VenueMode,
+)
 from ledger.rows import Intent
 from ledger.values import Outcome, Side
 
@@ -32,6 +42,19 @@ class OrderPlan:
     def request(self) -> OrderRequest:
         """What is to be signed."""
         return OrderRequest(self.market.token(self.outcome), self.side, self.price, self.size)
+
+    @property
+    def logged(self) -> dict[str, str | int]:
+        """What the log says of it."""
+        return {
+            "slot": self.slot,
+            "tick": self.tick,
+            "side": self.side,
+            "outcome": self.outcome,
+            "price": str(self.price),
+            "shares": str(Decimal(self.size) / BASE_UNITS),
+            "reason": self.reason,
+        }
 
     def intent(self, signed: SignedOrder, epoch: int, seq: int) -> Intent:
         """What is to be made durable."""

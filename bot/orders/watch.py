@@ -21,12 +21,13 @@ FOLLOW_MS = 1_000  # how long after the delay an exit that shows nothing sold is
 class Watch:
     """One order. delay_ms, min_size: the market's. arrived_ms: when the venue was first known to have it, None while it is not.
 
-    unknown: words of the venue about it that are not known.
+    unknown: words of the venue about it that are not known. rests: the venue shows it as resting.
     """
 
     delay_ms: int = LONGEST_DELAY_MS
     min_size: int = 0
     arrived_ms: int | None = None
+    rests: bool = False
     unknown: set[str] = field(default_factory=set)
     _from_ms: int | None = None
     _looks: int = 0

@@ -11,6 +11,8 @@ from bus import Clock, Log
 # No multiples of a second: the venue tells whole seconds, and looks at ever other fractions of one narrow its offset down.
 LOOK_EVERY_S = 4.7
 RETRY_S = 0.7
+SPACING_S = 1.0
+"""Between two looks at the balance, however many fills change it."""
 STALE_MS = 30_000
 LEAST_BALANCE = BASE_UNITS  # a marketable order is worth at least 1 pUSD (venue.md 2.3)
 VENUE_CLOCK_ERROR_MS = 500  # the venue tells whole seconds; the adapter gives their middle
@@ -69,6 +71,7 @@ class AccountWatch:
         self._venue, self._clock, self._log = venue, clock, log
         self._offset = UNKNOWN
         self._seen_boot_ms: int | None = None
+        self._told_boot_ms: int | None = None
         self._soon = asyncio.Event()
         self.account: Account | None = None
         self.problem: str | None = "the venue was not asked yet"
@@ -104,18 +107,29 @@ class AccountWatch:
         """Ask every few seconds, until cancelled; sooner while the clocks disagree, which keeps entries closed."""
         while True:
             wait_s = LOOK_EVERY_S if await self._look() and not self.clock_offset_ms else RETRY_S
-            self._soon.clear()
+            spacing_s = min(SPACING_S, wait_s)
+            await asyncio.sleep(spacing_s)
             try:
-                async with asyncio.timeout(wait_s):
+                async with asyncio.timeout(wait_s - spacing_s):
                     await self._soon.wait()
             except TimeoutError:
                 continue
 
+    def _is_due(self, asked_boot_ms: int | None, every_s: float) -> bool:
+        """Whether something was asked for long ago, or not at all, or the last look failed."""
+        is_old = asked_boot_ms is None or self._clock.boot_ms() - asked_boot_ms >= every_s * 1000
+        return is_old or self.problem is not None
+
     async def _look(self) -> bool:
         try:
             sent = self._clock.boot_ms()
-            venue_ms = await self._venue.server_time_ms()
-            self._offset = self._offset.narrowed(venue_ms, sent, self._clock.boot_ms())
+            if self.clock_offset_ms or self._is_due(self._told_boot_ms, LOOK_EVERY_S - SPACING_S):
+                venue_ms = await self._venue.server_time_ms()
+                self._offset = self._offset.narrowed(venue_ms, sent, self._clock.boot_ms())
+                self._told_boot_ms = sent
+            if not self._soon.is_set() and not self._is_due(self._seen_boot_ms, LOOK_EVERY_S - SPACING_S):
+                return True  # only the clock was asked
+            self._soon.clear()
             self.account = await self._venue.account()
         except VenueError as error:
             if self.problem is None:

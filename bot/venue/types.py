@@ -21,7 +21,8 @@ from ledger.values import FAILED, Outcome, Side, VenueTrade
 
 MATCHED = "MATCHED"
 FINAL_STATUSES = (MATCHED, "UNMATCHED", "CANCELED", "CANCELLED", "INVALID", "EXPIRED", "REJECTED")
-OPEN_STATUSES = ("LIVE", "DELAYED", "OPEN")
+LIVE = "LIVE"
+OPEN_STATUSES = (LIVE, "DELAYED", "OPEN")
 TRADE_STATUSES = (MATCHED, "MATCHED_NOT_BROADCASTED", "MINED", "CONFIRMED", "RETRYING", FAILED)
 
 # Sentences that stand where a word was expected: a FAK or FOK that was killed, an order that its owner or the venue ended.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
@@ -15,6 +16,7 @@ from polymarket.errors import OrderHeartbeatMismatchError, PolymarketError
 from polymarket.models.clob import AssetType
 
 from bot.venue.decoding import Code, OddError, Origin, Skips, as_name, as_object, clean, decode, each
+from bot.venue.pace import RequestPace
 from bot.venue.polymarket import account_reading, reading
 from bot.venue.polymarket.answers import NOT_SENT, in_words, judge
 from bot.venue.polymarket.channel import OrderRequests, OrdersChannel
@@ -32,6 +34,7 @@ from bot.venue.polymarket.client import (
     post_bytes,
     with_key,
 )
+from bot.venue.polymarket.clob_markets import ClobMarkets
 from bot.venue.polymarket.http1 import Target
 from bot.venue.polymarket.signing import EOA
 from bot.venue.polymarket.streams import follow_user
@@ -60,8 +63,6 @@ Item = TypeVar("Item")
 _NEVER_LEFT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 _MAX_ITEMS = 20_000
 _LONGEST_ERROR = 600
-_FEE_SCHEDULES = 1_000
-_FEES_AT_ONCE = 8
 _POSITIONS = 500  # The data API's page; a wallet with more is shown the first ones.
 _REDEEM_LIMIT_S = 30.0  # Several requests: market, wallet, nonce, submit.
 _CLOSED_ONLY_EVERY_S = 60.0
@@ -78,6 +79,7 @@ class PolymarketVenue:
         wallet: whose funds are traded; the key's own address when None (signature type 0 only).
         signature_type: 0 EOA, 1 proxy, 2 safe, 3 deposit wallet.
         relayer_key: for redemptions; without it none is made.
+        pace: what every request is counted in, but for those for markets: who asks for them waits for room before.
 
     Raises:
         ValueError: the key, the credentials or the wallet is unreadable, or the wallet is not of that signature type.
@@ -95,12 +97,13 @@ class PolymarketVenue:
         signature_type: int = 0,
         limits: TimeLimits | None = None,
         relayer_key: RelayerKey | None = None,
+        pace: RequestPace | None = None,
     ) -> None:
         self._hosts = hosts
         self._credentials = credentials
         self._relayer_key = relayer_key
         self._closed_only, self._closed_only_until_s = False, 0.0
-        self._log = log
+        self._log, self._pace = log, pace
         self.skips = Skips(log)
         """What the venue sent and could not be read."""
 
@@ -111,7 +114,7 @@ class PolymarketVenue:
         self._orders = OrderRequests(Target.of(hosts.clob, self._ssl), self._identity)
         self._reading: ReadingClient | None = None
         self._channel: OrdersChannel | None = None
-        self._fees: dict[str, reading.FeeSchedule] = {}
+        self._markets = ClobMarkets(self._clob_market, time.monotonic)
 
     @property
     def wallet(self) -> str:
@@ -211,7 +214,7 @@ class PolymarketVenue:
             window = None if payload is None else reading.gamma_window(slug, payload, self._odd(Origin.GAMMA))
             if window is None:
                 return None
-            clob = await self._clob_market(window.market.condition_id)
+            clob = await self._markets.view(window.market.condition_id)
             return None if clob is None else reading.market(window, clob)
 
     async def books(self, token_ids: list[str]) -> dict[str, Book]:
@@ -292,10 +295,10 @@ class PolymarketVenue:
             rows = await self._pages("/data/trades", {key: value for key, value in asked.items() if value}, "trades")
             odd = self._odd(Origin.CLOB) if condition_id is None else _raise
             markets = set(each(rows, "trades", account_reading.trade_market, odd))
-            await self._learn_fees(markets, odd)
+            await self._markets.learn_fees(markets, odd)
 
             def read(row: object, where: str) -> list[VenueTrade]:
-                fees = self._fees.get(account_reading.trade_market(row, where))
+                fees = self._markets.fees(account_reading.trade_market(row, where))
                 if fees is None:
                     raise OddError(Code.SHAPE, f"{where}.market", "a market whose fees are known", row)
                 return account_reading.trades(row, self.wallet, owner, fees, where)
@@ -337,9 +340,8 @@ class PolymarketVenue:
             self._closed_only_until_s = loop_s + _CLOSED_ONLY_EVERY_S
         return self._closed_only
 
-    async def _clob_market(self, condition_id: str) -> reading.ClobMarket | None:
-        payload = await known(self._get(self._client.clob, f"/clob-markets/{condition_id}"))
-        return None if payload is None else reading.clob_market(condition_id, payload)
+    async def _clob_market(self, condition_id: str) -> object | None:
+        return await known(self._get(self._client.clob, f"/clob-markets/{condition_id}"))
 
     async def _balance(self, asset_type: AssetType, token_id: str | None = None) -> object:
         path, params = build_balance_allowance_request(
@@ -371,26 +373,6 @@ class PolymarketVenue:
     def _odd(self, origin: Origin) -> Callable[[OddError], None]:
         return lambda error: self.skips.note(origin, error)
 
-    async def _learn_fees(self, condition_ids: set[str], odd: Callable[[OddError], None]) -> None:
-        """Make the fee schedules of these markets known, of all that have a readable one.
-
-        Each is asked for once: it does not change while a window lives.
-        """
-        for stale in list(self._fees)[: max(0, len(self._fees) + len(condition_ids) - _FEE_SCHEDULES)]:
-            if stale not in condition_ids:
-                del self._fees[stale]
-        at_once = asyncio.Semaphore(_FEES_AT_ONCE)
-
-        async def learn(condition_id: str) -> None:
-            async with at_once:
-                payload = await known(self._get(self._client.clob, f"/clob-markets/{condition_id}"))
-            try:
-                self._fees[condition_id] = reading.market_fees(condition_id, payload)
-            except OddError as error:
-                odd(error)
-
-        await asyncio.gather(*(learn(condition_id) for condition_id in sorted(condition_ids - self._fees.keys())))
-
     @property
     def _client(self) -> ReadingClient:
         if self._reading is None:
@@ -416,6 +398,8 @@ class PolymarketVenue:
         What could not be read is counted for its origin.
         """
         limit = limit_s or self._limits.read_s
+        if self._pace is not None and origin is not Origin.GAMMA:
+            self._pace.spend()
         try:
             async with asyncio.timeout(limit):
                 yield

@@ -174,6 +174,7 @@ def test_a_look_up_that_hangs_keeps_no_other_window_waiting() -> None:
             return START_MS + clock
 
         markets._now_ms = now
+        markets.is_trader = True
         task = asyncio.create_task(markets.run())
         for _ in range(4):
             await asyncio.sleep(1)

@@ -291,7 +291,7 @@ def test_two_entries_of_one_poll_share_one_balance(tmp_path: Path) -> None:
         reasons = [slot.reason for slot in read_status(running.bus).body.slots]
         assert any("above the balance" in reason for reason in reasons)
 
-    running = live(tmp_path, work)
+    running = live(tmp_path, work, strategy={"kelly": 1.0})
     assert running.count("SELECT count(*) FROM intents WHERE tick = (SELECT min(tick) FROM intents)") == 1
 
 
