@@ -41,6 +41,7 @@ _PATTERNS = (
     ("no_offers", r"no offers"),
     ("before_snipe", r"before the snipe window"),
     ("price", r"\S+ costs "),
+    ("noise", r"within the noise"),
     ("edge", r"edge .* is below"),
     ("confirming", r"confirmation "),
     ("size", r"size .* is below"),
@@ -59,6 +60,7 @@ _PATTERNS = (
         r"the account|another sender|the heartbeat|the venue did not answer|the venue was not asked|wallet 0x|the exchange may"
         r"|the venue (has|lets|refuses|wants|does not accept)",
     ),
+    ("strike_apart", r"the strike of "),
     ("basis_unknown", r"the basis of \S+ (is not known|was handed over)"),
     ("basis_stale", r"the basis of \S+ is \d+ s old"),
     ("basis_jumped", r"the basis of \S+ jumped"),

@@ -28,7 +28,9 @@ from bot.venue.decoding import Code, OddError, Origin, Skips
 # Seconds are whole seconds of CLOCK_BOOTTIME, so that a step of the wall clock tears no hole.
 
 
-MIN_RETURNS = 20  # fewer seconds than this say nothing of volatility
+MIN_RETURNS = 20  # fewer than this say nothing of volatility
+MOVE_S, LONGEST_MOVE_S = 10, 30
+"""Moves of one second understate what a window does by 1.3 to 1.5 (recorded); of 10 to 30 s they are right on average."""
 OUTLIER = 6.0
 """In deviations. Of 81,870 recorded one-second moves (../shared/data/market) 170 are larger: 0 to 5 % of the volatility."""
 NO_OUTLIER = 2e-4  # whatever the volatility is: a price that stood still moves by a tick at last
@@ -38,7 +40,7 @@ NO_OUTLIER = 2e-4  # whatever the volatility is: a price that stood still moves 
 class Volatility:
     """Standard deviation of the log price after one second; after t seconds it is that times sqrt(t).
 
-    samples: the returns behind it; with few of them it is a guess.
+    samples: the moves behind it; with few of them it is a guess.
     """
 
     per_sqrt_second: float
@@ -55,8 +57,9 @@ class Candles:
     def __init__(self, capacity: int = 900, half_life_s: float = 120.0) -> None:
         self._closes: deque[tuple[int, float]] = deque(maxlen=capacity)
         self._half_life_s = half_life_s
-        self._squares = self._seconds = 0.0  # of all returns but the newest, weighed as of the close before the newest
-        self._returns = 0  # how many those are
+        self._variances = self._weights = 0.0  # of all moves but the newest, weighed as of the newest close
+        self._moves = 0  # how many those are
+        self._from: tuple[int, float] | None = None  # where the newest move began
 
     def add(self, update: PriceUpdate) -> None:
         """Take an update. Trades are left out: they jump between bid and ask, which would count as volatility.
@@ -74,8 +77,8 @@ class Candles:
         """
         seconds = list(self._closes)
         self._closes.clear()
-        self._squares = self._seconds = 0.0
-        self._returns = 0
+        self._variances = self._weights = 0.0
+        self._moves, self._from = 0, None
         for kline in klines:
             second = (kline.open_ms + utc_to_boot_ms) // 1000
             if not seconds or second < seconds[0][0]:
@@ -100,34 +103,45 @@ class Candles:
     def volatility(self, floor: float = 1e-6) -> Volatility:
         """Realised volatility, recent seconds weighing more; never below the floor, which is also the answer to no data.
 
-        Each return r over a gap of dt seconds counts as dt seconds of variance r^2 / dt (a random walk's best
-        estimate), weighed by 0.5 ** (age / half_life_s): sqrt(sum(w * r^2) / sum(w * dt)). Once there are MIN_RETURNS, no
-        return counts as more than OUTLIER deviations of those before it: one odd price cannot multiply the volatility.
+        Each second has the move r since the newest close that is at least MOVE_S older, dt seconds before, and counts as the
+        variance r^2 / dt (a random walk's estimate), weighed by 0.5 ** (age / half_life_s): sqrt(sum(w * r^2 / dt) / sum(w)).
+        Once there are MIN_RETURNS, no move counts as more than OUTLIER deviations of those before it: one odd price cannot
+        multiply the volatility. A move over a gap of more than LONGEST_MOVE_S does not count.
         """
-        if len(self._closes) < 2:
+        variances, weights, moves = self._with_newest()
+        if not moves:
             return Volatility(floor, 0)
-        squares, seconds = self._with_newest()
-        return Volatility(max(floor, math.sqrt(squares / seconds)), len(self._closes) - 1)
+        return Volatility(max(floor, math.sqrt(variances / weights)), moves)
 
-    def _with_newest(self) -> tuple[float, float]:
-        """Both sums with the newest return, weighed as of the newest close."""
-        (before, previous), (second, close) = self._closes[-2], self._closes[-1]
-        fading = 0.5 ** ((second - before) / self._half_life_s)
-        square = math.log(close / previous) ** 2
-        if self._returns >= MIN_RETURNS:
-            usual = OUTLIER**2 * self._squares / self._seconds * (second - before)
-            square = min(square, max(usual, NO_OUTLIER**2))
-        return self._squares * fading + square, self._seconds * fading + second - before
+    def _with_newest(self) -> tuple[float, float, int]:
+        """Both sums with the newest move, weighed as of the newest close, and how many moves that are."""
+        if self._from is None or not self._closes:
+            return self._variances, self._weights, self._moves
+        (second, close), (since, before) = self._closes[-1], self._from
+        variance = math.log(close / before) ** 2 / (second - since)
+        if self._moves >= MIN_RETURNS:
+            usual = OUTLIER**2 * self._variances / self._weights
+            variance = min(variance, max(usual, NO_OUTLIER**2 / (second - since)))
+        return self._variances + variance, self._weights + 1.0, self._moves + 1
 
     def _put(self, second: int, close: float) -> None:
         if self._closes and second <= self._closes[-1][0]:
             if second == self._closes[-1][0]:
                 self._closes[-1] = (second, close)
             return
-        if len(self._closes) >= 2:
-            self._squares, self._seconds = self._with_newest()
-            self._returns += 1
+        if self._closes:
+            fading = 0.5 ** ((second - self._closes[-1][0]) / self._half_life_s)
+            variances, weights, self._moves = self._with_newest()
+            self._variances, self._weights = variances * fading, weights * fading
         self._closes.append((second, close))
+        self._from = self._older(second)
+
+    def _older(self, second: int) -> tuple[int, float] | None:
+        """The newest close that is at least MOVE_S older, unless that is longer ago than LONGEST_MOVE_S."""
+        for since, close in reversed(self._closes):
+            if second - since >= MOVE_S:
+                return (since, close) if second - since <= LONGEST_MOVE_S else None
+        return None
 
 
 # The last two minutes of one asset's settlement prices, and the known part of a settlement average out of them. Pure.
@@ -135,6 +149,11 @@ class Candles:
 
 MOST_SILENT_MS = 3_000
 """The stream brings a price a second; where longer none is known, the average of the others is not relied upon."""
+
+
+STRIKE_APART = 3e-4
+"""Two strikes that differ by more are not the same: a settlement price or two that were missed make 0.1 bp."""
+MOST_STRIKES = 64
 
 
 class SettlementAverage:
@@ -162,6 +181,17 @@ class SettlementAverage:
         if part is None or not -MOST_SILENT_MS <= to_ms - part[0] <= MOST_SILENT_MS:
             return None
         return (part[0] - from_ms) / 1000, part[1]
+
+    def whole(self, from_ms: int, to_ms: int) -> float | None:
+        """The mean price of (from, to], or the price at `to` where both are one; None unless prices cover it to its end."""
+        prices = [(time_ms, price) for time_ms, price in self._prices if time_ms <= to_ms]
+        if not self._prices or self._prices[-1][0] < to_ms or not prices or to_ms - prices[-1][0] > MOST_SILENT_MS:
+            return None
+        within = [(time_ms, price) for time_ms, price in prices if time_ms > from_ms] or prices[-1:]
+        times = [from_ms, *(time_ms for time_ms, _ in within)] if from_ms < to_ms else []
+        if any(later - earlier > MOST_SILENT_MS for earlier, later in pairwise(times)):
+            return None
+        return sum(price for _, price in within) / len(within)
 
     def _part(self, from_ms: int) -> tuple[int, float] | None:
         """(time of the newest price, mean) of the prices after `from_ms`."""
@@ -195,6 +225,8 @@ class Prices:
         self._basis = {asset: BasisTracker(asset) for asset in self._candles}
         self._lead = {asset: Plausible(LEAD_CONFIRM_MS) for asset in self._candles}
         self._settlement = {asset: Plausible(SETTLEMENT_CONFIRM_MS, LONE) for asset in self._candles}
+        self._strikes: dict[tuple[str, int, int], float] = {}
+        self._told: deque[tuple[str, int]] = deque(maxlen=MOST_STRIKES)
         self._apart: set[str] = set()  # assets whose streams contradict each other
         self._lone: set[str] = set()  # assets whose newest lead price moved far
 
@@ -260,6 +292,34 @@ class Prices:
         lead = self._past[price.asset].at(price.own_boot_ms)
         if lead is not None:
             self._basis[price.asset].read(price.time_ms, lead, price.price)
+
+    def strike(self, asset: str, start_ms: int, average_ms: int) -> float | None:
+        """The strike of a window that begins at `start_ms`: the settlement average before it; None where it was not seen whole.
+
+        Gamma shows it 20 to 90 s late, and of some windows never.
+        """
+        key = asset, start_ms, average_ms
+        if key not in self._strikes:
+            strike = self._settled[asset].whole(start_ms - average_ms, start_ms)
+            if strike is None:
+                return None
+            while len(self._strikes) >= MOST_STRIKES:
+                del self._strikes[next(iter(self._strikes))]
+            self._strikes[key] = strike
+        return self._strikes[key]
+
+    def strike_problem(self, asset: str, start_ms: int, average_ms: int, shown: float | None) -> str:
+        """Why the strike that the venue shows is not that of the settlement prices, or ""."""
+        own = self.strike(asset, start_ms, average_ms)
+        if own is None or shown is None or shown <= 0 or abs(math.log(shown / own)) <= STRIKE_APART:
+            return ""
+        key = asset, start_ms
+        if key not in self._told:
+            self._told.append(key)
+            self._skips.note(
+                Origin.GAMMA, OddError(Code.DISAGREES, f"strike of {asset} at {start_ms}", f"about {own:g}", shown)
+            )
+        return f"the strike of {asset} is {shown:g} at the venue and {own:g} by the settlement prices"
 
     def basis(self, asset: str, now_ms: int) -> Basis:
         """How far the lead stands above the settlement price, and whether that is known. now_ms: the venue's time, UTC."""

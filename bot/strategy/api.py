@@ -30,7 +30,9 @@ class Inputs:
     here arrived, UTC ms, or the book where lead_price is withheld. book_ms: when the venue last told the best prices here, UTC
     ms; None in inputs that a release before this one recorded. streak_ms: when the data arrived that the streak counted last.
     bankroll: pUSD that entries may spend, as the account shows it less what is open or rests elsewhere; None: it is not known.
-    basis: log(lead / settlement price) that was taken off the lead, None where that is not known.
+    basis: log(lead / settlement price) that was taken off the lead, None where that is not known. strike_seconds, strike_average:
+    of a window that has not begun, the part of its strike's average that is known. correlated: pUSD at stake in other windows
+    that would be lost with Up of this one, less what would be won; of other assets CORRELATION counts.
     """
 
     slot: str
@@ -64,6 +66,9 @@ class Inputs:
     basis: float | None = None
     basis_sd: float = 0.0
     book_ms: int | None = None
+    strike_seconds: float = 0.0
+    strike_average: float | None = None
+    correlated: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +76,8 @@ class Decision:
     """What to do in one slot and why; streak_* is the evaluation state for the next evaluation.
 
     price: limit, on the tick. size: base units of shares. probability_up, edge and in_snipe (its snipe window is
-    open) are for people. every_price_from_ms: from when until the window's end the slot is evaluated on every
+    open) are for people. market_up, belief_up: what the market says, and what was decided upon; `bot calibrate` holds them beside
+    probability_up. every_price_from_ms: from when until the window's end the slot is evaluated on every
     price as well as at every poll (UTC ms; None: at polls alone).
     """
 
@@ -88,6 +94,8 @@ class Decision:
     streak_outcome: str = ""
     streak: int = 0
     streak_ms: int = 0
+    market_up: float | None = None
+    belief_up: float | None = None
 
 
 class Strategy(Protocol):

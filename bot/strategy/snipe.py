@@ -1,16 +1,17 @@
-"""The snipe strategy: late in a window the lead price knows more than the book. Pure: equal inputs give equal decisions.
+"""The snipe strategy: late in a window the lead price may know more than the book. Pure: equal inputs give equal decisions.
 
-The mathematics is in floats; what leaves it (price, size) is Decimal on the market's tick and integer base units.
+What it believes is in `bot.strategy.model`, in floats; what leaves it (price, size) is Decimal on the market's tick and integer
+base units. docs/explanation/model.md says what recordings say of it.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from decimal import ROUND_DOWN, Decimal
 
 from bot.strategy.api import SIZE_STEP, Decision, Inputs, number
+from bot.strategy.model import believe, distance, floored, market_up, probability_up
 from bot.strategy.selling import sale
 from bot.venue.types import BASE_UNITS, Level
 from ledger.values import Outcome
@@ -28,7 +29,9 @@ class Parameters:
     that must agree upon an entry or an exit, each on a price at least confirm_ms newer than the data of the one before, and on
     books that were told again since: no single message suffices. kelly: fraction of the Kelly stake.
     bankroll, max_stake: pUSD; where the account has less than bankroll, it is what the account has.
-    max_price: the dearest entry. min_volatility: floor of the volatility, per sqrt(second).
+    max_price: the dearest entry. min_volatility: floor of the volatility, per sqrt(second). market_weight: how much the middle
+    of the market counts as evidence beside the model. noise: nothing is entered nearer to the strike than so many deviations of
+    the basis. ahead_fraction: a window that has not begun is traded in this last part of its strike's average.
     """
 
     snipe_fraction: float = number(0.3, most=1)
@@ -43,6 +46,9 @@ class Parameters:
     max_stake: float = number(25.0)
     max_price: float = number(0.97, most=1)
     min_volatility: float = number(2e-5)
+    market_weight: float = number(0.5, most=1)
+    noise: float = number(1.5)
+    ahead_fraction: float = number(0.25, most=1)
 
 
 class Snipe:
@@ -55,46 +61,32 @@ class Snipe:
         return decide(inputs, parameters)
 
 
-def probability_up(inputs: Inputs, floor: float) -> float | None:
-    """The probability that the settlement average ends at or above the strike; None while something is unknown.
-
-    A driftless log-normal lead price. Before the average begins, the average of the last A seconds of a Brownian motion has
-    the variance s^2 * (T + A/3), T seconds ahead of A. Inside it, the known part counts with its weight and the rest has the
-    variance s^2 * r/3 over the r seconds that are left.
-    """
-    if inputs.strike is None or inputs.lead_price is None or inputs.volatility is None:
-        return None
-    if inputs.strike <= 0 or inputs.lead_price <= 0:
-        return None
-    volatility = max(inputs.volatility, floor)
-    average = inputs.average_ms / 1000
-    left = max(0.0, (inputs.end_ms - inputs.now_ms) / 1000)
-    if left >= average or inputs.average_price is None or inputs.average_seconds <= 0:
-        ahead, rest = max(0.0, left - average), min(left, average)
-        deviation = volatility * math.sqrt(ahead + rest / 3)
-        if deviation == 0:
-            return float(inputs.lead_price >= inputs.strike)
-        return _normal(math.log(inputs.lead_price / inputs.strike) / deviation)
-    known_s = min(inputs.average_seconds, average)
-    rest = max(0.0, average - known_s)
-    expected = (known_s * inputs.average_price + rest * inputs.lead_price) / average
-    deviation = rest / average * inputs.lead_price * volatility * math.sqrt(rest / 3)
-    if deviation == 0:
-        return float(expected >= inputs.strike)
-    return _normal((expected - inputs.strike) / deviation)
-
-
 def decide(inputs: Inputs, parameters: Parameters) -> Decision:
     """What to do in one slot now."""
     snipe_from = inputs.end_ms - int(parameters.snipe_fraction * (inputs.end_ms - inputs.start_ms))
     in_snipe = snipe_from <= inputs.now_ms < inputs.end_ms
-    probability = probability_up(inputs, parameters.min_volatility)
-    base = Decision("none", "", probability_up=probability, in_snipe=in_snipe, every_price_from_ms=snipe_from)
+    every_price_from_ms = snipe_from
+    if (
+        inputs.now_ms < inputs.start_ms
+    ):  # as far as its strike is known: before that, and to its snipe window, it is a coin
+        every_price_from_ms = inputs.start_ms - int(parameters.ahead_fraction * inputs.average_ms)
+        in_snipe = every_price_from_ms <= inputs.now_ms
+    model, market = probability_up(inputs, parameters.min_volatility), market_up(inputs)
+    belief = None if model is None else believe(model, market, parameters.market_weight)
+    base = Decision(
+        "none",
+        "",
+        probability_up=model,
+        market_up=market,
+        belief_up=belief,
+        in_snipe=in_snipe,
+        every_price_from_ms=every_price_from_ms,
+    )
     if inputs.held is not None and inputs.held_shares > 0:
-        return _exit(inputs, parameters, base, inputs.held, probability)
-    if probability is None:
+        return _exit(inputs, parameters, base, inputs.held, belief)
+    if belief is None:
         return replace(base, reason=f"no {_missing(inputs)} yet")
-    return _entry(inputs, parameters, base, probability)
+    return _entry(inputs, parameters, base, belief)
 
 
 def _entry(inputs: Inputs, parameters: Parameters, base: Decision, probability: float) -> Decision:
@@ -102,10 +94,15 @@ def _entry(inputs: Inputs, parameters: Parameters, base: Decision, probability: 
     if not asks:
         return replace(base, reason="no offers")
     best = asks[0].price
-    edge = chance - float(best) - _fee(inputs, float(best))
+    # Up to the price at which the edge is used up, never past it.
+    limit = _highest_price(inputs, chance - parameters.min_edge, parameters)
+    size, mean = _entry_size(inputs, parameters, outcome, chance, limit, asks)
+    edge = chance - mean - _fee(inputs, mean)
     base = replace(base, edge=edge, outcome=outcome)
     if not base.in_snipe:
         return replace(base, reason="before the snipe window")
+    if (near := _within_noise(inputs, parameters)) is not None:
+        return replace(base, reason=near)
     if float(best) > parameters.max_price:
         return replace(base, reason=f"{outcome} costs {best}, more than {parameters.max_price:g}")
     if edge < parameters.min_edge:
@@ -116,12 +113,21 @@ def _entry(inputs: Inputs, parameters: Parameters, base: Decision, probability: 
         return replace(base, reason=f"confirmation {streak} of {parameters.confirmations}")
     if inputs.blocked:
         return replace(base, reason=inputs.blocked)
-    # Up to the price at which the edge is used up, never past it.
-    limit = _highest_price(inputs, chance - parameters.min_edge, parameters)
-    size = _entry_size(inputs, parameters, chance, float(best), limit, asks)
     if size < inputs.min_size or Decimal(size) / BASE_UNITS * limit < MIN_STAKE:
         return replace(base, reason=f"size {Decimal(size) / BASE_UNITS:.2f} is below the venue's minimum")
-    return replace(base, action="enter", price=limit, size=size, reason=f"edge {edge:+.3f} at {best}")
+    return replace(base, action="enter", price=limit, size=size, reason=f"edge {edge:+.3f} at {mean:.3f}")
+
+
+def _within_noise(inputs: Inputs, parameters: Parameters) -> str | None:
+    """Why the basis' noise decides this window and not what is known of it, or None.
+
+    Recorded: within 1 bp of the strike the model's Brier score was 0.25 to 0.27, that of a coin.
+    """
+    found = distance(floored(inputs, parameters.min_volatility))
+    if found is None or abs(found[0]) >= parameters.noise * found[2]:
+        return None
+    above, _, basis_sd = found
+    return f"within the noise of the basis: {above * 1e4:+.1f} bp from the strike, {parameters.noise * basis_sd * 1e4:.1f} needed"
 
 
 def _missing(inputs: Inputs) -> str:
@@ -199,15 +205,37 @@ def _better_side(inputs: Inputs, probability: float) -> tuple[Outcome, float, tu
 
 
 def _entry_size(
-    inputs: Inputs, parameters: Parameters, chance: float, best: float, limit: Decimal, asks: tuple[Level, ...]
-) -> int:
-    price = best + _fee(inputs, best)
-    kelly = max(0.0, (chance - price) / (1 - price)) if price < 1 else 0.0
+    inputs: Inputs,
+    parameters: Parameters,
+    outcome: Outcome,
+    chance: float,
+    limit: Decimal,
+    asks: tuple[Level, ...],
+) -> tuple[int, float]:
+    """The size in base units, and its mean price: the Kelly stake at the price of the whole size, not of its first share.
+
+    What is at stake in other windows and would be lost with this one counts as a part of the same bet.
+    """
     bankroll = parameters.bankroll if inputs.bankroll is None else min(parameters.bankroll, inputs.bankroll)
-    stake = min(bankroll * kelly * parameters.kelly, parameters.max_stake)
-    wanted = int(Decimal(stake) / limit * BASE_UNITS)
+    beside = max(0.0, inputs.correlated if outcome is Outcome.UP else -inputs.correlated)
     offered = sum(level.size for level in asks if level.price <= limit)
-    return min(wanted, offered) // SIZE_STEP * SIZE_STEP
+    size, mean = 0, float(asks[0].price)
+    for _ in range(3):  # a larger size costs more a share, and a dearer share wants a smaller size: it settles at once
+        price = mean + _fee(inputs, mean)
+        kelly = max(0.0, (chance - price) / (1 - price)) if price < 1 else 0.0
+        stake = max(0.0, min(bankroll * kelly * parameters.kelly - beside, parameters.max_stake))
+        size = min(int(Decimal(stake) / limit * BASE_UNITS), offered) // SIZE_STEP * SIZE_STEP
+        mean = _mean_price(asks, size)
+    return size, mean
+
+
+def _mean_price(asks: tuple[Level, ...], size: int) -> float:
+    """What a share costs on average where so many base units are bought; the best price where none is."""
+    left, paid = size, Decimal(0)
+    for level in asks:
+        taken = min(left, level.size)
+        left, paid = left - taken, paid + taken * level.price
+    return float(paid / (size - left)) if size > left else float(asks[0].price)
 
 
 def _highest_price(inputs: Inputs, worth: float, parameters: Parameters) -> Decimal:
@@ -225,7 +253,3 @@ def _fee(inputs: Inputs, price: float) -> float:
     """Taker fee a share (venue.md 2.3)."""
     inside = max(0.0, price * (1 - price))
     return float(inputs.fee_rate * inside**inputs.fee_exponent)
-
-
-def _normal(z: float) -> float:
-    return 0.5 * math.erfc(-z / math.sqrt(2))

@@ -148,7 +148,10 @@ class Rig:
         self.interval, self.timeframes = interval, timeframes
         self.bots: list[Bot] = []
         self._handovers = 0
-        write_control(self.bus, 0, lambda control: control, by="test", clock=self.clock)
+        # The middle of paper's market is a good judge: with it as evidence there are few orders, and these tests want many.
+        write_control(
+            self.bus, 0, lambda found: found.changed(strategy={"market_weight": 0}), by="test", clock=self.clock
+        )
         # As after a confirmed deploy: a spare of this commit tries for a free lease after 100 ms, others after 300 ms.
         confirmed = Handover(confirmed_sha=CONFIRMED)
         write_handover(self.bus, confirmed, writer="test", sequence=0, clock=self.clock)

@@ -17,7 +17,8 @@ from bot.slots import make_slots
 from bot.strategy.api import SIZE_STEP, Decision, Inputs, read_parameters
 from bot.strategy.evaluation import NO_STREAK, Moment, Own, State, Streak, goes_on_from, read_state, write_state
 from bot.strategy.guard import GuardedStrategy, load_strategy
-from bot.strategy.snipe import MIN_STAKE, Parameters, decide, probability_up
+from bot.strategy.model import distance, probability_up
+from bot.strategy.snipe import MIN_STAKE, Parameters, decide
 from bot.venue.types import BASE_UNITS, Level
 from ledger import LastState
 from ledger.values import Outcome
@@ -146,14 +147,14 @@ def test_an_entry_keeps_every_bound(given: tuple[Inputs, Parameters]) -> None:
     assume(decision.action == "enter")  # were this rare, hypothesis would refuse the test
     assert decision.price is not None
     assert decision.outcome is not None
-    assert decision.probability_up is not None
+    assert decision.belief_up is not None
     length = END_MS - START_MS
     assert END_MS - given_parameters.snipe_fraction * length <= given_inputs.now_ms < END_MS
     assert given_inputs.held_shares == 0
     assert not given_inputs.blocked
     assert decision.streak >= given_parameters.confirmations
     up = decision.outcome is Outcome.UP
-    chance = decision.probability_up if up else 1 - decision.probability_up
+    chance = decision.belief_up if up else 1 - decision.belief_up
     price = float(decision.price)
     assert price <= given_parameters.max_price + 1e-12
     assert price + fee(given_inputs, price) <= chance - given_parameters.min_edge + 1e-12
@@ -176,7 +177,7 @@ def test_a_limit_that_would_be_a_hair_too_dear_is_a_tick_lower(cents: int) -> No
     """Where price and fee are above worth less edge by a hundred-millionth, the limit is the next tick below."""
     price = cents / 100
     base = inputs(asks_up=(Level(Decimal(cents - 5) / 100, 400 * SHARE),))
-    chance = probability_up(base, Parameters().min_volatility)
+    chance = decide(base, Parameters()).belief_up
     assert chance is not None
     hair = chance - price - fee(base, price) + 1e-8
     decision = decide(base, Parameters(min_edge=hair, confirmations=1))
@@ -193,13 +194,13 @@ def test_an_exit_sells_what_is_held_at_a_bid_that_pays_more_than_it_is_worth(
     if decision.action != "exit":
         return
     assert decision.price is not None
-    assert decision.probability_up is not None
+    assert decision.belief_up is not None
     assert decision.outcome is given_inputs.held
     assert 0 < decision.size <= given_inputs.held_shares
     up = decision.outcome is Outcome.UP
     bids = given_inputs.bids_up if up else given_inputs.bids_down
     assert decision.price in [level.price for level in bids]
-    chance = decision.probability_up if up else 1 - decision.probability_up
+    chance = decision.belief_up if up else 1 - decision.belief_up
     for level in bids:
         if level.price >= decision.price:
             price = float(level.price)
@@ -267,17 +268,17 @@ def test_the_probability_agrees_with_a_simulation_of_the_settlement(
             if second <= 60:
                 total += (before + price) / 2
         wins += total / 60 >= STRIKE
-    found = probability_up(
+    expected = distance(
         inputs(
             now_ms=END_MS - left_s * 1000,
             volatility=volatility,
             lead_price=STRIKE * ratio,
             average_seconds=float(passed),
             average_price=known * STRIKE if known else None,
-        ),
-        1e-6,
+        )
     )
-    assert found is not None
+    assert expected is not None
+    found = 0.5 * math.erfc(-expected[0] / expected[1] / math.sqrt(2))
     error = math.sqrt(found * (1 - found) / draws)
     assert wins / draws == pytest.approx(found, abs=4 * error)
 

@@ -31,7 +31,8 @@ from bot.market_data.rtds import TOPIC, parse_settlement
 from bot.slots import Slot
 from bot.strategy.evaluation import Evaluation, Streak, View, evaluate, next_state
 from bot.strategy.guard import DEFAULT_STRATEGY, load_strategy
-from bot.strategy.snipe import Parameters, probability_up
+from bot.strategy.model import probability_up
+from bot.strategy.snipe import Parameters
 from bot.venue.decoding import OddError
 from bot.venue.types import Book, Level
 from ledger.rows import Position
@@ -272,7 +273,7 @@ def test_what_the_venue_says_twice_causes_an_order_within_two_seconds(
     held: bool, up: float, action: str, quiet: bool
 ) -> None:
     """The books move and stay there: the stream says so, and says so again, or REST does where the stream is quiet."""
-    bot = Bot(held, Parameters())
+    bot = Bot(held, Parameters(market_weight=0, noise=0))  # the lead stands at the strike, and the books alone move
     for token in TOKENS:
         bot.channel(bot.market.frame(token, bot.now))
     for step in range(STEPS):

@@ -170,9 +170,11 @@ class House:
     def _reference(self, listed: _Listed) -> float | None:
         """The opening reference, from the window's start on."""
         if listed.reference is None and self.now_ms >= listed.paper.window.start_ms:
-            tick = self.feed.history[listed.paper.window.asset].at(listed.paper.window.start_ms)
-            listed.reference = listed.paper.reference = tick
-            listed.market = replace(listed.market, strike=None if tick is None else Decimal(repr(tick)))
+            window = listed.paper.window
+            ticks = self.feed.history[window.asset].between(window.start_ms - window.averaging_ms, window.start_ms)
+            strike = average(ticks) if ticks else None
+            listed.reference = listed.paper.reference = strike
+            listed.market = replace(listed.market, strike=None if strike is None else Decimal(repr(strike)))
         return listed.reference
 
     def _quote(self, listed: _Listed) -> bool:

@@ -46,7 +46,9 @@ class FireRig(DeployerRig):
         self.paper = self.make_paper()
         self.environment.setdefault("BOT_PAPER_URL", self.paper.url)
         self.environment["PAPER_DATA"] = str(folder / "paper")
-        write_control(self.bus, 0, lambda control: control, by="fire", clock=self.clock)
+        write_control(
+            self.bus, 0, lambda found: found.changed(strategy={"market_weight": 0}), by="fire", clock=self.clock
+        )  # many orders are wanted
         self.good = ""
 
     def begin(self) -> None:

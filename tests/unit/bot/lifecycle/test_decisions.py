@@ -119,14 +119,14 @@ def test_the_settlement_average_counts_the_seconds_that_passed() -> None:
     prices.inherit_basis({"BTC": BasisState(0.0, 600.0, 0)}, 0)
     assert prices.average("BTC", 0, 5000) == (0.0, None)
     for at in (-1_500, -100):  # the second one confirms the first
-        prices.take(PriceUpdate("BTC", 1000.0, Source.BOOK, None, at))
-    prices.settle(SettlementPrice("BTC", 1000.0, 100, 0, 0))
-    for second, price in enumerate((1000.0, 1001.0, 1002.0, 1003.0)):
+        prices.take(PriceUpdate("BTC", 10000.0, Source.BOOK, None, at))
+    prices.settle(SettlementPrice("BTC", 10000.0, 100, 0, 0))
+    for second, price in enumerate((10000.0, 10001.0, 10002.0, 10003.0)):
         prices.take(PriceUpdate("BTC", price, Source.BOOK, None, second * 1000 + 200))
-    assert prices.average("BTC", 1000, 3000) == (2.0, 1001.5)
-    assert prices.average("BTC", 1000, 3500) == (2.5, 1002.0)
+    assert prices.average("BTC", 1000, 3000) == (2.0, 10001.5)
+    assert prices.average("BTC", 1000, 3500) == (2.5, 10002.0)
     assert prices.average("BTC", 9000, 9500) == (0.0, None)
-    assert prices.newest("BTC") == 1003.0
+    assert prices.newest("BTC") == 10003.0
     assert prices.volatility("BTC") is None, "four seconds say nothing"
 
 

@@ -161,7 +161,7 @@ def test_a_reserve_that_cannot_be_restored_stops_entries_and_not_exits(
         await until("entries open", lambda: read_status(running.bus).body.entries == "open")
 
     # With so high a volatility Up is worth 0.56: cheap at 0.50, and 0.99 is a gift for it.
-    running = live(tmp_path, work, strategy={"min_volatility": 0.001, "kelly": 1})
+    running = live(tmp_path, work, strategy={"min_volatility": 0.001, "kelly": 1, "market_weight": 0})
     assert running.count(ENTRIES) == 2
 
 

@@ -23,7 +23,7 @@ from tests.unit.bot.running import Running
 V2 = MarketProblem(ProblemCode.PROTOCOL, "the market x is of protocol v2, which this release does not sign")
 ENTRIES = "SELECT count(*) FROM intents WHERE side = 'BUY'"
 EXITS = "SELECT count(*) FROM intents WHERE side = 'SELL'"
-STRATEGY = {"min_volatility": 0.001, "kelly": 1}  # Up is worth 0.56
+STRATEGY = {"min_volatility": 0.001, "kelly": 1, "market_weight": 0}  # Up is worth 0.56
 
 
 async def until(what: str, look: Callable[[], object], limit_s: float = 60) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 import random
 
@@ -12,7 +11,7 @@ from hypothesis import strategies as st
 
 from bot.market_data.binance_messages import PriceUpdate, Source
 from bot.market_data.history import Kline, parse_klines
-from bot.market_data.prices import Candles
+from bot.market_data.prices import LONGEST_MOVE_S, MOVE_S, Candles
 
 
 def update(boot_ms: int, price: float, source: Source = Source.BOOK) -> PriceUpdate:
@@ -47,7 +46,7 @@ def test_volatility_is_finite_and_never_below_its_floor(rows: list[tuple[int, fl
     found = candles.volatility(floor=1e-6)
     assert math.isfinite(found.per_sqrt_second)
     assert found.per_sqrt_second >= 1e-6
-    assert found.samples == max(0, len(candles.closes()) - 1)
+    assert 0 <= found.samples <= max(0, len(candles.closes()) - 1)
 
 
 @pytest.mark.parametrize("keep", [1.0, 0.3])
@@ -67,24 +66,27 @@ def test_recent_seconds_weigh_more() -> None:
     short, long = Candles(half_life_s=20), Candles(half_life_s=1e6)
     for second in range(300):
         for candles in (short, long):
-            candles.add(update(second * 1000, 100.0 + (second % 2) * (0.5 if second < 150 else 0.01)))
+            candles.add(update(second * 1000, 100.0 + (second // 10 % 2) * (0.5 if second < 150 else 0.01)))
     assert short.volatility().per_sqrt_second < long.volatility().per_sqrt_second / 3
 
 
 @settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 400), st.floats(90, 110)), min_size=2), st.integers(1, 400))
 def test_the_volatility_carried_along_is_that_of_the_formula(rows: list[tuple[int, float]], half_life_s: int) -> None:
-    """Carried from update to update, it is the weighed sum over all closes, however often a second's close changed."""
+    """Carried from update to update, it is the weighed mean over all moves of 10 to 30 s, whatever changed in between."""
     candles = Candles(half_life_s=half_life_s)
     for tenth, price in sorted(rows):
         candles.add(update(tenth * 100, price))
     closes = candles.closes()
-    squares = seconds = 0.0
-    for (second, close), (later, following) in itertools.pairwise(closes):
+    variances = weights = 0.0
+    for later, following in closes:
+        before = [(second, close) for second, close in closes if later - second >= MOVE_S]
+        if not before or later - before[-1][0] > LONGEST_MOVE_S:
+            continue
         weight = 0.5 ** ((closes[-1][0] - later) / half_life_s)
-        squares += weight * math.log(following / close) ** 2
-        seconds += weight * (later - second)
-    expected = max(1e-6, math.sqrt(squares / seconds)) if seconds else 1e-6
+        variances += weight * math.log(following / before[-1][1]) ** 2 / (later - before[-1][0])
+        weights += weight
+    expected = max(1e-6, math.sqrt(variances / weights)) if weights else 1e-6
     assert candles.volatility().per_sqrt_second == pytest.approx(expected)
 
 
