@@ -211,6 +211,8 @@ class InsideVenue(PolymarketVenue):
     async def shares(self, token_id: str) -> int:
         return await self._ask(lambda: self._exchange.engine.balance(self.wallet, token_id))
 
+    async def refresh_balance(self, token_id: str) -> None: ...
+
     async def holdings(self) -> list[Holding]:
         return []  # as paper's 404
 

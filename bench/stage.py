@@ -81,6 +81,8 @@ class BenchVenue(PolymarketVenue):
         on_open()
         await asyncio.Event().wait()
 
+    async def refresh_balance(self, _token_id: str) -> None: ...
+
     async def holdings(self) -> list[Holding]:
         return []
 

@@ -110,6 +110,9 @@ class Redeemer:
     async def _one(self, won: Won) -> None:
         venue = self._world.venue
         held = await venue.shares(won.token_id)
+        if held == 0:  # the venue's balance may be of before the shares were there: it counts once it was read anew
+            await venue.refresh_balance(won.token_id)
+            held = await venue.shares(won.token_id)
         cannot = "BOT_REDEEM=off" if self._world.settings.redeem == "off" else venue.cannot_redeem
         step = next_step(won, held, cannot, self._world.clock.wall_ms())
         if step == "paid":

@@ -10,7 +10,7 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Literal
 
@@ -50,7 +50,9 @@ LEAST_SPACING_MS, MOST_SPACING_MS = 400, 5_000
 """Between two looks at one order in settling: what the user channel says of it meanwhile is one piece of news."""
 RATE_LIMITED = "rate_limited"
 MOST_SEQS = 1_000
-SIZE_CODES = ("min_size", "amounts")
+SHORT_TIMES, SHARE_STEP = 2, BASE_UNITS // 100
+"""After so many refusals for balance in a row 99 % are sold: recorded to go where the whole does not."""
+SIZE_CODES, NO_BALANCE = ("min_size", "amounts"), "not_enough_balance"
 TOO_SMALL = "the venue refuses to sell"
 MOST_RECENT = 10_000  # entries of the last minute that are counted
 SALT_BITS = 53  # as the client library: a salt travels as a JSON number
@@ -107,6 +109,8 @@ class OrderManager(OpenOrders):
         self._stopped, self._random_bits, self._resend, self._on_failure = stopped, random_bits, resend, on_failure
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._unsent: set[str] = set()
+        self._short: set[str] = set()  # exits that were refused for a balance which may be an old one
+        self._refused_short: dict[str, int] = {}  # by window: how often in a row
         # By window: the largest exit that was refused for its size, and why.
         self._too_small: dict[str, tuple[int, str]] = {}
         self._seqs: dict[tuple[str, Side], int] = {}
@@ -162,6 +166,8 @@ class OrderManager(OpenOrders):
         )
         if refusal is not None:
             return refusal
+        if not entry and self._refused_short.get(plan.window, 0) >= SHORT_TIMES:
+            plan = replace(plan, size=plan.size * 99 // 100 // SHARE_STEP * SHARE_STEP or plan.size)
         try:
             signed = self._venue.sign(plan.request, plan.market, self._random_bits(SALT_BITS), self._now_ms())
         except ValueError as error:
@@ -279,6 +285,9 @@ class OrderManager(OpenOrders):
     async def _run(self, intent: Intent, begun: _Begun | None) -> None:
         try:
             await self._send(intent, begun)
+            if intent.order_id in self._short:
+                self._short.discard(intent.order_id)
+                await self._venue.refresh_balance(intent.token_id)
             if self._may_resend(intent.order_id):
                 await self._send(intent)
             done = self._told[intent.order_id] = asyncio.Event()
@@ -353,6 +362,8 @@ class OrderManager(OpenOrders):
                 self._mode.note(VenueMode.NORMAL, now)
                 self._trouble.note(None, now)
                 self._watch(intent.order_id).news(now)
+                if intent.side is Side.SELL:
+                    self._refused_short.pop(intent.window, None)
                 if matched is not None and value is not None:
                     self._answered[intent.order_id] = Fills(1, matched, value, 0)
                 if order_id and order_id != intent.order_id:
@@ -369,6 +380,9 @@ class OrderManager(OpenOrders):
                 # Refusing the second sending says nothing of the first: only the venue's showing it or its trades does.
                 if first:
                     self._learn(intent, answer)
+                    if intent.side is Side.SELL and code == NO_BALANCE:
+                        self._short.add(intent.order_id)
+                        self._note_short(intent.window)
                     self._note(intent.order_id, OrderState.REFUSED, _words(answer))
                 elif intent.epoch == self._epoch and self.open[intent.order_id].state is None:  # its row found no room
                     self._note(intent.order_id, OrderState.IN_DOUBT, f"sent again, and refused: {_words(answer)}")
@@ -376,6 +390,11 @@ class OrderManager(OpenOrders):
                 if mode is not VenueMode.NORMAL:  # no answer says nothing good
                     self._mode.note(mode, now)
                 self._note(intent.order_id, OrderState.IN_DOUBT, _words(answer))
+
+    def _note_short(self, window: str) -> None:
+        while len(self._refused_short) >= MOST_SEQS:
+            del self._refused_short[next(iter(self._refused_short))]
+        self._refused_short[window] = self._refused_short.get(window, 0) + 1
 
     def _learn(self, intent: Intent, refused: Refused) -> None:
         """An exit below the market's minimum was refused for its size: one of the window that is no larger is not tried again."""
@@ -416,9 +435,7 @@ class OrderManager(OpenOrders):
 
 def _was_tried(intent: Intent, answer: Answer) -> bool:
     """Whether an exit was refused that was worth a try: a small rest, or one that followed another in doubt."""
-    return (
-        intent.side is Side.SELL and isinstance(answer, Refused) and answer.code in ("min_size", "not_enough_balance")
-    )
+    return intent.side is Side.SELL and isinstance(answer, Refused) and answer.code in ("min_size", NO_BALANCE)
 
 
 def _words(answer: Answer) -> str:

@@ -144,14 +144,18 @@ class OrderTimings:
         return timings
 
 
-# Refusals that say nothing of the order: nobody was there to trade with, it never left, or it came too often or out of hours.
+# Refusals that say nothing of the order: nobody was there to trade with, it never left, it came too often or out of hours, or
+# it was the account that was refused: its money, its shares of a moment ago, its right to trade. Other code would get the same.
 _NOT_ITS_FAULT = frozenset(
-    {"no_match", "not_sent", "rate_limited", "restarting", "market_not_ready", "market_closed", "post_only_mode"}
-)
+    {
+        "no_match", "not_sent", "rate_limited", "restarting", "market_not_ready", "market_closed", "post_only_mode",
+        "not_enough_balance", "forbidden", "banned", "closed_only",
+    }
+)  # fmt: skip
 
 
 def is_at_fault(answer: Answer) -> bool:
-    """Whether an order was refused for what it was (its price, size, signature, account), and not for the venue or the moment.
+    """Whether an order was refused for what it was (its price, size, signature), and not for the venue, account or moment.
 
     A rise of these after a deploy is the code's: the deployer takes the lease back.
     """

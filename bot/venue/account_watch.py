@@ -58,6 +58,13 @@ def account_problem(account: Account) -> str | None:
             f"the exchange may spend {account.allowance / BASE_UNITS:.2f} pUSD of wallet {account.wallet}: give the allowance "
             "once, by enabling trading on the venue's site with this wallet (docs/how-to/live.md)"
         )
+    if account.may_sell is None:
+        return "the account was not asked yet whether the exchange may sell its outcome tokens"
+    if not account.may_sell:
+        return (
+            f"the exchange may not take outcome tokens of wallet {account.wallet}: what it buys could never be sold; "
+            "approve them once, by enabling trading on the venue's site with this wallet (docs/how-to/live.md)"
+        )
     return None
 
 
@@ -106,7 +113,8 @@ class AccountWatch:
     async def run(self) -> None:
         """Ask every few seconds, until cancelled; sooner while the clocks disagree, which keeps entries closed."""
         while True:
-            wait_s = LOOK_EVERY_S if await self._look() and not self.clock_offset_ms else RETRY_S
+            is_known = await self._look() and not self.clock_offset_ms and not self._is_incomplete
+            wait_s = LOOK_EVERY_S if is_known else RETRY_S
             spacing_s = min(SPACING_S, wait_s)
             await asyncio.sleep(spacing_s)
             try:
@@ -114,6 +122,10 @@ class AccountWatch:
                     await self._soon.wait()
             except TimeoutError:
                 continue
+
+    @property
+    def _is_incomplete(self) -> bool:
+        return self.account is not None and self.account.may_sell is None
 
     def _is_due(self, asked_boot_ms: int | None, every_s: float) -> bool:
         """Whether something was asked for long ago, or not at all, or the last look failed."""
@@ -127,7 +139,9 @@ class AccountWatch:
                 venue_ms = await self._venue.server_time_ms()
                 self._offset = self._offset.narrowed(venue_ms, sent, self._clock.boot_ms())
                 self._told_boot_ms = sent
-            if not self._soon.is_set() and not self._is_due(self._seen_boot_ms, LOOK_EVERY_S - SPACING_S):
+            if not (self._soon.is_set() or self._is_incomplete) and not self._is_due(
+                self._seen_boot_ms, LOOK_EVERY_S - SPACING_S
+            ):
                 return True  # only the clock was asked
             self._soon.clear()
             self.account = await self._venue.account()

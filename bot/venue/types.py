@@ -168,13 +168,15 @@ class Book:
 class Account:
     """The account that orders are placed for. balance, allowance: base units of pUSD.
 
-    closed_only: the venue lets it sell what it holds, and buy nothing.
+    closed_only: the venue lets it sell what it holds, and buy nothing. may_sell: the exchange may take its outcome tokens, which
+    is an allowance of its own; None while that is not known.
     """
 
     wallet: str
     balance: int
     allowance: int
     closed_only: bool = False
+    may_sell: bool | None = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -357,6 +359,9 @@ class Venue(Protocol):
 
     async def shares(self, token_id: str) -> int:
         """How many shares of one token the account holds, in base units."""
+
+    async def refresh_balance(self, token_id: str) -> None:
+        """Have the venue read the balance of a token anew: what it keeps may be of before the last trade."""
 
     @property
     def cannot_redeem(self) -> str | None:

@@ -24,13 +24,15 @@ from bot.venue.types import (
 from ledger.values import Side, VenueTrade, trade_word
 
 
-def account(payload: object, wallet: str, exchange: str, *, closed_only: bool = False) -> Account:
+def account(
+    payload: object, wallet: str, exchange: str, *, closed_only: bool = False, may_sell: bool | None = True
+) -> Account:
     """Balance, and the allowance of the exchange that our markets trade on (0 where it has none)."""
     row = as_object(payload, "balance")
     allowances = as_object(row.get("allowances"), "allowances")
     allowed = {name.lower(): value for name, value in allowances.items()}.get(exchange.lower(), 0)
     allowance = min(as_whole(allowed, "allowance", 0, MOST_ALLOWANCE), MAX_UNITS)
-    return Account(wallet, balance(payload), allowance, closed_only)
+    return Account(wallet, balance(payload), allowance, closed_only, may_sell)
 
 
 def balance(payload: object) -> int:

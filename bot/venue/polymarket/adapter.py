@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 import httpx
-from polymarket._internal.actions.account import build_balance_allowance_request
+from polymarket._internal.actions.account import build_balance_allowance_request, build_update_balance_allowance_request
 from polymarket._internal.actions.order_heartbeats import build_send_order_heartbeat_request
 from polymarket.clients._transport import AsyncTransport
 from polymarket.errors import OrderHeartbeatMismatchError, PolymarketError
@@ -18,6 +18,7 @@ from polymarket.models.clob import AssetType
 from bot.venue.decoding import Code, OddError, Origin, Skips, as_name, as_object, clean, decode, each
 from bot.venue.pace import RequestPace
 from bot.venue.polymarket import account_reading, reading
+from bot.venue.polymarket.account_rights import AccountRights
 from bot.venue.polymarket.answers import NOT_SENT, in_words, judge
 from bot.venue.polymarket.channel import OrderRequests, OrdersChannel
 from bot.venue.polymarket.client import (
@@ -36,6 +37,7 @@ from bot.venue.polymarket.client import (
 )
 from bot.venue.polymarket.clob_markets import ClobMarkets
 from bot.venue.polymarket.http1 import Target
+from bot.venue.polymarket.positions import read_holdings
 from bot.venue.polymarket.signing import EOA
 from bot.venue.polymarket.streams import follow_user
 from bot.venue.types import (
@@ -63,9 +65,7 @@ Item = TypeVar("Item")
 _NEVER_LEFT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 _MAX_ITEMS = 20_000
 _LONGEST_ERROR = 600
-_POSITIONS = 500  # The data API's page; a wallet with more is shown the first ones.
 _REDEEM_LIMIT_S = 30.0  # Several requests: market, wallet, nonce, submit.
-_CLOSED_ONLY_EVERY_S = 60.0
 
 
 class PolymarketVenue:
@@ -102,7 +102,7 @@ class PolymarketVenue:
         self._hosts = hosts
         self._credentials = credentials
         self._relayer_key = relayer_key
-        self._closed_only, self._closed_only_until_s = False, 0.0
+        self._rights = AccountRights(self._ban_status, self._token_balance, time.monotonic)
         self._log, self._pace = log, pace
         self.skips = Skips(log)
         """What the venue sent and could not be read."""
@@ -171,20 +171,30 @@ class PolymarketVenue:
         """Balance and allowance of the collateral."""
         async with self._asking("balance"):
             payload = await self._balance("COLLATERAL")
-            closed_only = await self._is_closed_only()
-            return account_reading.account(payload, self.wallet, CONFIG.standard_exchange, closed_only=closed_only)
+            closed_only, exchange = await self._rights.closed_only(), CONFIG.standard_exchange
+            may_sell = await self._rights.may_sell(self.wallet, exchange)
+            return account_reading.account(payload, self.wallet, exchange, closed_only=closed_only, may_sell=may_sell)
 
     async def shares(self, token_id: str) -> int:
         """Shares of one token in base units."""
         async with self._asking("balance of a token"):
-            return account_reading.balance(await self._balance("CONDITIONAL", token_id))
+            return account_reading.balance(await self._token_balance(token_id))
+
+    async def refresh_balance(self, token_id: str) -> None:
+        """Have the venue read the balance of a token anew: it keeps one that may be of before the last trade (v1 287, 290)."""
+        async with self._asking("refreshing a balance"):
+            path, params = build_update_balance_allowance_request(
+                asset_type="CONDITIONAL", asset_id=token_id, signature_type=self._identity.signature_type
+            )
+            await self._client.secure_clob.get_bytes(path, params=params)
 
     async def holdings(self) -> list[Holding]:
-        """What the data API shows of the wallet; a venue without one (paper: 404) shows nothing."""
+        """What the data API shows of the wallet (see `positions`)."""
         async with self._asking("positions", origin=Origin.DATA):
-            params: dict[str, str | int] = {"user": self.wallet, "limit": _POSITIONS, "sizeThreshold": 0}
-            payload = await known(self._get(self._client.data, "/positions", params))
-            return [] if payload is None else account_reading.holdings(payload, self._odd(Origin.DATA))
+            data = self._client.data
+            return await read_holdings(
+                lambda path, query: self._get(data, path, query), self.wallet, self._odd(Origin.DATA)
+            )
 
     @property
     def cannot_redeem(self) -> str | None:
@@ -215,6 +225,7 @@ class PolymarketVenue:
             if window is None:
                 return None
             clob = await self._markets.view(window.market.condition_id)
+            self._rights.token_id = window.market.token_ids[0]
             return None if clob is None else reading.market(window, clob)
 
     async def books(self, token_ids: list[str]) -> dict[str, Book]:
@@ -331,14 +342,11 @@ class PolymarketVenue:
             answer = await post_bytes(self._orders_channel.transport, path, body)
             return as_name(as_object(decode(answer, reading.MOST_BYTES), "answer").get("heartbeat_id"), "heartbeat_id")
 
-    async def _is_closed_only(self) -> bool:
-        """Whether the account may only sell. Asked once a minute; a venue that does not know the question has no such mode."""
-        loop_s = asyncio.get_running_loop().time()
-        if self._closed_only_until_s <= loop_s:
-            payload = await known(self._get(self._client.secure_clob, "/auth/ban-status/closed-only"))
-            self._closed_only = isinstance(payload, dict) and payload.get("closed_only") is True
-            self._closed_only_until_s = loop_s + _CLOSED_ONLY_EVERY_S
-        return self._closed_only
+    async def _ban_status(self) -> object | None:
+        return await known(self._get(self._client.secure_clob, "/auth/ban-status/closed-only"))
+
+    async def _token_balance(self, token_id: str) -> object:
+        return await self._balance("CONDITIONAL", token_id)
 
     async def _clob_market(self, condition_id: str) -> object | None:
         return await known(self._get(self._client.clob, f"/clob-markets/{condition_id}"))

@@ -74,6 +74,7 @@ class FakeVenue:
         self.held: list[Holding] = []
         self.unpaid: dict[str, int] = {}
         self.redeemed: list[str] = []
+        self.refreshed: list[str] = []
         self.describe: Callable[[str], Market] = lambda slug: replace(MARKET, slug=slug)
         self.now_ms: Callable[[], int] = lambda: 0
         self.asks: tuple[Level, ...] = (Level(Decimal("0.60"), 400 * SHARE),)
@@ -216,6 +217,9 @@ class FakeVenue:
 
     async def shares(self, token_id: str) -> int:
         return self.unpaid.get(token_id, 0)
+
+    async def refresh_balance(self, token_id: str) -> None:
+        self.refreshed.append(token_id)
 
     @property
     def cannot_redeem(self) -> str | None:
