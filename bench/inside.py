@@ -58,12 +58,12 @@ from paper.engine.matching import CASH, Engine, Placement
 from paper.engine.offers import read_offer
 from paper.engine.record import Record
 from paper.errors import RefusedError
-from paper.settings import Settings
 from paper.streams.sockets import Listener
 from paper.wire import control as report
 from paper.wire.clob import _clob_market
 from paper.wire.forms import by_match, open_order_json, trade_json
 from paper.wire.gamma import _event
+from tests.plain import plain_settings
 
 KEY = "42" * 32
 OWNER = "inside"
@@ -119,7 +119,7 @@ class Paper:
             "tape_at": datetime.fromtimestamp(clock() / 1000, tz=UTC),
             "data": folder,
         }
-        settings = Settings(**given)
+        settings = plain_settings(**given)
         self.record = Record(folder)
         self.record._writer.execute("PRAGMA synchronous = OFF")
         self.exchange = Exchange(settings, self.record, tapes, clock)

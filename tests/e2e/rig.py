@@ -27,6 +27,7 @@ from bus import (
 )
 from ledger import Identity, Ledger
 from tests.forked import ROOT, Forked, run
+from tests.plain import plain_environment
 
 LIMIT_S = 60.0
 CONFIRMED = "a" * 40
@@ -80,9 +81,11 @@ def clear_faults(paper: str) -> None:
 
 @dataclass
 class Paper:
-    """A running paper exchange."""
+    """A running paper exchange; a plain one unless a test wants paper's defaults (more: of its environment, beside)."""
 
     folder: Path
+    plain: bool = True
+    more: dict[str, str] = field(default_factory=dict)
     process: Forked = field(init=False)
     url: str = field(init=False, default="")
 
@@ -94,9 +97,8 @@ class Paper:
         log = self.folder / "paper.log"
         begun = len(log_lines(log)) if log.exists() else 0
         port = self.url.rpartition(":")[2] or "0"
-        self.process = start(
-            "paper", {"PAPER_DATA": str(self.folder / "paper"), "PAPER_PORT": port, "PAPER_SEED": "7"}, log
-        )
+        environment = {"PAPER_DATA": str(self.folder / "paper"), "PAPER_PORT": port, "PAPER_SEED": "7"}
+        self.process = start("paper", (plain_environment() if self.plain else {}) | environment | self.more, log)
 
         def listening() -> str | None:
             assert self.process.poll() is None, log.read_text()
@@ -140,11 +142,13 @@ class Bot:
 class Rig:
     """A bus with a control, a paper exchange, and as many bots as a test starts."""
 
-    def __init__(self, folder: Path, *, interval: float = 0.5, timeframes: str = "10s,30s") -> None:
+    def __init__(
+        self, folder: Path, *, interval: float = 0.5, timeframes: str = "10s,30s", paper: Paper | None = None
+    ) -> None:
         self.folder = folder
         self.clock = SystemClock()
         self.bus: Bus = open_bus(folder / "bus")
-        self.paper = Paper(folder)
+        self.paper = paper or Paper(folder)
         self.interval, self.timeframes = interval, timeframes
         self.bots: list[Bot] = []
         self._handovers = 0

@@ -19,6 +19,7 @@ from polymarket._internal.environment import create_environment, get_environment
 from polymarket.environments import PRODUCTION, Environment
 
 from tests.forked import Forked, listening
+from tests.plain import PLAIN
 
 LIMIT_S = 30  # of every wait: a busy machine is slow
 
@@ -90,12 +91,14 @@ StartPaper = Callable[..., Paper]
 
 @pytest.fixture(scope="module")
 def start_paper(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartPaper]:
-    """Start exchanges; options are those of the command line."""
+    """Start plain exchanges; options are those of the command line."""
     started: list[Paper] = []
 
     def start(data: Path | None = None, **options: object) -> Paper:
         folder = data or tmp_path_factory.mktemp("paper")
-        flags = [part for name, value in options.items() for part in (f"--{name.replace('_', '-')}", str(value))]
+        flags = [
+            part for name, value in (PLAIN | options).items() for part in (f"--{name.replace('_', '-')}", str(value))
+        ]
         log = tmp_path_factory.mktemp("log") / "paper.log"
         command = ["paper", "serve", "--port", "0", "--data", str(folder), *flags]
         process = Forked(command, environment=os.environ, stdout=log, stderr=log)

@@ -12,6 +12,7 @@ from tests.e2e.docker_engine import USER, docker, own
 from tests.e2e.docker_rig import DOCKERFILE, DockerRig
 from tests.e2e.fire.rig import FireRig
 from tests.e2e.rig import ROOT, Paper, log_lines, until
+from tests.plain import plain_environment
 
 PAPER = "never-sleeps-test-paper"
 
@@ -40,6 +41,7 @@ class PaperContainer(Paper):
             *("run", "--detach", f"--name={self.name}", f"--network={self._network}", "--network-alias=paper"),
             *(f"--user={USER[0]}:{USER[1]}", f"--volume={self.folder / 'paper'}:/data"),
             *(f"--publish=127.0.0.1:{port}:8700", "--env=PAPER_HOST=0.0.0.0", "--env=PAPER_PORT=8700"),
+            *(f"--env={name}={value}" for name, value in plain_environment().items()),
             *("--env=PAPER_DATA=/data", "--env=PAPER_SEED=7", PAPER),
         )
         log = self.folder / "paper.log"

@@ -21,6 +21,7 @@ from paper.engine.faults import KINDS
 from paper.settings import Settings
 from tests import forked
 from tests.forked import Forked, listening
+from tests.plain import plain_environment
 
 LIMIT_S = 30  # of every wait: a busy machine is slow
 
@@ -34,7 +35,7 @@ def serving(data: Path, *arguments: str) -> Iterator[tuple[Forked, dict[str, Any
     with tempfile.NamedTemporaryFile(prefix="paper-", suffix=".log") as made:
         log = Path(made.name)
         command = ["paper", "--port", "0", "--data", str(data), *arguments]
-        process = Forked(command, environment=os.environ, stdout=log, stderr=log)
+        process = Forked(command, environment={**plain_environment(), **os.environ}, stdout=log, stderr=log)
         try:
             yield process, listening(process, log)
         finally:

@@ -20,9 +20,9 @@ from paper.engine.markets import Markets, Window
 from paper.engine.matching import CASH, Engine
 from paper.engine.prices import ASSETS, History
 from paper.engine.record import Record
-from paper.settings import Settings
 from paper.wire.clob import _market as clob_market
 from paper.wire.gamma import _market
+from tests.plain import plain_settings
 
 NOW = 1_795_000_200_000
 
@@ -34,7 +34,7 @@ class World:
         self.now = NOW
         self.record = Record(folder)
         values = {"data": folder, "timeframes": ("5s",), "resolution_delay": 1.0} | options
-        self.exchange = Exchange(Settings(**values), self.record, {}, lambda: self.now)  # type: ignore[arg-type]  # by name
+        self.exchange = Exchange(plain_settings(**values), self.record, {}, lambda: self.now)
         self.exchange.start()
 
     def run(self, seconds: float) -> None:
@@ -228,7 +228,7 @@ def test_late_markets_are_hidden_until_they_appear(tmp_path_factory: pytest.Temp
     window = Window("ETH", "5m", n * 300_000)
     for late in (0.0, 1.0):
         given: dict[str, Any] = {"late_markets": late, "seed": seed}
-        markets = Markets(Settings(**given), record, {asset: History() for asset in ASSETS}, Engine())
+        markets = Markets(plain_settings(**given), record, {asset: History() for asset in ASSETS}, Engine())
         seen = [markets.is_visible(window, window.start_ms + at) for at in (-1, 0, 50_000, 100_000)]
         assert seen == sorted(seen)
         assert (seen[0], seen[-1]) == (late == 0.0, True)
