@@ -24,9 +24,13 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from bus import Role, read_status, write_control
+from bench.eager import Eager
+from bench.exits import late_exits, wanted_exits
+from bot.tools.decision_diff import read_decision
+from bus import Role, read_inputs, read_status, write_control
 from paper.engine.faults import KINDS
-from tests.e2e.rig import Rig, until
+from tests.e2e.rig import Paper, Rig, until
+from tests.plain import OFTEN
 
 INTERVAL_S = 0.2
 ONE_POLL_S = 5.0  # of the default interval; pauses of the bot are measured in seconds, not in polls
@@ -61,6 +65,8 @@ _OF_STREAMS = ("drop_streams", "freeze_streams", "duplicate_events", "reorder_ev
 _OF_TRADES = ("failing_trades", "retried_trades")
 _OF_WINDOWS = (*_OF_TRADES, "late_resolution")
 _OF_ORDERS = ("/order", "/data/order/")
+# While one of these is armed the venue takes no orders, or the bot holds back: an exit may have to wait.
+_CLOSING = ("restart", "restarting", "post_only", "cancel_only", "disabled", "rate_limited", "unavailable")
 _OFFSETS_S = (-4.0, -1.5, 1.5, 4.0)
 
 
@@ -165,8 +171,10 @@ class FaultRun:
     """One exchange and one bot that trades, and what strikes them."""
 
     def __init__(self, folder: Path, resend: str = "exits") -> None:
-        self.rig = Rig(folder, interval=INTERVAL_S, timeframes="10s")
+        self.rig = Rig(folder, interval=INTERVAL_S, timeframes="10s", paper=Paper(folder, plain=False, more=OFTEN))
         self.most_exposed = 0.0
+        self._wanted: list[tuple[int, frozenset[str]]] = []
+        self._closed_ms: list[tuple[int, int]] = []
         try:
             write_control(self.rig.bus, 1, lambda now: now.changed(risk=LIMITS), by="bench", clock=self.rig.clock)
             self.bot = self.rig.start_bot(BOT_REQUEST_LIMIT="1", BOT_STRATEGY="bench.eager:Eager", BOT_RESEND=resend)
@@ -178,6 +186,7 @@ class FaultRun:
 
     def strike(self, mixture: Mixture) -> Result:
         """Arm a mixture, wait until it has struck, then for trading. Raises AssertionError when that does not go on."""
+        begun_ms = self.rig.clock.wall_ms()
         for order in mixture.orders:
             self.rig.paper.fault(**order)
         unstruck = self._until_struck(mixture.surely)
@@ -186,6 +195,9 @@ class FaultRun:
         after_ms = self.rig.clock.wall_ms()
         until(f"{mixture.name}: trading again", lambda: self._trades(after_ms), RECOVER_LIMIT_S, 0.02)
         kinds = tuple(order["kind"] for order in mixture.orders)
+        if set(kinds) & set(_CLOSING):
+            self._closed_ms.append((begun_ms, self.rig.clock.wall_ms()))
+        self._read_decisions(self.rig.clock.wall_ms() - begun_ms)
         return Result(mixture.name, kinds, unstruck, time.monotonic() - ended)
 
     def _until_struck(self, surely: bool) -> tuple[str, ...]:
@@ -203,8 +215,25 @@ class FaultRun:
             time.sleep(0.02)
         return tuple(f"{fault['kind']} {fault['path']}" for fault in armed)
 
+    def _read_decisions(self, last_ms: int) -> None:
+        """Keep which exits the strategy wanted of late: the ring on the bus forgets."""
+        newest = self._wanted[-1][0] if self._wanted else 0
+        polls = []
+        for record in read_inputs(self.rig.bus.inputs, last_ms + 5_000):
+            body = json.loads(record.body)
+            if record.tick > newest and not body["between_polls"]:
+                polls.append((record.tick, [read_decision(row)[0] for row in body["decisions"]]))
+        self._wanted += wanted_exits(polls, Eager(), Eager.parameters())
+
+    def _late_exits(self) -> list[str]:
+        sells: dict[str, list[int]] = defaultdict(list)
+        with self.rig.ledger() as ledger:
+            for window, tick in ledger.execute("SELECT window, tick FROM intents WHERE side = 'SELL'"):
+                sells[str(window)].append(int(str(tick)))
+        return late_exits(self._wanted, sells, lambda tick: any(a <= tick <= b for a, b in self._closed_ms))
+
     def problems(self) -> list[str]:
-        """What is wrong, now that all is quiet: orders doubled, limits passed, invariants broken."""
+        """What is wrong, now that all is quiet: orders doubled, limits passed, exits late, invariants broken."""
         until("doubt ends", lambda: read_status(self.rig.bus).body.totals.in_doubt == 0, 120)
         record = record_of(self.rig)
         found = doubled(self.rig, record["requests"])
@@ -216,6 +245,7 @@ class FaultRun:
                 found.append(f"{exposed / UNITS:.2f} pUSD of {what} were at stake, the limit is {limit}")
         if self.most_exposed > LIMITS["max_total"]:
             found.append(f"status showed {self.most_exposed:.2f} pUSD at stake, the limit is {LIMITS['max_total']}")
+        found += self._late_exits()
         audit = self.rig.audit()
         if audit.returncode != 0:
             found.append(audit.stdout + audit.stderr)
@@ -224,6 +254,7 @@ class FaultRun:
         self.facts = {
             "orders at the exchange": len(record["orders"]),
             "intents": self.rig.count("SELECT count(*) FROM intents"),
+            "windows with an exit wanted": len({window for _, windows in self._wanted for window in windows}),
             "entries": self.rig.count("SELECT count(*) FROM intents WHERE side = 'BUY'"),
             "orders that were in doubt": self.rig.count(
                 "SELECT count(DISTINCT order_id) FROM orders WHERE state = 'in_doubt'"

@@ -20,7 +20,8 @@ from bus import Role
 from proof.forked import ForkedBot, StraceError, tampered
 from proof.report import Row, add_out, save
 from tests.e2e.deployer_rig import DeployerRig
-from tests.e2e.rig import CONFIRMED, Bot, Rig, end, until
+from tests.e2e.rig import CONFIRMED, Bot, Paper, Rig, end, until
+from tests.plain import OFTEN
 
 MOST = 400
 LIMIT_S = 120.0
@@ -45,10 +46,13 @@ class Tried:
 
 
 class Stage:
-    """A paper exchange, and two real bots on one bus, one of which trades. interval: seconds between polls."""
+    """A paper exchange, and two real bots on one bus, one of which trades. interval: seconds between polls.
+
+    The exchange answers some orders without amounts before it fills them, and its market BUYs bring more shares than were asked.
+    """
 
     def __init__(self, folder: Path, interval: float = 0.2) -> None:
-        self.rig = Rig(folder, interval=interval, timeframes="10s")
+        self.rig = Rig(folder, interval=interval, timeframes="10s", paper=Paper(folder, plain=False, more=OFTEN))
         self.killed = 0
         self.holder, self.other = self._start("blue"), self._start("green")
         self.settle()
