@@ -153,8 +153,9 @@ class Rig:
         self.bots: list[Bot] = []
         self._handovers = 0
         # The middle of paper's market is a good judge: with it as evidence there are few orders, and these tests want many.
+        parameters = {"market_weight": 0}
         write_control(
-            self.bus, 0, lambda found: found.changed(strategy={"market_weight": 0}), by="test", clock=self.clock
+            self.bus, 0, lambda found: found.changed(generation=1, strategy=parameters), by="test", clock=self.clock
         )
         # As after a confirmed deploy: a spare of this commit tries for a free lease after 100 ms, others after 300 ms.
         confirmed = Handover(confirmed_sha=CONFIRMED)

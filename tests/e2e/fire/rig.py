@@ -47,7 +47,11 @@ class FireRig(DeployerRig):
         self.environment.setdefault("BOT_PAPER_URL", self.paper.url)
         self.environment["PAPER_DATA"] = str(folder / "paper")
         write_control(
-            self.bus, 0, lambda found: found.changed(strategy={"market_weight": 0}), by="fire", clock=self.clock
+            self.bus,
+            0,
+            lambda found: found.changed(generation=1, strategy={"market_weight": 0}),
+            by="fire",
+            clock=self.clock,
         )  # many orders are wanted
         self.good = ""
 
