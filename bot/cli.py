@@ -1,4 +1,4 @@
-"""The command line: `python -m bot [run] | credentials | adopt | settle | audit | explain | compare | replay | record`."""
+"""The command line: `python -m bot` and a command; without one it runs the bot."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def settle(bus: Bus, clock: Clock, *, order_id: str, verdict: str, shares: Decim
     return answer
 
 
-# The command line: `python -m bot [run] | credentials | adopt | settle | audit | explain | compare | replay | record`.
+# The command line: `python -m bot [run] | credentials | adopt | settle | audit | explain | compare | calibrate | replay | ...`.
 
 
 EXIT_OK, EXIT_FAILED, EXIT_BAD_INPUT = 0, 1, 2
@@ -148,6 +148,10 @@ def main(arguments: list[str] | None = None) -> int:
     )
     compare.add_argument("--by", metavar="SHA", default="", help="only what the commit of this full sha decided")
     compare.add_argument("--json", action="store_true", help="print JSON")
+    calibrate = commands.add_parser(
+        "calibrate", help="what was predicted against what happened, beside what the market said; slippage; PnL by part"
+    )
+    calibrate.add_argument("--json", action="store_true", help="print JSON")
     commands.add_parser("replay", add_help=False, help="the same decisions on a price tape, against the paper engine")
     record = commands.add_parser("record", help="write the live lead prices as tapes, for `paper --tape` and replay")
     record.add_argument("--out", type=Path, default=Path("tapes"), metavar="DIR", help="folder of the tapes (tapes)")
@@ -171,6 +175,11 @@ def main(arguments: list[str] | None = None) -> int:
             print(
                 run_explain(load_settings(BusSettings).dir, chosen.what, chosen.venue, chosen.logs, as_json=chosen.json)
             )
+            return EXIT_OK
+        if chosen.command == "calibrate":
+            from bot.tools.calibrate import run_calibrate
+
+            sys.stdout.write(run_calibrate(load_settings(BusSettings).dir, as_json_text=chosen.json))
             return EXIT_OK
         if chosen.command == "compare":
             return _compare(chosen.last, chosen.by, chosen.ref, as_json=chosen.json)

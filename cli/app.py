@@ -358,6 +358,7 @@ PASSED_ON: dict[str, tuple[str, tuple[str, ...], str]] = {
     "replay": ("bot", ("replay",), "The same decisions on a recording or a tape."),
     "record": ("bot", ("record",), "Write what the market says, for replay and paper."),
     "paper": ("paper", (), "The exchange by itself, on this machine."),
+    "calibrate": ("bot", ("calibrate",), "What was predicted, and what happened."),
     "compare": ("bot", ("compare",), "What other code would have decided in the last hour."),
     "credentials": ("bot", ("credentials",), "Derive the venue's API credentials; once, for live."),
     "init": ("deployer", ("init",), "Make a repository ready to be pushed to."),

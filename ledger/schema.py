@@ -13,6 +13,7 @@ from __future__ import annotations
 from enum import StrEnum
 
 from ledger.base import append_only
+from ledger.predictions import TABLES
 from ledger.values import FAILED
 
 
@@ -106,6 +107,10 @@ SCHEMA = "\n".join(
         "token_id TEXT NOT NULL, condition_id TEXT NOT NULL, side TEXT NOT NULL, size INTEGER NOT NULL, "
         "who TEXT NOT NULL, note TEXT NOT NULL, wall_ms INTEGER NOT NULL) STRICT;",
         append_only("adopted"),
+        # What was predicted and believed, for `bot calibrate`.
+        TABLES,
+        append_only("predictions"),
+        append_only("beliefs"),
         # When ledger and account were compared, and how much was found that neither the ledger nor `adopted` knows.
         "CREATE TABLE IF NOT EXISTS compared (id INTEGER PRIMARY KEY, epoch INTEGER NOT NULL, at_ms INTEGER NOT NULL, "
         "strangers INTEGER NOT NULL) STRICT;",

@@ -19,6 +19,7 @@ from bot.account.unknown_activity import UnknownActivity
 from bot.context import Context
 from bot.lifecycle.inputs_recorder import Recorder
 from bot.lifecycle.polls import Poll, PollRows
+from bot.lifecycle.predictions import Predictions
 from bot.lifecycle.status_builder import build_status
 from bot.operator.control import InForce, judge, to_apply
 from bot.operator.manual_orders import ManualOrders
@@ -71,6 +72,7 @@ class Active:
         last = world.go_on_from(ledger.last_state())
         self._state: State = goes_on_from(last, own or Own(), self._rule(), world.moment())
         self._recorder = Recorder(world.bus, self._log, world.strategy.name, world.settings.sha)
+        self._predictions = Predictions(ledger, epoch)
         self._holdings = Portfolio(world, ledger)
         self.desk = OrderManager(
             venue=world.venue,
@@ -385,6 +387,7 @@ class Active:
             return replace(e, decision=replace(decision, action="none", reason=refusal), acted=True)
         self._placed.add((e.slot.id, side))
         self._holdings.count(orders=1)
+        self._predictions.ordered(e, side, tick)
         # A moment later: a line wakes the log's thread, and the order would wait for it.
         asyncio.get_running_loop().call_later(LOG_AFTER_S, partial(self._log.info, "order_placed", **plan.logged))
         return replace(e, acted=True)
@@ -413,7 +416,9 @@ class Active:
         """What may fail without harm to the poll: inputs on record, the checkpoint, the reserve."""
         decided = self._manual.as_the_strategy_decided(evaluations)
         self._recorder.add(tick, self.epoch, decided, self._control.parameters, self._control.given, between=False)
+        self._predictions.polled(decided)
         try:
+            self._predictions.write()
             self.ledger.checkpoint()
             if not self.ledger.has_reserve():
                 self.ledger.restore_reserve()

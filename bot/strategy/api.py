@@ -76,9 +76,9 @@ class Decision:
     """What to do in one slot and why; streak_* is the evaluation state for the next evaluation.
 
     price: limit, on the tick. size: base units of shares. probability_up, edge and in_snipe (its snipe window is
-    open) are for people. market_up, belief_up: what the market says, and what was decided upon; `bot calibrate` holds them beside
-    probability_up. every_price_from_ms: from when until the window's end the slot is evaluated on every
-    price as well as at every poll (UTC ms; None: at polls alone).
+    open) are for people. every_price_from_ms: from when until the window's end the slot is evaluated on every
+    price as well as at every poll (UTC ms; None: at polls alone). For `bot calibrate`: market_up, what the market says of Up;
+    belief_up, what was decided upon; mean_price, what a share of the whole size costs or brings by the book, pUSD.
     """
 
     action: Action
@@ -96,6 +96,7 @@ class Decision:
     streak_ms: int = 0
     market_up: float | None = None
     belief_up: float | None = None
+    mean_price: float | None = None
 
 
 class Strategy(Protocol):

@@ -98,7 +98,7 @@ def _entry(inputs: Inputs, parameters: Parameters, base: Decision, probability: 
     limit = _highest_price(inputs, chance - parameters.min_edge, parameters)
     size, mean = _entry_size(inputs, parameters, outcome, chance, limit, asks)
     edge = chance - mean - _fee(inputs, mean)
-    base = replace(base, edge=edge, outcome=outcome)
+    base = replace(base, edge=edge, outcome=outcome, mean_price=mean)
     if not base.in_snipe:
         return replace(base, reason="before the snipe window")
     if (near := _within_noise(inputs, parameters)) is not None:
@@ -188,7 +188,8 @@ def _exit(
         return replace(base, reason="holding; too small to sell")
     if inputs.blocked:
         return replace(base, reason=f"exit waits: {inputs.blocked}")
-    return replace(base, action="exit", price=offer.price, size=offer.size, reason=why)
+    mean = _mean_price(bids, offer.size)
+    return replace(base, action="exit", price=offer.price, size=offer.size, mean_price=mean, reason=why)
 
 
 def _lowest(bids: tuple[Level, ...], suffices: Callable[[Decimal], bool]) -> Decimal:

@@ -46,7 +46,19 @@ WORDS = {
         "paper",
     ),
     *("open", "token", "config", "doctor", "completion", "version"),
-    *("compare", "credentials", "init", "new", "watch", "check", "backup", "restore", "move", "test-alert"),
+    *(
+        "calibrate",
+        "compare",
+        "credentials",
+        "init",
+        "new",
+        "watch",
+        "check",
+        "backup",
+        "restore",
+        "move",
+        "test-alert",
+    ),
 }
 # What a person types, and what carries it out: a module with its arguments; in containers that of the service named first.
 CARRIED_OUT = [
