@@ -8,6 +8,7 @@ import secrets
 import signal
 import socket
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,8 @@ SETTLE_S = 240.0  # the first build on a busy machine
 class Clone:
     """A clone of this checkout, uncommitted changes included, with a project name and a port of its own."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, runtime: str = "docker") -> None:
+        """runtime: what its bots run as; as processes it takes the environment of this checkout."""
         self.folder, self.bus = folder / "clone", Bus(folder / "clone" / "volumes" / "bus")
         self.project = f"never-sleeps-test-{secrets.token_hex(4)}"
         self.log = folder / "run.log"
@@ -41,6 +43,7 @@ class Clone:
             "COMPOSE_PROJECT_NAME": self.project,
             "PANEL_PORT": str(self.port),
             "FAST": "1",
+            "RUNTIME": runtime,
         }
         # A wallet of its own, as a user gives it: a key file of who writes to the bus, in a folder that is mounted.
         self.key, keys = secrets.token_hex(32), folder / "keys"
@@ -49,6 +52,9 @@ class Clone:
         (keys / "wallet.key").write_text(f"{self.key}\n")
         own(keys)
         self.environment["BOT_KEY_FILE"] = str(keys / "wallet.key")
+        if runtime == "process":
+            del self.environment["PANEL_PORT"], self.environment["BOT_KEY_FILE"]
+            self.environment["DEPLOYER_PYTHON"] = sys.executable
         self.folder.mkdir()
         listed = subprocess.run(
             ["git", "-c", "safe.directory=*", "ls-files", "-coz", "--exclude-standard"],
@@ -58,6 +64,8 @@ class Clone:
             f"tar -cf - --null -T - --ignore-failed-read | tar -xf - -C {self.folder}",
             shell=True, cwd=ROOT, input=listed.stdout, check=True, timeout=60,
         )  # fmt: skip
+        if runtime == "process":
+            (self.folder / ".venv").symlink_to(ROOT / ".venv")
         self.git("init", "--quiet", "--initial-branch=main")
         self.commit()
 
@@ -70,7 +78,7 @@ class Clone:
 
     def commit(self) -> str:
         """Change the strategy; returns the sha."""
-        with (self.folder / "bot" / "strategy.py").open("a") as file:
+        with (self.folder / "bot" / "strategy" / "snipe.py").open("a") as file:
             file.write(f"# {secrets.token_hex(4)}\n")
         self.git("add", "-A")
         self.git("commit", "--quiet", "-m", "a change")

@@ -106,6 +106,9 @@ def test_make_run_trades_in_containers_and_swaps_them_and_ends_everything(clone:
     assert clone.make("stop").stdout.strip() == "nothing runs"
 
     epochs = _epoch(clone)
+    tape = clone.folder.parent / "prices.csv"
+    tape.write_text("time,open,high,low,close,volume\n" + "".join(f"{60 * n},100,101,99,100,1\n" for n in range(600)))
+    clone.environment["TAPE"] = f"{tape}@BTC"
     process = clone.run()
     until("it trades on", lambda: _epoch(clone) > epochs, SETTLE_S, 0.2)
     os.killpg(process.pid, signal.SIGINT)

@@ -1,0 +1,112 @@
+"""Runs the commands that the docs show in a clone that trades, and collects what was not as promised."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+
+from bus import DocumentError, read_instances, read_status, read_steps
+from deployer.deploys import fold
+from ledger import Ledger
+from tests.e2e.clone import Clone
+from tests.e2e.documented import Live, Shown, filled, shown, way_of
+
+LIMIT_S = 180.0
+
+
+class Runner:
+    """The commands of one runtime ("process" or "docker"), in the order of the pages; those that end something last."""
+
+    def __init__(self, clone: Clone, runtime: str) -> None:
+        self._clone, self._runtime = clone, runtime
+        self._home = clone.folder.parent / "home"
+        self._home.mkdir(exist_ok=True)
+
+    def has_traded(self) -> bool:
+        """Whether a commit is confirmed, and a fill is in the ledger."""
+        try:
+            return (
+                fold(read_steps(self._clone.bus)).confirmed is not None
+                and read_status(self._clone.bus).body.totals.fills > 0
+            )
+        except DocumentError:
+            return False
+
+    def run_all(self) -> list[str]:
+        """What was not as the docs say, a text each."""
+        values = self._values()
+        todo = [(command, way) for command in shown() if isinstance(way := way_of(command.text), Live)]
+        todo = [(command, way) for command, way in todo if self._runtime in way.runtimes]
+        ordered = [row for row in todo if not row[1].last] + sorted((row for row in todo if row[1].last), key=_ending)
+        assert len(ordered) > 30
+        return [problem for command, way in ordered for problem in self._run(command, way, values)]
+
+    def _run(self, command: Shown, way: Live, values: dict[str, str]) -> list[str]:
+        line = filled(command.text, values)
+        done = subprocess.run(
+            ["bash", "-c", line],
+            cwd=self._clone.folder,
+            env={**self._clone.environment, "HOME": str(self._home)},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=LIMIT_S,
+            check=False,
+        )
+        said = f"{command.place}: `{line}` exited {done.returncode}: {(done.stdout + done.stderr)[-600:]}"
+        problems = [f"expected {way.codes}, {said}"] if done.returncode not in way.codes else []
+        if "Traceback" in done.stdout + done.stderr:
+            problems.append(f"a traceback, {said}")
+        if "--json" in line:
+            try:
+                json.loads(done.stdout)
+            except ValueError:
+                problems.append(f"no JSON, {said}")
+        return problems
+
+    def _values(self) -> dict[str, str]:
+        """What stands for the placeholders and examples of the docs: things of this system."""
+        bus = self._clone.bus
+        with Ledger.reader(bus.ledger) or _no_ledger() as ledger:
+            order, slot, window = ledger.execute("SELECT order_id, slot, window FROM intents ORDER BY rowid LIMIT 1")[0]
+            tick = ledger.integer("SELECT max(tick) FROM polls_completed")
+        deploy = fold(read_steps(bus)).deploys[-1].id
+        unit = next(view.document.unit for view in read_instances(bus) if view.alive and view.document)
+        home = str(self._home)
+        return {
+            "0x3fa9": str(order)[:8],
+            "BTC-5m": str(slot),
+            "1795558050000-3da8f15": deploy,
+            "1795558050000": str(tick),
+            "ORDER": str(order),
+            "WINDOW": str(window),
+            "SLOT": str(slot),
+            "TICK": str(tick),
+            "[DEPLOY]": "",
+            "DEPLOY": deploy,
+            "filled|refused": "refused",
+            r"Up\\|Down\\|Void": "Void",
+            r"Up\|Down\|Void": "Void",
+            "Up|Down|Void": "Void",
+            "WHY": "'as the docs say'",
+            "REF": "HEAD",
+            "SHA": self._clone.git("rev-parse", "HEAD"),
+            "try-it": "main",
+            "UNIT": unit,
+            "BOT": unit,
+            "NAME": "deployer",
+            "/srv/bus": f"{home}/srv-bus",
+            "/srv/trader.git": f"{home}/trader.git",
+            "~/trader": f"{home}/trader",
+            "/tmp/trader": f"{home}/another",
+        }
+
+
+def _ending(row: tuple[Shown, Live]) -> int:
+    """Halts first, then resumes, and what ends everything at the very end."""
+    text = row[0].text
+    return 2 if "stop" in text else 1 if "resume" in text else 0
+
+
+def _no_ledger() -> Ledger:
+    raise AssertionError("there is no ledger, though a fill is in the status")
