@@ -18,6 +18,7 @@ from eth_account import Account
 from bus import DocumentError, read_status
 from ledger import Ledger
 from tests.e2e.clone import SETTLE_S, Clone
+from tests.e2e.commands import Runner
 from tests.e2e.docker_engine import docker, need_engine
 from tests.e2e.rig import until
 
@@ -97,6 +98,10 @@ def test_make_run_trades_in_containers_and_swaps_them_and_ends_everything(clone:
     refused = clone.compose("stop")
     assert (refused.returncode, "--yes" in refused.stderr) == (2, True), refused.stdout + refused.stderr
     assert clone.trader() is not None
+
+    # Every command of README and docs, as it is written.
+    problems = Runner(clone, "docker").run_all()
+    assert not problems, "\n".join(problems)
 
     stopped = clone.make("stop")
     assert stopped.returncode == 0, stopped.stdout + stopped.stderr
