@@ -103,10 +103,29 @@ class BuildLimits:
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One process of a build. memory: bytes that are its own."""
+    """One process of a build.
+
+    memory: bytes that are its own. waited_s: seconds in which it could run and others had the processor.
+    """
 
     pid: int
     memory: int
+    waited_s: float = 0.0
+
+
+class Patience:
+    """Whether a command has used up its seconds. Those do not count in which others had the processor: a busy machine is no fault
+    of a commit's. Of several processes the one that waited longest counts.
+    """
+
+    def __init__(self, limit_s: float, now_s: float) -> None:
+        self._limit_s, self._began_s = limit_s, now_s
+        self._waited: dict[int, float] = {}
+
+    def is_over(self, processes: Sequence[Member], now_s: float) -> bool:
+        """processes: those that live now. now_s: a monotonic clock."""
+        self._waited.update({member.pid: member.waited_s for member in processes})
+        return now_s - self._began_s - max(self._waited.values(), default=0.0) > self._limit_s
 
 
 def members(mark: str, session: int | None) -> list[Member]:
@@ -122,8 +141,16 @@ def members(mark: str, session: int | None) -> list[Member]:
             _, resident, shared = (folder / "statm").read_bytes().split()[:3]
         except (OSError, IndexError, ValueError):
             continue  # it ended, or is another user's
-        processes.append(Member(int(folder.name), (int(resident) - int(shared)) * _PAGE))
+        processes.append(Member(int(folder.name), (int(resident) - int(shared)) * _PAGE, _waited_s(folder)))
     return processes
+
+
+def _waited_s(folder: Path) -> float:
+    """The second number of schedstat is the time on a run queue in ns (Documentation/scheduler/sched-stats.rst)."""
+    try:
+        return int((folder / "schedstat").read_bytes().split()[1]) / 1e9
+    except (OSError, IndexError, ValueError):
+        return 0.0  # a kernel without it
 
 
 def _environ(folder: Path) -> bytes:

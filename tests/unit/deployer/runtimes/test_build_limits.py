@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +15,8 @@ import pytest
 from deployer.disk import Disks
 from deployer.errors import BuildError
 from deployer.push.repository import Repository
-from deployer.runtimes.build_limits import BuildLimits, build_environment, members
+from deployer.runtimes import builder
+from deployer.runtimes.build_limits import BuildLimits, Member, Patience, build_environment, members
 from deployer.runtimes.builder import Builder
 from tests.e2e.rig import until
 from tests.unit.deployer.runtimes.test_builder import Source
@@ -28,13 +31,15 @@ def source(tmp_path: Path) -> Source:
     return Source(tmp_path)
 
 
-async def build(source: Source, folder: Path, code: str, limits: BuildLimits = SMALL, more: str = "") -> None:
+async def build(
+    source: Source, folder: Path, code: str, limits: BuildLimits = SMALL, more: str = "", limit_s: float = 60
+) -> None:
     """Build a commit whose import runs this code. Raises BuildError."""
     files = {"bot/__init__.py": "", "bot/__main__.py": code}
     sha = source.commit({**files, "data": more} if more else files)
     made = Builder(
         Repository(source.path), folder / "run", python=Path(sys.executable), command="-m bot", check="-m bot --version",
-        limit_s=60, limits=limits,
+        limit_s=limit_s, limits=limits,
     )  # fmt: skip
     await made.build(sha)
 
@@ -168,3 +173,52 @@ def test_members_are_found_by_mark_and_by_session() -> None:
     """This process is of its own session, and has no mark."""
     assert os.getpid() in [member.pid for member in members("nothing-has-this", os.getsid(0))]
     assert members("nothing-has-this", None) == []
+
+
+def test_the_time_in_which_others_have_the_processor_is_not_a_commits() -> None:
+    """Ten seconds of its own are over after ten, or after a hundred of which it waited ninety; who ended still counts."""
+    alone, starved = Member(1, 0, waited_s=0.5), Member(2, 0, waited_s=90.0)
+    patience = Patience(10, now_s=1000)
+    assert not patience.is_over([alone], 1010.4)
+    assert patience.is_over([alone], 1010.6)
+    assert not patience.is_over([alone, starved], 1099)
+    assert not patience.is_over([alone], 1099)
+    assert patience.is_over([alone], 1100.1)
+
+
+@on_linux
+@pytest.mark.parametrize("starved", [False, True])
+async def test_a_hanging_import_is_ended_by_its_own_time_alone(
+    source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, starved: bool
+) -> None:
+    """One that sleeps is ended after its limit. One that others keep from the processor all the while is not."""
+    monkeypatch.setattr(builder, "CHECK_LIMIT_S", 1.0)
+    began = time.monotonic()
+
+    def seen(mark: str, session: int | None) -> list[Member]:
+        return [
+            replace(member, waited_s=time.monotonic() - began if starved else 0.0) for member in members(mark, session)
+        ]
+
+    monkeypatch.setattr(builder, "members", seen)
+    expected = "not ready within 20 s" if starved else "did not end within 1 s of its own"
+    with pytest.raises(BuildError, match=expected):
+        await build(source, tmp_path, "import time; time.sleep(600)", limit_s=20)
+
+
+@on_linux
+def test_a_process_that_waited_for_the_processor_says_so() -> None:
+    """Two that burn on one processor have waited about as long as they ran, as the kernel counts it."""
+    one = min(os.sched_getaffinity(0))
+    code = f"import os; os.sched_setaffinity(0, {{{one}}})\nwhile True: pass"
+    burning = [subprocess.Popen([sys.executable, "-c", code], start_new_session=True) for _ in range(2)]
+    try:
+        until(
+            "both waited",
+            lambda: all(any(m.waited_s > 0.2 for m in members("none", p.pid)) for p in burning),
+            every_s=0.1,
+        )
+    finally:
+        for process in burning:
+            process.kill()
+            process.wait(10)
