@@ -13,7 +13,7 @@ import os
 import shutil
 import signal
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -21,10 +21,13 @@ from deployer.errors import BuildError, RepositoryError, StartError
 from deployer.push.checkout import takes_pushes, why_no_checkout
 from deployer.push.repository import Repository
 from deployer.push.signatures import Signers, check_signature, read_signers
+from deployer.runtimes.build_limits import NETWORK, PLAIN
 from deployer.words import explain
 
 SIGNED = "signed"
 OUTPUT_LINES = 20
+# What an operator wants hooks to see is named so.
+FOR_HOOKS = "HOOK_"
 
 
 def nobody() -> Signers:
@@ -109,8 +112,14 @@ class Verify:
             )
 
 
+def shell_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """What DEPLOYER_VERIFY and hooks are given of the deployer's environment: no setting, and so no path to a secret."""
+    names = (*PLAIN, *NETWORK, "HOME", "USER", "LOGNAME", "SHELL")
+    return {name: value for name, value in environment.items() if name in names or name.startswith(FOR_HOOKS)}
+
+
 async def run_shell(command: str, folder: Path, environment: dict[str, str], limit_s: float) -> tuple[int | None, str]:
-    """Run a command line in a session of its own; its exit code (None: it was killed at the limit) and last lines.
+    """Run a command line in a session of its own, with little of this environment; its exit code (None: it was killed at the limit) and last lines.
 
     Raises OSError.
     """
@@ -118,7 +127,7 @@ async def run_shell(command: str, folder: Path, environment: dict[str, str], lim
         process = await asyncio.create_subprocess_exec(
             *("/bin/sh", "-c", command),
             cwd=folder,
-            env={**os.environ, **environment},
+            env={**shell_environment(os.environ), **environment},
             stdin=asyncio.subprocess.DEVNULL,
             stdout=out,
             stderr=asyncio.subprocess.STDOUT,

@@ -127,9 +127,15 @@ class Clone:
         deploy = next((d for d in reversed(fold(read_steps(self.bus)).deploys) if d.sha == sha), None)
         return deploy.first(name) if deploy is not None else None
 
+    @property
+    def networks(self) -> tuple[str, str]:
+        """Of bots and paper, and of those that operators reach."""
+        return f"{self.project}_default", f"{self.project}_operators"
+
     def containers(self) -> list[dict[str, Any]]:
         """What the Engine shows of all containers of this clone, services and bots."""
-        names = docker("ps", "--all", "--quiet", "--filter", f"network={self.project}_default").split()
+        filters = [part for name in self.networks for part in ("--filter", f"network={name}")]
+        names = docker("ps", "--all", "--quiet", *filters).split()
         found: list[dict[str, Any]] = json.loads(docker("inspect", *names)) if names else []
         return found
 
@@ -150,7 +156,7 @@ class Clone:
             self._process.wait(10)
         remove_all(f"label=com.docker.compose.project={self.project}")  # the deployer before the bots
         remove_all(f"label=never-sleeps.bus={self.bus.directory}")
-        docker("network", "rm", f"{self.project}_default", check=False)
+        docker("network", "rm", *self.networks, check=False)
         images = docker("images", "--quiet", "--filter", f"label=never-sleeps.bus={self.bus.directory}").split()
         images += [f"{self.project}-{service}" for service in ("paper", "panel", "deployer", "audit")]
         docker("rmi", "--force", *images, check=False)

@@ -10,6 +10,7 @@ import subprocess
 import urllib.error
 import urllib.parse
 import urllib.request
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -141,13 +142,14 @@ class PrometheusProcess(Prometheus):
 
 
 class PrometheusContainer(Prometheus):
-    """As compose.yaml has it, on the same network with the same folder and user, the configuration unchanged.
+    """As compose.yaml has it, on the same networks with the same folder and user, the configuration unchanged.
 
     Its image is a stand-in: this machine's binary in the base image.
     """
 
-    def __init__(self, name: str, network: str, checkout: Path) -> None:
+    def __init__(self, name: str, networks: Sequence[str], checkout: Path) -> None:
         self.name = name
+        network, *others = networks
         binary = shutil.which("prometheus")
         assert binary is not None, "prometheus is missing (Debian: prometheus)"
         docker(
@@ -161,6 +163,8 @@ class PrometheusContainer(Prometheus):
             *("--publish=127.0.0.1:0:9090", "--entrypoint=/bin/prometheus", BASE),
             *("--config.file=/etc/prometheus/prometheus.yml", "--storage.tsdb.path=/prometheus"),
         )
+        for other in others:
+            docker("network", "connect", other, name)
         self.url = f"http://{docker('port', name, '9090/tcp').splitlines()[0]}"
         until("prometheus is ready", self._listens, every_s=0.1)
 

@@ -52,8 +52,12 @@ def test_make_run_trades_in_containers_and_swaps_them_and_ends_everything(clone:
         if any("docker.sock" in str(mount) for mount in container["Mounts"]) or container["HostConfig"]["GroupAdd"]
     }
     assert sockets == {f"{clone.project}-deployer-1"}
+    default, operators = clone.networks
     for container in shown:
         host = container["HostConfig"]
+        networks, name = set(container["NetworkSettings"]["Networks"]), container["Name"].lstrip("/")
+        is_apart = name in (f"{clone.project}-panel-1", f"{clone.project}-deployer-1")
+        assert networks == {operators if is_apart else default}, "no bot reaches the panel or the deployer"
         assert container["Config"]["User"].split(":")[0] not in ("", "0", "root")
         assert (host["ReadonlyRootfs"], host["CapDrop"], host["Privileged"]) == (True, ["ALL"], False)
         published = [port["HostIp"] for ports in (host["PortBindings"] or {}).values() for port in ports]

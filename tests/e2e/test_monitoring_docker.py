@@ -44,7 +44,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clone]:
 @pytest.fixture
 def prometheus(clone: Clone) -> Iterator[PrometheusContainer]:
     """The service `prometheus` of compose.yaml."""
-    made = PrometheusContainer(f"{clone.project}-prometheus-1", f"{clone.project}_default", clone.folder)
+    made = PrometheusContainer(f"{clone.project}-prometheus-1", clone.networks, clone.folder)
     try:
         yield made
     finally:

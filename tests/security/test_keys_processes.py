@@ -11,6 +11,9 @@ import pytest
 from tests.e2e.rig import log_lines, until
 from tests.e2e.test_deployer_compare import STRATEGY, OwnRig
 
+# A build waits for a machine that has other work.
+BUILT_S = 240.0
+
 
 class KeyedRig(OwnRig):
     """A wallet whose key is in a file that the deployer alone is told of."""
@@ -65,13 +68,13 @@ def test_a_held_candidate_has_no_key_until_it_is_approved_and_the_handover_misse
     """Not in its environment, its arguments or its memory, through a SIGKILL of the deployer; then with the lease, in time."""
     first = rig.save(STRATEGY)
     rig.start()
-    rig.until_step(first, "confirmed")
+    rig.until_step(first, "confirmed", BUILT_S)
     polled = rig.count("SELECT count(*) FROM polls_completed")
     until("polls with a book", lambda: rig.count("SELECT count(*) FROM polls_completed") > polled + 5)
     assert rig.holds_key(first), "this way of looking finds a key"
 
     other = rig.save(STRATEGY.replace("number(0.0,", "number(1.0,"))
-    rig.until_step(other, "held")
+    rig.until_step(other, "held", BUILT_S)
     rig.kill()
     rig.start()
     until("it waits with the new deployer", lambda: Path(f"/proc/{rig.pid(other)}").exists())

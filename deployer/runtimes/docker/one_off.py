@@ -77,9 +77,11 @@ def place_of(inspected: Mapping[str, Any], environment: Mapping[str, str], keys:
             f"expected a user UID:GID that is not root for the deployer's container, found {user or 'root'!r}; "
             "all that write to the bus run as that one"
         )
-    network = str(inspected["HostConfig"].get("NetworkMode") or "")
+    network = environment.get("DEPLOYER_NETWORK") or str(inspected["HostConfig"].get("NetworkMode") or "")
     if network in ("", "host", "none", "default", "bridge") or network.startswith("container:"):
-        raise StartError(f"expected a network of its own for the deployer's container, found {network!r}")
+        raise StartError(
+            f"expected a network of its own for bots (DEPLOYER_NETWORK, else the deployer's), found {network!r}"
+        )
     return Place(
         bus=mounts[BUS_TARGET],
         network=network,
