@@ -119,7 +119,8 @@ def shell_environment(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 async def run_shell(command: str, folder: Path, environment: dict[str, str], limit_s: float) -> tuple[int | None, str]:
-    """Run a command line in a session of its own, with little of this environment; its exit code (None: it was killed at the limit) and last lines.
+    """Run a command line in a session of its own, with little of this environment; its exit code (None: killed at the limit)
+    and last lines.
 
     Raises OSError.
     """
