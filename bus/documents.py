@@ -32,6 +32,8 @@ from bus.errors import DocumentCorruptError, DocumentMissingError, DocumentTooNe
 FOLDERS = frozenset({"instances", "requests", "asks", "directives"})
 FILE_MODE = 0o640
 BUS_MODE = 0o750
+# Of a bus that root shares with bots that run as a user of their own: each removes only what is its own.
+SHARED_MODE = 0o3770
 SMALL = 64 << 10
 _WHAT = {
     stat.S_IFLNK: "a link",
@@ -53,7 +55,7 @@ def open_regular(path: Path, flags: int, mode: int = FILE_MODE) -> int:
         descriptor = _open(path, folder, flags, mode)
         try:
             owner = os.fstat(folder)
-            check_file(os.fstat(descriptor), owner.st_uid, path)
+            check_file(os.fstat(descriptor), owner, path)
             if flags & os.O_CREAT and os.geteuid() == 0 and os.fstat(descriptor).st_uid != owner.st_uid:
                 os.fchown(
                     descriptor, owner.st_uid, owner.st_gid
@@ -77,8 +79,17 @@ def read_small(path: Path) -> str:
     return read_regular(path, SMALL).decode("utf-8", "replace").strip()
 
 
-def check_file(found: os.stat_result, owner: int, path: Path) -> None:
-    """Raises PermissionError: it is no regular file, belongs to another user, or may be written to by everybody."""
+def is_shared(folder: os.stat_result) -> bool:
+    """Whether it is root's, and bots run as a user of their own: the one whose number its group has, which may add files."""
+    return folder.st_uid == 0 and folder.st_gid != 0 and stat.S_IMODE(folder.st_mode) == SHARED_MODE
+
+
+def check_file(found: os.stat_result, folder: os.stat_result, path: Path) -> None:
+    """Raises PermissionError: it is no regular file, belongs to another user, or may be written to by everybody.
+
+    folder: where it stands; its owner's files are right, and the bots' in one that is shared with them.
+    """
+    owner = folder.st_gid if is_shared(folder) else folder.st_uid
     if not stat.S_ISREG(found.st_mode):
         raise _refused(
             path, f"expected a regular file, found {_WHAT.get(stat.S_IFMT(found.st_mode), 'none')}; remove it"
@@ -98,7 +109,7 @@ def check_path(path: Path) -> None:
         found = path.lstat()
     except FileNotFoundError:
         return
-    check_file(found, path.parent.stat().st_uid, path)
+    check_file(found, path.parent.stat(), path)
 
 
 def make_private(folder: Path) -> None:
@@ -117,8 +128,10 @@ def make_private(folder: Path) -> None:
 def keep_private(folder: Path) -> None:
     """Take the folder from everybody else where it is this user's. Raises OSError."""
     found = folder.lstat()
-    if stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid() and found.st_mode & 0o077:
-        folder.chmod(0o700)
+    # A way through, and no more, is left to the group of the bots' own user.
+    through = 0o010 if found.st_uid == 0 and found.st_gid != 0 else 0
+    if stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid() and found.st_mode & (0o077 & ~through):
+        folder.chmod(0o700 | found.st_mode & through)
 
 
 def open_private(path: Path, flags: int) -> int:

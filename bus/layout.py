@@ -15,7 +15,15 @@ from typing import TypeVar
 from pydantic import ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from bus.documents import BUS_MODE, open_regular, read_regular, sync_directory, write_atomically
+from bus.documents import (
+    BUS_MODE,
+    SHARED_MODE,
+    is_shared,
+    open_regular,
+    read_regular,
+    sync_directory,
+    write_atomically,
+)
 from bus.errors import BusDirectoryError
 from bus.lease import FileLock, check_locking
 from bus.logs import star_suspects
@@ -193,6 +201,29 @@ def make_directives(bus: Bus) -> None:
     _take_requests(bus)
 
 
+def share_with_bots(bus: Bus, user: int) -> None:
+    """Give bots a user of their own: they may write to the bus, and neither to what people and the deployer say nor to its locks.
+
+    For root, with no bot of another user on the bus. user: its uid, and its group's number. Raises OSError.
+    """
+    ours = {DIRECTIVES, bus.control_lock.name, bus.deployer_lock.name, *MIRRORED}
+    for lock in (bus.control_lock, bus.deployer_lock):
+        os.close(open_regular(lock, os.O_RDWR | os.O_CREAT))
+    for entry in (bus.directory, *bus.directory.rglob("*")):
+        found = entry.lstat()
+        if not (stat.S_ISDIR(found.st_mode) or stat.S_ISREG(found.st_mode)):
+            continue
+        is_dir, names = stat.S_ISDIR(found.st_mode), entry.relative_to(bus.directory).parts
+        is_ours = not names or names[0] in ours
+        os.chown(entry, 0 if is_ours else user, user, follow_symlinks=False)
+        if not names:
+            entry.chmod(SHARED_MODE)
+        elif names[0].endswith(".lock"):
+            entry.chmod(0o600)
+        elif is_ours:
+            entry.chmod(0o2750 if is_dir else 0o640)
+
+
 def _take_requests(bus: Bus) -> None:
     """What was asked at the old place until now, and what is not written there any more."""
     for name in _SAID_IN:
@@ -208,6 +239,10 @@ def _take_requests(bus: Bus) -> None:
 def _keep_to_owner(folder: Path, *, is_bus: bool = True) -> None:
     """What stands on the bus decides what is traded, so it is the trading user's. Raises BusDirectoryError, OSError."""
     found = folder.stat() if is_bus else folder.lstat()
+    shared = folder.stat() if is_bus else folder.parent.stat()
+    roots_own = not is_bus and shared.st_uid == found.st_uid == 0
+    if stat.S_ISDIR(found.st_mode) and (is_shared(shared) or roots_own):
+        return  # root's, and of its own folder: it could do anything anyway
     if not stat.S_ISDIR(found.st_mode):
         raise BusDirectoryError(
             f"{folder}: expected a folder, found a link or something else; remove it, and look who made it"

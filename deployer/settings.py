@@ -31,6 +31,7 @@ class DeployerSettings(BaseSettings):
     (deployer.rollout.decision_gate).
     keys: "lease" hands the wallet's keys to whoever may trade, and to no candidate before (deployer.keys); "start" gives each bot
     their files at its start, for workers that know nothing else.
+    bot_user: as processes, the uid that bots run as where root starts the deployer; 0 for the deployer's own.
     build_args: a file of lines NAME=VALUE for builds. build_secrets: a folder of one file a secret (deployer.runtimes.api).
     build_memory: MB of memory that one build may hold. build_size: MB of a commit's files, and of one file that a build writes.
     min_free: MB that shall be free on the disks of bus and builds; with less, old builds are removed and none is begun. 0: any.
@@ -59,6 +60,7 @@ class DeployerSettings(BaseSettings):
     stuck_after: float = Field(default=6.0, ge=2, le=8)
     keep: int = Field(default=5, ge=1, le=100)
     on_difference: Literal["report", "hold"] = "report"
+    bot_user: int = Field(default=0, ge=0, le=(1 << 31) - 1)
     keys: Literal["lease", "start"] = "lease"
     verify: str = ""
     signers: Path | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -17,13 +18,14 @@ from bus import (
     Logging,
     Step,
     append_step,
+    make_private,
     make_request,
     open_regular,
     read_small,
     read_steps,
     write_atomically,
 )
-from bus.layout import make_directives
+from bus.layout import make_directives, share_with_bots
 from bus.tasks import serve_metrics
 from deployer.deploys import fold
 from deployer.disk import Disks
@@ -43,6 +45,7 @@ from deployer.rollout.observed import Policy
 from deployer.runtimes.api import Runtime, read_build_inputs
 from deployer.runtimes.build_limits import BuildLimits
 from deployer.runtimes.builder import Builder
+from deployer.runtimes.children import why_not_as
 from deployer.runtimes.process import ProcessRuntime
 from deployer.service import Deployer
 from deployer.settings import DeployerSettings, claim_home, read_state
@@ -237,9 +240,38 @@ def make_runtime(
         inputs=inputs,
         limits=limits_of(settings),
     )
+    user = settings.bot_user
+    if user:
+        share(settings, bus, folder)
+    elif os.geteuid() == 0:
+        warn("bots run as root, which reads every key and token: set DEPLOYER_BOT_USER to a uid of their own")
     return ProcessRuntime(
-        builder, folder, bus, clock, keep=settings.keep, environment=dict(os.environ), keys=keys_folder(settings)
+        builder,
+        folder,
+        bus,
+        clock,
+        keep=settings.keep,
+        environment=dict(os.environ),
+        keys=keys_folder(settings),
+        user=user,
     )
+
+
+def share(settings: DeployerSettings, bus: Bus, folder: Path) -> None:
+    """Let bots run as a user of their own: it reaches what was built and its part of the bus. Raises StartError, OSError."""
+    user = settings.bot_user
+    reached = [folder / name for name in ("trees", "envs")]
+    for part in (*reached, folder / FOLDER):
+        make_private(part)
+    for part in (*[above for above in (folder, *folder.parents) if ".run" in above.parts], *reached, folder / FOLDER):
+        os.chown(part, 0, user)
+        part.chmod(0o750 if part in reached else 0o710)
+    python = [str(settings.python or sys.executable), "-c", "pass"]
+    if why := why_not_as(user, python, reached):
+        raise StartError(
+            f"DEPLOYER_BOT_USER={user}: {why}; move all of it to where that user may go, or leave the setting out"
+        )
+    share_with_bots(bus, user)
 
 
 def keys_folder(settings: DeployerSettings) -> Path | None:

@@ -90,6 +90,31 @@ exec "$@"
 WITHOUT_NETWORK = ("/bin/sh", "-c", _UNSHARED, "sh")
 
 
+def as_user(user: int) -> tuple[str, ...]:
+    """What runs a program as another user, who can become no other again. user: its uid and gid; 0 for this one's."""
+    if not user:
+        return ()
+    return ("setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups", "--no-new-privs", "--")
+
+
+def why_not_as(user: int, command: Sequence[str], folders: Sequence[Path]) -> str:
+    """Why bots cannot run as that user: what it cannot reach; empty where they can. command: a program that they need.
+
+    Raises OSError.
+    """
+    if os.geteuid() != 0:
+        return "only root can let bots run as another user"
+    if shutil.which("setpriv") is None:
+        return "the program setpriv (util-linux) is missing"
+    for what in ([*command], *(["test", "-x", str(folder), "-a", "-r", str(folder)] for folder in folders)):
+        # By a shell, as bots are: setpriv itself still reaches what root does.
+        shell = ("/bin/sh", "-c", 'exec "$@"', "sh")
+        done = subprocess.run([*as_user(user), *shell, *what], capture_output=True, text=True, timeout=30, check=False)
+        if done.returncode != 0:
+            return f"user {user} cannot use {what[0] if what[0] != 'test' else what[2]}: {done.stderr.strip()[-200:]}"
+    return ""
+
+
 def _bounded(command: Sequence[str], limit_s: float) -> list[str]:
     """With a limit to what it writes, and one in time that holds even when the deployer died meanwhile."""
     timeout = ["timeout", "-s", "KILL", str(limit_s + KILL_AFTER_S)] if shutil.which("timeout") else []

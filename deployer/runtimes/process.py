@@ -6,19 +6,20 @@ State in DEPLOYER_DIR: `trees/`, `envs/` (builder), `units/` (spawn: labels, pid
 from __future__ import annotations
 
 import asyncio
+import os
 import secrets
 import signal
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from bus import Bus, Clock, LedgerError
+from bus import Bus, Clock, LedgerError, read_regular, write_atomically
 from bus.inputs import copy_inputs
 from deployer.errors import RuntimeFailedError
 from deployer.keys import KEY_SETTINGS, SOCKET, folder_of, forget_folder, make_folder
 from deployer.runtimes.api import COMPARE, COMPARE_LIMIT_S, MEMORY_BYTES, OneOff, Start, Unit
 from deployer.runtimes.builder import Builder
-from deployer.runtimes.children import WITHOUT_NETWORK, Children, Entry, last_lines, run_one_off
+from deployer.runtimes.children import WITHOUT_NETWORK, Children, Entry, as_user, last_lines, run_one_off
 
 # A process that runs once for the deployer and tells something: bounded in time, in what it says, and gentle to the trader.
 
@@ -30,6 +31,7 @@ from deployer.runtimes.children import WITHOUT_NETWORK, Children, Entry, last_li
 
 
 KEEP_LOGS = 50
+MOST_CREDENTIALS = 64 << 10
 # The kernel refuses what goes beyond (RLIMIT_DATA, in KB), where it knows such a limit; the shell becomes the bot.
 _LIMITED = ("/bin/sh", "-c", 'ulimit -d "$0" 2>/dev/null; exec "$@"', str(MEMORY_BYTES >> 10))
 _PASSED_ON = ("BOT_", "BUS_")
@@ -51,12 +53,14 @@ class ProcessRuntime:
         keep: int,
         environment: Mapping[str, str],
         keys: Path | None = None,
+        user: int = 0,
     ) -> None:
         """environment: the deployer's own; what starts with BOT_ or BUS_ is passed on to the bots.
 
-        keys: the folder of sockets, where keys are handed over.
+        keys: the folder of sockets, where keys are handed over. user: the uid that bots run as, which takes root; 0 for the
+        deployer's own.
         """
-        self._keys = keys
+        self._keys, self._user = keys, user
         self._builder, self._bus, self._clock, self._keep = builder, bus, clock, keep
         self._children = Children(folder / "units")
         self._folder, self._logs = folder, folder / "logs"
@@ -88,9 +92,13 @@ class ProcessRuntime:
         where the machine lets it. Raises RuntimeFailedError."""
         try:
             with tempfile.TemporaryDirectory(prefix="never-sleeps-compare-") as folder:
-                await asyncio.to_thread(copy_inputs, self._bus.inputs, Path(folder) / self._bus.inputs.name)
+                copy = Path(folder) / self._bus.inputs.name
+                await asyncio.to_thread(copy_inputs, self._bus.inputs, copy)
+                if self._user:
+                    for path in (Path(folder), copy):
+                        os.chown(path, self._user, self._user)
                 return await run_one_off(
-                    [*WITHOUT_NETWORK, *_LIMITED, *self._builder.command(sha), *COMPARE, by],
+                    [*WITHOUT_NETWORK, *as_user(self._user), *_LIMITED, *self._builder.command(sha), *COMPARE, by],
                     directory=self._builder.tree(sha),
                     environment={**self._settings(secrets=False), "BUS_DIR": folder},
                     limit_s=COMPARE_LIMIT_S,
@@ -111,12 +119,14 @@ class ProcessRuntime:
             "stopping": False,
         }
         try:
+            environment = self._bot_environment(what, name)
             if self._keys is not None:
-                make_folder(self._keys, name)
+                place = make_folder(self._keys, name, (self._user, self._user) if self._user else None)
+                self._pass_credentials(environment, place)
             self._children.start(
                 name,
-                [*_LIMITED, *self._builder.command(what.sha)],
-                environment=self._bot_environment(what, name),
+                [*as_user(self._user), *_LIMITED, *self._builder.command(what.sha)],
+                environment=environment,
                 directory=self._builder.tree(what.sha),
                 log=self._logs / f"{name}.log",
                 facts=labels,
@@ -198,6 +208,7 @@ class ProcessRuntime:
         return {
             **self._settings(secrets=True),
             **handed,
+            **({"HOME": str(self._builder.tree(what.sha))} if self._user else {}),
             "BUS_DIR": str(self._bus.directory),
             "BOT_COLOR": what.color,
             "BOT_SHA": what.sha,
@@ -206,6 +217,16 @@ class ProcessRuntime:
             "PYTHONUNBUFFERED": "1",
             "PYTHONUTF8": "1",
         }
+
+    def _pass_credentials(self, environment: dict[str, str], place: Path) -> None:
+        """A copy that the bots' own user may read, where it is not the deployer's. Raises OSError."""
+        given = environment.get("BOT_CREDENTIALS_FILE")
+        if not self._user or not given or not Path(given).exists():
+            return
+        copy = place / "credentials"
+        write_atomically(copy, read_regular(Path(given), MOST_CREDENTIALS), durable=False, mode=0o400)
+        os.chown(copy, self._user, self._user)
+        environment["BOT_CREDENTIALS_FILE"] = str(copy)
 
     def _settings(self, *, secrets: bool) -> dict[str, str]:
         """What of the deployer's own environment is passed on. secrets: the files that hold them are named, too.
