@@ -27,8 +27,8 @@ class DeployerSettings(BaseSettings):
     runtime: what runs bots: process, or docker (in the deployer's own container alone). engine: the socket of its Engine.
     healthy_timeout: from start to the first healthy poll. stuck_after: a bot that shows no sign of life for so long is
     killed; with the kill it must stay under the venue's 10 s. keep: builds kept besides those in use.
-    on_difference: a commit that would have decided otherwise is reported, or held until somebody approves
-    (deployer.rollout.decision_gate).
+    on_difference: a commit that would have decided otherwise is reported, or held until somebody approves; always: each commit is
+    held, whatever its own code says that it would have decided (deployer.rollout.decision_gate).
     keys: "lease" hands the wallet's keys to whoever may trade, and to no candidate before (deployer.keys); "start" gives each bot
     their files at its start, for workers that know nothing else.
     bot_user: as processes, the uid that bots run as where root starts the deployer; 0 for the deployer's own.
@@ -59,7 +59,7 @@ class DeployerSettings(BaseSettings):
     healthy_timeout: float = Field(default=120.0, gt=0, le=3600)
     stuck_after: float = Field(default=6.0, ge=2, le=8)
     keep: int = Field(default=5, ge=1, le=100)
-    on_difference: Literal["report", "hold"] = "report"
+    on_difference: Literal["report", "hold", "always"] = "report"
     bot_user: int = Field(default=0, ge=0, le=(1 << 31) - 1)
     keys: Literal["lease", "start"] = "lease"
     verify: str = ""

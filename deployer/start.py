@@ -313,7 +313,8 @@ def policy_of(settings: DeployerSettings) -> Policy:
         spares=settings.spares,
         healthy_timeout_ms=round(settings.healthy_timeout * 1000),
         stuck_after_ms=round(settings.stuck_after * 1000),
-        hold=settings.on_difference == "hold",
+        hold=settings.on_difference != "report",
+        always=settings.on_difference == "always",
     )
 
 

@@ -108,8 +108,9 @@ def _steps(
     steps.append(
         f"start it beside the trader; it polls in shadow until healthy, at most {settings.healthy_timeout:g} s"
     )
-    if confirmed is not None and settings.on_difference == "hold":
-        steps.append("wait for `./ns approve` where its decisions differ from those on record, or cannot be compared")
+    if confirmed is not None and settings.on_difference != "report":
+        where = " where its decisions differ from those on record, or cannot be compared"
+        steps.append(f"wait for `./ns approve`{where if settings.on_difference == 'hold' else ''}")
     steps.append(_handover(holder))
     polls = settings.confirm_polls
     steps.append(

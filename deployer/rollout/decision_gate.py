@@ -84,11 +84,13 @@ def hold(deploy: Deploy, observed: Observed, policy: Policy) -> Actions | None:
     if deploy.has("held"):
         return ()
     step = deploy.first("compared")
-    if step is None:
-        return () if _runs(deploy, observed) or _can_compare(deploy, observed) else None
-    if not step.data.get("holds"):
+    if step is None and (_runs(deploy, observed) or _can_compare(deploy, observed)):
+        return ()
+    waits_anyhow = policy.always and observed.confirmed_sha is not None
+    if not waits_anyhow and (step is None or not step.data.get("holds")):
         return None
-    return (step_of(deploy, "held", "waits for `./ns approve` (DEPLOYER_ON_DIFFERENCE=hold)"),)
+    setting = "always" if policy.always else "hold"
+    return (step_of(deploy, "held", f"waits for `./ns approve` (DEPLOYER_ON_DIFFERENCE={setting})"),)
 
 
 def _can_compare(deploy: Deploy, observed: Observed) -> bool:

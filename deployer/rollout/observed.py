@@ -16,13 +16,14 @@ from ledger import Epoch
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """The settings that the rollout needs; times in ms. hold: decisions that differ wait for a person."""
+    """The settings that the rollout needs; times in ms. hold: decisions that differ wait for a person; always: all do."""
 
     confirm_polls: int = 3
     spares: int = 1
     healthy_timeout_ms: int = 120_000
     stuck_after_ms: int = 6_000
     hold: bool = False
+    always: bool = False
 
 
 @dataclass(frozen=True, slots=True)

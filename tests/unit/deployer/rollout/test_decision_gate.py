@@ -45,6 +45,16 @@ def healthy(*more: Step, **changes: Any) -> Observed:
     return look([*steps("2", GREEN, *UP_TO_HEALTHY), *more], **{"comparable": frozenset({GREEN}), **changes})
 
 
+def test_always_holds_each_commit_whatever_its_own_code_says() -> None:
+    """One that decides the same, and one that does not know the command; not the first of all, and not what was asked for now."""
+    always = Policy(hold=True, always=True)
+    assert recorded(healthy(compared(SAME)), policy=always) == ["held"]
+    assert recorded(healthy(comparable=frozenset()), policy=always) == ["held"]
+    assert recorded(healthy(compared(SAME)), policy=HOLD) == ["handover"]
+    approved = [compared(SAME), *steps("2", GREEN, "held", "approved")]
+    assert recorded(healthy(*approved), policy=always) == ["handover"]
+
+
 def report(**changes: Any) -> OneOff:
     """What a comparison's process tells."""
     found = {"schema": "1.0", "text": "", "polls": 720, "decisions": 11520, "differ": 1, "unreadable": 0}
