@@ -21,6 +21,7 @@ from tests.e2e.clone import SETTLE_S, Clone
 from tests.e2e.commands import Runner
 from tests.e2e.docker_engine import docker, need_engine
 from tests.e2e.rig import until
+from tests.security.planted import environments_with, files_with, holds
 
 need_engine()
 pytestmark = pytest.mark.timeout(600)
@@ -34,6 +35,27 @@ def clone(tmp_path: Path) -> Iterator[Clone]:
         yield made
     finally:
         made.clean()
+
+
+def assert_planted_nowhere(clone: Clone) -> None:
+    """Neither the key nor the panel's token is in the environment or the files of a process, in an image, or in a backup."""
+    token = (clone.folder / ".run" / "panel" / "token").read_text().strip()
+    planted = {"key": clone.key, "token": token}
+    assert environments_with(planted) == set()
+    reading = "cat /proc/[0-9]*/environ /proc/[0-9]*/cmdline 2>/dev/null; ls -d /proc/[0-9]*"
+    for container in clone.containers():
+        name = container["Name"].lstrip("/")
+        seen = docker("exec", name, "sh", "-c", reading, check=False)
+        image = docker("history", "--no-trunc", container["Image"]) + docker("inspect", container["Image"])
+        assert not any(holds((seen + image).encode(), secret) for secret in planted.values()), name
+        if name.startswith("bot-"):
+            for address in container["NetworkSettings"]["Networks"].values():
+                with urllib.request.urlopen(f"http://{address['IPAddress']}:9101/metrics", timeout=10) as answer:
+                    assert not any(holds(answer.read(), secret) for secret in planted.values())
+    backup = clone.compose("backup", str(clone.folder / "backup.tar.gz"))
+    assert backup.returncode == 0, backup.stdout + backup.stderr
+    spared = [*(clone.folder / ".run" / "panel").glob("token*")]
+    assert files_with(planted, [clone.folder], spared) == set()
 
 
 def test_make_run_trades_in_containers_and_swaps_them_and_ends_everything(clone: Clone) -> None:
@@ -84,6 +106,7 @@ def test_make_run_trades_in_containers_and_swaps_them_and_ends_everything(clone:
     for container in clone.containers():
         told = json.dumps(container) + docker("logs", container["Name"].lstrip("/"))
         assert clone.key not in told, f"the key is shown by {container['Name']}"
+    assert_planted_nowhere(clone)
     said = clone.make("status")
     assert "trades" in said.stdout, said.stdout + said.stderr
     audit = clone.make("audit", "ARGS=--venue http://paper:8700 --max-missed 0")
