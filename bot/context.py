@@ -14,7 +14,7 @@ from bot.market_data.markets import Markets
 from bot.market_data.prices import Prices
 from bot.market_data.rtds import SettlementFeed
 from bot.settings import BotSettings
-from bot.slots import Slot
+from bot.slots import Slot, slot_of
 from bot.strategy.evaluation import Evaluation, Moment, View, evaluate, read_state_basis, wanted_tokens
 from bot.strategy.guard import GuardedStrategy
 from bot.venue.account_watch import AccountWatch
@@ -102,7 +102,15 @@ class Context:
 
     def tokens(self) -> list[str]:
         """The tokens whose books matter now."""
-        return wanted_tokens(self.slots, self.markets, self.now_ms())
+        now = self.now_ms()
+        return wanted_tokens((*self.slots, *self.held_slots(now)), self.markets, now)
+
+    def held_slots(self, now_ms: int) -> tuple[Slot, ...]:
+        """Slots for what is held in windows that no slot of ours covers now, so that it is looked at and can be sold."""
+        covered = {slot.window(now_ms) for slot in self.slots}
+        return tuple(
+            slot_of(window, now_ms) for window in sorted(self.markets.held - covered) if now_ms < window.end_ms
+        )
 
     def tokens_soon(self) -> list[str]:
         """The same with the windows that begin soon, whose books are to be there when they do; others are forgotten."""
@@ -156,7 +164,11 @@ class Context:
 
     def evaluate(self, view: View, slots: Iterable[Slot] | None = None) -> list[Evaluation]:
         """One evaluation of all slots, or of these."""
-        evaluations = evaluate(self.slots if slots is None else slots, self.markets, self.prices, view)
+        if slots is None:
+            beside = self.held_slots(view.now_ms)
+            self.prices.follow(slot.asset for slot in beside)
+            slots = (*self.slots, *beside)
+        evaluations = evaluate(slots, self.markets, self.prices, view)
         for e in evaluations:
             if e.awaits_books and e.market is not None:
                 self.books.confirm((e.market.up_token, e.market.down_token))
@@ -169,6 +181,7 @@ class Context:
 
     def why_unhealthy(self, evaluations: list[Evaluation]) -> str | None:
         """Why a poll was not healthy (design section 5), but for what the venue did not answer; or None."""
+        evaluations = self._of_ours(evaluations)
         for asset in {e.slot.asset: None for e in evaluations if e.decision.reason != "switched off"}:
             if (stale := self.stale_feed(asset)) is not None:
                 return stale
@@ -176,7 +189,7 @@ class Context:
 
     def venue_is_silent(self, evaluations: list[Evaluation], books_problem: str | None) -> str | None:
         """What the venue did not answer without which no poll is healthy, or None."""
-        for e in evaluations:
+        for e in self._of_ours(evaluations):
             if not e.evaluated and e.error is None and self.markets.problem(e.window) is None:
                 return f"slot {e.slot.id}: {e.decision.reason}"
         if self.account.now_ms() is None:
@@ -193,6 +206,10 @@ class Context:
             if problem is not None and e.decision.reason != "switched off":
                 return f"slot {e.slot.id}: {problem.text}"
         return None
+
+    def _of_ours(self, evaluations: list[Evaluation]) -> list[Evaluation]:
+        """Those of configured slots: what is held beside them makes no poll unhealthy."""
+        return [e for e in evaluations if e.slot in self.slots]
 
     def _book_status(self, asset: str) -> FeedStatus:
         """The books of an asset: as old as the oldest of those that its slots look at."""

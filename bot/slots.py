@@ -15,17 +15,18 @@ AHEAD_ASSETS = ("BTC", "ETH")
 SETTLEMENT_AVERAGE_S = 60
 MIN_TIMEFRAME_S = 5
 MAX_TIMEFRAME_S = 24 * 3600
-_SLUG = re.compile(r"([a-z]+)-updown-([0-9]+[sm])-([0-9]+)")
-_TIMEFRAME = re.compile(r"([1-9][0-9]{0,4})([sm])")
+_SLUG = re.compile(r"([a-z]+)-updown-([0-9]+[smh])-([0-9]+)")
+_TIMEFRAME = re.compile(r"([1-9][0-9]{0,4})([smh])")
+_SECONDS = {"s": 1, "m": 60, "h": 3600}
 
 
 @lru_cache(maxsize=64)
 def timeframe_seconds(timeframe: str) -> int:
-    """The length of a timeframe such as 10s, 5m or 15m, in seconds. Raises ValueError that says what was expected."""
+    """The length of a timeframe such as 10s, 5m or 4h, in seconds. Raises ValueError that says what was expected."""
     match = _TIMEFRAME.fullmatch(timeframe)
-    seconds = int(match[1]) * (60 if match[2] == "m" else 1) if match else 0
+    seconds = int(match[1]) * _SECONDS[match[2]] if match else 0
     if not MIN_TIMEFRAME_S <= seconds <= MAX_TIMEFRAME_S:
-        raise ValueError(f"expected a timeframe of 5 seconds to a day such as 30s, 5m or 15m, found {timeframe!r}")
+        raise ValueError(f"expected a timeframe of 5 seconds to a day such as 30s, 5m or 4h, found {timeframe!r}")
     return seconds
 
 
@@ -80,6 +81,12 @@ class Slot:
 @lru_cache(maxsize=8192)  # two for each of the most slots there may be: this one and the one before
 def _window(asset: str, timeframe: str, start_ms: int, end_ms: int) -> Window:
     return Window(asset, timeframe, start_ms, end_ms)
+
+
+def slot_of(window: Window, now_ms: int) -> Slot:
+    """The slot whose window is this one at `now_ms`. Of one that has ended it is none that `make_slots` makes."""
+    length = window.end_ms - window.start_ms
+    return Slot(window.asset, window.timeframe, (window.start_ms - now_ms // length * length) // length)
 
 
 def make_slots(assets: tuple[str, ...], timeframes: tuple[str, ...]) -> tuple[Slot, ...]:

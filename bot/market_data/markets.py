@@ -92,6 +92,11 @@ class Markets:
         """Keep asking for these until they are resolved, whatever the slots say."""
         self._held = frozenset(windows)
 
+    @property
+    def held(self) -> frozenset[Window]:
+        """The windows that we hold something of."""
+        return self._held
+
     def stand_by(self) -> None:
         """The lease is passed on: whoever holds it asks for what is held."""
         self.is_trader, self._held = False, frozenset()

@@ -218,17 +218,27 @@ class Prices:
 
     def __init__(self, assets: Iterable[str], skips: Skips | None = None) -> None:
         self._skips = skips or Skips()
-        self._candles = {asset: Candles() for asset in assets}
+        self._candles: dict[str, Candles] = {}
         self._newest: dict[str, tuple[float, int]] = {}
-        self._settled = {asset: SettlementAverage() for asset in self._candles}
-        self._past = {asset: LeadHistory() for asset in self._candles}
-        self._basis = {asset: BasisTracker(asset) for asset in self._candles}
-        self._lead = {asset: Plausible(LEAD_CONFIRM_MS) for asset in self._candles}
-        self._settlement = {asset: Plausible(SETTLEMENT_CONFIRM_MS, LONE) for asset in self._candles}
+        self._settled: dict[str, SettlementAverage] = {}
+        self._past: dict[str, LeadHistory] = {}
+        self._basis: dict[str, BasisTracker] = {}
+        self._lead: dict[str, Plausible] = {}
+        self._settlement: dict[str, Plausible] = {}
+        self.follow(assets)
         self._strikes: dict[tuple[str, int, int], float] = {}
         self._told: deque[tuple[str, int]] = deque(maxlen=MOST_STRIKES)
         self._apart: set[str] = set()  # assets whose streams contradict each other
         self._lone: set[str] = set()  # assets whose newest lead price moved far
+
+    def follow(self, assets: Iterable[str]) -> None:
+        """Have room for these assets, too: nothing is known of one that no feed brings."""
+        for asset in assets:
+            if asset not in self._candles:
+                self._candles[asset], self._settled[asset] = Candles(), SettlementAverage()
+                self._past[asset], self._basis[asset] = LeadHistory(), BasisTracker(asset)
+                self._lead[asset] = Plausible(LEAD_CONFIRM_MS)
+                self._settlement[asset] = Plausible(SETTLEMENT_CONFIRM_MS, LONE)
 
     def __contains__(self, asset: str) -> bool:
         """Whether this asset is followed."""

@@ -172,10 +172,13 @@ class OpenOrders:
             if fate_of(shown.status) is Fate.FINAL:
                 is_new |= self._take_trades(intent, await self._venue.trades(condition_id=intent.condition_id))
         watch.rests = shown is not None and order_word(shown.status) == LIVE
-        if is_new or (shown is not None and fate_of(shown.status) is Fate.OPEN):
+        if is_new:
             watch.news(self._clock.boot_ms())
         else:
-            watch.looked(started, closed=closed)
+            is_open = shown is not None and fate_of(shown.status) is Fate.OPEN
+            if is_open and watch.arrived_ms is None:
+                watch.news(started)
+            watch.looked(started, closed=closed, is_shown_open=is_open)
         self._conclude(intent, shown)
 
     async def _compare(self) -> None:
@@ -189,7 +192,7 @@ class OpenOrders:
         resting = {order.order_id for order in await self._venue.open_orders()}
         for intent in due:
             watch = self._watch(intent.order_id)
-            if self._take_trades(intent, trades) or intent.order_id in resting:
+            if self._take_trades(intent, trades) or (intent.order_id in resting and not watch.is_stuck):
                 watch.news(self._clock.boot_ms())
             else:
                 watch.compared()
@@ -268,14 +271,14 @@ class OpenOrders:
                 given=fills.value if intent.side is Side.BUY else fills.shares,
                 trades=fills.trades,
                 quiet=watch.quiet,
+                is_stuck=watch.is_stuck,
             )
         )
         if verdict is None:
             return
         if verdict[1].startswith(QUIET):
-            say = (
-                self._log.info if fills.trades else self._log.warning
-            )  # a FAK that was filled in part ends so every day
+            # A FAK that was filled in part ends so every day.
+            say = self._log.error if watch.is_stuck else self._log.info if fills.trades else self._log.warning
             say("order_ended_by_quiet", order_id=intent.order_id, slot=intent.slot, reason=verdict[1])
             self._quiet[intent.order_id] = replace(self.open[intent.order_id], state=OrderState.DONE)
         self._note(intent.order_id, *verdict, open_intent.matched)

@@ -40,6 +40,7 @@ class Evidence:
         given: what its recorded trades took of `give`.
         trades: how many they are; each may be a base unit short, by rounding.
         quiet: the market's delay passed, and looks and a comparison since then found nothing new.
+        is_stuck: the venue shows it as open for longer than a FAK can be, while nothing came of it.
     """
 
     state: OrderState | None
@@ -54,6 +55,7 @@ class Evidence:
     given: int = 0
     trades: int = 0
     quiet: bool = False
+    is_stuck: bool = False
 
 
 def is_whole(evidence: Evidence) -> bool:
@@ -76,7 +78,8 @@ def is_whole(evidence: Evidence) -> bool:
 def conclude(evidence: Evidence) -> tuple[OrderState, str] | None:
     """The next state of an order and the reason in words, or None when nothing new can be said.
 
-    Never DONE while the venue says that more was matched than its trades show, or that it is open.
+    Never DONE while the venue says that more was matched than its trades show, or that it is open, but for one that is stuck: its
+    money stays reserved until its window closes, and what may come of it is heard.
     """
     shown, filled, state = evidence.shown, evidence.filled, evidence.state
     matched = max(evidence.matched or 0, shown.matched if shown is not None else 0)
@@ -84,7 +87,7 @@ def conclude(evidence: Evidence) -> tuple[OrderState, str] | None:
     if shown is not None and fate is Fate.FINAL and order_word(shown.status) == MATCHED and not matched and not filled:
         fate = Fate.UNKNOWN  # matched with nothing: its amounts are not there yet
     is_complete = filled + evidence.trades >= matched
-    if is_complete and fate is not Fate.OPEN:
+    if is_complete and (fate is not Fate.OPEN or evidence.is_stuck):
         if shown is not None and fate is Fate.FINAL:
             return OrderState.DONE, f"the venue shows it as {shown.status} with {shown.matched} matched"
         if is_whole(evidence):

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from bot.venue.types import LONGEST_DELAY_MS
 
 QUIET_LOOKS = 5  # 0.1 to 2 s apart: trades were recorded to show up to seconds after their match
-UNKNOWN_LOOKS = 20  # while the venue shows a word that nobody knows
+UNKNOWN_LOOKS = 20  # while the venue shows a word that nobody knows, or a FAK as open
 CLOSED_LOOKS = 3
 FOLLOW_MS = 1_000  # how long after the delay an exit that shows nothing sold is followed by a fresh one
 
@@ -28,6 +28,7 @@ class Watch:
     min_size: int = 0
     arrived_ms: int | None = None
     rests: bool = False
+    is_shown_open: bool = False
     unknown: set[str] = field(default_factory=set)
     _from_ms: int | None = None
     _looks: int = 0
@@ -42,8 +43,14 @@ class Watch:
         self._looks = self._closed_looks = 0
         self._compared = self._closed_compared = False
 
-    def looked(self, started_ms: int, *, closed: bool) -> None:
-        """A look that began then found nothing new. closed: the order's window was over by then."""
+    def looked(self, started_ms: int, *, closed: bool, is_shown_open: bool = False) -> None:
+        """A look that began then found nothing new. closed: the order's window was over by then.
+
+        is_shown_open: the venue shows it as one that may be filled, as it did before; no longer doing so is news.
+        """
+        if self.is_shown_open and not is_shown_open:
+            self.news(started_ms)
+        self.is_shown_open = is_shown_open
         if self._from_ms is not None and started_ms >= self._from_ms:
             self._looks += 1
         if closed:
@@ -64,8 +71,13 @@ class Watch:
     @property
     def quiet(self) -> bool:
         """Whether the delay passed, and then enough looks and a comparison that found nothing."""
-        enough = UNKNOWN_LOOKS if self.unknown else QUIET_LOOKS
+        enough = UNKNOWN_LOOKS if self.unknown or self.is_shown_open else QUIET_LOOKS
         return self._compared and self._looks >= enough
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether the venue shows it as open for so long that a FAK cannot be: whatever it shows, nothing comes of it."""
+        return self.is_shown_open and self._looks >= UNKNOWN_LOOKS
 
     @property
     def closed(self) -> bool:

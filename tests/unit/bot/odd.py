@@ -67,6 +67,7 @@ class OddVenue(FakeVenue):
         super().__init__()
         self.word, self.after_s, self.part, self.show, self.sides, self.left = word, after_s, part, show, sides, most
         self.odd: dict[str, bool] = {}
+        self.claims = 0  # matched, as a look-up says of what was not
         self.at: list[tuple[float, Side, Decimal]] = []
 
     async def _answer(self, body: str, fault: Fault) -> Answer:
@@ -103,7 +104,7 @@ class OddVenue(FakeVenue):
         if status is None:
             return None
         request = next(found for key, found in self._signed.values() if key == order_id)
-        matched = self.placed[order_id].matched if order_id in self.placed else 0
+        matched = self.placed[order_id].matched if order_id in self.placed else self.claims
         return VenueOrder(
             order_id, request.token_id, MARKET.condition_id, request.side, request.price, request.size, matched, status
         )

@@ -130,13 +130,14 @@ def test_a_person_says_how_a_window_resolved(tmp_path: Path, verdict: str, payou
 
 
 def test_a_person_ends_all_that_is_open_in_a_window(tmp_path: Path) -> None:
-    """The venue shows its order as LIVE for ever: the window's name is enough, and then how it resolved."""
+    """The venue says that something was matched and never shows it: the window's name is enough, and then how it resolved."""
     venue = OddVenue(after_s=None, show=lambda _matched: "LIVE")
+    venue.claims = 4 * SHARE
 
     async def work(running: Running) -> None:
         await until("an entry", lambda: running.count("SELECT count(*) FROM intents") == 1)
         await until_ms(running, END_MS + CLOSED_MARGIN_MS + 30_000)
-        assert running.count("SELECT count(*) FROM open_orders") == 1, "shown as open: nobody calls it over"
+        assert running.count("SELECT count(*) FROM open_orders") == 1, "what was matched is not known"
         done, words = await say(running, action="settle", order_id=WINDOW, verdict="refused", note="never filled")
         assert done, words
         assert "1 orders of window" in words
