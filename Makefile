@@ -21,12 +21,12 @@ help: ## say what there is
 # What never-sleeps.toml sets counts beneath the environment.
 AS_CHOSEN = runtime=$$(bin/with-config bin/runtime) && exec bin/with-config $(MAKE) --no-print-directory $@-$$runtime
 
-run: ## trade on paper: exchange, bot, deployer, panel; Ctrl-C ends all of it (FAST=1: 1 s polls, windows of 30 and 90 s; DETACH=1: goes on without a terminal)
+run: ## trade on paper: exchange, bot, deployer, panel; Ctrl-C ends all of it (LIVE=1: on real prices, with play money; FAST=1: 1 s polls, windows of 30 and 90 s; DETACH=1: goes on without a terminal)
 	@$(AS_CHOSEN)
 run-docker:
-	@FAST=$(FAST) TAPE=$(TAPE) DETACH=$(DETACH) WATCH=$(WATCH) bin/compose run
+	@FAST=$(FAST) LIVE=$(LIVE) TAPE=$(TAPE) DETACH=$(DETACH) WATCH=$(WATCH) bin/compose run
 run-process: $(READY)
-	@$(if $(TAPE),PAPER_TAPE=$(TAPE)) $(BIN)/python -m deployer up $(if $(FAST),--fast) $(if $(WATCH),--watch) $(if $(DETACH),--detach)
+	@$(if $(TAPE),PAPER_TAPE=$(TAPE)) $(BIN)/python -m deployer up $(if $(FAST),--fast) $(if $(LIVE),--mirror) $(if $(WATCH),--watch) $(if $(DETACH),--detach)
 
 demo: $(READY) ## a minute of everything on a copy: two deploys, a broken one, a rollback, a kill -9; then the audit
 	@$(BIN)/python -m deployer demo
@@ -42,7 +42,7 @@ stop-process: $(READY)
 	@$(BIN)/python -m deployer down $(AGREED)
 
 service: ## write a systemd unit for this checkout, with the settings that are set now
-	@FAST=$(FAST) PAPER_TAPE=$(TAPE) bin/service
+	@FAST=$(FAST) LIVE=$(LIVE) PAPER_TAPE=$(TAPE) bin/service
 
 status: ## say what runs and who trades
 	@$(AS_CHOSEN)

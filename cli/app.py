@@ -92,6 +92,7 @@ def _do_saying(module: str, *arguments: str, as_json: bool) -> int:
 @app.command()
 def run(
     fast: Annotated[bool, typer.Option("--fast", help="1 s polls on windows of 30 and 90 s.")] = False,
+    mirror: Annotated[bool, typer.Option("--mirror", help="Real prices, play money.")] = False,
     detach: Annotated[bool, typer.Option("--detach", help="Go on without a terminal.")] = False,
     watch: Annotated[
         bool, typer.Option("--watch", help="Watch what DEPLOYER_REPOSITORY and DEPLOYER_BRANCH name.")
@@ -102,12 +103,12 @@ def run(
     from cli.settings import may_run_with
 
     place = _place()
-    given = {name: "1" for name, on in (("FAST", fast), ("DETACH", detach), ("WATCH", watch)) if on}
-    if not may_run_with(place, fast=fast, agreed=yes):
+    given = {name: "1" for name, on in (("FAST", fast), ("LIVE", mirror), ("DETACH", detach), ("WATCH", watch)) if on}
+    if not may_run_with(place, fast=fast, mirror=mirror, agreed=yes):
         return 1
     if place.runtime == "docker":
         return place.become(place.script("compose", "run"), **given)
-    return place.become(place.command("deployer", "up", *_flags(fast=fast, detach=detach, watch=watch)))
+    return place.become(place.command("deployer", "up", *_flags(fast=fast, mirror=mirror, detach=detach, watch=watch)))
 
 
 @app.command()

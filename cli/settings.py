@@ -20,6 +20,8 @@ from cli.place import Place
 RECORDED = Path(".run/settings.env")
 # What `--fast` sets, where nothing else does.
 FAST = {"BOT_POLL_INTERVAL": "1", "BOT_TIMEFRAMES": "30s,90s", "PAPER_TIMEFRAMES": "30s,90s"}
+# What `--mirror` sets, where nothing else does.
+MIRROR = {"PAPER_MIRROR": "real", "PAPER_RECORD_TO": ".run/recordings", "PANEL_BANNER": "real prices, play money"}
 # What the deployer gives each bot; nobody sets it.
 _GIVEN = {"BOT_COLOR", "BOT_SHA", "BOT_UNIT", "BOT_DEPLOY_ID"}
 
@@ -51,11 +53,13 @@ def _text(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def settings_of(root: Path, environment: Mapping[str, str], *, fast: bool = False) -> tuple[Setting, ...]:
+def settings_of(
+    root: Path, environment: Mapping[str, str], *, fast: bool = False, mirror: bool = False
+) -> tuple[Setting, ...]:
     """Every setting of a checkout. environment: the person's own, without the file. Raises ConfigError: the file is wrong."""
     known = defaults()
     file = read_config(root / FILE, known)
-    usual = {**known, **FAST} if fast else known
+    usual = {**known, **(FAST if fast else {}), **(MIRROR if mirror else {})}
     return merged(usual, file, environment, read_recorded(root / RECORDED))
 
 
@@ -76,9 +80,9 @@ def show(place: Place, *, as_json: bool) -> str:
     return captured.get().rstrip()
 
 
-def may_run_with(place: Place, *, fast: bool, agreed: bool) -> bool:
+def may_run_with(place: Place, *, fast: bool, mirror: bool = False, agreed: bool) -> bool:
     """Check the file; where the last run had other settings, say which, and on a terminal ask. Raises ConfigError."""
-    settings = settings_of(place.root, os.environ, fast=fast)
+    settings = settings_of(place.root, os.environ, fast=fast, mirror=mirror)
     other = [one for one in differences(settings) if one.source != "default" or one.running]
     if not other:
         return True

@@ -26,6 +26,7 @@ _SETTINGS = """settings (environment):
   PANEL_READ_TOKEN_FILE  those that allow looking alone; made when missing (PANEL_TOKEN_FILE with -read at its end)
   PANEL_TLS_CERT, PANEL_TLS_KEY  PEM files to serve HTTPS with
   PANEL_HOSTS         further host names by which people reach the page, separated by commas
+  PANEL_BANNER        what the page says above everything else; "real prices, play money" where paper is a mirror (none)
   PANEL_BEHIND_PROXY  true when a proxy with TLS, or Compose publishing on 127.0.0.1, stands in front (false)
 
 exit codes: 0 done, or ended by a signal; 1 failed while running, or refused by the bot; 2 could not start

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from html import escape
 from importlib import resources
 from typing import Annotated, Any
 
@@ -140,9 +141,16 @@ class Refused(BaseModel):
 
 
 def create_app(
-    *, views: Views, history: LedgerQueries, actions: Actions, events: Events, log: Log, is_halted: Callable[[], bool]
+    *,
+    views: Views,
+    history: LedgerQueries,
+    actions: Actions,
+    events: Events,
+    log: Log,
+    is_halted: Callable[[], bool],
+    banner: str = "",
 ) -> FastAPI:
-    """The panel's application, without the guard in front of it."""
+    """The panel's application, without the guard in front of it. banner: what the page says in plain sight of what it shows."""
     app = FastAPI(
         title="Never Sleeps: panel",
         version="2.0",
@@ -153,7 +161,7 @@ def create_app(
     )
     app.include_router(reads(views, history, events))
     app.include_router(writes(actions, views, conflict={409: {"model": Refused}}))
-    app.include_router(_page())
+    app.include_router(_page(banner))
     _describe(app)
     _say_errors(app, log, is_halted)
     return app
@@ -173,7 +181,7 @@ def _describe(app: FastAPI) -> None:
     app.openapi = described  # type: ignore[method-assign]
 
 
-def _page() -> APIRouter:
+def _page(banner: str) -> APIRouter:
     # Read once at the start: no path ever comes from a request.
     router = APIRouter(include_in_schema=False)
     files = {
@@ -181,6 +189,11 @@ def _page() -> APIRouter:
         for file in (resources.files("panel") / "static").iterdir()
         if file.name[file.name.rfind(".") :] in _TYPES
     }
+
+    if banner:
+        page_bytes, media = files["index.html"]
+        shown = f'<p id="banner">{escape(banner)}</p>'.encode()
+        files["index.html"] = page_bytes.replace(b'<p id="banner" hidden></p>', shown), media
 
     @router.get("/")
     @router.get("/{name}")

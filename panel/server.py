@@ -58,6 +58,7 @@ class PanelSettings(BaseSettings):
     files to serve HTTPS with. Any host but loopback needs one of the two. host: the address to listen on. port: 0 for any free
     one. hosts: further host names, separated by commas, by which people reach the page. token_file: the tokens that allow
     writing; read_token_file: those that allow looking alone (token_file with "-read" at its end unless set); made when missing.
+    banner: what the page says above everything else.
     """
 
     model_config = SettingsConfigDict(env_prefix="PANEL_", validate_default=True)
@@ -68,6 +69,7 @@ class PanelSettings(BaseSettings):
     host: str = "127.0.0.1"
     port: int = Field(default=8701, ge=0, le=65535)
     hosts: str = ""
+    banner: str = Field(default="", max_length=200)
     token_file: Path = Path(".run/panel-token")
     read_token_file: Path | None = None
 
@@ -281,7 +283,13 @@ async def serve(
     actions = Actions(bus, clock, log, new_id=lambda: f"{clock.wall_ms()}-{secrets.token_hex(4)}")
     await asyncio.to_thread(actions.begin)
     app = create_app(
-        views=views, history=history, actions=actions, events=events, log=log, is_halted=lambda: is_halted(bus)
+        views=views,
+        history=history,
+        actions=actions,
+        events=events,
+        log=log,
+        is_halted=lambda: is_halted(bus),
+        banner=settings.banner,
     )
     connections = Connections(time.monotonic)
     halting = Halting(actions.set_halt, log)

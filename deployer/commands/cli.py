@@ -139,6 +139,7 @@ def _parser() -> argparse.ArgumentParser:
     begin = commands.add_parser("up", help="run everything: paper, panel, deployer, bots, until Ctrl-C")
     begin.add_argument("--watch", action="store_true", help=WATCH)
     begin.add_argument("--fast", action="store_true", help="polls every second, windows of 30 s and 90 s")
+    begin.add_argument("--mirror", action="store_true", help="real prices, play money: paper mirrors the real exchange")
     begin.add_argument("--detach", action="store_true", help="go on without a terminal; return once all of it is ready")
     begin.add_argument("--detached", action="store_true", help=argparse.SUPPRESS)
     watched = commands.add_parser("watch", help=f"{WATCH}, at the next start")
@@ -214,11 +215,11 @@ def _command(chosen: argparse.Namespace, settings: DeployerSettings, bus: Bus) -
         case "up" if chosen.detach:
             if chosen.watch:
                 _watch_another(settings, bus, settings.branch)
-            return detach(settings, fast=chosen.fast, say=print)
+            return detach(settings, fast=chosen.fast, mirror=chosen.mirror, say=print)
         case "up":
             if chosen.watch:
                 _watch_another(settings, bus, settings.branch)
-            return up(settings, bus, SystemClock(), fast=chosen.fast, detached=chosen.detached)
+            return up(settings, bus, SystemClock(), fast=chosen.fast, mirror=chosen.mirror, detached=chosen.detached)
         case "down":
             if not _may_end(bus, agreed=chosen.yes):
                 print("nothing was ended")

@@ -123,8 +123,8 @@ class Services:
             raise StartError(f"{service.name} could not be started: {error}") from error
 
 
-def service_environment(bus_directory: Path, *, fast: bool) -> dict[str, str]:
-    """What every service gets: this process's environment, the bus, and short windows and polls when fast."""
+def service_environment(bus_directory: Path, *, fast: bool, mirror: bool = False) -> dict[str, str]:
+    """What every service gets: this process's environment, the bus, short windows and polls when fast; mirror: real prices."""
     environment = {**os.environ, "BUS_DIR": str(bus_directory), "PYTHONUNBUFFERED": "1", "PYTHONUTF8": "1"}
     if fast:
         for name, value in (
@@ -133,6 +133,12 @@ def service_environment(bus_directory: Path, *, fast: bool) -> dict[str, str]:
             ("PAPER_TIMEFRAMES", "30s,90s"),
         ):
             environment.setdefault(name, value)
+    if mirror and not environment.get("PAPER_RECORDING"):
+        environment.setdefault("PAPER_MIRROR", "real")
+    if environment.get("PAPER_MIRROR") or environment.get("PAPER_RECORDING"):
+        environment.setdefault("PANEL_BANNER", "real prices, play money")
+    if environment.get("PAPER_MIRROR"):
+        environment.setdefault("PAPER_RECORD_TO", ".run/recordings")
     return environment
 
 

@@ -180,7 +180,7 @@ ENDS_ALL = "; Ctrl-C ends everything"
 LINK_LIMIT_S = 20.0
 
 
-def detach(settings: DeployerSettings, *, fast: bool, say: Say) -> int:
+def detach(settings: DeployerSettings, *, fast: bool, mirror: bool, say: Say) -> int:
     """Begin `up` in a session of its own, which no terminal ends, and return once everything is ready. Raises StartError."""
     make_private(settings.dir)
     if is_locked(up_lock(settings)):
@@ -188,7 +188,7 @@ def detach(settings: DeployerSettings, *, fast: bool, say: Say) -> int:
     log, shown = settings.dir / "up.log", 0
     with os.fdopen(open_private(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), "wb") as out:
         begun = subprocess.Popen(
-            [sys.executable, "-m", "deployer", "up", "--detached", *(["--fast"] if fast else [])],
+            [sys.executable, "-m", "deployer", "up", "--detached", *_flags(fast=fast, mirror=mirror)],
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=subprocess.STDOUT,
@@ -211,6 +211,10 @@ def detach(settings: DeployerSettings, *, fast: bool, say: Say) -> int:
         time.sleep(ENDED_LOOK_EVERY_S)
 
 
+def _flags(**given: bool) -> list[str]:
+    return [f"--{name}" for name, on in given.items() if on]
+
+
 def _runs_already(settings: DeployerSettings) -> StartError:
     return StartError(
         f"`up` runs in {settings.dir} already; `./ns status` shows it, and its page (`./ns stop` would end the bots, too)"
@@ -225,8 +229,13 @@ def _end_on_signals(stop: threading.Event) -> None:
         signal.signal(number, lambda *_: stop.set())
 
 
-def up(settings: DeployerSettings, bus: Bus, clock: Clock, *, fast: bool, detached: bool = False) -> int:
-    """Run everything until SIGINT or SIGTERM; the exit code. detached: it is written to a log for ever. Raises StartError."""
+def up(
+    settings: DeployerSettings, bus: Bus, clock: Clock, *, fast: bool, mirror: bool = False, detached: bool = False
+) -> int:
+    """Run everything until SIGINT or SIGTERM; the exit code.
+
+    mirror: on real prices, with play money. detached: it is written to a log for ever. Raises StartError.
+    """
     refuse_another(settings, bus, read_watched(bus))  # before anything of a former `up` is touched
     screen = Screen(is_terminal=sys.stdout.isatty(), every_s=DETACHED_LINE_EVERY_S if detached else PLAIN_LINE_EVERY_S)
     make_private(settings.dir)
@@ -243,7 +252,12 @@ def up(settings: DeployerSettings, bus: Bus, clock: Clock, *, fast: bool, detach
             raise already_runs(settings, bus)
         trades_on = what_ends(bus) is not None  # of an `up` that was killed
         try:
-            environment = service_environment(bus.directory, fast=fast)
+            environment = service_environment(bus.directory, fast=fast, mirror=mirror)
+            if environment.get("PAPER_MIRROR") and environment.get("BOT_VENUE", "paper") != "paper":
+                venue = environment["BOT_VENUE"]
+                raise StartError(
+                    f"a mirror is for play money, and BOT_VENUE={venue} trades real money: give one of both"
+                )
             record_settings(settings.dir.parent / "settings.env", environment)
             _start(services, environment, repository_of(settings, bus).path, screen.say, stop.is_set)
         except StartError as error:

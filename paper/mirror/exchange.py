@@ -113,7 +113,7 @@ def check_kind(record: Record, kind: str) -> None:
     if began != kind:
         raise UsageError(
             f"data folder {record.path.parent} was begun with {_SAID[began]}, and this is {_SAID[kind]}: what was bought there "
-            "cannot end here; give another --data"
+            "cannot end here; give another --data (with make run: BUS_DIR=volumes/other PAPER_DATA=.run/paper-other make run)"
         )
     record.remember(_KIND, kind)
 

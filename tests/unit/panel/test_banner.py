@@ -1,0 +1,21 @@
+"""What stands above everything else on the page."""
+
+from __future__ import annotations
+
+from fastapi import FastAPI
+from starlette.testclient import TestClient
+
+from panel.api import _page
+
+
+def shown(banner: str) -> str:
+    app = FastAPI()
+    app.include_router(_page(banner))
+    return TestClient(app).get("/").text
+
+
+def test_the_page_says_in_plain_sight_that_the_money_is_play_money() -> None:
+    """It is part of the page itself, so that nothing has to be read first; a banner is text and never markup."""
+    assert '<p id="banner">real prices, play money</p>' in shown("real prices, play money")
+    assert '<p id="banner">&lt;b&gt;</p>' in shown("<b>")
+    assert '<p id="banner" hidden></p>' in shown("")
