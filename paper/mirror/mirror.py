@@ -7,6 +7,7 @@ import logging
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 from paper.engine.book import ONE, Book, format_units
 from paper.engine.markets import OUTCOMES, Market
@@ -120,7 +121,7 @@ class Mirror:
         for event in events:
             self._take(event)
         self._settle_books()
-        if events and frame.source in (Origin.RTDS, Origin.BINANCE):
+        if frame.source in (Origin.RTDS, Origin.BINANCE) and any(isinstance(event, PriceEvent) for event in events):
             self._pass_on(frame, events)
 
     def look(self) -> None:
@@ -352,25 +353,32 @@ class Mirror:
             self._exchange.price_streams.follow_second(second)
 
     def _pass_on(self, frame: Frame, events: list[Event]) -> None:
-        """Send a price on to the letter, but for its times where these are shown at others."""
-        for event in events:
-            if not isinstance(event, PriceEvent) or event.asset not in ASSETS:
-                continue
-            message = json.loads(frame.text)
-            if event.feed in _TOPICS:
-                if isinstance(message, dict):
-                    message["timestamp"] = self.times.shown(frame.recv_ms)
-                    message["payload"]["timestamp"] = self.times.shown(event.time_ms)
-                    topic = _TOPICS[event.feed]
-                    streams = self._exchange.price_streams
-                    streams.publish_raw(topic, rtds_symbol(topic, event.asset), json.dumps(message))
-                continue
-            data = message.get("data", message)
-            for name in ("E", "T"):
-                if isinstance(data.get(name), int):
-                    data[name] = self.times.shown(data[name])
-            kind = data.get("e", "bookTicker")
-            self._exchange.binance_streams.publish_raw(f"{event.asset.lower()}usdt@{kind}", json.dumps(data))
+        """Send prices on to the letter, but for their times where these are shown at others."""
+        payload = json.loads(frame.text)
+        if isinstance(payload, list):  # of several, each by itself: which event is whose, the list does not say
+            for item in payload:
+                one = Frame(frame.recv_ms, frame.source, json.dumps(item))
+                self._pass_on_one(one.recv_ms, item, decode(one))
+        else:
+            self._pass_on_one(frame.recv_ms, payload, events)
+
+    def _pass_on_one(self, recv_ms: int, message: Any, events: list[Event]) -> None:
+        event = events[0] if events else None
+        if not isinstance(event, PriceEvent) or event.asset not in ASSETS:
+            return
+        if event.feed in _TOPICS:
+            message["timestamp"] = self.times.shown(recv_ms)
+            message["payload"]["timestamp"] = self.times.shown(event.time_ms)
+            topic = _TOPICS[event.feed]
+            streams = self._exchange.price_streams
+            streams.publish_raw(topic, rtds_symbol(topic, event.asset), json.dumps(message))
+            return
+        data = message.get("data", message)
+        for name in ("E", "T"):
+            if isinstance(data.get(name), int):
+                data[name] = self.times.shown(data[name])
+        kind = "bookTicker" if event.feed is Feed.BINANCE else data["e"]
+        self._exchange.binance_streams.publish_raw(f"{event.asset.lower()}usdt@{kind}", json.dumps(data))
 
 
 def to_up(event: BookEvent | ChangeEvent, outcome: int) -> BookEvent | ChangeEvent:

@@ -11,7 +11,7 @@ from panel.api import _page
 def shown(banner: str) -> str:
     app = FastAPI()
     app.include_router(_page(banner))
-    return TestClient(app).get("/").text
+    return str(TestClient(app).get("/").text)
 
 
 def test_the_page_says_in_plain_sight_that_the_money_is_play_money() -> None:

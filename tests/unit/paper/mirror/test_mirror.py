@@ -171,6 +171,27 @@ def test_prices_go_on_to_the_letter_and_only_those_that_came(world: World) -> No
     assert world.exchange.feed.settlement == {"BTC": 84000.25}
 
 
+@pytest.mark.parametrize("source", ["clob", "rtds", "binance", "gamma", "clob_market", "klines", "archive", "other"])
+def test_no_frame_stops_it_and_one_odd_element_costs_itself_alone(world: World, source: str) -> None:
+    """Arrays where objects were expected, odd elements, no JSON: what can be read of them is read."""
+    open_market(world)
+    world.follow("rtds:crypto_prices_chainlink", "btcusdt@bookTicker")
+    quote = {"u": 7, "s": "BTCUSDT", "b": "84000.00", "B": "1", "a": "84001.00", "A": "2"}
+    payload = {"symbol": "btc/usd", "timestamp": START, "value": 84000.25}
+    chainlink = {"topic": "crypto_prices_chainlink", "type": "update", "payload": payload, "timestamp": world.now}
+    good = [quote, chainlink, book({"0.46": "3"}, {"0.5": "4"}, START + 9_000), gamma(strike=84000.0)]
+    odd: list[object] = ["odd", None, 1, [], {}, [[{}]], {"data": "x"}, {"payload": 1, "topic": [], "type": "update"}]
+    for items in ([*odd, *good], [*good, *odd], *[[one] for one in (*odd, *good)]):
+        world.send(source, items)
+        for item in items:
+            world.send(source, item)
+    for text in ("{", "[" * 9_000, "", "\u0000", "[1e999]"):
+        world.mirror.frame(source, text)
+    world.run(0.3)
+    if source in ("rtds", "binance"):
+        assert {json.dumps(event) for event in world.sent} == {json.dumps(quote if source == "binance" else chainlink)}
+
+
 def test_a_lead_that_stands_still_makes_no_candles(world: World) -> None:
     """While nothing comes, nobody knows that the price stood still: there is no candle of that time."""
     ticker = {"u": 7, "s": "BTCUSDT", "b": "84000.00", "B": "1", "a": "84001.00", "A": "2"}
