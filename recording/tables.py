@@ -9,7 +9,7 @@ from typing import Any
 
 from recording.books import BookStates
 from recording.errors import RecordingError
-from recording.events import ONE, BookEvent, ChangeEvent, MarketEvent, OddFrame, PriceEvent, TradeEvent
+from recording.events import ONE, BestEvent, BookEvent, ChangeEvent, MarketEvent, OddFrame, PriceEvent, TradeEvent
 from recording.format import Frame, Note
 from recording.reading import decode
 
@@ -55,6 +55,10 @@ _WHOLE_S = 15.0  # a window is whole where nothing longer is missing, at its end
 _BATCH = 50_000
 
 
+_Best = tuple[float | None, float | None, float | None, float | None]
+_Told = tuple[int, _Best]
+
+
 @dataclass(slots=True)
 class _Window:
     market: MarketEvent
@@ -63,6 +67,8 @@ class _Window:
     last_ms: int = 0
     longest_gap_ms: int = 0
     last: tuple[Any, ...] = ()
+    told: dict[int, _Told] = field(default_factory=dict)
+    """By outcome: best prices that were told without sizes, until its next book or change."""
 
 
 @dataclass(slots=True)
@@ -86,6 +92,11 @@ def rows(items: Iterable[Frame | Note]) -> Iterator[Row]:
                 case BookEvent() | ChangeEvent():
                     known = walk.tokens.get(event.token_id)
                     if known is not None and walk.books.take(event) is not None:
+                        known[0].told.pop(known[1], None)
+                        touched[known[0].market.slug] = known[0]
+                case BestEvent():
+                    known = walk.tokens.get(event.token_id)
+                    if known is not None and _tell(walk, event, *known):
                         touched[known[0].market.slug] = known[0]
                 case OddFrame() if event.token_id:
                     walk.books.doubt(event.token_id, event.reason)
@@ -114,14 +125,29 @@ def _market(walk: _Walk, event: MarketEvent) -> None:
     window.market = event
 
 
+def _tell(walk: _Walk, event: BestEvent, window: _Window, outcome: int) -> bool:
+    """Take best prices without sizes; False where the book has them already, as it does at the venue."""
+    bid = event.best_bid / ONE if 0 < event.best_bid < ONE else None
+    ask = event.best_ask / ONE if 0 < event.best_ask < ONE else None
+    book = walk.books.books.get(event.token_id)
+    if outcome not in window.told and book is not None and _best(book.bids, book.asks)[::2] == (bid, ask):
+        return False
+    window.told[outcome] = event.venue_ms, (bid, None, ask, None)
+    return True
+
+
 def _quote(walk: _Walk, window: _Window, recv_ms: int) -> dict[str, Any] | None:
     """The best prices of both tokens; None where they are as they were. One that is not recorded is the other's mirror image."""
     books = [walk.books.books.get(token) for token in window.market.token_ids]
-    sides = [_best(book.bids, book.asks) if book is not None else None for book in books]
+    sides = [
+        window.told[outcome][1] if outcome in window.told else _best(book.bids, book.asks) if book is not None else None
+        for outcome, book in enumerate(books)
+    ]
     recorded = "both" if all(sides) else "up" if sides[0] else "down"
     up, down = sides[0] or _mirror(sides[1]), sides[1] or _mirror(sides[0])
     doubtful = any(book is not None and book.doubt for book in books)
-    venue_ms = max(book.venue_ms for book in books if book is not None)
+    times = [book.venue_ms for book in books if book is not None]
+    venue_ms = max(*times, *(told[0] for told in window.told.values()), 0)
     if window.first_ms is None:
         window.first_ms = window.last_ms = venue_ms
     market = window.market
@@ -143,9 +169,6 @@ def _quote(walk: _Walk, window: _Window, recv_ms: int) -> dict[str, Any] | None:
         "recorded": recorded,
         "doubtful": doubtful,
     }
-
-
-_Best = tuple[float | None, float | None, float | None, float | None]
 
 
 def _best(bids: dict[int, int], asks: dict[int, int]) -> _Best:

@@ -116,6 +116,19 @@ def book(condition_id: str, token_id: str, at_ms: int, bids: Levels, asks: Level
     return json.dumps(event, separators=(",", ":"))
 
 
+def best(condition_id: str, token_id: str, at_ms: int, bid: float | None, ask: float | None) -> str:
+    """The best prices of a token, where their sizes are not known; none is 0 for a bid and 1 for an ask."""
+    event = {
+        "event_type": "best_bid_ask",
+        "market": condition_id,
+        "asset_id": token_id,
+        "best_bid": decimal(bid or 0.0),
+        "best_ask": decimal(1.0 if ask is None else ask),
+        "timestamp": str(at_ms),
+    }
+    return json.dumps(event, separators=(",", ":"))
+
+
 def price(feed: str, asset: str, time_ms: int, value: float) -> str:
     """A price of an archive."""
     event = {"event_type": "price", "feed": feed, "asset": asset, "time_ms": time_ms, "price": value}

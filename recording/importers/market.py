@@ -2,7 +2,8 @@
 
 Files: ``windows.parquet``, ``quotes.parquet`` (best prices of both tokens at each change), ``books.parquet`` (6 to 10 levels,
 at most one a second), ``prices.parquet``, ``raw/<slug>.jsonl.zst``. Where a window's raw frames are there, they are taken. Else
-each quote becomes a book of the recorded token: its best prices, and behind them the levels of the last book before it.
+each quote becomes a book of the recorded token: its best prices, and behind them the levels of the last book before it. A
+quote whose sizes were not recorded becomes an event of the best prices alone.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from recording.format import Contents, Frame, Lack, Origin
 from recording.importers.common import (
     SETTLES_LATER_MS,
     Wanted,
+    best,
     book,
     gamma,
     in_order,
@@ -27,7 +29,7 @@ from recording.importers.common import (
 )
 from recording.reader import Reader
 
-CONTENTS = Contents(depth=10, average_ms=0, lacks=(Lack.TRADES, Lack.LEAD))
+CONTENTS = Contents(depth=10, average_ms=0, lacks=(Lack.SIZES, Lack.TRADES, Lack.LEAD))
 
 _WINDOWS = ("source", "slug", "asset", "start_ms", "end_ms", "strike", "final", "winner", "fee_rate", "usable")
 _SIDES = tuple(f"{side}_{what}" for side in ("up", "down") for what in ("bid", "bid_size", "ask", "ask_size"))
@@ -58,9 +60,10 @@ def read(folder: Path, wanted: Wanted) -> Iterator[Frame]:
         if (row["usable"] or wanted.all_windows) and (not wanted.assets or row["asset"] in wanted.assets)
     ]
     kept = {_key(row["source"], row["slug"]) for row in windows}
+    starts = sorted({row["start_ms"] for row in windows})
     quotes, books = (
-        _by_window(folder / "quotes.parquet", _QUOTES, kept),
-        _by_window(folder / "books.parquet", _BOOKS, kept),
+        _by_window(folder / "quotes.parquet", _QUOTES, kept, starts),
+        _by_window(folder / "books.parquet", _BOOKS, kept, starts),
     )
     frames: list[_Timed] = []
     for row in windows:
@@ -68,7 +71,11 @@ def read(folder: Path, wanted: Wanted) -> Iterator[Frame]:
         key = _key(row["source"], row["slug"])
         frames += _raw(raw, row, quotes[key]) if raw.exists() else _window(row, quotes[key], books[key])
     spans = _spans(windows)
-    frames += [frame for row in parquet(folder / "prices.parquet", _PRICES) for frame in _price(row, spans)]
+    frames += [
+        frame
+        for row in parquet(folder / "prices.parquet", _PRICES, filters=[("asset", "in", sorted(spans))])
+        for frame in _price(row, spans)
+    ]
     yield from in_order(frames)
 
 
@@ -77,10 +84,10 @@ def _key(source: str, slug: str) -> tuple[str, str]:
 
 
 def _by_window(
-    path: Path, columns: tuple[str, ...], kept: set[tuple[str, str]]
+    path: Path, columns: tuple[str, ...], kept: set[tuple[str, str]], starts: list[int]
 ) -> dict[tuple[str, str], list[dict[str, Any]]]:
     rows: defaultdict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
-    for row in parquet(path, columns):
+    for row in parquet(path, columns, filters=[("window_start_ms", "in", starts)]):
         slug = f"{row['asset'].lower()}-updown-{row['timeframe']}-{row['window_start_ms'] // 1000}"
         if (row["source"], slug) in kept:
             rows[row["source"], slug].append(row)
@@ -116,28 +123,32 @@ def _window(row: dict[str, Any], quotes: list[dict[str, Any]], books: list[dict[
             at += 1
         for outcome, side in enumerate(("up", "down")):
             if quote["recorded"] in (side, "both"):
-                bids = _levels(quote[f"{side}_bid"], quote[f"{side}_bid_size"], deep.get(side), "bid", -1)
-                asks = _levels(quote[f"{side}_ask"], quote[f"{side}_ask_size"], deep.get(side), "ask", 1)
-                text = book(condition, tokens[outcome], quote["venue_ms"], bids, asks)
+                text = _told(condition, tokens[outcome], quote, side, deep.get(side))
                 frames.append((quote["recv_ms"], _THEN, Origin.CLOB, text))
     first_ms = min((quote["recv_ms"] for quote in quotes), default=row["start_ms"])
     return [*_ends(row, first_ms), *frames]
 
 
-def _levels(
-    best: float | None, size: float | None, deep: dict[str, Any] | None, name: str, sign: int
-) -> list[tuple[float, float]]:
-    """The best price as quoted, and behind it what the last book had there. A size that was not recorded is that book's."""
-    if best is None:
-        return []
-    best = round(best, 4)
-    levels = (
-        [] if deep is None else [(round(p, 4), s) for p, s in zip(deep[f"{name}_px"], deep[f"{name}_sz"], strict=True)]
+def _told(condition: str, token: str, quote: dict[str, Any], side: str, deep: dict[str, Any] | None) -> str:
+    """A quote of one token as the market channel would tell it."""
+    bid, ask = (
+        None if quote[f"{side}_{name}"] is None else round(quote[f"{side}_{name}"], 4) for name in ("bid", "ask")
     )
-    if size is None or size != size:
-        size = dict(levels).get(best, 0.0)
-    behind = [level for level in levels if sign * level[0] > sign * best]
-    return [(best, size), *behind] if size > 0 else behind
+    bid_size, ask_size = (quote[f"{side}_{name}_size"] for name in ("bid", "ask"))
+    if any(price is not None and not (size and size > 0) for price, size in ((bid, bid_size), (ask, ask_size))):
+        return best(condition, token, quote["venue_ms"], bid, ask)
+    bids, asks = _levels(bid, bid_size, deep, "bid", -1), _levels(ask, ask_size, deep, "ask", 1)
+    return book(condition, token, quote["venue_ms"], bids, asks)
+
+
+def _levels(
+    price: float | None, size: float, deep: dict[str, Any] | None, name: str, sign: int
+) -> list[tuple[float, float]]:
+    """The best price as quoted, and behind it what the last book had there."""
+    if price is None:
+        return []
+    levels = [] if deep is None else zip(deep[f"{name}_px"], deep[f"{name}_sz"], strict=True)
+    return [(price, size), *((round(p, 4), s) for p, s in levels if sign * round(p, 4) > sign * price)]
 
 
 def _raw(path: Path, row: dict[str, Any], quotes: list[dict[str, Any]]) -> list[_Timed]:
