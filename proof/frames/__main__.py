@@ -61,14 +61,14 @@ def fuzz(frames: Sequence[Frame], count: int, seed: int) -> Outcome:
         rng = random.Random(f"{seed}-{number}")
         door = names[number % len(names)]
         frame = mutate(rng.choice(by_door[door]), rng)
-        began = time.perf_counter()
+        began = time.thread_time()  # of the processor: what else runs on the machine holds no loop
         try:
             doors(door, frame)
         except Exception as error:  # noqa: BLE001  an escape is what is looked for
             found.escapes.append(
                 f"{door} {seed}-{number}: {type(error).__name__}: {str(error)[:80]!r} of {frame[:120]!r}"
             )
-        took = time.perf_counter() - began
+        took = time.thread_time() - began
         if took > found.slowest_s:
             found.slowest_s = took
         if took > SLOWEST_S:
