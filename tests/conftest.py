@@ -1,4 +1,4 @@
-"""What all tests share: with REQUIRE_ALL=1 a skip is a failure, and trust in the machine's authorities is loaded once."""
+"""What all tests share: limits follow the machine, with REQUIRE_ALL=1 a skip is a failure, authorities are loaded once."""
 
 from __future__ import annotations
 
@@ -10,8 +10,12 @@ from typing import Any
 
 import pytest
 
+from tests import patience
+
 # An HTTP client loads all authorities of the machine, also for http://: 0.1 s of processor each, and tests make hundreds.
 ssl.create_default_context = functools.cache(ssl.create_default_context)  # type: ignore[assignment]  # its callers pass what can be hashed
+
+patience.wait_patiently()
 
 REQUIRE_ALL = os.environ.get("REQUIRE_ALL") == "1"
 
@@ -21,6 +25,11 @@ def _forbid(report: Any) -> None:
         reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
         report.outcome = "failed"
         report.longrepr = f"REQUIRE_ALL=1 forbids skips; this machine lacks something: {reason}"
+
+
+def pytest_timeout_set_timer(item: pytest.Item, settings: Any) -> bool | None:
+    """A test's own limit follows the machine, too."""
+    return patience.set_timer(item, settings)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -21,6 +21,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tests import patience
+
 ROOT = Path(__file__).resolve().parents[1]
 START_LIMIT_S = 30
 LOADED = ["tests.forked", "bot.lifecycle.app", "bot.cli", "deployer.commands.cli", "panel.server", "paper.cli"]
@@ -55,10 +57,11 @@ class Forked:
 
     def wait(self, timeout: float) -> int:
         """Wait for its end and return the exit code. Raises subprocess.TimeoutExpired after `timeout` seconds."""
-        self._process.join(timeout)
-        code = self.poll()
-        if code is None:
-            raise subprocess.TimeoutExpired(str(self.pid), timeout)
+        deadline = patience.now() + timeout
+        while (code := self.poll()) is None:
+            if (left := deadline - patience.now()) <= 0:
+                raise subprocess.TimeoutExpired(str(self.pid), timeout)
+            self._process.join(min(left, patience.TURN_S))
         return code
 
     def send_signal(self, number: signal.Signals) -> None:
@@ -89,8 +92,8 @@ def run(command: Sequence[str], *, environment: Mapping[str, str], limit_s: floa
 
 def listening(process: Forked, log: Path) -> dict[str, Any]:
     """Wait until a service says that it listens; its line of the log."""
-    deadline = time.monotonic() + START_LIMIT_S
-    while time.monotonic() < deadline:
+    deadline = patience.now() + START_LIMIT_S
+    while patience.now() < deadline:
         ended, read = process.poll(), log.read_bytes() if log.exists() else b""
         for line in read.split(b"\n")[:-1]:
             said: dict[str, Any] = json.loads(line)

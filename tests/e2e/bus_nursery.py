@@ -11,13 +11,14 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests import patience
 
 ROOT = Path(__file__).resolve().parents[2]
 LIMIT_S = 20.0
@@ -34,9 +35,9 @@ class Actor:
 
     def event(self) -> Any:
         """Its next event; None when it is dead. Fails after LIMIT_S."""
-        deadline = time.monotonic() + LIMIT_S
+        deadline = patience.now() + LIMIT_S
         while b"\n" not in self._buffer:
-            left = deadline - time.monotonic()
+            left = deadline - patience.now()
             assert left > 0, f"actor {self.pid} said nothing for {LIMIT_S:g} s"
             if select.select([self._output], [], [], left)[0]:
                 chunk = os.read(self._output, 65536)

@@ -6,7 +6,6 @@ import asyncio
 import base64
 import itertools
 import json
-import time
 import urllib.request
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -14,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from websockets.asyncio.client import ClientConnection, connect
+
+from tests import patience
 
 EXECUTABLE = Path("/usr/bin/chromium")
 START_LIMIT_S = 30
@@ -63,7 +64,7 @@ class Page:
         number = next(self._ids)
         answer = self._answers[number] = asyncio.get_running_loop().create_future()
         await self._connection.send(json.dumps({"id": number, "method": method, "params": params}))
-        async with asyncio.timeout(20):
+        async with patience.timeout(20):
             message = await answer
         assert "error" not in message, f"{method}: {message['error']}"
         result: dict[str, Any] = message["result"]
@@ -76,7 +77,7 @@ class Page:
         await self.call("Page.bringToFront")  # a tab in the background draws no frames
         self._loaded.clear()
         await self.call("Page.navigate", url=url)
-        async with asyncio.timeout(20):
+        async with patience.timeout(20):
             await self._loaded.wait()
 
     async def second_tab(self, url: str) -> Page:
@@ -103,9 +104,9 @@ class Page:
 
     async def until(self, expression: str, limit_s: float = 30.0) -> None:
         """Wait until the expression is true in the page, looking at every drawn frame."""
-        deadline = time.monotonic() + limit_s
+        deadline = patience.now() + limit_s
         while not await self.evaluate(f"Boolean({expression})"):
-            if time.monotonic() > deadline:
+            if patience.now() > deadline:
                 shown = await self.evaluate("document.body.innerText.slice(0, 600)")
                 raise AssertionError(f"not true within {limit_s:g} s: {expression}\nthe page shows: {shown}")
             await self.evaluate("new Promise((done) => setTimeout(done, 30))")
@@ -122,7 +123,7 @@ class Page:
 
     async def _until_pressable(self, selector: str, limit_s: float = 30.0) -> list[float]:
         """The middle of the element, once it was the same in two frames in a row and a press there would reach the element."""
-        deadline, before = time.monotonic() + limit_s, None
+        deadline, before = patience.now() + limit_s, None
         while True:
             seen = await self.evaluate(
                 f"(() => {{ const e = document.querySelector({json.dumps(selector)}); if (!e || e.disabled) return null; "
@@ -133,7 +134,7 @@ class Page:
             if seen is not None and seen == before:
                 return [float(part) for part in seen]
             before = seen
-            assert time.monotonic() < deadline, f"not to be pressed within {limit_s:g} s: {selector}"
+            assert patience.now() < deadline, f"not to be pressed within {limit_s:g} s: {selector}"
             await self.evaluate("new Promise((done) => requestAnimationFrame(() => done()))")
 
     async def press(self, key: str) -> None:
@@ -184,7 +185,7 @@ async def chromium(profile: Path) -> AsyncIterator[Page]:
 
 
 async def _port(stderr: asyncio.StreamReader) -> int:
-    async with asyncio.timeout(START_LIMIT_S):
+    async with patience.timeout(START_LIMIT_S):
         while not (line := await stderr.readline()).startswith(b"DevTools listening on "):
             assert line, "chromium ended before it listened"
     return int(line.decode().split(":")[2].split("/")[0])

@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import time
 import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -26,6 +25,7 @@ from bus import (
     write_handover,
 )
 from ledger import Identity, Ledger
+from tests import patience
 from tests.forked import ROOT, Forked, run
 from tests.plain import plain_environment
 
@@ -36,13 +36,7 @@ T = TypeVar("T")
 
 def until(what: str, look: Callable[[], T | None], limit_s: float = LIMIT_S, every_s: float = 0.02) -> T:
     """Wait for an event that can only be seen by looking; fails with its name when it does not come."""
-    deadline = time.monotonic() + limit_s
-    while True:
-        found = look()
-        if found:
-            return found
-        assert time.monotonic() < deadline, f"waited {limit_s:g} s for: {what}"
-        time.sleep(every_s)
+    return patience.until(what, look, limit_s, every_s)
 
 
 def start(command: str, environment: dict[str, str], log: Path) -> Forked:

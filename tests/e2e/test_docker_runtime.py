@@ -26,6 +26,7 @@ from deployer.runtimes.docker.engine import Engine
 from deployer.runtimes.docker.images import Images
 from deployer.runtimes.docker.room import BUILDS, BuildRoom
 from deployer.runtimes.docker.runtime import DockerRuntime
+from tests import patience
 from tests.e2e.deployer_rig import GIT
 from tests.e2e.docker_engine import BASE, USER, docker, need_engine, own, place_for
 from tests.e2e.rig import ROOT, until
@@ -109,7 +110,7 @@ class Rig:
 
     async def until(self, unit: str, holds: Callable[[Unit], bool]) -> Unit:
         """Wait until a unit is as expected."""
-        async with asyncio.timeout(LIMIT_S):
+        async with patience.timeout(LIMIT_S):
             while True:
                 found = {known.name: known for known in await self.runtime.units()}
                 if unit in found and holds(found[unit]):
@@ -132,7 +133,7 @@ async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
 
 async def until_async(holds: Callable[[], bool]) -> None:
     """Wait until something outside of this loop holds."""
-    async with asyncio.timeout(LIMIT_S):
+    async with patience.timeout(LIMIT_S):
         while not holds():  # noqa: ASYNC110  # there is no event to wait for
             await asyncio.sleep(0.01)
 
@@ -395,7 +396,7 @@ async def test_the_engine_tells_of_a_death_and_is_not_asked_in_between(rig: Rig)
         return await call(what, method)
 
     watching = asyncio.create_task(rig.runtime.watch(told.set))
-    async with asyncio.timeout(LIMIT_S):
+    async with patience.timeout(LIMIT_S):
         await told.wait()  # the stream has begun
         await rig.runtime.units()
         rig.runtime._engine.call = counted  # type: ignore[method-assign]

@@ -33,6 +33,7 @@ from deployer.runtimes.docker.engine import Engine
 from deployer.runtimes.docker.images import Images
 from deployer.runtimes.docker.room import BuildRoom
 from deployer.runtimes.docker.runtime import DockerRuntime
+from tests import patience
 from tests.e2e.docker_engine import BASE, need_engine, own, place_for
 from tests.e2e.test_docker_runtime import Rig
 
@@ -96,7 +97,7 @@ class Trial:
         await self.runtime.build(sha)
         other = await self.runtime.start(Start(victim, "blue", "deploy-1"))
         unit = await self.runtime.start(Start(sha, "green", "deploy-2"))
-        async with asyncio.timeout(60):
+        async with patience.timeout(60):
             while True:
                 units = {known.name: known for known in await self.runtime.units()}
                 running = {name for name, known in units.items() if known.running}

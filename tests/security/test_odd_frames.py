@@ -25,6 +25,7 @@ from bot.venue.types import Book, UserEvent, VenueError
 from proof.frames.__main__ import fuzz
 from proof.frames.corpus import START_S, UP, Frame, written
 from proof.frames.mutate import mutate
+from tests import patience
 
 LIMIT_S = 60
 LOG = structlog.get_logger()
@@ -98,7 +99,7 @@ async def until_set(event: asyncio.Event, work: Callable[[], Awaitable[None]]) -
     task = asyncio.ensure_future(work())
     waiting = asyncio.ensure_future(event.wait())
     try:
-        async with asyncio.timeout(LIMIT_S):
+        async with patience.timeout(LIMIT_S):
             await asyncio.wait({task, waiting}, return_when=asyncio.FIRST_COMPLETED)
         assert event.is_set(), task.result() if task.done() else "the good frame never came"
     finally:

@@ -18,6 +18,7 @@ from eth_account import Account
 from polymarket._internal.environment import create_environment, get_environment_config
 from polymarket.environments import PRODUCTION, Environment
 
+from tests import patience
 from tests.forked import Forked, listening
 from tests.plain import PLAIN
 
@@ -138,9 +139,9 @@ async def connect() -> AsyncIterator[Connect]:
 
 async def until(ready: Callable[[], Awaitable[Any]], limit_s: float = LIMIT_S) -> Any:
     """Ask again, every 20 ms, until the answer is true."""
-    deadline = time.monotonic() + limit_s
+    deadline = patience.now() + limit_s
     while not (answer := await ready()):
-        assert time.monotonic() < deadline, "it did not become true in time"
+        assert patience.now() < deadline, "it did not become true in time"
         await asyncio.sleep(0.02)
     return answer
 

@@ -15,6 +15,7 @@ from bot.market_data.books import TOP, Books
 from bot.market_data.market_channel import BookEvent, Change, ChannelTiming, MarketChannel
 from bot.venue.types import BASE_UNITS, Book
 from paper.engine.feed import load_tape
+from tests import patience
 from tests.forked import Forked
 from tests.wire.conftest import LIMIT_S, StartPaper, until
 
@@ -107,9 +108,9 @@ def test_live_prices_are_recorded_as_a_tape(start_paper: StartPaper, tmp_path: P
     log = tmp_path / "record.log"
     bot = Forked(command, environment=environment, stdout=log, stderr=log)
     try:
-        deadline = time.monotonic() + 2 * LIMIT_S
+        deadline = patience.now() + 2 * LIMIT_S
         while not path.exists() or len(path.read_text().splitlines()) < 5:
-            assert time.monotonic() < deadline, "no bars came"
+            assert patience.now() < deadline, "no bars came"
             time.sleep(0.1)
         bot.send_signal(signal.SIGINT)
         assert bot.wait(LIMIT_S) == 0

@@ -16,6 +16,7 @@ from bot.market_data.binance import BinanceFeed, Timing
 from bot.market_data.binance_messages import PriceUpdate, Source
 from bot.market_data.history import fetch_history
 from bot.market_data.prices import Candles
+from tests import patience
 from tests.wire.conftest import StartPaper
 
 ASSETS = ("BTC", "ETH", "SOL", "XRP", "DOGE", "BNB")
@@ -56,7 +57,7 @@ async def reading(url: str, timing: Timing) -> AsyncIterator[tuple[BinanceFeed, 
 
 async def until(condition: Callable[[], bool]) -> None:
     """Wait until a condition holds that no single event tells."""
-    async with asyncio.timeout(LIMIT_S):
+    async with patience.timeout(LIMIT_S):
         while not condition():  # noqa: ASYNC110  # See above.
             await asyncio.sleep(0.02)
 

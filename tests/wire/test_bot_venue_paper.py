@@ -39,6 +39,7 @@ from bot.venue.types import (
     VenueMode,
 )
 from ledger.values import Outcome, Side
+from tests import patience
 from tests.resting import resting
 from tests.wire.conftest import StartPaper
 
@@ -95,7 +96,7 @@ async def trading(
 async def quoted_market(venue: PolymarketVenue) -> tuple[Market, Decimal]:
     """The next 5m window of BTC, and a price that buys its Up token there also after a small move."""
     start = int(time.time()) // 300 * 300 + 300
-    async with asyncio.timeout(START_LIMIT_S):
+    async with patience.timeout(START_LIMIT_S):
         while True:
             market = await venue.market(f"btc-updown-5m-{start}")
             assert market is not None
@@ -168,7 +169,7 @@ async def test_the_user_channel_tells_of_an_order_and_its_trade(paper: str, no_f
         told: asyncio.Queue[UserEvent] = asyncio.Queue()
         listening = asyncio.create_task(venue.follow_user(opened.set, told.put_nowait))
         try:
-            async with asyncio.timeout(START_LIMIT_S):
+            async with patience.timeout(START_LIMIT_S):
                 await opened.wait()
                 market, price = await quoted_market(venue)
                 order = sign(venue, market, price)
@@ -182,7 +183,7 @@ async def test_the_user_channel_tells_of_an_order_and_its_trade(paper: str, no_f
             assert await venue.shares(market.up_token) == sum(fill.size for fill in fills)
             await arm(paper, kind="drop_streams", path="/ws/user")
             with pytest.raises(VenueError, match="user channel"):
-                await asyncio.wait_for(listening, START_LIMIT_S)
+                await patience.wait_for(listening, START_LIMIT_S)
         finally:
             listening.cancel()
             await asyncio.gather(listening, return_exceptions=True)
@@ -291,7 +292,7 @@ async def test_a_window_shows_its_strike_and_then_its_winner(paper: str) -> None
         assert market is not None
         assert (market.strike, market.winner, market.closed) == (None, None, False)
         assert (market.fee_rate, market.fee_exponent, market.min_size) == (Decimal("0.07"), 1, 5 * BASE_UNITS)
-        async with asyncio.timeout(START_LIMIT_S):
+        async with patience.timeout(START_LIMIT_S):
             while market.winner is None:
                 await asyncio.sleep(0.2)
                 market = await venue.market(slug)
@@ -347,7 +348,7 @@ async def test_a_void_window_is_read_as_one(start_paper: StartPaper) -> None:
     async with trading(url) as venue:
         start_s = int(time.time()) // 5 * 5 + 5
         slug, seen = f"btc-updown-5s-{start_s}", set[bool]()
-        async with asyncio.timeout(START_LIMIT_S):
+        async with patience.timeout(START_LIMIT_S):
             while True:
                 market = await venue.market(slug)
                 if market is not None:

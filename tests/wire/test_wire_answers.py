@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 from decimal import Decimal
@@ -13,6 +12,8 @@ import websockets
 from eth_account import Account
 from polymarket.errors import RequestRejectedError, UnexpectedResponseError
 from polymarket.models.clob.order_response import AcceptedOrder, RejectedOrder
+
+from tests import patience
 
 LIMIT_S = 30
 DELAY_S = 0.3
@@ -26,14 +27,14 @@ async def _follow(paper: Any, client: Any) -> websockets.ClientConnection:
     auth = {"apiKey": keys.key, "secret": keys.secret, "passphrase": keys.passphrase}
     await socket.send(json.dumps({"type": "user", "auth": auth}))
     await socket.send("PING")
-    async with asyncio.timeout(LIMIT_S):
+    async with patience.timeout(LIMIT_S):
         while await socket.recv() != "PONG":
             pass
     return socket
 
 
 async def _event(socket: Any, kind: str) -> dict[str, Any]:
-    async with asyncio.timeout(LIMIT_S):
+    async with patience.timeout(LIMIT_S):
         while True:
             message = json.loads(await socket.recv())
             if message["event_type"] == kind:

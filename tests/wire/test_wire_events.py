@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import time
 from typing import Any
@@ -10,11 +9,13 @@ from typing import Any
 import websockets
 from polymarket.streams import MarketSpec
 
+from tests import patience
+
 LIMIT_S = 30
 
 
 async def _read(socket: websockets.ClientConnection, count: int) -> list[Any]:
-    async with asyncio.timeout(LIMIT_S):
+    async with patience.timeout(LIMIT_S):
         return [json.loads(await socket.recv()) for _ in range(count)]
 
 
@@ -33,7 +34,7 @@ async def _read_past(socket: websockets.ClientConnection, *, repeated: bool) -> 
 async def _read_on(socket: websockets.ClientConnection) -> list[Any]:
     """What comes until the connection ends."""
     found: list[Any] = []
-    async with asyncio.timeout(LIMIT_S):
+    async with patience.timeout(LIMIT_S):
         try:
             while True:
                 found.append(json.loads(await socket.recv()))
@@ -78,7 +79,7 @@ async def test_new_markets_are_announced(start_paper: Any, connect: Any) -> None
     client = await connect(paper)
     async with (
         await client.subscribe(MarketSpec(token_ids=paper.market()["tokens"], custom_feature_enabled=True)) as stream,
-        asyncio.timeout(LIMIT_S),
+        patience.timeout(LIMIT_S),
     ):
         async for event in stream:
             if event.type == "new_market":
@@ -96,7 +97,7 @@ async def test_tick_becomes_finer_at_the_edge(quiet: Any, connect: Any) -> None:
         await client.place_limit_order(asset_id=up, price="0.97", size=10, side="BUY")
         await other.place_limit_order(asset_id=down, price="0.01", size=200, side="BUY")
         changed: set[str] = set()
-        async with asyncio.timeout(LIMIT_S):
+        async with patience.timeout(LIMIT_S):
             async for event in stream:
                 if event.type == "tick_size_change":
                     assert (str(event.payload.old_tick_size), str(event.payload.new_tick_size)) == ("0.01", "0.001")

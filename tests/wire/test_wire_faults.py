@@ -15,6 +15,8 @@ from eth_account import Account
 from polymarket.errors import RequestRejectedError, TransportError
 from polymarket.streams import MarketSpec
 
+from tests import patience
+
 LIMIT_S = 30
 
 
@@ -72,10 +74,10 @@ async def test_server_errors_map_to_the_clients_own(
 
 async def _until_silent(socket: websockets.ClientConnection) -> None:
     """Pass over what was under way before a fault, until nothing has come for half a second."""
-    deadline = time.monotonic() + LIMIT_S
-    while time.monotonic() < deadline:
+    deadline = patience.now() + LIMIT_S
+    while patience.now() < deadline:
         try:
-            await asyncio.wait_for(socket.recv(), 0.5)
+            await patience.wait_for(socket.recv(), 0.5)
         except TimeoutError:
             return
     raise AssertionError("the stream does not fall silent")
@@ -85,14 +87,14 @@ async def test_frozen_stream_still_answers_ping(quiet: Any) -> None:
     """While streams are frozen nothing arrives but PONG; after the fault is cleared events come again."""
     client_url = quiet.ws_url + "/ws/btcusdt@trade"
     async with websockets.connect(client_url) as binance, websockets.connect(quiet.ws_url + "/ws/market") as venue:
-        await asyncio.wait_for(binance.recv(), LIMIT_S)
+        await patience.wait_for(binance.recv(), LIMIT_S)
         await venue.send(json.dumps({"type": "market", "assets_ids": []}))
         quiet.fault(kind="freeze_streams", seconds=30, path="/ws")
         await venue.send("PING")
-        assert await asyncio.wait_for(venue.recv(), LIMIT_S) == "PONG"
+        assert await patience.wait_for(venue.recv(), LIMIT_S) == "PONG"
         await _until_silent(binance)
         quiet.clear_faults()
-        assert json.loads(await asyncio.wait_for(binance.recv(), LIMIT_S))["s"] == "BTCUSDT"
+        assert json.loads(await patience.wait_for(binance.recv(), LIMIT_S))["s"] == "BTCUSDT"
 
 
 async def test_dropped_stream_is_connected_again_by_the_client(quiet: Any, connect: Any) -> None:
@@ -107,9 +109,9 @@ async def test_dropped_stream_is_connected_again_by_the_client(quiet: Any, conne
                     return event
             raise AssertionError("the stream ended")
 
-        await asyncio.wait_for(book(), LIMIT_S)
+        await patience.wait_for(book(), LIMIT_S)
         quiet.fault(kind="drop_streams", path="/ws/market")
-        assert (await asyncio.wait_for(book(), LIMIT_S)).payload.asset_id == token
+        assert (await patience.wait_for(book(), LIMIT_S)).payload.asset_id == token
 
 
 def test_bad_fault_is_refused(quiet: Any) -> None:

@@ -15,20 +15,21 @@ from eth_account import Account
 from py_clob_client_v2.utilities import generate_orderbook_summary_hash, parse_raw_orderbook_summary
 
 from paper.engine.prices import ASSETS
+from tests import patience
 
 LIMIT_S = 30
 EXCHANGE = {"house": "off", "taker_delay": 0, "settle_time": 0.4, "rate_tier": "none"}
 
 
 async def _read(socket: Any) -> Any:
-    async with asyncio.timeout(LIMIT_S):
+    async with patience.timeout(LIMIT_S):
         return json.loads(await socket.recv())
 
 
 async def _until(socket: Any, wanted: Any) -> list[dict[str, Any]]:
     """What comes up to the first event that is wanted, it included."""
     found: list[dict[str, Any]] = []
-    async with asyncio.timeout(LIMIT_S):
+    async with patience.timeout(LIMIT_S):
         while not found or not wanted(found[-1]):
             found.append(json.loads(await socket.recv()))
     return found
@@ -196,7 +197,7 @@ async def test_settlement_prices_come_late_and_filters_matter(start_paper: Any) 
         ]
         await socket.send(json.dumps({"action": "subscribe", "subscriptions": wanted}))
         await socket.send("ping")
-        async with asyncio.timeout(LIMIT_S):
+        async with patience.timeout(LIMIT_S):
             assert await socket.recv() == "pong"
             while min(len(one) for one in late.values()) < 4:
                 event = json.loads(await socket.recv())
@@ -242,9 +243,9 @@ def test_prices_history_has_a_point_a_minute(start_paper: Any) -> None:
     paper = start_paper(taker_delay=0)
     start = int(time.time()) // 300 * 300
     up, down = json.loads(paper.get(f"/events/slug/btc-updown-5m-{start}")["markets"][0]["clobTokenIds"])
-    deadline = time.monotonic() + LIMIT_S
+    deadline = patience.now() + LIMIT_S
     while not (found := paper.get(f"/prices-history?market={up}&interval=1h&fidelity=1")["history"]):
-        assert time.monotonic() < deadline, "a book that is quoted has a middle"
+        assert patience.now() < deadline, "a book that is quoted has a middle"
     other = paper.get(f"/prices-history?market={down}")["history"]
     assert found[0]["t"] % 60 == 0
     assert found[0]["p"] + other[0]["p"] == pytest.approx(1)
@@ -268,7 +269,7 @@ async def test_a_lost_event_makes_a_crossed_book(start_paper: Any, connect: Any)
                 await client.cancel_all()
 
     trading = asyncio.create_task(trade())
-    async with asyncio.timeout(LIMIT_S):
+    async with patience.timeout(LIMIT_S):
         while not apart:
             event = json.loads(await socket.recv())
             for change in event.get("price_changes", ()):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from decimal import Decimal
 from typing import Any
@@ -17,6 +16,7 @@ from polymarket.streams import MarketSpec
 
 from paper.engine.offers import read_signed
 from paper.engine.signing import deposit_wallets, order_id
+from tests import patience
 
 LIMIT_S = 30
 
@@ -214,7 +214,7 @@ async def test_window_resolves_and_pays(start_paper: Any, connect: Any, eventual
             for token in tokens
         ]
         before = (await client.get_balance_allowance(asset_type="COLLATERAL")).balance
-        async with asyncio.timeout(LIMIT_S):
+        async with patience.timeout(LIMIT_S):
             async for announced in stream:
                 if announced.type == "market_resolved":
                     break

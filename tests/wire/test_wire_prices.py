@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import warnings
 from typing import Any
@@ -12,12 +11,14 @@ import websockets
 from polymarket.errors import RequestRejectedError
 from polymarket.streams import CryptoPricesChainlinkTwapSpec, CryptoPriceSpec, CryptoPricesSpec, CryptoTwapPriceSpec
 
+from tests import patience
+
 LIMIT_S = 30
 
 
 async def _take(stream: Any, count: int) -> list[Any]:
     found: list[Any] = []
-    async with asyncio.timeout(LIMIT_S):
+    async with patience.timeout(LIMIT_S):
         async for event in stream:
             found.append(event)
             if len(found) == count:
@@ -58,13 +59,13 @@ async def test_polybolt_refuses_strangers_and_unknown_symbols(quiet: Any, connec
     """Without credentials nothing is sent; a symbol that does not exist is refused by its code."""
     async with websockets.connect(quiet.ws_url + "/polybolt") as socket:
         await socket.send(json.dumps({"op": "subscribe", "rid": "1", "subscriptions": [{"channel": "price.crypto"}]}))
-        assert json.loads(await asyncio.wait_for(socket.recv(), LIMIT_S))["code"] == "auth_required"
+        assert json.loads(await patience.wait_for(socket.recv(), LIMIT_S))["code"] == "auth_required"
         for _ in range(3):
             await socket.send(json.dumps({"op": "auth", "rid": "2", "auth": {"apiKey": "x"}}))
         for _ in range(2):
-            assert json.loads(await asyncio.wait_for(socket.recv(), LIMIT_S))["code"] == "auth_invalid"
+            assert json.loads(await patience.wait_for(socket.recv(), LIMIT_S))["code"] == "auth_invalid"
         with pytest.raises(websockets.ConnectionClosed) as closed:
-            await asyncio.wait_for(socket.recv(), LIMIT_S)
+            await patience.wait_for(socket.recv(), LIMIT_S)
     assert closed.value.rcvd is not None
     assert closed.value.rcvd.code == 4001
     client = await connect(quiet)

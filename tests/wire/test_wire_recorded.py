@@ -17,6 +17,8 @@ import pytest
 import websockets
 from eth_account import Account
 
+from tests import patience
+
 LIMIT_S = 40
 ROOT = Path(__file__).parents[2]
 RECORDED = ROOT.parent / "shared" / "cases" / "live.json"
@@ -68,7 +70,7 @@ class Collected:
 
     async def listen(self, socket: Any, names: dict[str, str], key: str) -> None:
         """Take the first frame of each kind from a stream until all are there."""
-        async with asyncio.timeout(LIMIT_S):
+        async with patience.timeout(LIMIT_S):
             while not set(names.values()) <= self.frames.keys():
                 message = json.loads(await socket.recv())
                 for event in message if isinstance(message, list) else [message]:

@@ -10,12 +10,14 @@ import pytest
 from polymarket.errors import RequestRejectedError
 from polymarket.streams import UserSpec
 
+from tests import patience
+
 LIMIT_S = 30
 
 
 async def _statuses(stream: Any, last: str) -> list[str]:
     found: list[str] = []
-    async with asyncio.timeout(LIMIT_S):
+    async with patience.timeout(LIMIT_S):
         async for event in stream:
             if event.type == "trade":
                 found.append(event.payload.status)

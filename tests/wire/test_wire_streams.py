@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Callable
 from decimal import Decimal
@@ -11,6 +10,8 @@ from typing import Any
 import pytest
 import websockets
 from polymarket.streams import MarketSpec, UserSpec
+
+from tests import patience
 
 LIMIT_S = 30
 
@@ -24,7 +25,7 @@ async def _next(stream: Any, wanted: Callable[[Any], bool]) -> Any:
                 return event
         raise AssertionError("the stream ended")
 
-    return await asyncio.wait_for(find(), LIMIT_S)
+    return await patience.wait_for(find(), LIMIT_S)
 
 
 async def test_market_channel_shows_book_changes_and_trades(quiet: Any, connect: Any) -> None:
@@ -50,12 +51,12 @@ async def test_change_of_a_book_comes_once_for_both_tokens(quiet: Any, connect: 
     up, down = quiet.market("sol")["tokens"]
     async with websockets.connect(quiet.ws_url + "/ws/market") as socket:
         await socket.send(json.dumps({"type": "market", "assets_ids": [up, down]}))
-        books = json.loads(await asyncio.wait_for(socket.recv(), LIMIT_S))
+        books = json.loads(await patience.wait_for(socket.recv(), LIMIT_S))
         assert [book["asset_id"] for book in books] == [up, down], "one frame, an array of both books"
         placed = await client.place_limit_order(asset_id=up, price="0.07", size=11, side="BUY")
-        event = json.loads(await asyncio.wait_for(socket.recv(), LIMIT_S))
+        event = json.loads(await patience.wait_for(socket.recv(), LIMIT_S))
         await client.cancel_order(order_id=placed.order_id)
-        gone = json.loads(await asyncio.wait_for(socket.recv(), LIMIT_S))
+        gone = json.loads(await patience.wait_for(socket.recv(), LIMIT_S))
     shown = [(one["asset_id"], one["side"], one["price"], one["size"]) for one in event["price_changes"]]
     assert shown == [(up, "BUY", "0.07", "11"), (down, "SELL", "0.93", "11")]
     assert [one["size"] for one in gone["price_changes"]] == ["0", "0"]
@@ -95,9 +96,9 @@ async def test_nothing_is_replayed_after_a_reconnect(quiet: Any, connect: Any) -
         async with websockets.connect(quiet.ws_url + "/ws/user") as socket:
             await socket.send(json.dumps({"type": "user", "auth": auth}))
             await socket.send("PING")
-            assert await asyncio.wait_for(socket.recv(), LIMIT_S) == "PONG"
+            assert await patience.wait_for(socket.recv(), LIMIT_S) == "PONG"
             placed.append((await client.place_limit_order(asset_id=token, price=price, size=10, side="BUY")).order_id)
-            heard.append(json.loads(await asyncio.wait_for(socket.recv(), LIMIT_S))["id"])
+            heard.append(json.loads(await patience.wait_for(socket.recv(), LIMIT_S))["id"])
         await client.place_limit_order(asset_id=token, price="0.04", size=10, side="BUY")
     assert heard == placed
 
@@ -108,14 +109,14 @@ async def test_ping_is_answered_after_the_first_subscription_only(quiet: Any, pa
     async with websockets.connect(quiet.ws_url + path) as socket:
         await socket.send("PING")
         with pytest.raises(websockets.ConnectionClosed) as closed:
-            await asyncio.wait_for(socket.recv(), LIMIT_S)
+            await patience.wait_for(socket.recv(), LIMIT_S)
     assert closed.value.rcvd is not None
     assert closed.value.rcvd.code == 1008
     if path == "/ws/market":
         async with websockets.connect(quiet.ws_url + path) as socket:
             await socket.send(json.dumps({"type": "market", "assets_ids": []}))
             await socket.send("PING")
-            assert await asyncio.wait_for(socket.recv(), LIMIT_S) == "PONG"
+            assert await patience.wait_for(socket.recv(), LIMIT_S) == "PONG"
 
 
 async def test_binance_streams_agree_with_the_klines(quiet: Any) -> None:
@@ -124,7 +125,7 @@ async def test_binance_streams_agree_with_the_klines(quiet: Any) -> None:
     seen: dict[str, Any] = {}
     async with websockets.connect(f"{quiet.ws_url}/stream?streams={'/'.join(names)}") as socket:
         while set(seen) != set(names):
-            message = json.loads(await asyncio.wait_for(socket.recv(), LIMIT_S))
+            message = json.loads(await patience.wait_for(socket.recv(), LIMIT_S))
             seen[message["stream"]] = message["data"]
     assert float(seen["btcusdt@bookTicker"]["b"]) < float(seen["btcusdt@bookTicker"]["a"])
     assert (seen["ethusdt@trade"]["e"], seen["solusdt@aggTrade"]["s"]) == ("trade", "SOLUSDT")
@@ -137,9 +138,9 @@ async def test_binance_streams_agree_with_the_klines(quiet: Any) -> None:
 async def test_binance_raw_stream_takes_subscriptions(quiet: Any) -> None:
     """A raw connection sends events as they are, and takes SUBSCRIBE and UNSUBSCRIBE."""
     async with websockets.connect(f"{quiet.ws_url}/ws/btcusdt@trade") as socket:
-        assert json.loads(await asyncio.wait_for(socket.recv(), LIMIT_S))["s"] == "BTCUSDT"
+        assert json.loads(await patience.wait_for(socket.recv(), LIMIT_S))["s"] == "BTCUSDT"
         await socket.send(json.dumps({"method": "SUBSCRIBE", "params": ["ethusdt@trade"], "id": 1}))
         seen: set[object] = set()
         while not {"ETHUSDT", 1} <= seen:
-            message = json.loads(await asyncio.wait_for(socket.recv(), LIMIT_S))
+            message = json.loads(await patience.wait_for(socket.recv(), LIMIT_S))
             seen.add(message.get("s", message.get("id")))

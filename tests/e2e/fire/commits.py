@@ -9,6 +9,7 @@ import time
 
 from bus import InstanceView, Role, read_instance
 from ledger import Ledger
+from tests import patience
 from tests.e2e.fire.breaks import BREAKS
 from tests.e2e.fire.outcome import Outcome, Tried, measure
 from tests.e2e.fire.rig import SETTLE_S, FireRig
@@ -175,9 +176,9 @@ def _stop_in_yield(rig: FireRig, blue: InstanceView, more: int) -> None:
     A yield takes a few milliseconds: nobody who only looks can strike in the middle of it.
     """
     pid = rig.pid(blue)
-    deadline = time.monotonic() + STEP_LIMIT_S
+    deadline = patience.now() + STEP_LIMIT_S
     while more >= 0:
-        assert time.monotonic() < deadline, f"blue did not yield within {STEP_LIMIT_S:g} s"
+        assert patience.now() < deadline, f"blue did not yield within {STEP_LIMIT_S:g} s"
         os.kill(pid, signal.SIGSTOP)
         document = read_instance(rig.bus, blue.id).document
         if document is not None and document.role is not Role.ACTIVE:

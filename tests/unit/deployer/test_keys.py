@@ -18,6 +18,7 @@ from deployer.deploys import fold
 from deployer.keys import SOCKET, KeyRing, folder_of, key_files, make_folder
 from deployer.rollout.key_holders import key_holders
 from deployer.rollout.observed import Observed, Policy
+from tests import patience
 from tests.unit.deployer.rollout.test_decide import BLUE, GREEN, UP_TO_HEALTHY, look, steps
 
 KEY, RELAYER = "ab" * 32, '{"key": "r", "address": "0x1"}'
@@ -119,14 +120,14 @@ async def ring(tmp_path: Path) -> AsyncIterator[Ring]:
 
 async def until(holds: Callable[[], bool]) -> None:
     """Wait for what another task does."""
-    async with asyncio.timeout(5):
+    async with patience.timeout(5):
         while not holds():  # noqa: ASYNC110  # there is no event to wait for
             await asyncio.sleep(0.01)
 
 
 async def has(task: asyncio.Task[object], limit_s: float = 5.0) -> object:
     """What it got."""
-    return await asyncio.wait_for(asyncio.shield(task), limit_s)
+    return await patience.wait_for(asyncio.shield(task), limit_s)
 
 
 async def test_a_bot_waits_through_a_deployers_death_until_it_may_have_its_keys(ring: Ring) -> None:

@@ -32,6 +32,7 @@ from bus import (
 )
 from bus.documents import encode
 from ledger import Identity, Ledger
+from tests import patience
 from tests.forked import run
 from tests.unit.panel.running import Bot, RunningPanel, environment, make_status, running_panel
 
@@ -333,8 +334,8 @@ def test_a_write_can_wait_until_the_bot_has_applied_or_refused_it(panel: Running
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         body = {"generation": 1, "parameters": {"kelly": 7}, "wait_s": 15}
         waiting = pool.submit(panel.call, "POST", "/api/strategy", body)
-        deadline = time.monotonic() + 15
-        while panel.generation() == 1 and time.monotonic() < deadline:
+        deadline = patience.now() + 15
+        while panel.generation() == 1 and patience.now() < deadline:
             time.sleep(0.01)
         reason = "strategy.kelly: expected a number from 0 to 1, found 7; 0.25 stays"
         bot.write(make_status(control=ControlStatus(seen=2, applied=2, refused=(reason,))))

@@ -11,6 +11,7 @@ import pytest
 
 from deployer.push.branch import BranchWatch
 from deployer.push.repository import Repository
+from tests import patience
 from tests.unit.deployer.runtimes.test_builder import Source
 
 
@@ -41,7 +42,7 @@ async def test_without_an_inotify_instance_a_commit_is_found_by_looking(
     await watch.start()
     running = asyncio.create_task(watch.run())
     sha = source.commit({"a": "2"})
-    async with asyncio.timeout(30):
+    async with patience.timeout(30):
         await moved.wait()
     assert watch.tip == sha
     assert said.lines[0][0] == "git_not_watched"

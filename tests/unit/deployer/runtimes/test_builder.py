@@ -18,6 +18,7 @@ from deployer.errors import BuildError, RepositoryError
 from deployer.push.repository import Repository
 from deployer.runtimes.api import read_build_inputs
 from deployer.runtimes.builder import Builder
+from tests import patience
 from tests.e2e.deployer_rig import GIT
 from tests.e2e.rig import until
 
@@ -88,7 +89,7 @@ async def test_an_environment_is_made_once_for_a_lock_file(source: Source, tmp_p
     started = await asyncio.create_subprocess_exec(
         *made.command(second), cwd=made.tree(second), stdout=asyncio.subprocess.PIPE
     )
-    async with asyncio.timeout(30):
+    async with patience.timeout(30):
         out, _ = await started.communicate()
     assert out == b"v2\n"
 
@@ -234,7 +235,7 @@ async def test_a_cancelled_build_ends_what_it_runs(source: Source, tmp_path: Pat
     code = f"import os, pathlib, time; pathlib.Path({str(mark)!r}).write_text(str(os.getpid())); time.sleep(600)"
     sha = source.commit({"bot/__init__.py": "", "bot/__main__.py": code})
     task = asyncio.create_task(builder(source, tmp_path).build(sha))
-    async with asyncio.timeout(30):
+    async with patience.timeout(30):
         await asyncio.to_thread(until, "the import began", lambda: mark.exists() and mark.read_text())
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
