@@ -230,6 +230,7 @@ class Prices:
         self._told: deque[tuple[str, int]] = deque(maxlen=MOST_STRIKES)
         self._apart: set[str] = set()  # assets whose streams contradict each other
         self._lone: set[str] = set()  # assets whose newest lead price moved far
+        self._alone: dict[str, tuple[PriceUpdate, float]] = {}  # such a price, and from where it moved
 
     def follow(self, assets: Iterable[str]) -> None:
         """Have room for these assets, too: nothing is known of one that no feed brings."""
@@ -268,14 +269,27 @@ class Prices:
             for one in found[:-1]:
                 self._candles[asset].add(PriceUpdate(asset, one.price, Source.BOOK, None, one.at_ms))
         self._newest[asset] = (update.price, update.boot_ms)
-        if not is_alone:  # else it is no close: an odd one that ends a second would make the volatility a larger one
-            self._candles[asset].add(update)
-            self._past[asset].add(update.boot_ms, update.price)
+        self._close(update, believed.price if is_alone and believed is not None else None)
         if one_before is not None and _is_far(update.price, one_before.price):
             self._lone.add(asset)
         else:
             self._lone.discard(asset)
         self._compare(asset)
+
+    def _close(self, update: PriceUpdate, base: float | None) -> None:
+        """Make a price a close. base: from where it moved far by itself; it waits for the next one, which saw half of the move.
+
+        An odd price that ends a second would make the volatility a larger one for minutes.
+        """
+        waiting = self._alone.pop(update.asset, None)
+        closes = [] if base is not None else [update]
+        if waiting is not None and (update.price - waiting[1]) / (waiting[0].price - waiting[1]) >= 0.5:
+            closes.insert(0, waiting[0])
+        for one in closes:
+            self._candles[one.asset].add(one)
+            self._past[one.asset].add(one.boot_ms, one.price)
+        if base is not None:
+            self._alone[update.asset] = update, base
 
     def settle(self, price: SettlementPrice) -> None:
         """Take one price of the settlement source. A jump waits until it is confirmed, and then counts from its own time on."""

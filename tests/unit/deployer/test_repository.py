@@ -126,7 +126,7 @@ async def test_a_mirror_that_is_damaged_or_locked_by_a_git_that_was_killed_is_ma
 
 
 async def test_saved_files_leave_nothing_in_the_checkout_and_nothing_for_ever(source: Source, tmp_path: Path) -> None:
-    """--worktree: blobs go into the mirror, and what nothing names any more is pruned (issue 23.20)."""
+    """--worktree: blobs go into the mirror, and what nothing names any more is pruned."""
     before = source.objects(source.path / ".git")
     for number in range(20):
         (source.path / "file").write_text(f"saved {number}")

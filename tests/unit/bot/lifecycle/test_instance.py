@@ -288,8 +288,11 @@ def test_two_entries_of_one_poll_share_one_balance(tmp_path: Path) -> None:
     async def work(running: Running, me: str) -> None:
         running.venue.balance = 30 * SHARE
         await until("an entry", lambda: running.count(ENTRIES) > 0)
-        reasons = [slot.reason for slot in read_status(running.bus).body.slots]
-        assert any("above the balance" in reason for reason in reasons)
+
+        def reasons() -> list[str]:
+            return [slot.reason for slot in read_status(running.bus).body.slots]
+
+        await until("the second is refused", lambda: any("above the balance" in reason for reason in reasons()))
 
     running = live(tmp_path, work, strategy={"kelly": 1.0})
     assert running.count("SELECT count(*) FROM intents WHERE tick = (SELECT min(tick) FROM intents)") == 1
