@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import WebSocketException
@@ -221,3 +223,60 @@ class SettlementFeed:
         while True:
             await asyncio.sleep(self._timing.ping_s)
             await socket.send("PING")
+
+
+# The last two minutes of one asset's settlement prices, and the known part of a settlement average out of them. Pure.
+
+
+MOST_SILENT_MS = 3_000
+"""The stream brings a price a second; where longer none is known, the average of the others is not relied upon."""
+
+
+class SettlementAverage:
+    """Filled by `add`, which is told one price a second; asked at every price of the lead."""
+
+    def __init__(self, capacity: int = 120) -> None:
+        self._prices: deque[tuple[int, float]] = deque(maxlen=capacity)
+        self._parts: dict[int, tuple[int, float] | None] = {}  # until the next price: one for each average that runs
+
+    def add(self, price: SettlementPrice) -> None:
+        """Take a price. One that is not later than the last is left out."""
+        if not self._prices or price.time_ms > self._prices[-1][0]:
+            self._prices.append((price.time_ms, price.price))
+            self._parts.clear()
+
+    def known(self, from_ms: int, to_ms: int) -> tuple[float, float] | None:
+        """(seconds, mean price) of the part of (from, to] that is known, which ends with the newest price.
+
+        None unless prices cover it: none is missing for more than MOST_SILENT_MS, be it at the begin, between, or at the end.
+        Times: UTC ms; to_ms is now.
+        """
+        if from_ms not in self._parts:
+            self._parts[from_ms] = self._part(from_ms)
+        part = self._parts[from_ms]
+        if part is None or not -MOST_SILENT_MS <= to_ms - part[0] <= MOST_SILENT_MS:
+            return None
+        return (part[0] - from_ms) / 1000, part[1]
+
+    def whole(self, from_ms: int, to_ms: int) -> float | None:
+        """The mean price of (from, to], or the price at `to` where both are one; None unless prices cover it to its end."""
+        prices = [(time_ms, price) for time_ms, price in self._prices if time_ms <= to_ms]
+        if not self._prices or self._prices[-1][0] < to_ms or not prices or to_ms - prices[-1][0] > MOST_SILENT_MS:
+            return None
+        within = [(time_ms, price) for time_ms, price in prices if time_ms > from_ms] or prices[-1:]
+        times = [from_ms, *(time_ms for time_ms, _ in within)] if from_ms < to_ms else []
+        if any(later - earlier > MOST_SILENT_MS for earlier, later in pairwise(times)):
+            return None
+        return sum(price for _, price in within) / len(within)
+
+    def _part(self, from_ms: int) -> tuple[int, float] | None:
+        """(time of the newest price, mean) of the prices after `from_ms`."""
+        prices = []
+        for time_ms, price in reversed(self._prices):
+            if time_ms <= from_ms:
+                break
+            prices.append((time_ms, price))
+        times = [*(time_ms for time_ms, _ in prices), from_ms]
+        if not prices or any(later - earlier > MOST_SILENT_MS for later, earlier in pairwise(times)):
+            return None
+        return times[0], sum(price for _, price in prices) / len(prices)

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from bot.market_data.basis import BasisState
 from bot.market_data.binance_messages import PriceUpdate, Source
-from bot.market_data.prices import MOST_SILENT_MS, Prices, SettlementAverage
-from bot.market_data.rtds import TOPIC, SettlementPrice, parse_settlement
+from bot.market_data.prices import Prices
+from bot.market_data.rtds import MOST_SILENT_MS, TOPIC, SettlementAverage, SettlementPrice, parse_settlement
 
 START_MS = 1_800_000_000_000
 TO_BOOT_MS = 50_000 - START_MS  # the lead's clock
