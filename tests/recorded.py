@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from ledger.predictions import HORIZONS_S
+from recording import BookEvent, Event, Feed, MarketEvent, PriceEvent
 
 
 def _folder() -> Path | None:
@@ -116,4 +117,47 @@ def old_model(window: Recorded, left_s: int, *, late_ms: int = 0, basis: float =
     return 0.5 * math.erfc(-z / math.sqrt(2))
 
 
-__all__ = ["FOLDER", "HORIZONS_S", "Recorded", "needs_data", "old_model", "prices", "windows"]
+RECEIVED_MS = 1_640  # a settlement price after its own time, in the middle (recorded 2026)
+SHARE = 1_000_000
+
+
+def events(source: str) -> list[Event]:
+    """Quotes, prices, strikes and outcomes of a source's usable windows as a recording has them, by time of reception.
+
+    Of an offer of unknown size the price alone is known: it has a hundredth of a share, which nobody can trade. Strike and
+    outcome are told at the start and 2 s after the end.
+    """
+    made: list[Event] = []
+    chosen = {window.slug: window for window in windows(source)}
+    by_start = {(w.asset, w.start_ms): w for w in chosen.values()}
+    for window in chosen.values():
+        for at, strike, winner in (
+            (window.start_ms, window.strike, None),
+            (window.end_ms + 2_000, window.strike, window.won),
+        ):
+            made.append(
+                MarketEvent(
+                    at, window.slug, window.slug, (f"{window.slug}-up", f"{window.slug}-down"), window.start_ms, window.end_ms,
+                    average_ms=0, strike=strike, winner=None if winner is None else int(winner == 0),
+                )
+            )  # fmt: skip
+    for row in _read("quotes").iter_rows(named=True):
+        found = by_start.get((row["asset"], row["window_start_ms"]))
+        if row["source"] != source or found is None:
+            continue
+        for side in ("up", "down"):
+            bids, asks = (_level(row, side, name) for name in ("bid", "ask"))
+            made.append(BookEvent(row["recv_ms"], row["venue_ms"], found.slug, f"{found.slug}-{side}", bids, asks))
+    for row in _read("prices").iter_rows(named=True):
+        if row["source"] == source:
+            received = row["time_ms"] + RECEIVED_MS
+            made.append(PriceEvent(received, row["time_ms"], Feed(row["feed"]), row["asset"], row["price"]))
+    return sorted(made, key=lambda event: event.recv_ms)
+
+
+def _level(row: dict[str, Any], side: str, name: str) -> tuple[tuple[int, int], ...]:
+    price, size = row[f"{side}_{name}"], row[f"{side}_{name}_size"]
+    return () if price is None else ((round(price * SHARE), int((size or 0.01) * SHARE)),)
+
+
+__all__ = ["FOLDER", "HORIZONS_S", "Recorded", "events", "needs_data", "old_model", "prices", "windows"]

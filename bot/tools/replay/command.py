@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +16,7 @@ from bot.slots import DEFAULT_ASSETS, DEFAULT_TIMEFRAMES, make_slots, timeframe_
 from bot.strategy.api import read_parameters
 from bot.strategy.guard import DEFAULT_STRATEGY, load_strategy
 from bot.tools.replay.house import House
+from bot.tools.replay.recorded import recorded_json, recorded_text, replay_events
 from bot.tools.replay.result import Result, as_json, as_text, draw, moment
 from bot.tools.replay.trading import Trading
 from bot.venue.types import BASE_UNITS
@@ -25,6 +26,7 @@ from paper.engine.feed import Tape
 from paper.engine.prices import ASSETS
 from paper.errors import UsageError
 from paper.settings import load_tapes
+from recording import Event, Frame, Reader, RecordingError, decode
 
 WARM_UP_MS = 300_000  # volatility needs a past, as a live start reads it
 TICK_MS = 100
@@ -51,8 +53,16 @@ class Plan:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of the command."""
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--recording", type=Path, metavar="DIR", help="a recording: real books, prices and outcomes")
+    what.add_argument(
+        "--tape", action="append", metavar="FILE[@ASSET]", help="a price tape, with invented books; repeat for more"
+    )
     parser.add_argument(
-        "--tape", action="append", required=True, metavar="FILE[@ASSET]", help="a price tape; repeat for more"
+        "--lead",
+        choices=("binance", "settlement"),
+        default="binance",
+        help="with --recording: settlement where it has no lead price (%(default)s)",
     )
     parser.add_argument("--from", dest="since", metavar="TIME", help="where to begin, ISO 8601 UTC (the tapes' start)")
     parser.add_argument("--to", dest="until", metavar="TIME", help="where to end (the tapes' end)")
@@ -77,6 +87,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run_command(chosen: argparse.Namespace) -> int:
     """Replay and print; the exit code. Raises SettingsError on what the user got wrong."""
+    if chosen.recording is not None:
+        return _run_recording(chosen)
     plan = _plan(chosen)
     result = replay(plan, _progress(plan))
     sys.stdout.write(as_json(result) if chosen.json else as_text(result))
@@ -86,6 +98,53 @@ def run_command(chosen: argparse.Namespace) -> int:
         except OSError as error:
             raise SettingsError(f"--chart {chosen.chart} cannot be written ({error.strerror})") from error
     return 0
+
+
+def _run_recording(chosen: argparse.Namespace) -> int:
+    strategy = load_strategy(chosen.strategy)
+    parameters, refused = read_parameters(strategy.parameters, dict(_value(text) for text in chosen.set))
+    if refused:
+        raise SettingsError(f"--set {refused[0]}")
+    try:
+        reader = Reader(chosen.recording)
+        lost = _Lost(reader)
+        replayed = replay_events(
+            lost.events(),
+            reader.contents,
+            strategy=strategy,
+            parameters=parameters,
+            delay_ms=round(chosen.delay * 1000),
+            poll_ms=round(chosen.poll * 1000),
+            deposit=round(chosen.balance * BASE_UNITS),
+            lead=chosen.lead,
+            doubted=lost.since,
+        )
+    except RecordingError as error:
+        raise SettingsError(f"--recording {chosen.recording}: {error}") from error
+    problems = {str(kind): count for kind, count in sorted(reader.counts.items())}
+    text = (
+        recorded_json(replayed, problems) if chosen.json else recorded_text(replayed, str(chosen.recording), problems)
+    )
+    sys.stdout.write(text)
+    return 0
+
+
+class _Lost:
+    """The events of a recording, and whether something of it was lost since that was asked last."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader, self._known = reader, 0
+
+    def events(self) -> Iterator[Event]:
+        """In order of time."""
+        for item in self._reader:
+            if isinstance(item, Frame):
+                yield from decode(item)
+
+    def since(self) -> bool:
+        """Whether the reader met a problem since the last call."""
+        known, self._known = self._known, sum(self._reader.counts.values())
+        return self._known != known
 
 
 def replay(plan: Plan, progress: Callable[[int, Trading], None] = lambda _now, _trading: None) -> Result:
@@ -109,7 +168,7 @@ def replay(plan: Plan, progress: Callable[[int, Trading], None] = lambda _now, _
     longest_ms = max(timeframe_seconds(timeframe) for timeframe in plan.timeframes) * 1000
     for now in range(start + plan.step_ms, plan.to_ms + longest_ms + SETTLE_MS, plan.step_ms):
         house.advance(now)
-        trading.price(now)
+        trading.price(now, house.feed.lead, house.feed.settlement)
         if now < plan.from_ms:
             continue
         trading.settle()

@@ -106,6 +106,7 @@ def as_json(result: Result) -> str:
 def as_text(result: Result, last: int = 20) -> str:
     """For people: the last trades, then the sums."""
     lines = [
+        "invented books: the prices are the tape's, and what was bid and offered is made up",
         f"replay of {', '.join(result.tapes)}, {moment(result.from_ms)} to {moment(result.to_ms)}, seed {result.seed}",
         f"strategy {result.strategy}",
         "",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from bot.lifecycle.metrics import reason_name
 from bot.market_data.binance_messages import PriceUpdate, Source
@@ -15,11 +15,11 @@ from bot.market_data.rtds import SettlementPrice
 from bot.orders.order_plan import OrderPlan, worst_cost
 from bot.orders.risk import Usage, at_stake, refuse_entry, why_blocked
 from bot.slots import Slot, Window
-from bot.strategy.evaluation import Evaluation, Streak, View, evaluate, next_state
+from bot.strategy.evaluation import Evaluation, Listing, Streak, View, evaluate, next_state
 from bot.strategy.guard import GuardedStrategy
-from bot.tools.replay.house import Filled, House
+from bot.tools.replay.house import Filled
 from bot.tools.replay.result import Trade
-from bot.venue.types import Book
+from bot.venue.types import Book, Market
 from bus import RiskLimits, SlotControl
 from ledger.results import DAY_MS
 from ledger.rows import Position
@@ -79,11 +79,33 @@ class ShownBooks(Books):
             self._shown.pop(token_id, None)
 
 
+class Exchange(Listing, Protocol):
+    """What a replay trades at."""
+
+    now_ms: int
+
+    @property
+    def balance(self) -> int:
+        """The wallet's pUSD in base units."""
+
+    def show(self, window: Window) -> Mapping[str, Book] | None:
+        """Both books of a market; None when they stand as they were shown last."""
+
+    def send(self, plan: OrderPlan) -> None:
+        """An order is on its way."""
+
+    def fills(self) -> list[Filled]:
+        """What became of the orders whose time has come."""
+
+    def resolutions(self) -> list[tuple[Market, Outcome]]:
+        """The windows that resolve now, with their winners."""
+
+
 @dataclass(slots=True)
 class Trading:
     """One bot. counts: how often each thing happened, for the report."""
 
-    house: House
+    house: Exchange
     slots: tuple[Slot, ...]
     strategy: GuardedStrategy
     parameters: Any
@@ -95,6 +117,7 @@ class Trading:
     evaluations: int = 0
     orders: int = 0
     refusals: dict[str, int] = field(default_factory=dict)
+    stale: Callable[[str], str | None] = lambda _asset: None
     _state: dict[str, Streak] = field(default_factory=dict)
     _last: dict[str, Evaluation] = field(default_factory=dict)
     _held: dict[str, _Held] = field(default_factory=dict)
@@ -109,19 +132,24 @@ class Trading:
         self.books = ShownBooks(lambda: self.house.now_ms)
 
     @property
+    def evaluations_now(self) -> list[Evaluation]:
+        """The newest evaluation of each slot."""
+        return list(self._last.values())
+
+    @property
     def is_busy(self) -> bool:
         """Whether an order is under way or a traded window is not resolved."""
         return bool(self._open or self._held)
 
-    def price(self, now_ms: int) -> None:
+    def price(self, now_ms: int, lead: Mapping[str, float], settlement: Mapping[str, float]) -> None:
         """Take the prices of now: the lead's, and once a second the settlement prices."""
-        for asset, price in self.house.feed.lead.items():
+        for asset, price in lead.items():
             if asset in self.prices:
                 self.prices.take(PriceUpdate(asset, price, Source.BOOK, None, now_ms))
         if now_ms // 1_000 == self._settled_s:
             return
         self._settled_s = now_ms // 1_000
-        for asset, price in self.house.feed.settlement.items():
+        for asset, price in settlement.items():
             if asset in self.prices:
                 self.prices.settle(SettlementPrice(asset, price, now_ms, now_ms, now_ms))
 
@@ -172,7 +200,7 @@ class Trading:
                 held=held,
                 traded=window.slug in self._held,
                 closed=None,
-                stale=None,
+                stale=None if held else self.stale(slot.asset),
             )
 
         return View(
