@@ -12,6 +12,7 @@ from ledger.values import Outcome
 __all__ = ["Eager"]
 
 _SHARES = 10 * BASE_UNITS
+_STEP = BASE_UNITS // 100  # a sale is of whole hundredths of a share; a BUY that spends its money leaves less
 _REACH = Decimal("0.03")  # beyond the best price, so that it is met in spite of the hold
 
 
@@ -34,10 +35,10 @@ class Eager:
             return Decision("none", inputs.blocked)
         if inputs.held is not None:
             bids = inputs.bids_up if inputs.held is Outcome.UP else inputs.bids_down
-            if number % 2 or not 0.6 <= passed < 0.9 or not bids:
+            size = inputs.held_shares // _STEP * _STEP
+            if number % 2 or not 0.6 <= passed < 0.9 or not bids or not size:
                 return Decision("none", "holding")
             price = max(inputs.tick, bids[0].price - _REACH)
-            size = inputs.held_shares // 10_000 * 10_000
             return Decision("exit", "half of the windows are left early", inputs.held, price, size)
         outcome = Outcome.UP if number % 3 else Outcome.DOWN
         asks = inputs.asks_up if outcome is Outcome.UP else inputs.asks_down

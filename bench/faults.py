@@ -38,11 +38,12 @@ ONE_POLL_S = 5.0  # of the default interval; pauses of the bot are measured in s
 TIMED_LIMIT_S = 6.0  # the longest fault that ends by itself lasts 3 s, and 3 s of post-only mode follow
 WINDOWS_LIMIT_S = 60.0  # six windows: the bot enters every one, and leaves every second one
 RECOVER_LIMIT_S = 60.0
+ASSETS = "BTC,ETH,SOL"  # a bot asks for so many windows of 10 s within its budget of requests, and for no more
 LIMITS = {
     "max_order": 15,
     "max_slot": 20,
     "max_asset": 30,
-    "max_total": 60,
+    "max_total": 40,
     "daily_loss": 1_000_000,
     "orders_per_minute": 600,
 }
@@ -180,7 +181,9 @@ class FaultRun:
             write_control(
                 self.rig.bus, 1, lambda now: now.changed(risk=LIMITS, strategy={}), by="bench", clock=self.rig.clock
             )
-            self.bot = self.rig.start_bot(BOT_REQUEST_LIMIT="1", BOT_STRATEGY="bench.eager:Eager", BOT_RESEND=resend)
+            self.bot = self.rig.start_bot(
+                BOT_REQUEST_LIMIT="1", BOT_STRATEGY="bench.eager:Eager", BOT_RESEND=resend, BOT_ASSETS=ASSETS
+            )
             self.rig.until_role(self.bot, Role.ACTIVE)
             until("a first fill", lambda: self.rig.count("SELECT count(*) FROM fills"))
         except BaseException:
