@@ -30,6 +30,7 @@ from bench.exits import late_exits, wanted_exits
 from bot.tools.decision_diff import read_decision
 from bus import Role, read_inputs, read_status, write_control
 from paper.engine.faults import KINDS
+from tests import patience
 from tests.e2e.rig import Paper, Rig, until
 from tests.plain import OFTEN
 
@@ -212,11 +213,11 @@ class FaultRun:
         An order, a trade and a window's end surely come, within some windows. Other requests come in seconds, or never: the
         bot has no reason for them.
         """
-        begun = time.monotonic()
+        begun = patience.now()
         while armed := _get(self.rig, "/paper/state")["faults"]:
             self._look()
             comes = surely or any(f["path"].startswith(_OF_ORDERS) or f["kind"] in _OF_WINDOWS for f in armed)
-            if time.monotonic() - begun > (WINDOWS_LIMIT_S if comes else TIMED_LIMIT_S):
+            if patience.now() - begun > (WINDOWS_LIMIT_S if comes else TIMED_LIMIT_S):
                 break
             time.sleep(0.02)
         return tuple(f"{fault['kind']} {fault['path']}" for fault in armed)
