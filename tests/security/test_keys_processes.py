@@ -14,6 +14,8 @@ from tests.e2e.test_deployer_compare import STRATEGY, OwnRig
 # A build waits for a machine that has other work.
 BUILT_S = 240.0
 
+pytestmark = pytest.mark.timeout(600)
+
 
 class KeyedRig(OwnRig):
     """A wallet whose key is in a file that the deployer alone is told of."""

@@ -21,7 +21,10 @@ from tests.e2e.deployer_rig import DeployerRig
 from tests.e2e.rig import until
 from tests.security.test_malicious_docker import snapshot
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can let bots run as another user")
+pytestmark = [
+    pytest.mark.skipif(os.geteuid() != 0, reason="only root can let bots run as another user"),
+    pytest.mark.timeout(600),
+]
 
 USER = 10_001
 BUILT_S = 240.0

@@ -15,6 +15,8 @@ from tests.security.planted import environments_with, files_with, holds
 from tests.security.test_keys_processes import BUILT_S, KeyedRig
 from tests.unit.panel.running import running_panel
 
+pytestmark = pytest.mark.timeout(600)
+
 
 class PlantedRig(KeyedRig):
     """Its builds are given a secret, too."""
