@@ -74,7 +74,7 @@ def show(place: Place, *, as_json: bool) -> str:
     other = {one.name for one in differences(settings)}
     for one in settings:
         table.add_row(one.name, one.value or "-", one.source, (one.running or "-") if one.name in other else "")
-    console = Console(width=None if sys.stdout.isatty() else 140)
+    console = Console(width=None if sys.stdout.isatty() else 140, color_system=None)  # it is printed as a text
     with console.capture() as captured:
         console.print(table)
     return captured.get().rstrip()
