@@ -153,9 +153,14 @@ def main(arguments: list[str] | None = None) -> int:
     )
     calibrate.add_argument("--json", action="store_true", help="print JSON")
     commands.add_parser("replay", add_help=False, help="the same decisions on a price tape, against the paper engine")
-    record = commands.add_parser("record", help="write the live lead prices as tapes, for `paper --tape` and replay")
-    record.add_argument("--out", type=Path, default=Path("tapes"), metavar="DIR", help="folder of the tapes (tapes)")
+    record = commands.add_parser(
+        "record", help="record the markets and lead prices, for `paper --recording` and replay"
+    )
+    record.add_argument(
+        "--out", type=Path, default=Path("recordings"), metavar="DIR", help="folder of the recording (recordings)"
+    )
     record.add_argument("--seconds", type=float, metavar="S", help="end after so long; else at Ctrl-C")
+    record.add_argument("--budget", type=float, default=20.0, metavar="GIB", help="that it may have, oldest first (20)")
     chosen, rest = parser.parse_known_args(arguments)
     if rest and chosen.command != "replay":
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
@@ -186,7 +191,7 @@ def main(arguments: list[str] | None = None) -> int:
         if chosen.command == "replay":
             return _replay(rest)
         if chosen.command == "record":
-            return _record(chosen.out, chosen.seconds)
+            return _record(chosen.out, chosen.seconds, chosen.budget)
         if chosen.command in ("adopt", "settle"):
             return _say(chosen)
         if chosen.command == "credentials":
@@ -249,25 +254,27 @@ def _replay(arguments: list[str]) -> int:
     return run_command(parser.parse_args(arguments))
 
 
-def _record(folder: Path, limit_s: float | None) -> int:
+def _record(folder: Path, limit_s: float | None, budget_gib: float) -> int:
     from bot.settings import BotSettings
-    from bot.tools.tape_recorder import record_tapes
+    from bot.tools.recorder import hosts_of, record_market
     from bot.venue.credentials import endpoints
 
     settings, clock = load_settings(BotSettings), SystemClock()
     logging = Logging(color=settings.color, git_sha=settings.sha[:12], deploy_id=settings.deploy_id)
     try:
-        recording = record_tapes(
-            endpoints(settings).binance_ws_url,
+        recording = record_market(
+            hosts_of(endpoints(settings)),
             settings.assets,
+            settings.timeframes,
             folder,
+            budget=round(budget_gib * 2**30),
             clock=clock,
             log=logging.log,
             limit_s=limit_s,
             say=lambda text: print(text, file=sys.stderr),
         )
-        for path, bars in asyncio.run(recording).items():
-            print(f"{path}: {bars} bars")
+        written = asyncio.run(recording)
+        print(f"{folder}: {written.frames} frames, {written.bytes} bytes, {written.dropped} dropped")
     finally:
         logging.close()
     return EXIT_OK

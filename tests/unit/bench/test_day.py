@@ -11,11 +11,11 @@ import pytest
 
 from bench.day import Day, Plan, run
 from bench.inside import InsideVenue
-from bot.tools.tape_recorder import HEADER
 from bus import Bus
 from ledger import Ledger
 from ledger.checks import audit
 from ledger.values import VenueTrade
+from recording.tapes import HEADER
 
 # Windows of 5 and of 15 minutes end a little after the simulation does, so that nothing is waited for.
 BEGIN = datetime(2022, 1, 5, 12, 12, 30, tzinfo=UTC)

@@ -13,10 +13,9 @@ import pytest
 
 from bot.cli import main
 from bot.tools.replay.result import Trade, deepest_fall, round_steps, wilson
-from bot.tools.tape_recorder import HEADER, Bar, Bars, last_ms
-from bus import SettingsError
 from ledger.values import Outcome
 from paper.engine.feed import load_tape
+from recording.tapes import HEADER, Bar, Bars
 from tests.unit.bot.strategy.test_guard import CHEAP
 
 START_MS = 1_640_000_400_000
@@ -142,18 +141,8 @@ def test_recorded_bars_are_a_tape(tmp_path: Path) -> None:
         (1_000, 6.0, 6.0, 6.0, 6.0),
         (3_000, 8.0, 8.0, 8.0, 8.0),
     ]
-    assert last_ms(path) == START_MS + 3_000
-    later = Bars(last_ms(path))
+    later = Bars(START_MS + 3_000)
     assert later.add(1.0, START_MS + 3_500) is None
     assert later.close() is None
     later.add(2.0, START_MS + 5_000)
     assert later.close() == Bar(START_MS + 5_000, 2.0, 2.0, 2.0, 2.0)
-
-
-def test_a_file_that_is_no_tape_is_not_written_to(tmp_path: Path) -> None:
-    """A tape is carried on; anything else is refused in words."""
-    path = tmp_path / "btc-1s.csv"
-    assert last_ms(path) == 0
-    path.write_text("diary\n")
-    with pytest.raises(SettingsError, match="is no tape"):
-        last_ms(path)
