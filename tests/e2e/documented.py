@@ -79,7 +79,7 @@ RULES: tuple[tuple[str, Way], ...] = (
     (r"ns compare( REF| try-it)?", Live(codes=(0, 1, 2))),  # what is on record may be too young, or differ
     (
         r"ns approve( \[?DEPLOY\]?)?|ns approve 1795558050000-3da8f15|ns cancel",
-        Live(codes=(1,)),
+        Live(codes=(0, 1)),
     ),  # nothing is held or open
     (r"ns adopt|ns set risk\.max_order=25|ns pause|ns flatten|ns (pause|resume) --deploys", Live()),
     (r"ns settle (ORDER|WINDOW) --as [\w\\|]+ --note WHY", Live(codes=(1, 2))),  # the venue has resolved it
@@ -96,7 +96,7 @@ RULES: tuple[tuple[str, Way], ...] = (
     (r"ns deploy (SHA|REF)", Live()),
     (r"ns rollback", Live(codes=(0, 1))),  # nothing was confirmed before the first commit
     (r"ns halt|touch volumes/bus/halt|touch halt|ns resume( --yes)?", Live(codes=(0, 2), last=True)),
-    (r"ns stop( --yes)?|make stop( YES=1)?", Live(last=True)),
+    (r"ns stop( --yes)?|make stop( YES=1)?", Live(codes=(0, 2), last=True)),
     # what starts all of it, or lasts
     (
         r"(RUNTIME=process )?make run( FAST=1| DETACH=1| WATCH=1)*|ns run",
@@ -110,6 +110,13 @@ RULES: tuple[tuple[str, Way], ...] = (
         ByTest("tests/e2e/test_docker_runtime.py", "test_build_arguments_and_secrets_reach_the_build"),
     ),
     (r"(\.venv/bin/)?python -m deployer run --worktree", ByTest("tests/e2e/test_deployer_swaps.py", "worktree")),
+    (r"make run LIVE=1", ByTest("tests/unit/deployer/commands/test_mirror.py", "mirror")),
+    (
+        r"python -m paper --(mirror|recording) .*|python -m paper --mirror|ns paper --recording",
+        ByTest("tests/wire/test_wire_mirror.py", "mirror"),
+    ),
+    (r"python -m recording .*", Parsed()),
+    (r"ns calibrate", Live(codes=(0, 1, 2))),  # too few windows are on record
     (r"make demo", ByTest("tests/e2e/test_demo.py", "demo")),
     (r"make docs", ByTest("tests/e2e/test_docs_site.py", "site")),
     (r"make|nohup make run &", ByTest("tests/e2e/test_deployer_up.py", "SIGHUP")),

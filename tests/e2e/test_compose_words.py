@@ -29,7 +29,7 @@ class Checkout:
     def __init__(self, folder: Path) -> None:
         self.folder, self.asked = folder / "checkout", folder / "asked"
         (self.folder / "bin").mkdir(parents=True)
-        for name in ("compose", "deployer", "runtime"):
+        for name in ("compose", "deployer", "runtime", "with-config"):
             shutil.copy(ROOT / "bin" / name, self.folder / "bin")
         (self.folder / ".git").mkdir()
         (self.folder / "volumes" / "bus").mkdir(parents=True)

@@ -283,19 +283,16 @@ def test_a_wallet_with_orders_of_somebody_else_is_not_traded(tmp_path: Path) -> 
 
 
 def test_two_entries_of_one_poll_share_one_balance(tmp_path: Path) -> None:
-    """What the first entry may spend is not there for the second: it is refused, and says why."""
+    """What the first entry may spend is not there for the second: together they cost no more than there is."""
 
     async def work(running: Running, me: str) -> None:
         running.venue.balance = 30 * SHARE
         await until("an entry", lambda: running.count(ENTRIES) > 0)
 
-        def reasons() -> list[str]:
-            return [slot.reason for slot in read_status(running.bus).body.slots]
-
-        await until("the second is refused", lambda: any("above the balance" in reason for reason in reasons()))
-
     running = live(tmp_path, work, strategy={"kelly": 1.0})
-    assert running.count("SELECT count(*) FROM intents WHERE tick = (SELECT min(tick) FROM intents)") == 1
+    first = "tick = (SELECT min(tick) FROM intents)"
+    assert running.count(f"SELECT count(*) FROM intents WHERE {first}") in (1, 2)
+    assert 0 < running.count(f"SELECT sum(cost) FROM intents WHERE {first}") <= 30 * SHARE
 
 
 def test_a_handover_in_mid_window_loses_no_signal(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from ledger.values import Side
     [
         (400, "invalid signature", True),
         (400, "order is invalid. Price breaks minimum tick size rule: 0.01", True),
-        (400, "not enough balance / allowance", True),
+        (400, "not enough balance / allowance", False),
         (400, "something that nobody has seen before", True),
         (401, "Unauthorized/Invalid api key", True),
         (400, "no orders found to match with FAK order", False),

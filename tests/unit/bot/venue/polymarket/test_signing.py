@@ -258,7 +258,7 @@ def test_a_wallet_of_another_type_is_refused_at_the_start(
 
 def test_unreadable_credentials_are_refused_at_the_start_without_being_shown() -> None:
     """A secret that is no base64 stops the start in words that say what to do, and not the first order."""
-    with pytest.raises(ValueError, match="bot credentials") as caught:
+    with pytest.raises(ValueError, match="ns credentials") as caught:
         PolymarketVenue(
             hosts=Hosts("http://127.0.0.1:9", "http://127.0.0.1:9"),
             private_key=KEY,
