@@ -84,7 +84,7 @@ def rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:
 def test_no_instance_asks_for_more_than_the_venue_allows_many(rig: Rig) -> None:
     """Trader, spare and candidate, while strikes are awaited: 5 requests a second on average, and 10 in any second.
 
-    Failed before: 35 a second on average, each of the three (every window twice a second, with two requests each).
+    Recorded before: 48 a second while strikes were awaited (every window twice a second, with two requests each).
     """
     proxies = [CountingProxy(rig.paper.url) for _ in range(3)]
     shas = (CONFIRMED, CONFIRMED, "b" * 40)
