@@ -18,8 +18,8 @@ ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 EXTRAS: dict[str, list[str]] = PROJECT["project"]["optional-dependencies"]
 OWN = {path.parent.name for path in ROOT.glob("*/__init__.py")}
-# Run as programs, loaded by pytest, or read by mypy; nothing imports them.
-NOT_IMPORTED = {"import-linter", "mypy", "pytest-timeout", "pytest-xdist", "ruff", "types-pyyaml", "uv"}
+# Run as programs, loaded by pytest, read by mypy, or asked for only where they are installed.
+NOT_IMPORTED = {"import-linter", "mypy", "pytest-xdist", "ruff", "types-pyyaml", "uv"}
 
 
 def declared(*groups: str) -> dict[str, Requirement]:
@@ -44,7 +44,7 @@ def imported(package: str) -> dict[str, set[str]]:
         for module in _modules(path):
             if module in OWN or module in sys.stdlib_module_names:
                 continue
-            if module in extra and package in ("recording", "tests"):
+            if module in extra and package == "recording":
                 continue  # where it is not installed, whoever asks for it is told so
             assert module in by_module, (
                 f"{path.relative_to(ROOT)} imports {module}, which no installed distribution has"

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.timeout(INSTALL_S + 2 * FLOW_S)
 def clients() -> Path:
     """A folder with the clients, installed once; skips where there is no node, or nowhere to install from."""
     if shutil.which("node") is None or shutil.which("npm") is None:
-        pytest.skip("node and npm are not on this machine")
+        pytest.skip("optional: node and npm are not on this machine")
     folder = ROOT / ".cache" / "javascript"
     folder.mkdir(parents=True, exist_ok=True)
     for file in FOLDER.iterdir():
@@ -35,9 +35,9 @@ def clients() -> Path:
     try:
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=INSTALL_S, check=False)
     except subprocess.TimeoutExpired:
-        pytest.skip(f"npm did not install the clients within {INSTALL_S} s")
+        pytest.skip(f"optional: npm did not install the clients within {INSTALL_S} s")
     if done.returncode != 0:
-        pytest.skip(f"npm could not install the clients: {done.stderr.strip()[-300:]}")
+        pytest.skip(f"optional: npm could not install the clients: {done.stderr.strip()[-300:]}")
     return folder
 
 
