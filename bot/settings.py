@@ -44,8 +44,10 @@ class BotSettings(BaseSettings):
     key_socket: where both keys come from instead, once this instance may trade; given by the deployer (bot.lifecycle.keys).
     redeem, redeem_after: whether won positions are redeemed that the venue did not pay within so many seconds.
     orders_per_second: our own rate budget, below the venue's limit of 40 a signer (venue.md 4.1).
+    requests_per_second: of reading requests, in the long run (bot.venue.pace); Gamma allows 50 an address.
     poll_interval, request_limit: seconds. color, sha, unit, deploy_id are given by the deployer.
     resend: which orders in doubt are sent again with identical bytes: exits only, or entries too.
+    basis_after: seconds of settlement prices from which a lead price's basis counts as known (bot.market_data.basis).
     strategy: the class that decides, package.module:Class or path/to/file.py:Class (docs/how-to/strategy.md).
     """
 
@@ -71,11 +73,13 @@ class BotSettings(BaseSettings):
     redeem: Literal["auto", "off"] = "auto"
     redeem_after: float = Field(default=60.0, ge=0, le=86_400)
     orders_per_second: float = Field(default=20.0, gt=0, le=1000)
+    requests_per_second: float = Field(default=4.2, gt=0, le=50)
     poll_interval: float = Field(default=5.0, ge=0.05, le=300)
     assets: Annotated[tuple[str, ...], NoDecode] = DEFAULT_ASSETS
     timeframes: Annotated[tuple[str, ...], NoDecode] = DEFAULT_TIMEFRAMES
     request_limit: float = Field(default=5.0, gt=0, le=30)
     resend: Literal["exits", "entries"] = "exits"
+    basis_after: float = Field(default=20.0, ge=1, le=600)
     strategy: str = "bot.strategy.snipe:Snipe"
     color: str = "blue"
     sha: str = "none"

@@ -200,7 +200,7 @@ async def _live(
     metrics: Metrics,
     stop: asyncio.Event,
 ) -> int:
-    pace = RequestPace(clock.boot_ms)
+    pace = RequestPace(clock.boot_ms, settings.requests_per_second)
     venue = await _connect(settings, bus, given, log, logging, stop, pace)
     if venue is None:
         file.write(file.document.model_copy(update={"role": Role.STOPPED}))
@@ -208,7 +208,7 @@ async def _live(
     skips = venue.skips
     slots = make_slots(settings.assets, settings.timeframes)
     account = AccountWatch(venue, clock, log)
-    prices = Prices(settings.assets, skips)
+    prices = Prices(settings.assets, skips, settings.basis_after)
     markets = Markets(venue, slots, account.now_ms, log, pace)
     routes = Dispatch(prices, markets, Books(clock.boot_ms, skips=skips), PriceTrigger())
     random = secrets.SystemRandom().random

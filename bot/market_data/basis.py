@@ -107,11 +107,11 @@ class BasisTracker:
     """The running basis of one asset: an average of its readings that fades by half in HALF_LIFE_S.
 
     A reading beyond JUMP does not move the average, and nothing is known while it is the newest. A level that the last SHIFT_S
-    seconds show throughout replaces the average.
+    seconds show throughout replaces the average. least_s: seconds of readings from which it is known.
     """
 
-    def __init__(self, asset: str) -> None:
-        self._asset = asset
+    def __init__(self, asset: str, least_s: float = LEAST_S) -> None:
+        self._asset, self._least_s = asset, least_s
         self._sum = self._seconds = 0.0
         self._own_ms: int | None = None
         self._newest: float | None = None
@@ -128,7 +128,7 @@ class BasisTracker:
         if gap_s > STALE_MS / 1_000:
             self._recent.clear()
         self._recent.append((own_ms, reading))
-        if self._seconds < LEAST_S or abs(reading - self._sum / self._seconds) <= JUMP:
+        if self._seconds < self._least_s or abs(reading - self._sum / self._seconds) <= JUMP:
             weight = min(gap_s, 1.0)  # a gap in the stream is no reading
             self._sum, self._seconds = self._sum + weight * reading, self._seconds + weight
         self._follow_shift(own_ms)
@@ -159,8 +159,8 @@ class BasisTracker:
         if age_ms > STALE_MS:
             text = f"is {age_ms / 1_000:.0f} s old: no settlement price came since"
             return self._problem(BasisProblem.STALE, text, level, sd, age_ms)
-        if self._seconds < LEAST_S:
-            text = f"is not known yet: {self._seconds:.0f} of {LEAST_S:.0f} s of settlement prices"
+        if self._seconds < self._least_s:
+            text = f"is not known yet: {self._seconds:.0f} of {self._least_s:.0f} s of settlement prices"
             return self._problem(BasisProblem.UNKNOWN, text, level, sd, age_ms)
         if self._newest is None:
             text = f"was handed over as {level * 1e4:+.1f} bp and is not confirmed by a settlement price yet"

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from bot.market_data.basis import Basis, BasisState, BasisTracker, LeadHistory
+from bot.market_data.basis import LEAST_S, Basis, BasisState, BasisTracker, LeadHistory
 from bot.market_data.binance_messages import PriceUpdate, Source
 from bot.market_data.history import Kline
 from bot.market_data.plausibility import (
@@ -158,8 +158,9 @@ class Prices:
         skips: counts and logs what was doubted.
     """
 
-    def __init__(self, assets: Iterable[str], skips: Skips | None = None) -> None:
-        self._skips = skips or Skips()
+    def __init__(self, assets: Iterable[str], skips: Skips | None = None, basis_after_s: float = LEAST_S) -> None:
+        """basis_after_s: seconds of settlement prices from which a basis counts as known."""
+        self._skips, self._basis_after_s = skips or Skips(), basis_after_s
         self._candles: dict[str, Candles] = {}
         self._newest: dict[str, tuple[float, int]] = {}
         self._settled: dict[str, SettlementAverage] = {}
@@ -179,7 +180,7 @@ class Prices:
         for asset in assets:
             if asset not in self._candles:
                 self._candles[asset], self._settled[asset] = Candles(), SettlementAverage()
-                self._past[asset], self._basis[asset] = LeadHistory(), BasisTracker(asset)
+                self._past[asset], self._basis[asset] = LeadHistory(), BasisTracker(asset, self._basis_after_s)
                 self._lead[asset] = Plausible(LEAD_CONFIRM_MS)
                 self._settlement[asset] = Plausible(SETTLEMENT_CONFIRM_MS, LONE)
 

@@ -19,11 +19,11 @@ MOST_OWED = 9.0
 
 
 class RequestPace:
-    """A token bucket. boot_ms: CLOCK_BOOTTIME in ms."""
+    """A token bucket. boot_ms: CLOCK_BOOTTIME in ms. per_s: requests a second; its bursts are in proportion."""
 
-    def __init__(self, boot_ms: Callable[[], int]) -> None:
-        self._boot_ms = boot_ms
-        self._tokens = FIRST_AT_ONCE
+    def __init__(self, boot_ms: Callable[[], int], per_s: float = PER_S) -> None:
+        self._boot_ms, self._scale = boot_ms, per_s / PER_S
+        self._tokens = FIRST_AT_ONCE * self._scale
         self._at_ms: int | None = None
         self.is_warming = False
 
@@ -43,7 +43,7 @@ class RequestPace:
     def _gain(self) -> None:
         now = self._boot_ms()
         if self._at_ms is not None:
-            per_second = WARMING_PER_S if self.is_warming else PER_S
+            per_second = self._scale * (WARMING_PER_S if self.is_warming else PER_S)
             gained = max(0, now - self._at_ms) / 1000 * per_second
-            self._tokens = min(max(AT_ONCE, self._tokens), self._tokens + gained)
+            self._tokens = min(max(AT_ONCE * self._scale, self._tokens), self._tokens + gained)
         self._at_ms = now

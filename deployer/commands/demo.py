@@ -162,6 +162,8 @@ class Demo:
             "PANEL_TOKEN_FILE": str(folder / "token"),
             "BOT_POLL_INTERVAL": "1",
             "BOT_TIMEFRAMES": "10s,30s",
+            "BOT_BASIS_AFTER": "5",
+            "BOT_REQUESTS_PER_SECOND": "30",
             "PAPER_TIMEFRAMES": "10s,30s",
         }
         self._audit = ""

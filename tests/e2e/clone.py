@@ -43,6 +43,7 @@ class Clone:
             "COMPOSE_PROJECT_NAME": self.project,
             "PANEL_PORT": str(self.port),
             "FAST": "1",
+            "BOT_BASIS_AFTER": "2",
             "RUNTIME": runtime,
         }
         # A wallet of its own, as a user gives it: a key file of who writes to the bus, in a folder that is mounted.

@@ -31,6 +31,8 @@ class MonitoredRig(DeployerRig):
             BOT_KEY_FILE=str(self.key_file),
             BOT_POLL_INTERVAL="0.5",
             BOT_TIMEFRAMES="10s,30s",
+            BOT_BASIS_AFTER="2",
+            BOT_REQUESTS_PER_SECOND="30",
             DEPLOYER_HEALTHY_TIMEOUT="100",
             DEPLOYER_STUCK_AFTER="8",
             DEPLOYER_CHECK="-c pass",  # it only takes time

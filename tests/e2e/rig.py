@@ -164,6 +164,9 @@ class Rig:
             "BOT_PAPER_URL": self.paper.url,
             "BOT_POLL_INTERVAL": str(self.interval),
             "BOT_TIMEFRAMES": self.timeframes,
+            "BOT_BASIS_AFTER": "2",
+            # Windows of 10 s want more looks than those of minutes, for which its default is.
+            "BOT_REQUESTS_PER_SECOND": "30",
             "BOT_SHA": sha,
             "BOT_COLOR": color,
             "BOT_UNIT": unit,

@@ -46,6 +46,8 @@ class OwnRig(DeployerRig):
             BOT_PAPER_URL=self.paper.url,
             BOT_POLL_INTERVAL="0.5",
             BOT_TIMEFRAMES="10s",
+            BOT_BASIS_AFTER="2",
+            BOT_REQUESTS_PER_SECOND="30",
             BOT_ASSETS="BTC",
             DEPLOYER_SPARES="0",
             DEPLOYER_CONFIRM_POLLS="1",

@@ -89,7 +89,9 @@ def test_no_instance_asks_for_more_than_the_venue_allows_many(rig: Rig) -> None:
     proxies = [CountingProxy(rig.paper.url) for _ in range(3)]
     shas = (CONFIRMED, CONFIRMED, "b" * 40)
     bots = [
-        rig.start_bot(sha, "green" if sha != CONFIRMED else "blue", BOT_PAPER_URL=proxy.url)
+        rig.start_bot(
+            sha, "green" if sha != CONFIRMED else "blue", BOT_PAPER_URL=proxy.url, BOT_REQUESTS_PER_SECOND="4.2"
+        )
         for sha, proxy in zip(shas, proxies, strict=True)
     ]
     until("one trades", lambda: any(has(rig, bot, role=Role.ACTIVE) for bot in bots))
