@@ -81,6 +81,10 @@ def rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:
     made.stop()
 
 
+# The defaults, which the rig replaces.
+AS_EVER = {"BOT_REQUESTS_PER_SECOND": "4.2", "BOT_BASIS_AFTER": "20"}
+
+
 def test_no_instance_asks_for_more_than_the_venue_allows_many(rig: Rig) -> None:
     """Trader, spare and candidate, while strikes are awaited: 5 requests a second on average, and 10 in any second.
 
@@ -89,9 +93,7 @@ def test_no_instance_asks_for_more_than_the_venue_allows_many(rig: Rig) -> None:
     proxies = [CountingProxy(rig.paper.url) for _ in range(3)]
     shas = (CONFIRMED, CONFIRMED, "b" * 40)
     bots = [
-        rig.start_bot(
-            sha, "green" if sha != CONFIRMED else "blue", BOT_PAPER_URL=proxy.url, BOT_REQUESTS_PER_SECOND="4.2"
-        )
+        rig.start_bot(sha, "green" if sha != CONFIRMED else "blue", BOT_PAPER_URL=proxy.url, **AS_EVER)
         for sha, proxy in zip(shas, proxies, strict=True)
     ]
     until("one trades", lambda: any(has(rig, bot, role=Role.ACTIVE) for bot in bots))
