@@ -135,7 +135,10 @@ RULES: tuple[tuple[str, Way], ...] = (
         r"make (test( ARGS=\S+)?|lint)|(\w+=\d+ )?(\.venv/bin/)?python -m pytest \S+.*",
         Others("a part of the tests, or what runs them"),
     ),
-    (r"python -m (bot|panel).*|touch volumes/live/halt", ByTest("tests/e2e/test_bot_live.py", "credentials")),
+    (
+        r"python -m (bot|panel).*|touch volumes/live/halt|ns credentials",
+        ByTest("tests/e2e/test_bot_live.py", "credentials"),
+    ),
     (
         r"jq .*|kill -9|du -sh .*|docker (compose|builder|kill|pause|stats|info|logs).*|git (show|commit|pull|upload-pack).*",
         Others("a tool's own"),
