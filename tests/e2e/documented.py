@@ -171,4 +171,5 @@ def filled(command: str, values: Mapping[str, str]) -> str:
     """The command with the placeholders' values, and with the examples of the docs replaced by what there is."""
     for name, value in values.items():
         command = re.sub(rf"(?<![\w./-]){re.escape(name)}(?![\w-])", lambda _match, value=value: value, command)  # type: ignore[misc]
-    return re.sub(r"(^|\s)(ns|bin/\w+)(?=\s|$)", r"\1./\2", command)
+    # In the checkout's folder; after `docker exec BOT` it is the container's own.
+    return command if command.startswith("docker ") else re.sub(r"(^|\s)(ns|bin/\w+)(?=\s|$)", r"\1./\2", command)

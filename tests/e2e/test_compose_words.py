@@ -163,3 +163,15 @@ def test_another_checkout_of_the_same_name_is_left_alone(checkout: Checkout, wor
     assert f"the checkout {other} runs" in said
     assert "COMPOSE_PROJECT_NAME" in said
     assert "compose" not in checkout.asked.read_text().replace("com.docker.compose", "")
+
+
+@pytest.mark.parametrize(
+    "word", ["deployer history", "deployer init", "panel halt", "audit explain BTC-5m", "deployer new trader"]
+)
+def test_what_ns_asks_of_a_service_works_beside_a_key_file(checkout: Checkout, word: str) -> None:
+    """The key is named once, by its place on the host, whatever carries the word out."""
+    key = checkout.folder.parent / "wallet.key"
+    key.touch(0o600)
+    checkout.environment["BOT_KEY_FILE"] = str(key)
+    code, said = checkout.compose("inside", *word.split())
+    assert code == 0, said

@@ -37,6 +37,15 @@ def clone(tmp_path: Path) -> Iterator[Clone]:
         made.clean()
 
 
+def _metrics(address: str) -> bytes | None:
+    try:
+        with urllib.request.urlopen(f"http://{address}:9101/metrics", timeout=10) as answer:
+            text: bytes = answer.read()
+            return text
+    except OSError:
+        return None
+
+
 def assert_planted_nowhere(clone: Clone) -> None:
     """Neither the key nor the panel's token is in the environment or the files of a process, in an image, or in a backup."""
     token = (clone.folder / ".run" / "panel" / "token").read_text().strip()
@@ -50,9 +59,10 @@ def assert_planted_nowhere(clone: Clone) -> None:
         assert not any(holds((seen + image).encode(), secret) for secret in planted.values()), name
         if name.startswith("bot-"):
             for address in container["NetworkSettings"]["Networks"].values():
-                with urllib.request.urlopen(f"http://{address['IPAddress']}:9101/metrics", timeout=10) as answer:
-                    assert not any(holds(answer.read(), secret) for secret in planted.values())
-    backup = clone.compose("backup", str(clone.folder / "backup.tar.gz"))
+                # A spare that was started this moment does not listen yet.
+                metrics = until("a bot's metrics", lambda ip=address["IPAddress"]: _metrics(ip), SETTLE_S, 0.2)  # type: ignore[misc]
+                assert not any(holds(metrics, secret) for secret in planted.values())
+    backup = clone.compose("deployer", "backup", str(clone.folder / "backup.tar.gz"))
     assert backup.returncode == 0, backup.stdout + backup.stderr
     spared = [*(clone.folder / ".run" / "panel").glob("token*")]
     assert files_with(planted, [clone.folder], spared) == set()

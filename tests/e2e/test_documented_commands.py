@@ -40,7 +40,10 @@ def test_a_command_that_lasts_knows_all_of_its_options(command: str) -> None:
         recipe = (ROOT / "Makefile").read_text(encoding="utf-8").partition(f"\n{target}: ")[2].partition("\n\n")[0]
         module = re.findall(r"-m ((?:bench|proof)\.\w+)", recipe)[0]
         made = f"python -m {module} {' '.join(part)}"
-    words = re.sub(r"^(\S*/)?python -m (\S+).*|^ns (\w+).*", lambda m: m[2] or f"cli {m[3]}", made).split()
+    # A module with commands of its own is asked for the help of that command.
+    words = re.sub(
+        r"^(?:\S*/)?python -m (recording \w+|\S+).*|^ns (\w+).*", lambda found: found[1] or f"cli {found[2]}", made
+    ).split()
     asked = subprocess.run(
         [sys.executable, "-m", *words, "--help"], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
     )
