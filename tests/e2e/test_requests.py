@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from bus import Role
+from bus import Role, SystemClock, write_control
 from tests.e2e.rig import CONFIRMED, Bot, Rig, until
 
 _REQUEST = re.compile(rb"(GET|POST|DELETE|PUT) (/[^ ?]*)[^\r\n]* HTTP/1\.1\r\n")
@@ -90,6 +90,7 @@ def test_no_instance_asks_for_more_than_the_venue_allows_many(rig: Rig) -> None:
 
     Recorded before: 48 a second while strikes were awaited (every window twice a second, with two requests each).
     """
+    write_control(rig.bus, 1, lambda found: found.changed(strategy={}), by="test", clock=SystemClock())
     proxies = [CountingProxy(rig.paper.url) for _ in range(3)]
     shas = (CONFIRMED, CONFIRMED, "b" * 40)
     bots = [
