@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 
-from bus import DocumentError, read_instances, read_status, read_steps
+from bus import DocumentError, read_status, read_steps
 from deployer.deploys import fold
 from ledger import Ledger
 from tests.e2e.clone import Clone
@@ -44,7 +44,8 @@ class Runner:
         return [problem for command, way in wanted for problem in self._run(command, way, values)]
 
     def _run(self, command: Shown, way: Live, values: dict[str, str]) -> list[str]:
-        line = filled(command.text, values)
+        # Who trades now: an earlier command may have been a deploy.
+        line = filled(command.text, values | {"UNIT": self._unit(), "BOT": self._unit()})
         done = subprocess.run(
             ["bash", "-c", line],
             cwd=self._clone.folder,
@@ -66,6 +67,11 @@ class Runner:
                 problems.append(f"no JSON, {said}")
         return problems
 
+    def _unit(self) -> str:
+        """The bot that trades; nothing while nobody does."""
+        trader = self._clone.trader()
+        return trader.document.unit if trader is not None and trader.document is not None else ""
+
     def _values(self) -> dict[str, str]:
         """What stands for the placeholders and examples of the docs: things of this system."""
         bus = self._clone.bus
@@ -73,7 +79,6 @@ class Runner:
             order, slot, window = ledger.execute("SELECT order_id, slot, window FROM intents ORDER BY rowid LIMIT 1")[0]
             tick = ledger.integer("SELECT max(tick) FROM polls_completed")
         deploy = fold(read_steps(bus)).deploys[-1].id
-        unit = next(view.document.unit for view in read_instances(bus) if view.alive and view.document)
         home = str(self._home)
         return {
             "0x3fa9": str(order)[:8],
@@ -94,8 +99,6 @@ class Runner:
             "REF": "HEAD",
             "SHA": self._clone.git("rev-parse", "HEAD"),
             "try-it": "main",
-            "UNIT": unit,
-            "BOT": unit,
             "NAME": "deployer",
             "/srv/bus": f"{home}/srv-bus",
             "/srv/trader.git": f"{home}/trader.git",
