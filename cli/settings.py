@@ -101,6 +101,8 @@ def paper_url(place: Place) -> str:
     """Where the local exchange is, for whoever carries out the words of this place. Raises ConfigError."""
     if place.runtime == "docker":
         return "http://paper:8700"
+    if place.runtime == "inside":  # its image has not every part, so not every setting is known there
+        return os.environ.get("BOT_PAPER_URL", "http://paper:8700")
     return paper_url_of(settings_of(place.root, os.environ))
 
 
