@@ -118,7 +118,7 @@ def _plain(text: str) -> str | int | Decimal | bool | None:
 
 
 def _set(actions: Actions, generation: int, who: Asker, values: Sequence[str]) -> Written:
-    """One write for each thing that is changed; all are checked before the first one is made."""
+    """One write for each thing that is changed. Values are checked before the first one; an unknown slot at its own turn."""
     changes = assignments(values)
     steps: list[Callable[[int], Written]] = []
     for room, fields in changes.items():

@@ -101,7 +101,7 @@ def test_prometheus_sees_what_happens_and_wakes_nobody_up_for_a_deploy(
     prometheus.assert_queries_answer(RATE_INTERVAL)
     assert prometheus.fired() <= BUSY | {"BotDied", "FeedStale", "BotUnhealthy"}
     places = prometheus.query("count by (instance) (last_over_time(bot_build_info[2h]))")
-    # Of one color a trader, a spare, and one of the version before that is still ending: no more ever lived at once.
+    # Three of one color were seen, two are a trader and its spare; what the third was is not established.
     most = {f"{color}-{number}" for color in ("blue", "green") for number in (1, 2, 3)}
     assert {series["metric"]["instance"] for series in places} <= most
     assert (prometheus.value("count(last_over_time(bot_build_info[2h]))") or 99) <= 2 * (DEPLOYS + 1) + 2
