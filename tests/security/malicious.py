@@ -1,6 +1,7 @@
 """A worker that tries all that a candidate before its approval might, and says what it could: its last line is JSON.
 
-It is run as it is, in a bot's container or process, and imports nothing but the standard library.
+It is run as it is, in a bot's container or process, and imports nothing but the standard library. A test runs it as root, where it
+succeeds: so it may change nothing but the bus.
 """
 
 import json
@@ -42,6 +43,13 @@ def append(path: Path) -> str:
     return MARK
 
 
+def another() -> Path:
+    """A folder of its own on the bus: as root it succeeds, so what it moves must be its own."""
+    made = BUS / "another"
+    made.mkdir(exist_ok=True)
+    return made
+
+
 for name in ("control.json", "handover.json", "runtime", "home", "watched"):
     attempt(f"replace {name}", lambda name=name: replace(SAID / name))
 for name in ("deploys.jsonl", "writes.jsonl"):
@@ -55,7 +63,7 @@ attempt("end a halt", lambda: (SAID / "halt").unlink())
 attempt("rename the folder", lambda: SAID.rename(BUS / "elsewhere"))
 attempt("remove the folder", lambda: SAID.rmdir())
 attempt("make it writable", lambda: SAID.chmod(0o777))
-attempt("a link in its place", lambda: Path("/tmp").replace(SAID))
+attempt("another folder in its place", lambda: another().replace(SAID))
 
 
 def secrets_of_others() -> object:
