@@ -29,6 +29,7 @@ from bot.settings import BotSettings
 from bot.slots import make_slots
 from bot.strategy.guard import GuardedStrategy
 from bot.venue.account_watch import AccountWatch
+from bot.venue.pace import RequestPace
 from bot.venue.polymarket import Credentials, Hosts, PolymarketVenue, account_reading, reading
 from bot.venue.polymarket.answers import classify
 from bot.venue.polymarket.streams import user_events
@@ -348,7 +349,8 @@ def make_world(
     slots = make_slots(settings.assets, settings.timeframes)
     account = AccountWatch(venue, clock, log)
     prices = Prices(settings.assets)
-    markets = Markets(venue, slots, account.now_ms, log)
+    pace = RequestPace(clock.boot_ms, settings.requests_per_second)
+    markets = Markets(venue, slots, account.now_ms, log, pace)
     routes = Dispatch(prices, markets, Books(clock.boot_ms), PriceTrigger())
     feed = BinanceFeed(
         ws_url="ws://127.0.0.1:9",
@@ -360,7 +362,7 @@ def make_world(
     )
     world = Context(
         settings, Identity("paper", "137", venue.wallet), bus, clock, log, slots, venue, feed, prices, markets,
-        account, strategy, routes.books, routes.news,
+        account, strategy, routes.books, routes.news, pace=pace,
     )  # fmt: skip
     past = {
         asset: [Kline(candle.start_ms, candle.close) for candle in list(history.seconds.items)[-300:]]

@@ -186,6 +186,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         settings = _settings(given)
         if options.command == "record":
             return _dump(settings.data)
+        if options.command == "check":
+            load_tapes(settings.tape)
+            return 0
         return asyncio.run(_serve(settings))
     except UsageError as error:
         print(f"paper: {error}", file=sys.stderr)
@@ -208,9 +211,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "command",
         nargs="?",
-        choices=("serve", "record"),
+        choices=("serve", "check", "record"),
         default="serve",
-        help="serve (default), or record: print the record as JSON lines",
+        help="serve (default), check: read settings and tapes, and end; or record: print the record as JSON lines",
     )
     for name, field in Settings.model_fields.items():
         shown = "none" if field.default in (None, ()) else _shown(field.default)

@@ -45,7 +45,7 @@ from ledger.values import Side
 
 COLLECT_AFTER_S, COLLECT_SPACING_S = (0.0, 0.4, 1.0, 2.0), 0.25
 ORDERS_PER_SECOND = 20.0
-ROOM_TRIES, ROOM_SPACING_S = 12, 0.125
+ROOM_TRIES, TURN_TRIES, ROOM_SPACING_S = 12, 5, 0.125
 LEAST_SPACING_MS, MOST_SPACING_MS = 400, 5_000
 """Between two looks at one order in settling: what the user channel says of it meanwhile is one piece of news."""
 RATE_LIMITED = "rate_limited"
@@ -193,17 +193,17 @@ class OrderManager(OpenOrders):
     async def settle(self) -> None:
         """Ask the venue about open intents that no task is busy with; one that it cannot tell of waits.
 
-        Those first that were not looked at for longest; while there is no room for requests, one in MOST_SPACING_MS.
-
-        Raises FencedError, LedgerError.
+        Those first that were not looked at for longest; without room for requests, one in MOST_SPACING_MS. Raises LedgerError.
         """
         for order in sorted(self.open.values(), key=lambda order: self._looked_ms.get(order.intent.order_id, 0)):
             intent, now = order.intent, self._clock.boot_ms()
             if intent.order_id in self._tasks:
                 continue
             waited_ms = now - self._looked_ms.get(intent.order_id, 0)
-            if waited_ms < LEAST_SPACING_MS or not (self._pace.take(0) or waited_ms > MOST_SPACING_MS):
+            if waited_ms < LEAST_SPACING_MS:
                 continue
+            if not await self._room(TURN_TRIES, urgent=waited_ms > MOST_SPACING_MS):
+                break  # the others waited less
             self._looked_ms[intent.order_id] = now
             try:
                 await self._look(intent)
@@ -298,8 +298,8 @@ class OrderManager(OpenOrders):
                     async with asyncio.timeout(wait_s):
                         await done.wait()
                 done.clear()
-                await self._room()
-                await self._look(intent)
+                if await self._room():
+                    await self._look(intent)
                 await asyncio.sleep(COLLECT_SPACING_S)  # several events of one order are one piece of news
         except FencedError as error:
             self._log.warning("order_fenced", order_id=intent.order_id, slot=intent.slot, reason=str(error))
@@ -307,12 +307,13 @@ class OrderManager(OpenOrders):
         except VenueError as error:
             self._log.warning("order_lookup_failed", order_id=intent.order_id, reason=str(error))
 
-    async def _room(self) -> None:
-        """Wait for room for requests, ROOM_TRIES times at most: orders that leave together are not all looked at at once."""
-        for _ in range(ROOM_TRIES):
-            if self._closing or self._pace.take(0):
-                return
+    async def _room(self, tries: int = ROOM_TRIES, *, urgent: bool = False) -> bool:
+        """Wait for a turn to look, so many times at most; without one a later look tells, or `settle`."""
+        for _ in range(tries):
+            if self._closing or self._pace.turn(urgent=urgent):
+                return True
             await asyncio.sleep(ROOM_SPACING_S)
+        return False
 
     async def _send(self, intent: Intent, begun: _Begun | None = None) -> None:
         """Send, unless that was begun already, and record the answer."""

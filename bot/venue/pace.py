@@ -14,6 +14,8 @@ WARMING_PER_S = 7.0
 """While windows of now were never asked for: an instance that has just started."""
 AT_ONCE, FIRST_AT_ONCE = 3.5, 8.0
 """In one burst, and in the first one."""
+TURN_MS = 400
+"""Between two looks at orders, of two or three requests each: orders that leave together are looked at one after the other."""
 MOST_OWED = 9.0
 """What left without room is paid back by the others up to so many requests, so that they wait for some seconds at most."""
 
@@ -25,6 +27,7 @@ class RequestPace:
         self._boot_ms, self._scale = boot_ms, per_s / PER_S
         self._tokens = FIRST_AT_ONCE * self._scale
         self._at_ms: int | None = None
+        self._next_turn_ms = 0.0
         self.is_warming = False
 
     def take(self, requests: float) -> bool:
@@ -40,10 +43,19 @@ class RequestPace:
         self._gain()
         self._tokens = max(-MOST_OWED, self._tokens - requests)
 
-    def _gain(self) -> None:
+    def turn(self, *, urgent: bool = False) -> bool:
+        """Whether a look at an order may begin now: one in TURN_MS, once there is room. urgent: without room, too."""
+        now = self._gain()
+        if now < self._next_turn_ms or (self._tokens < 0 and not urgent):
+            return False
+        self._next_turn_ms = now + TURN_MS / self._scale
+        return True
+
+    def _gain(self) -> int:
         now = self._boot_ms()
         if self._at_ms is not None:
             per_second = self._scale * (WARMING_PER_S if self.is_warming else PER_S)
             gained = max(0, now - self._at_ms) / 1000 * per_second
             self._tokens = min(max(AT_ONCE * self._scale, self._tokens), self._tokens + gained)
         self._at_ms = now
+        return now

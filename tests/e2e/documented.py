@@ -123,7 +123,7 @@ RULES: tuple[tuple[str, Way], ...] = (
     (r"sudo systemctl enable --now .*", ByTest("tests/unit/test_service_unit.py", "systemctl enable --now")),
     (r"bin/compose( \.\.\.| run| stop| down)?|bin/runtime|bin/deployer COMMAND", _WORDS),
     (r"bin/compose --profile monitoring .*", ByTest("tests/e2e/test_monitoring_docker.py", "prometheus")),
-    (r"ns paper( --port 0 .*| fault .*| show)?", _PAPER),
+    (r"ns paper( --port 0 .*| fault .*| show| check .*)?", _PAPER),
     (r"ns (deploy|settle|set|new|push|WORD( --help)?)", Others("a word's name, without what it is about")),
     (r"make (bench|proof|fire)( ARGS=.*| PART=power BUDGET=10m)?", Parsed()),
     (

@@ -140,6 +140,8 @@ def test_make_run_trades_in_containers_and_swaps_them_and_ends_everything(clone:
     problems = Runner(clone, "docker").run_all(to_the_end=False)
     assert not problems, "\n".join(problems)
 
+    trader = until("a trader", clone.trader)
+    assert trader.document is not None
     stopped = clone.make("stop")
     assert stopped.returncode == 0, stopped.stdout + stopped.stderr
     assert f"ended {trader.document.unit}" in stopped.stdout
@@ -149,8 +151,14 @@ def test_make_run_trades_in_containers_and_swaps_them_and_ends_everything(clone:
 
     epochs = _epoch(clone)
     tape = clone.folder.parent / "prices.csv"
-    tape.write_text("time,open,high,low,close,volume\n" + "".join(f"{60 * n},100,101,99,100,1\n" for n in range(600)))
     clone.environment["TAPE"] = f"{tape}@BTC"
+    tape.write_text("time,open,high,low,close,volume\n60,100,101,99,100,1\n")
+    refused = clone.make("run")
+    assert (refused.returncode, "line 2" in refused.stderr, clone.containers()) == (2, True, []), refused.stderr
+    tape.write_text(
+        "time,open,high,low,close,volume\n"
+        + "".join(f"2024-01-01T{n // 60:02}:{n % 60:02}:00Z,100,101,99,100,1\n" for n in range(600))
+    )
     process = clone.run()
     until("it trades on", lambda: _epoch(clone) > epochs, SETTLE_S, 0.2)
     os.killpg(process.pid, signal.SIGINT)

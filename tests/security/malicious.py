@@ -1,7 +1,7 @@
 """A worker that tries all that a candidate before its approval might, and says what it could: its last line is JSON.
 
-It is run as it is, in a bot's container or process, and imports nothing but the standard library. A test runs it as root, where it
-succeeds: so it may change nothing but the bus.
+It is run as it is, in a bot's container or process, and imports nothing but the standard library.
+A test runs it as root, where it succeeds: so it may change nothing but the bus.
 """
 
 import json

@@ -72,9 +72,11 @@ def test_bad_row_of_a_tape_is_named(tmp_path: Path) -> None:
     """A bad row ends the start with the file, the line and the fault."""
     tape = tmp_path / "btc.csv"
     tape.write_text("time,open,high,low,close,volume\n2018-04-04T00:00:00Z,1,0.5,1,1,1\n")
-    done = run("--tape", str(tape), "--data", str(tmp_path / "data"))
-    assert done.returncode == 2
-    assert f"tape {tape}, line 2: expected 0 < low <= open" in done.stderr
+    for words in (("check",), ("serve",)):
+        assert not (tmp_path / "data").exists()
+        done = run(*words, "--data", str(tmp_path / "data"), "--tape", str(tape))
+        assert done.returncode == 2
+        assert f"tape {tape}, line 2: expected 0 < low <= open" in done.stderr
 
 
 def test_busy_port_and_busy_folder_are_refused(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot.venue.pace import AT_ONCE, FIRST_AT_ONCE, MOST_OWED, PER_S, RequestPace
+from bot.venue.pace import AT_ONCE, FIRST_AT_ONCE, MOST_OWED, PER_S, TURN_MS, RequestPace
 
 
 @given(st.lists(st.tuples(st.integers(0, 400), st.sampled_from(["look", "urgent", "warm"])), max_size=200))
@@ -35,3 +35,15 @@ def test_urgent_requests_are_paid_back_within_seconds() -> None:
     assert not pace.take(1)
     now += 200
     assert pace.take(1)
+
+
+def test_looks_at_orders_take_turns() -> None:
+    """Of any number that ask at once one begins, the next TURN_MS later; in debt only an urgent one does, in its turn too."""
+    now = 1_000
+    pace = RequestPace(lambda: now)
+    assert [pace.turn() for _ in range(16)] == [True] + [False] * 15
+    now += TURN_MS
+    assert [pace.turn(), pace.turn()] == [True, False]
+    pace.spend(100)
+    now += TURN_MS
+    assert [pace.turn(), pace.turn(urgent=True), pace.turn(urgent=True)] == [False, True, False]
