@@ -10,6 +10,8 @@ DOCS := .venv-docs
 
 # Where this is set, every process of every test and run would compile the same modules anew: a bot then starts twice as slowly.
 unexport PYTHONDONTWRITEBYTECODE
+# A user's settings of shell and Python have no say.
+unexport CDPATH PYTHONHOME PYTHONINSPECT PYTHONPLATLIBDIR PYTHONEXECUTABLE
 
 .DEFAULT_GOAL := help
 .PHONY: help FORCE service demo test fire proof bench lint docs lock clean $(foreach do,run stop status audit,$(do) $(do)-docker $(do)-process)

@@ -15,6 +15,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from bot.slots import DEFAULT_ASSETS, DEFAULT_TIMEFRAMES, timeframe_seconds
 from bus import SettingsError
+from bus.main import loopback, url_host
 
 CHAIN = "137"
 _URLS = (
@@ -54,7 +55,7 @@ class BotSettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="BOT_")
 
     venue: Literal["paper", "live"] = "paper"
-    paper_url: str = "http://127.0.0.1:8700"
+    paper_url: str = Field(default_factory=lambda: f"http://{url_host(loopback())}:8700")
     clob_url: str | None = None
     gamma_url: str | None = None
     relayer_url: str | None = None
@@ -85,7 +86,7 @@ class BotSettings(BaseSettings):
     sha: str = "none"
     unit: str = ""
     deploy_id: str = ""
-    metrics_host: str = "127.0.0.1"
+    metrics_host: str = Field(default_factory=loopback)
     metrics_hosts: str = ""
     metrics_port: int = Field(default=0, ge=0, le=65535)
 

@@ -11,6 +11,7 @@ from aiohttp import web
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from bus import Log
+from bus.main import url_host
 
 
 class Guard:
@@ -91,4 +92,4 @@ async def serve_metrics(text: Callable[[], bytes], host: str, port: int, names: 
         await runner.cleanup()
         raise
     bound, number = runner.addresses[0][:2]
-    return runner, f"[{bound}]:{number}" if ":" in bound else f"{bound}:{number}"
+    return runner, f"{url_host(bound)}:{number}"

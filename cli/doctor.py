@@ -33,6 +33,7 @@ from bus import (
     read_status,
 )
 from bus.lease import check_locking
+from bus.main import loopback
 from cli.config import FILE, ConfigError
 from cli.settings import paper_url_of, settings_of
 
@@ -234,10 +235,10 @@ def ports(checkout: Checkout) -> Finding:
         return Finding("ports", True, "not tried: a deployer runs here, and its services hold them")
     for name, variable in (("the panel", "PANEL_PORT"), ("paper", "PAPER_PORT")):
         port = int(checkout.values[variable] or 0)
-        with socket.socket() as tried:
+        with socket.socket(socket.AF_INET6 if ":" in loopback() else socket.AF_INET) as tried:
             tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
-                tried.bind(("127.0.0.1", port))
+                tried.bind((loopback(), port))
             except OSError as error:
                 text = f"port {port} of {name} cannot be had: {error.strerror}"
                 return Finding(

@@ -14,6 +14,7 @@ from pydantic_settings import BaseSettings
 from rich.console import Console
 from rich.table import Table
 
+from bus.main import url_host
 from cli.config import FILE, Setting, differences, merged, read_config, read_recorded
 from cli.place import Place
 
@@ -40,7 +41,10 @@ def defaults() -> dict[str, str]:
 
 def _of(kind: type[BaseSettings]) -> dict[str, str]:
     prefix = str(kind.model_config.get("env_prefix", ""))
-    return {f"{prefix}{name}".upper(): _text(field.get_default()) for name, field in kind.model_fields.items()}
+    return {
+        f"{prefix}{name}".upper(): _text(field.get_default(call_default_factory=True))
+        for name, field in kind.model_fields.items()
+    }
 
 
 def _text(value: Any) -> str:
@@ -112,12 +116,11 @@ def paper_url_of(settings: Iterable[Setting]) -> str:
     if by_name["BOT_PAPER_URL"].source != "default":
         return by_name["BOT_PAPER_URL"].value
     host = by_name["PAPER_HOST"].value
-    return f"http://{f'[{host}]' if ':' in host else host}:{by_name['PAPER_PORT'].value}"
+    return f"http://{url_host(host)}:{by_name['PAPER_PORT'].value}"
 
 
 def panel_url(place: Place) -> str:
     """Where the panel's page is. Raises ConfigError."""
     by_name = {one.name: one for one in settings_of(place.root, os.environ)}
     host, port = by_name["PANEL_HOST"].value, by_name["PANEL_PORT"].value
-    shown = f"[{host}]" if ":" in host else host
-    return f"http://{'127.0.0.1' if place.runtime == 'docker' else shown}:{port}"
+    return f"http://{'127.0.0.1' if place.runtime == 'docker' else url_host(host)}:{port}"

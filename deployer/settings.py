@@ -12,6 +12,7 @@ from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from bus import Bus, make_private, read_small, write_atomically
+from bus.main import loopback, url_host
 from deployer.errors import StartError
 from deployer.runtimes.api import Unit
 
@@ -71,11 +72,11 @@ class DeployerSettings(BaseSettings):
     build_memory: int = Field(default=2048, ge=128, le=1 << 20)
     build_size: int = Field(default=512, ge=1, le=1 << 20)
     build_limit: float = Field(default=600.0, gt=0, le=7200)
-    metrics_host: str = "127.0.0.1"
+    metrics_host: str = Field(default_factory=loopback)
     metrics_hosts: str = ""
     metrics_port: int = Field(default=0, ge=0, le=65535)
     targets: Path | None = None
-    alertmanager: str = "http://127.0.0.1:9093"
+    alertmanager: str = Field(default_factory=lambda: f"http://{url_host(loopback())}:9093")
 
     @field_validator("build_args", "build_secrets", "signers", mode="before")
     @classmethod

@@ -34,6 +34,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from bus import VERSION, Bus, Clock, Log, is_halted
+from bus.main import loopback
 from bus.tasks import is_own_name
 from panel.actions import Actions
 from panel.api import create_app
@@ -66,7 +67,7 @@ class PanelSettings(BaseSettings):
     behind_proxy: bool = False
     tls_cert: Path | None = None
     tls_key: Path | None = None
-    host: str = "127.0.0.1"
+    host: str = Field(default_factory=loopback)
     port: int = Field(default=8701, ge=0, le=65535)
     hosts: str = ""
     banner: str = Field(default="", max_length=200)

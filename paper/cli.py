@@ -30,6 +30,7 @@ from paper.errors import PaperError, UsageError
 from paper.mirror.exchange import check_kind
 from paper.mirror.run import Part, mirrored
 from paper.settings import Settings, load_tapes
+from paper.stdio import loopback
 from paper.streams.sockets import Sockets
 from paper.wire.app import make_app
 from paper.wire.control import read_record
@@ -129,7 +130,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _remote_parser() -> argparse.ArgumentParser:
-    host, port = os.environ.get("PAPER_HOST", "127.0.0.1").strip("[]"), os.environ.get("PAPER_PORT", "8700")
+    host, port = os.environ.get("PAPER_HOST", loopback()).strip("[]"), os.environ.get("PAPER_PORT", "8700")
     host = f"[{host}]" if ":" in host else host
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--url", default=f"http://{host}:{port}", help="of the exchange (default: %(default)s)")
@@ -216,7 +217,8 @@ def _parser() -> argparse.ArgumentParser:
         help="serve (default), check: read settings and tapes, and end; or record: print the record as JSON lines",
     )
     for name, field in Settings.model_fields.items():
-        shown = "none" if field.default in (None, ()) else _shown(field.default)
+        default = field.get_default(call_default_factory=True)
+        shown = "none" if default in (None, ()) else _shown(default)
         parser.add_argument(
             f"--{name.replace('_', '-')}",
             dest=name,

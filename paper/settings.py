@@ -15,6 +15,7 @@ from paper.engine.feed import Tape, load_tape
 from paper.engine.markets import parse_timeframe
 from paper.engine.prices import ASSETS
 from paper.errors import UsageError
+from paper.stdio import loopback
 from paper.wire.forms import TradeForm
 
 __all__ = ["Settings", "load_tapes"]
@@ -31,7 +32,7 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="PAPER_", extra="forbid")
 
-    host: str = Field("127.0.0.1", description="address to listen on")
+    host: str = Field(default_factory=loopback, description="address to listen on")
     hosts: str = Field("", description="further host names by which it is reached, comma-separated")
     port: int = Field(8700, ge=0, le=65535, description="port to listen on; 0 takes any free one")
     data: Path = Field(Path(".run/paper"), description="folder of the durable record")

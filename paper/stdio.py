@@ -5,10 +5,12 @@ The same as ``bus.main``, which paper does not import: it stands alone.
 
 from __future__ import annotations
 
+import errno
 import io
 import locale
 import os
 import re
+import socket
 import sys
 
 STREAMS = (0, 1, 2)
@@ -18,6 +20,17 @@ DIRECT = ("localhost", "127.0.0.1", "::1", "paper", "alertmanager")
 
 # Controls but tab and newline (ECMA-48 C0, DEL, C1), what changes the direction of text (Unicode UAX 9), other line ends.
 _CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+
+
+def loopback() -> str:
+    """This machine's own address: 127.0.0.1, or ::1 where it has IPv6 alone."""
+    try:
+        with socket.socket(socket.AF_INET) as tried:
+            tried.bind(("127.0.0.1", 0))
+    except OSError as error:
+        if error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+            return "::1"
+    return "127.0.0.1"
 
 
 def begin() -> None:

@@ -31,7 +31,7 @@ def _folder() -> Path | None:
 FOLDER = _folder()
 needs_data = pytest.mark.skipif(
     FOLDER is None or importlib.util.find_spec("polars") is None,
-    reason="the recorded market data is not here, or polars (the extra `research`) is not",
+    reason="optional: the recorded market data is not here, or polars (the extra `research`) is not",
 )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import shlex
 import signal
 import socket
 import subprocess
@@ -62,7 +63,7 @@ class Clone:
             cwd=ROOT, check=True, capture_output=True, timeout=30,
         )  # fmt: skip
         subprocess.run(
-            f"tar -cf - --null -T - --ignore-failed-read | tar -xf - -C {self.folder}",
+            f"tar -cf - --null -T - --ignore-failed-read | tar -xf - -C {shlex.quote(str(self.folder))}",
             shell=True, cwd=ROOT, input=listed.stdout, check=True, timeout=60,
         )  # fmt: skip
         if runtime == "process":
@@ -77,12 +78,12 @@ class Clone:
         )
         return done.stdout.strip()
 
-    def commit(self) -> str:
+    def commit(self, message: str = "a change") -> str:
         """Change the strategy; returns the sha."""
         with (self.folder / "bot" / "strategy" / "snipe.py").open("a") as file:
             file.write(f"# {secrets.token_hex(4)}\n")
         self.git("add", "-A")
-        self.git("commit", "--quiet", "-m", "a change")
+        self.git("commit", "--quiet", "-m", message)
         return self.git("rev-parse", "HEAD")
 
     def make(self, *arguments: str, limit_s: float = 120) -> subprocess.CompletedProcess[str]:

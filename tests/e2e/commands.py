@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 
 from bus import DocumentError, read_status, read_steps
@@ -79,7 +80,7 @@ class Runner:
             order, slot, window = ledger.execute("SELECT order_id, slot, window FROM intents ORDER BY rowid LIMIT 1")[0]
             tick = ledger.integer("SELECT max(tick) FROM polls_completed")
         deploy = fold(read_steps(bus)).deploys[-1].id
-        home = str(self._home)
+        home = shlex.quote(str(self._home))
         return {
             "0x3fa9": str(order)[:8],
             "BTC-5m": str(slot),

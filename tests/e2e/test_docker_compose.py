@@ -30,7 +30,9 @@ pytestmark = pytest.mark.timeout(600)
 @pytest.fixture
 def clone(tmp_path: Path) -> Iterator[Clone]:
     """A fresh clone; nothing runs."""
-    made = Clone(tmp_path)
+    folder = tmp_path / "a path with 'spaces'"
+    folder.mkdir()
+    made = Clone(folder)
     try:
         yield made
     finally:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.machinery
 import importlib.util
 import subprocess
+import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -123,6 +124,21 @@ def test_what_fails_is_one_line_that_says_what_to_do(set_up: ModuleType, capsys:
         set_up.run(["/bin/sh", "-c", "echo why; exit 1"], {}, "it could not be made", "do this")
     assert ended.value.code == 2
     assert capsys.readouterr().err == "why\nmake: it could not be made; do this\n"
+
+
+@pytest.mark.parametrize(("place", "said"), [("a:b", "has a colon"), ("linked", "is a link to")])
+def test_what_could_not_be_made_or_would_empty_another_is_refused(tmp_path: Path, place: str, said: str) -> None:
+    """A path with a colon, and an environment that is a link to somebody else's; nothing is touched."""
+    (tmp_path / place).mkdir()
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "kept").touch()
+    (tmp_path / "linked" / ".venv").symlink_to(tmp_path / "other") if place == "linked" else None
+    done = subprocess.run(
+        [sys.executable, "-I", str(ROOT / "bin" / "set-up"), ".venv"],
+        cwd=tmp_path / place, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr.count("\n"), said in done.stderr) == (2, 1, True), done.stderr
+    assert (tmp_path / "other" / "kept").exists()
 
 
 def test_make_sets_up_again_when_the_interpreter_went_away(tmp_path: Path) -> None:

@@ -142,7 +142,7 @@ async def _prices(paper: Any, seen: Collected) -> None:
 async def test_what_is_sent_is_as_recorded_but_for_what_is_listed(start_paper: Any, connect: Any) -> None:
     """Field by field: nothing lacks, is more, or of another type or order that the table does not list, and it lists no more."""
     if not RECORDED.exists():
-        pytest.skip(f"the recorded frames are not beside the repository ({RECORDED})")
+        pytest.skip(f"optional: the recorded frames are not beside the repository ({RECORDED})")
     paper = start_paper(house="off", taker_delay=0, settle_time=0.2, timeframes="5s", resolution_delay=0.5)
     seen = Collected()
     up, _ = await _trade(paper, connect, seen)

@@ -165,7 +165,7 @@ def test_what_is_no_archive_is_said_in_one_line(kind: str, tmp_path: Path, capsy
         assert capsys.readouterr().err.startswith("recording: ")
 
 
-@pytest.mark.skipif(not MARKET.is_dir(), reason="the recordings of real windows are not here (MARKET_DATA)")
+@pytest.mark.skipif(not MARKET.is_dir(), reason="optional: the recordings of real windows are not here (MARKET_DATA)")
 def test_real_windows_come_through_as_they_were_recorded(tmp_path: Path) -> None:
     """Sol's one usable window: every row of its quotes, its strike and its outcome are those of the source."""
     pq = pytest.importorskip("pyarrow.parquet", reason="the extra research is not installed")

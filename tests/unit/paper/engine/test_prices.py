@@ -18,7 +18,7 @@ from paper.errors import UsageError
 
 NOW = 1_795_000_200_000  # a full minute
 TAPES = Path(__file__).resolve().parents[4].parent / "shared" / "data" / "tapes"
-needs_tapes = pytest.mark.skipif(not TAPES.is_dir(), reason=f"the real tapes are not at {TAPES}")
+needs_tapes = pytest.mark.skipif(not TAPES.is_dir(), reason=f"optional: the real tapes are not at {TAPES}")
 
 
 @st.composite
