@@ -15,6 +15,7 @@ from bot.market_data.books import TOP, Books
 from bot.market_data.market_channel import BookEvent, Change, ChannelTiming, MarketChannel
 from bot.venue.types import BASE_UNITS, Book
 from paper.engine.feed import load_tape
+from recording.cli import main
 from tests import patience
 from tests.forked import Forked
 from tests.wire.conftest import LIMIT_S, StartPaper, until
@@ -100,25 +101,28 @@ async def test_streamed_books_stay_the_venues_through_a_break(start_paper: Start
 
 
 def test_live_prices_are_recorded_as_a_tape(start_paper: StartPaper, tmp_path: Path) -> None:
-    """`./ns record` writes a tape of each asset that paper and replay can read, until it is interrupted."""
+    """`./ns record` records until it is interrupted; a tape of each asset, which paper and replay can read, is made of that."""
     paper = start_paper(seed=4)
     environment = {"BOT_PAPER_URL": paper.url, "BOT_ASSETS": "BTC,ETH", "PATH": "/usr/bin:/bin"}
-    path = tmp_path / "btc-1s.csv"
-    command = ["bot", "record", "--out", str(tmp_path)]
+    recorded, tapes = tmp_path / "recordings", tmp_path / "tapes"
+    path = tapes / "btc-1s.csv"
+    command = ["bot", "record", "--out", str(recorded)]
     log = tmp_path / "record.log"
     bot = Forked(command, environment=environment, stdout=log, stderr=log)
     try:
         deadline = patience.now() + 2 * LIMIT_S
         while not path.exists() or len(path.read_text().splitlines()) < 5:
             assert patience.now() < deadline, "no bars came"
-            time.sleep(0.1)
+            time.sleep(0.5)
+            main(["tape", str(recorded), "--out", str(tapes)])  # of what is whole by now
         bot.send_signal(signal.SIGINT)
         assert bot.wait(LIMIT_S) == 0
+        assert main(["tape", str(recorded), "--out", str(tapes)]) == 0
     finally:
         bot.kill()
     assert "recording BTC, ETH" in log.read_text()
     assert len(load_tape(path).bars) >= 4
-    tape = load_tape(tmp_path / "eth-1s.csv")
+    tape = load_tape(tapes / "eth-1s.csv")
     assert tape.length_ms == 1_000
     klines = json.loads(httpx.get(f"{paper.url}/api/v3/klines?symbol=ETHUSDT&interval=1s&limit=1000").text)
     closes = {row[0]: float(row[4]) for row in klines}

@@ -15,7 +15,7 @@ import structlog
 from bot.market_data.binance import BinanceFeed, Timing
 from bot.market_data.binance_messages import PriceUpdate, Source
 from bot.market_data.history import fetch_history
-from bot.market_data.prices import Candles
+from bot.market_data.prices import MOVE_S, Candles
 from tests import patience
 from tests.wire.conftest import StartPaper
 
@@ -107,7 +107,7 @@ async def test_history_gives_volatility_at_once(paper: str) -> None:
         candles = Candles()
         candles.seed(klines, boot_ms() - time.time_ns() // 1_000_000)
         found = candles.volatility()
-        assert found.samples == len(klines) - 1 > 0
+        assert found.samples == len(klines) - MOVE_S > 0
         assert 1e-6 < found.per_sqrt_second < 1e-2
 
 
