@@ -369,6 +369,7 @@ PASSED_ON: dict[str, tuple[str, tuple[str, ...], str]] = {
     "backup": ("deployer", ("backup",), "What the bus cannot lose, in one file."),
     "restore": ("deployer", ("restore",), "Fill an empty bus from a backup."),
     "move": ("deployer", ("move",), "Say that the bus's original has ended for good."),
+    "notify": ("panel", ("notify",), "Who is notified; with --test, does it reach you?"),
     "test-alert": ("deployer", ("test-alert",), "Send a test alert: does it reach you?"),
 }
 

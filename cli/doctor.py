@@ -249,7 +249,7 @@ def ports(checkout: Checkout) -> Finding:
 
 def keys(checkout: Checkout) -> Finding:
     """Whether the files of secrets are there and kept to this user."""
-    for variable in ("BOT_KEY_FILE", "BOT_CREDENTIALS_FILE", "BOT_RELAYER_KEY_FILE"):
+    for variable in ("BOT_KEY_FILE", "BOT_CREDENTIALS_FILE", "BOT_RELAYER_KEY_FILE", "PANEL_NOTIFY_FILE"):
         name = checkout.values[variable]
         if not name:
             continue

@@ -14,8 +14,11 @@ from bus.main import run_main
 from panel.actions import Actions, Asker
 from panel.codes import codes_file, link_to, make_code
 from panel.commands import ACTIONS, MOST_ROWS, TABLES, as_lines, change, person, rows, say, write_rows
-from panel.errors import PanelError, StartError
+from panel.errors import NotifyOffError, PanelError, StartError
 from panel.guard import Scope, load_tokens
+from panel.notify.command import say_targets, send_tests
+from panel.notify.service import make_test
+from panel.notify.targets import read_targets
 from panel.server import PanelSettings, bind, serve, url_of
 
 _SETTINGS = """settings (environment):
@@ -27,6 +30,10 @@ _SETTINGS = """settings (environment):
   PANEL_TLS_CERT, PANEL_TLS_KEY  PEM files to serve HTTPS with
   PANEL_HOSTS         further host names by which people reach the page, separated by commas
   PANEL_BANNER        what the page says above everything else; "real prices, play money" where paper is a mirror (none)
+  PANEL_NOTIFY_FILE   whom to notify: a file of apprise's addresses, one a line, for its owner's eyes alone (nobody)
+  PANEL_NOTIFY_KINDS  of what: names separated by commas (everything): fills, outcomes, refusals, halts, pauses, deploys,
+                      deaths, limits, standstills
+  PANEL_NOTIFY_QUIET  when only of halts, limits and standstills: 22:00-07:00 Europe/Berlin (never)
   PANEL_BEHIND_PROXY  true when a proxy with TLS, or Compose publishing on 127.0.0.1, stands in front (false)
 
 exit codes: 0 done, or ended by a signal; 1 failed while running, or refused by the bot; 2 could not start
@@ -45,6 +52,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     link = commands.add_parser("link", help="print a link that opens the page once, within ten minutes")
     link.add_argument("--url", default="", help="the panel's address, where it is another one than the settings say")
     commands.add_parser("token", help="print the token that opens the page and may write")
+    notify = commands.add_parser("notify", help="say who is notified; with --test, send each a test")
+    notify.add_argument("--test", action="store_true", help="send a test to each, and say what it answered")
+    notify.add_argument("--json", action="store_true", help="print JSON")
     for name, text in ACTIONS.items():
         action = commands.add_parser(name, help=text)
         if name == "set":
@@ -68,6 +78,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if given.command == "token":
             print(load_tokens(settings.token_file, Scope.CONTROL)[0][0].value)
             return 0
+        if given.command == "notify":
+            return _notify(settings, test=given.test, as_json=given.json)
         if given.command == "rows":
             return _print_rows(given)
         if given.command in ACTIONS:
@@ -75,6 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         bus = open_bus(load_settings(BusSettings).dir)
         control, _ = load_tokens(settings.token_file, Scope.CONTROL)
         read, _ = load_tokens(settings.read_tokens, Scope.READ)
+        targets = read_targets(settings.notify_file) if settings.notify_file is not None else ()
         sock = bind(settings)
     except (SettingsError, BusError, PanelError) as error:
         print(f"panel: {error}", file=sys.stderr)
@@ -89,6 +102,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 sock=sock,
                 clock=SystemClock(),
                 log=logging.log,
+                targets=targets,
             )
         )
     except KeyboardInterrupt:  # before the signal handlers were there
@@ -113,6 +127,16 @@ def _act(given: argparse.Namespace) -> int:
     print(say(given.command, written, as_json=given.json))
     progress = written.progress
     return 1 if progress is not None and (progress.stage == "refused" or progress.reasons) else 0
+
+
+def _notify(settings: PanelSettings, *, test: bool, as_json: bool) -> int:
+    """Who is notified; with a test, what each answered: 1 where one did not take it."""
+    if settings.notify_file is None:
+        raise NotifyOffError
+    targets = read_targets(settings.notify_file)
+    told = send_tests(targets, make_test(SystemClock().wall_ms())) if test else ()
+    print(say_targets(settings, targets, told, as_json=as_json))
+    return 0 if all(one.sent for one in told) else 1
 
 
 def _print_rows(given: argparse.Namespace) -> int:

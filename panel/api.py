@@ -12,7 +12,7 @@ from fastapi import APIRouter, FastAPI, Path, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
 from fastapi.responses import JSONResponse, Response, StreamingResponse
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 from starlette.exceptions import HTTPException
 
 from bus import BusError, Log, StaleGenerationError
@@ -20,6 +20,7 @@ from panel.actions import Actions
 from panel.errors import (
     ConfirmationNeededError,
     NoSuchWriteError,
+    NotifyOffError,
     PanelError,
     TooManyActionsError,
     TooManyRequestsError,
@@ -27,6 +28,7 @@ from panel.errors import (
 )
 from panel.events import Events
 from panel.ledger_queries import Fills, LedgerQueries, Orders, Outcomes, Pnl, Summary
+from panel.notify.service import Notifier, NotifyView, Tested
 from panel.views import ControlView, DeploysView, InstancesView, Progress, RequestView, StatusView, Views, WritesView
 from panel.writes import writes
 
@@ -119,6 +121,31 @@ def reads(views: Views, history: LedgerQueries, events: Events) -> APIRouter:
     return router
 
 
+class TestBody(BaseModel):
+    """A test asks for nothing."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+def notifications(notifier: Notifier | None) -> APIRouter:
+    """Who is notified, and the test of it. notifier: None where nobody is."""
+    router = APIRouter(prefix="/api")
+
+    @router.get("/notifications")
+    async def view() -> NotifyView:
+        """The targets and how the newest sending to each went, without their addresses."""
+        return notifier.view() if notifier is not None else NotifyView(on=False)
+
+    @router.post("/notify-test")
+    async def test(_body: TestBody) -> Tested:
+        """Send a test to every target now; what each answered."""
+        if notifier is None:
+            raise NotifyOffError
+        return await notifier.test()
+
+    return router
+
+
 # The application: what is read (`reading`), what is written (`writing`), the page, and errors as sentences.
 
 
@@ -127,6 +154,7 @@ _STATUS: Mapping[type[PanelError], int] = {
     UnknownSlotError: 404,
     NoSuchWriteError: 404,
     TooManyActionsError: 422,
+    NotifyOffError: 422,
     TooManyRequestsError: 429,
 }
 
@@ -149,6 +177,7 @@ def create_app(
     log: Log,
     is_halted: Callable[[], bool],
     banner: str = "",
+    notifier: Notifier | None = None,
 ) -> FastAPI:
     """The panel's application, without the guard in front of it. banner: what the page says in plain sight of what it shows."""
     app = FastAPI(
@@ -161,6 +190,7 @@ def create_app(
     )
     app.include_router(reads(views, history, events))
     app.include_router(writes(actions, views, conflict={409: {"model": Refused}}))
+    app.include_router(notifications(notifier))
     app.include_router(_page(banner))
     _describe(app)
     _say_errors(app, log, is_halted)

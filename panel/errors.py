@@ -8,6 +8,7 @@ PanelError
 ├── TooManyActionsError         more manual actions stand in control than are allowed
 ├── TooManyRequestsError        more requests wait for the deployer than are allowed
 ├── NoSuchWriteError            no write of that generation is on record
+├── NotifyOffError              nobody is notified: there are no targets
 └── TooManyPagesError           more pages ask for events than the panel serves
 """
 
@@ -96,6 +97,16 @@ class NoSuchWriteError(PanelError):
 
     def __str__(self) -> str:
         return f"{self.what} is not among the newest writes on record; see /api/writes"
+
+
+class NotifyOffError(PanelError):
+    """There is no target to send to."""
+
+    def __str__(self) -> str:
+        return (
+            "nobody is notified: expected PANEL_NOTIFY_FILE to name a file of addresses, one a line "
+            "(docs/how-to/notifications.md), and the panel to be started anew"
+        )
 
 
 class TooManyPagesError(PanelError):

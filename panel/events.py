@@ -36,7 +36,9 @@ class Subscription:
 class Events:
     """Reads the bus and hands out what changed."""
 
-    def __init__(self, bus: Bus, views: Views, history: LedgerQueries) -> None:
+    def __init__(
+        self, bus: Bus, views: Views, history: LedgerQueries, notifications: Callable[[], BaseModel] | None = None
+    ) -> None:
         # In this order they are read and pushed: status waits for none of the others.
         self._readers: dict[str, Callable[[], BaseModel]] = {
             "status": views.status,
@@ -46,6 +48,8 @@ class Events:
             "writes": views.writes,
             "ledger": history.summary,
         }
+        if notifications is not None:
+            self._readers["notifications"] = notifications
         self._bus = bus
         self._newest: dict[str, tuple[int, bytes]] = {}
         self._pages: set[Subscription] = set()

@@ -29,7 +29,7 @@ from prometheus_client import (
 )
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from pydantic import Field, ValidationInfo, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -44,6 +44,10 @@ from panel.errors import StartError
 from panel.events import Events
 from panel.guard import Guard, Token
 from panel.ledger_queries import LedgerQueries
+from panel.notify.outbox import outbox_file
+from panel.notify.service import Notifier, NotifyMetrics
+from panel.notify.settings import NotifySettings
+from panel.notify.targets import Target
 from panel.views import Views
 
 # The settings of the panel (prefix PANEL_).
@@ -52,14 +56,14 @@ from panel.views import Views
 LOOPBACK_NAMES = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
-class PanelSettings(BaseSettings):
+class PanelSettings(NotifySettings):
     """Where the panel listens and who may reach it.
 
     behind_proxy: declares that a proxy with TLS, or Compose publishing on 127.0.0.1, stands in front. tls_cert, tls_key: PEM
     files to serve HTTPS with. Any host but loopback needs one of the two. host: the address to listen on. port: 0 for any free
     one. hosts: further host names, separated by commas, by which people reach the page. token_file: the tokens that allow
     writing; read_token_file: those that allow looking alone (token_file with "-read" at its end unless set); made when missing.
-    banner: what the page says above everything else.
+    banner: what the page says above everything else. Whom to tell of what: `panel.notify.settings`.
     """
 
     model_config = SettingsConfigDict(env_prefix="PANEL_", validate_default=True)
@@ -151,6 +155,7 @@ class Metrics:
             registry=registry,
         )
         self.streams = Gauge("panel_streams", "Pages that follow events now.", registry=registry)
+        self.notify = NotifyMetrics(registry)
         for kind in KINDS:
             if kind != "events":
                 self.seconds.labels(kind)
@@ -274,13 +279,15 @@ async def serve(
     sock: socket.socket,
     clock: Clock,
     log: Log,
+    targets: Sequence[Target] = (),
 ) -> int:
     """Run until SIGTERM or SIGINT. Returns the exit code: 0, or 1 when a part of the panel ended by itself.
 
-    tokens: at least one of scope control, first.
+    tokens: at least one of scope control, first. targets: who is notified.
     """
-    views, history = Views(bus, clock), LedgerQueries(bus)
-    events = Events(bus, views, history)
+    views, history, metrics = Views(bus, clock), LedgerQueries(bus), Metrics()
+    notifier = Notifier(bus, clock, log, settings, targets, outbox_file(settings.token_file), metrics.notify)
+    events = Events(bus, views, history, notifier.view)
     actions = Actions(bus, clock, log, new_id=lambda: f"{clock.wall_ms()}-{secrets.token_hex(4)}")
     await asyncio.to_thread(actions.begin)
     app = create_app(
@@ -288,6 +295,7 @@ async def serve(
         history=history,
         actions=actions,
         events=events,
+        notifier=notifier,
         log=log,
         is_halted=lambda: is_halted(bus),
         banner=settings.banner,
@@ -305,7 +313,7 @@ async def serve(
         spend_code=lambda code: spend_code(codes_file(settings.token_file), code, clock.wall_ms()),
     )
     config = uvicorn.Config(
-        Measured(guarded, Metrics(), settings.allowed_hosts()),
+        Measured(guarded, metrics, settings.allowed_hosts()),
         http=protocol_of(connections),
         log_config=None,
         access_log=False,
@@ -322,6 +330,7 @@ async def serve(
     serving = asyncio.create_task(server.serve(sockets=[sock]), name="server")
     watching = asyncio.create_task(events.run(), name="events")
     announcing = asyncio.create_task(_announce(server, settings, sock, clock, log), name="announce")
+    notifying = asyncio.create_task(notifier.run(), name="notify")
     done, _ = await asyncio.wait((serving, watching), return_when=asyncio.FIRST_COMPLETED)
     asked_to = server.should_exit
     if not asked_to:
@@ -329,9 +338,9 @@ async def serve(
             log.error("task_ended", task=task.get_name(), error=repr(task.exception()))
     server.stop()
     await asyncio.wait((serving,), timeout=2 * SHUTDOWN_LIMIT_S)
-    for task in (watching, announcing):
+    for task in (watching, announcing, notifying):
         task.cancel()
-    await asyncio.wait((watching, announcing), timeout=SHUTDOWN_LIMIT_S)
+    await asyncio.wait((watching, announcing, notifying), timeout=SHUTDOWN_LIMIT_S)
     return 0 if asked_to else 1
 
 

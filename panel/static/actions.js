@@ -147,8 +147,9 @@ export function forgetToken() {
 }
 
 // Returns the answer's body, or null when it was refused or given up; what happened is said in a notice.
-// body.generation: the one that was shown. who: says who changed control meanwhile. onToken: another token was given.
-export async function write(path, body, { label = path, tries = 1, who = () => "", onToken = () => {} } = {}) {
+// body.generation: the one that was shown. who: says who changed control meanwhile. onToken: another token was given. answers: it
+// is no change, and whoever asked says what the answer was.
+export async function write(path, body, { label = path, tries = 1, who = () => "", onToken = () => {}, answers = false } = {}) {
   const bearer = known() ?? (await askToken());
   if (!bearer) return null;
   let response, said;
@@ -165,6 +166,7 @@ export async function write(path, body, { label = path, tries = 1, who = () => "
     return null;
   }
   if (response.ok) {
+    if (answers) return said;
     if (!said.recorded) notice("Done, but it could not be recorded in writes.jsonl. Is the disk full?", "bad");
     else if (said.generation) followed = { ...said, label };
     else notice(`${label}: requested of the deployer; the deploys show what becomes of it.`);

@@ -5,7 +5,7 @@ import { renderCharts } from "./charts.js";
 import { renderDeploys } from "./deploys.js";
 import { $, set, text } from "./dom.js";
 import { NONE, clock, count, money, moment, percent, short, signed, span, tone } from "./format.js";
-import { renderDoubt, renderFeeds, renderInstances, renderLatency, renderOutcomes, renderRisk, renderStrategy } from "./lists.js";
+import { renderDoubt, renderFeeds, renderInstances, renderLatency, renderNotifications, renderOutcomes, renderRisk, renderStrategy } from "./lists.js";
 import { Live } from "./live.js";
 import { Log } from "./log.js";
 import { renderSlots } from "./slots.js";
@@ -74,6 +74,7 @@ function draw() {
   renderOutcomes(status, now);
   renderCharts(state.ledger, now);
   renderDeploys(state.deploys, now, { onRollback: rollback, onApprove: approve, confirmed: state.instances?.confirmed_sha });
+  renderNotifications(state.notifications, now);
   log.render(state, now);
   drawFollowed(status);
 }
@@ -278,6 +279,14 @@ async function approve(sha) {
   if (await ask("Approve?", `Lets the deploy of ${short(sha)} go on.`, "Approve")) await write("approve", { ref: sha }, options("Approve"));
 }
 
+// What each target answered to a test.
+async function testNotifications() {
+  notice("A test is sent.", "", 0);
+  const said = await write("notify-test", {}, { ...options("Test"), answers: true });
+  if (said) notice(said.targets.map((one) => `${one.name}: ${one.text}`).join(" · "), said.sent ? "good" : "bad", 0);
+}
+
+$("notify-test").addEventListener("click", testNotifications);
 $("pause").addEventListener("click", pause);
 $("resume").addEventListener("click", resume);
 $("halt").addEventListener("click", askHalt);

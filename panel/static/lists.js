@@ -1,4 +1,4 @@
-// Instances, feeds, risk, strategy, latency, orders in doubt, outcomes.
+// Instances, feeds, risk, strategy, latency, orders in doubt, outcomes, notifications.
 
 import { $, each, fillRow, make, part, row, set, text } from "./dom.js";
 import { NONE, count, milliseconds, moment, money, short, signed, span } from "./format.js";
@@ -151,4 +151,22 @@ export function renderDoubt(ledger, now) {
     side: moment(one.time_ms, now),
     sub: one.text || "sent, not answered yet",
   }));
+}
+
+const NOTIFIED = { sent: ["✓", "good"], failing: ["!", "warn"], untried: ["…", ""] };
+
+export function renderNotifications(view, now) {
+  const targets = view?.targets ?? [];
+  text($("notifications-sub"), view?.problem ?? (view?.on ? (view.quiet ? `quiet ${view.quiet}` : "at any time") : ""));
+  list("notifications", targets, (one) => one.name, (one) => {
+    const [mark, level] = NOTIFIED[one.state];
+    return {
+      mark,
+      level,
+      main: one.name,
+      side: one.time_ms == null ? "" : moment(one.time_ms, now),
+      sub: one.state === "untried" ? "nothing was sent yet" : one.waiting ? `${one.text} · ${count(one.waiting)} wait` : one.text,
+    };
+  });
+  $("notify-test").disabled = targets.length === 0;
 }

@@ -7,7 +7,7 @@ export const STALE_MS = 3000;
 const isActive = (one) => one.alive && one.document?.role === "active";
 
 // -> {level: good | warn | bad | wait, title, details: [sentence], stale}
-export function judge({ status: view, control: desired, instances }, { age, connected, silence, locked }) {
+export function judge({ status: view, control: desired, instances, notifications }, { age, connected, silence, locked }) {
   const status = view?.status;
   if (locked) return { level: "wait", title: "Token needed", details: ["Nothing is shown without one; reload the page to give it."], stale: Boolean(status) };
   if (!connected && silence > STALE_MS) {
@@ -17,7 +17,7 @@ export function judge({ status: view, control: desired, instances }, { age, conn
   if (age > STALE_MS) {
     return bad("Status is old", [`Written ${span(age)} ago; no active bot writes it now.`], true);
   }
-  const details = concerns(status, desired, instances);
+  const details = concerns(status, desired, instances, notifications);
   if (desired?.halted || desired?.control?.mode === "halt") return bad("Halted", ["No entries. Exits go on.", ...details], false);
   if (desired?.control?.mode === "pause") return warn("Paused", ["No entries. Exits go on.", ...details]);
   if (status.entries !== "open") return warn("Entries closed", [status.entries, ...details]);
@@ -25,7 +25,7 @@ export function judge({ status: view, control: desired, instances }, { age, conn
   return { level: "good", title: "Trading", details: ["All is well."], stale: false };
 }
 
-function concerns(status, desired, instances) {
+function concerns(status, desired, instances, notifications) {
   const found = [];
   const say = (condition, sentence) => condition && found.push(sentence);
   say(desired?.problem, `Control: ${desired?.problem}.`);
@@ -39,6 +39,9 @@ function concerns(status, desired, instances) {
   const active = (instances?.instances ?? []).filter(isActive);
   say(active.length > 1, "Two instances call themselves active.");
   for (const one of active) say(!one.document.healthy, `Active instance unhealthy: ${one.document.why_not ?? "no reason given"}.`);
+  const unheard = (notifications?.targets ?? []).filter((one) => one.state === "failing").map((one) => one.name);
+  say(unheard.length, `Not notified: ${unheard.join(", ")}.`);
+  say(notifications?.problem, "Notifications fail; see the panel's log.");
   return found;
 }
 

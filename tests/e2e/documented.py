@@ -86,6 +86,7 @@ RULES: tuple[tuple[str, Way], ...] = (
     (r"ns backup ~/bus\.tar\.gz", Live()),
     (r"BUS_DIR=/srv/bus ns (restore ~/bus\.tar\.gz|move)", Live(runtimes=("process",))),
     (r"ns init( /srv/trader\.git)?|ns new (~|/tmp)/trader", Live()),
+    (r"ns notify( --test)?", ByTest("tests/unit/panel/test_notify_process.py", '"notify", "--test"')),
     (r"ns test-alert( --severity page)?", Live(codes=(2,))),  # no Alertmanager runs here, and one line says so
     (r"bin/compose (stop|start) deployer", Live(runtimes=("docker",))),
     (

@@ -9,11 +9,13 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.e2e.rig import ROOT
 
 DOCKER = """#!/bin/sh
 echo "$*" >>"$ASKED"
+[ -z "$GIVEN" ] || env >"$GIVEN"
 case "$1 $2" in
   "context inspect") echo "unix://$SOCKET" ;;
   "ps --filter") [ -z "$BOTS" ] || echo "$BOTS" ;;
@@ -175,3 +177,24 @@ def test_what_ns_asks_of_a_service_works_beside_a_key_file(checkout: Checkout, w
     checkout.environment["BOT_KEY_FILE"] = str(key)
     code, said = checkout.compose("inside", *word.split())
     assert code == 0, said
+
+
+def test_the_addresses_of_notifications_are_mounted_into_the_panel_alone(checkout: Checkout) -> None:
+    """Wherever the file is: one file, read-only, under one name; a file that is not there is said in one line."""
+    given, file = checkout.folder.parent / "given", checkout.folder.parent / "addresses"
+    file.touch(mode=0o600)
+    checkout.environment |= {"GIVEN": str(given), "PANEL_NOTIFY_FILE": "../addresses"}
+    assert checkout.compose("config")[0] == 0
+    variables = dict(line.split("=", 1) for line in given.read_text().splitlines() if "=" in line)
+    assert variables["PANEL_NOTIFY_FILE"] == "/keys/notify"
+    assert variables["NEVER_SLEEPS_NOTIFY"] == str(file)
+    services = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]
+    mounts = {
+        name: [one for one in service.get("volumes", ()) if "NOTIFY" in one] for name, service in services.items()
+    }
+    assert {name: found for name, found in mounts.items() if found} == {
+        "panel": ["${NEVER_SLEEPS_NOTIFY:-./.run/none}:/keys/notify:ro"]
+    }
+    file.unlink()
+    code, said = checkout.compose("config")
+    assert (code, said) == (2, "never-sleeps: there is no file ../addresses; PANEL_NOTIFY_FILE must name one\n")

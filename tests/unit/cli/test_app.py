@@ -57,6 +57,7 @@ WORDS = {
         "backup",
         "restore",
         "move",
+        "notify",
         "test-alert",
     ),
 }
@@ -93,6 +94,7 @@ CARRIED_OUT = [
     ("compare --last 10m --json", "audit: compare --last 10m --json"),
     ("backup /tmp/x.tar.gz", "deployer: backup /tmp/x.tar.gz"),
     ("new ~/trader", "deployer: new ~/trader"),
+    ("notify --test --json", "panel: notify --test --json"),
     ("test-alert --severity look", "deployer: test-alert --severity look"),
     ("settle 0xab --as filled --note why --shares 3", "audit: settle --as=filled --note=why --shares=3 -- 0xab"),
 ]

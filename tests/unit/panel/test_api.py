@@ -216,7 +216,15 @@ def test_events_push_what_changed_until_the_panel_ends(panel: RunningPanel) -> N
             assert line, "the stream ended"
         return line[7:].decode().strip(), json.loads(response.readline()[6:])
 
-    assert {next_event()[0] for _ in range(6)} == {"status", "control", "instances", "deploys", "writes", "ledger"}
+    assert {next_event()[0] for _ in range(7)} == {
+        "status",
+        "control",
+        "instances",
+        "deploys",
+        "writes",
+        "ledger",
+        "notifications",
+    }
     Bot(panel.bus).write(make_status(epoch=41))
     while (event := next_event())[0] != "status" or not event[1]["status"]:
         pass

@@ -157,7 +157,7 @@ def test_the_eight_actions_are_there_and_no_operation_works_without_a_token(appl
     """Each operation answers 401 without a token; each write answers 403 to one that may only look, and changes nothing."""
     operations = application.operations()
     writes = {path.removeprefix("/api/") for method, path, _ in operations if method == "POST"}
-    assert writes == EIGHT | {"rollback", "approve"}
+    assert writes == EIGHT | {"rollback", "approve", "notify-test"}
     before = read_control(application.bus)
     for method, path, _ in operations:
         filled = (
