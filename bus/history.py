@@ -15,6 +15,7 @@ from bus.layout import Bus
 
 SCHEMA = "1.0"
 MAX_TAIL = 4 << 20
+UNCHANGED = "unchanged"
 
 
 class Step(Part):
@@ -34,6 +35,14 @@ class Step(Part):
     request: str = ""
     instance: str = ""
     data: dict[str, Any] = Field(default_factory=dict)
+
+    @property
+    def word(self) -> str:
+        """Its name for people. A deploy that changes nothing that runs ends as `unchanged`.
+
+        In the file that is a `cancelled`: releases that know no other word take the deploy for ended as well.
+        """
+        return UNCHANGED if self.step == "cancelled" and self.data.get(UNCHANGED) else self.step
 
 
 def append_step(bus: Bus, step: Step) -> None:

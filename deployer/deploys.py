@@ -2,7 +2,8 @@
 
 A deploy's steps: queued, building, built, started, healthy, handover (one for every request), taken, then confirmed and
 retired; or taking-back and taken-back; it ends as confirmed, failed or cancelled. Between healthy and handover it may be held,
-then approved. `answered` is the answer to a request, `compared` what came of the comparison of decisions: no phases.
+then approved. A commit that changes nothing that runs ends as unchanged (push.unchanged). `answered` is the answer to a request,
+`compared` what came of the comparison of decisions: no phases.
 `interrupted` (rollout.interruption) takes back what the candidate had come to; the deploy goes on from what was built.
 """
 
@@ -12,9 +13,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from bus import Step
+from bus.history import UNCHANGED
 
 KEEP = 300
+# As the file has them, and as people read them.
 VERDICTS = ("confirmed", "failed", "cancelled")
+RESULTS = (*VERDICTS, UNCHANGED)
 NO_PHASE = ("answered", "compared")
 INTERRUPTED = "interrupted"
 # Of no deploy (rollout.standstill).
@@ -66,7 +70,7 @@ class Deploy:
     @property
     def phase(self) -> str:
         """The name of its newest step that is a phase."""
-        return self.newest.step
+        return self.newest.word
 
     @property
     def newest(self) -> Step:
@@ -74,14 +78,19 @@ class Deploy:
         return next((step for step in reversed(self.steps) if step.step not in NO_PHASE), self.steps[0])
 
     @property
+    def ending(self) -> Step | None:
+        """The step that has its verdict; None while it is open."""
+        return next((step for step in self.steps if step.step in VERDICTS), None)
+
+    @property
     def verdict(self) -> str | None:
-        """confirmed, failed or cancelled; None while it is open."""
-        return next((step.step for step in self.steps if step.step in VERDICTS), None)
+        """confirmed, failed, cancelled or unchanged; None while it is open."""
+        return self.ending.word if self.ending is not None else None
 
     @property
     def why(self) -> str:
         """What its verdict says; empty while it is open."""
-        return next((step.text for step in self.steps if step.step in VERDICTS), "")
+        return self.ending.text if self.ending is not None else ""
 
     @property
     def is_now(self) -> bool:
@@ -143,6 +152,12 @@ class History:
         if present is None:
             return None
         return next((d.sha for d in reversed(self.deploys) if d.verdict == "confirmed" and d.sha != present.sha), None)
+
+    @property
+    def ran(self) -> frozenset[str]:
+        """The commits that supervision and rollback start without asking git."""
+        confirmed, previous = self.confirmed, self.previous_sha
+        return frozenset(sha for sha in (confirmed.sha if confirmed is not None else None, previous) if sha)
 
     @property
     def last_tip(self) -> str | None:

@@ -24,7 +24,7 @@ from prometheus_client import (
 )
 
 from bus import VERSION, Bus, InstanceView, LedgerError, Log, Role, Step, write_atomically
-from deployer.deploys import VERDICTS, Deploy, History
+from deployer.deploys import RESULTS, VERDICTS, Deploy, History
 from deployer.disk import Space
 from deployer.rollout.observed import Now, Observed, Policy
 from ledger import Ledger
@@ -230,7 +230,7 @@ class Metrics:
         self._epoch = gauge("deployer_epoch", "The newest epoch in the ledger.", unknown=True)
         self._read_upto: int | None = None
         for family, values in (
-            (self._deploys, VERDICTS),
+            (self._deploys, RESULTS),
             (self._steps, STEPS),
             (self._gaps, KINDS),
             (self._intended, COLORS),
@@ -241,7 +241,7 @@ class Metrics:
             for value in values:
                 family.labels(str(value))
         for unknown, values in (
-            (self._ended_at, VERDICTS),
+            (self._ended_at, RESULTS),
             (self._gap, KINDS),
             (self._gap_at, KINDS),
             (self._free, DISKS),
@@ -252,8 +252,8 @@ class Metrics:
     def begin(self, history: History) -> None:
         """What the history tells of the time before this process."""
         for deploy in history.deploys:
-            if deploy.verdict is not None and (end := deploy.first(deploy.verdict)) is not None:
-                self._ended_at.labels(deploy.verdict).set(end.time_ms / 1000)
+            if (end := deploy.ending) is not None:
+                self._ended_at.labels(end.word).set(end.time_ms / 1000)
 
     def note_step(self, step: Step, deploy: Deploy | None) -> None:
         """A step was recorded. deploy: as it was before it; None when the step begins it."""
@@ -264,8 +264,8 @@ class Metrics:
         if step.step == "taken":
             self._to_trading.observe(max(0, step.time_ms - deploy.began_ms) / 1000)
         if step.step in VERDICTS:
-            self._deploys.labels(step.step).inc()
-            self._ended_at.labels(step.step).set(step.time_ms / 1000)
+            self._deploys.labels(step.word).inc()
+            self._ended_at.labels(step.word).set(step.time_ms / 1000)
 
     def note_look(self, observed: Observed, now: Now, problem: str | None) -> None:
         """What was seen in one look."""

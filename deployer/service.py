@@ -32,6 +32,7 @@ from deployer.push.hooks import Hooks
 from deployer.push.log import PushLog
 from deployer.push.receive import Situation, waits_for
 from deployer.push.repository import Repository
+from deployer.push.unchanged import Unchanged
 from deployer.push.verify import Verify
 from deployer.rollout.decide import decide
 from deployer.rollout.differences import NOTHING, Compared, not_compared, read_comparison
@@ -89,6 +90,7 @@ class Deployer:
         targets: TargetsFile,
         push_log: PushLog,
         verify: Verify,
+        unchanged: Unchanged,
         hooks: Hooks,
         disks: Disks,
         keys: KeyRing,
@@ -110,6 +112,7 @@ class Deployer:
         metrics.begin(self._history)
         self._probe = Probe(bus, clock, metrics.bus_write.observe)
         self._push_log, self._verify, self._hooks, self._keys = push_log, verify, hooks, keys
+        self._unchanged = unchanged
         self._look = Observer(bus, clock, repository, runtime, self._probe, push_log, log)
 
     def stop(self) -> None:
@@ -156,7 +159,8 @@ class Deployer:
             observed = await self._look.observe(
                 self._history, self._branch, self._failed(now), dict(self._compared), self._busy(), now
             )
-            observed = replace(observed, built=self._verify.trusted(observed.built, self._ran()))
+            trusted = self._verify.trusted(observed.built, self._history.ran)
+            observed = replace(observed, built=trusted, same=dict(self._unchanged.found))
             self._cancel(observed)
             self._note_deaths(observed)
             self._watch_disks(now)
@@ -187,8 +191,8 @@ class Deployer:
                 await self._record(action)
             case RemoveRequest(id=request):
                 remove_request(self._bus, request)
-            case Build(sha=sha):
-                self._begin(f"build:{sha}", self._build(sha))
+            case Build(sha=sha, base=base):
+                self._begin(f"build:{sha}", self._build(sha, base))
             case Compare(deploy=deploy, sha=sha, by=by):
                 self._begin(f"compare:{deploy}", self._compare(deploy, sha, by))
             case StartUnit(what=what):
@@ -242,19 +246,20 @@ class Deployer:
         if step.step in (NOBODY_TRADES, TRADES_AGAIN):
             self._log.warning(step.step.replace("-", "_"), reason=step.text, code=step.data.get("code"))
             return
-        write("deploy_step", deploy=step.deploy, step=step.step, sha=step.sha[:12], text=step.text, ms=step.ms)
+        write("deploy_step", deploy=step.deploy, step=step.word, sha=step.sha[:12], text=step.text, ms=step.ms)
         if step.step == "queued":
             self._verify.forget(step.sha)
+            self._unchanged.found.clear()  # of the deploy before
             self._failures.pop(step.sha, None)
         if step.step == "compared":
             self._compared.pop(step.deploy, None)
         if step.step in ("confirmed", "failed", "cancelled") and "prune" not in self._tasks:
             self._begin("prune", self._prune())
 
-    async def _build(self, sha: str) -> None:
+    async def _build(self, sha: str, base: str) -> None:
         for more in range(BUILD_AGAIN, -1, -1):
             try:
-                await self._build_once(sha)
+                await self._build_once(sha, base)
             except EngineAwayError as error:
                 # No commit's fault: it is asked for again as soon as the Engine answers.
                 self._log.warning("build_interrupted", sha=sha[:12], reason=str(error))
@@ -270,10 +275,12 @@ class Deployer:
                 self._fail(sha, f"the build failed: {error}", error.output)
             return
 
-    async def _build_once(self, sha: str) -> None:
+    async def _build_once(self, sha: str, base: str) -> None:
         """Raises BuildError, RuntimeFailedError."""
         await self._hooks.before("building", self._deploy_of(sha))
         await self._verify.check(sha)
+        if await self._unchanged.is_so(sha, base):
+            return
         await self._need_room(sha)
         if remarks := await self._disks.guard(self._runtime.build(sha)):
             self._remarks[sha] = remarks
@@ -322,21 +329,13 @@ class Deployer:
             raise BuildError(f"{problem}; then `./ns deploy {sha[:7]}`")
 
     async def _prune(self, *, all_else: bool = False) -> None:
-        history = self._history
-        wanted = (history.confirmed, history.open)
-        keep = {deploy.sha for deploy in wanted if deploy is not None}
-        if history.previous_sha is not None:
-            keep.add(history.previous_sha)
+        deploy = self._history.open
+        keep = self._history.ran | ({deploy.sha} if deploy is not None else frozenset())
         try:
             await self._repository.tidy(keep)
-            await self._runtime.prune(frozenset(keep), all_else=all_else)
+            await self._runtime.prune(keep, all_else=all_else)
         except (OSError, DeployerError) as error:
             self._log.warning("not_pruned", reason=str(error))
-
-    def _ran(self) -> frozenset[str]:
-        """The commits that supervision and rollback start without asking git."""
-        confirmed, previous = self._history.confirmed, self._history.previous_sha
-        return frozenset(sha for sha in (confirmed.sha if confirmed is not None else None, previous) if sha)
 
     def _deploy_of(self, sha: str) -> Deploy | None:
         """The open deploy of a commit; None where a unit of the confirmed one is replaced."""

@@ -13,8 +13,11 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from bus import Bus, make_private, read_small, write_atomically
 from bus.main import loopback, url_host
+from deployer.counted import DEFAULT, parse_patterns
 from deployer.errors import StartError
 from deployer.runtimes.api import Unit
+
+OWN_COMMAND = "-m bot"
 
 
 class DeployerSettings(BaseSettings):
@@ -38,7 +41,8 @@ class DeployerSettings(BaseSettings):
     min_free: MB that shall be free on the disks of bus and builds; with less, old builds are removed and none is begun. 0: any.
     verify: "signed", or a command that a commit must pass before it is built (deployer.push.verify).
     signers: for "signed", the file that says whose signatures count (deployer.push.signatures). hooks: a folder of programs that
-    run before and after steps (deployer.push.hooks).
+    run before and after steps (deployer.push.hooks). ignore: paths that do not count. A commit of the branch that
+    differs from what runs in these alone replaces nobody (deployer.counted). Patterns, separated by commas; empty: all count.
     metrics_host, metrics_port: where /metrics is served; port 0 takes any. metrics_hosts: further host names of it, separated by
     commas. targets: the folder for Prometheus's file of bots; DIR/targets when unset. alertmanager: where
     `./ns test-alert` sends its alert.
@@ -52,7 +56,7 @@ class DeployerSettings(BaseSettings):
     dir: Path = Path(".run/deployer")
     runtime: Literal["process", "docker"] = "process"
     engine: str = "unix:///var/run/docker.sock"
-    command: str = "-m bot"
+    command: str = OWN_COMMAND
     check: str = "-m bot --version"
     python: Path | None = None
     confirm_polls: int = Field(default=3, ge=0, le=1000)
@@ -66,6 +70,7 @@ class DeployerSettings(BaseSettings):
     verify: str = ""
     signers: Path | None = None
     hooks: Path | None = None
+    ignore: str = DEFAULT
     build_args: Path | None = None
     build_secrets: Path | None = None
     min_free: int = Field(default=1024, ge=0, le=1 << 20)
@@ -82,6 +87,12 @@ class DeployerSettings(BaseSettings):
     @classmethod
     def _unset(cls, value: object) -> object:
         return None if value == "" else value
+
+    @field_validator("ignore")
+    @classmethod
+    def _patterns(cls, value: str) -> str:
+        parse_patterns(value)
+        return value
 
     @field_validator("command", "check")
     @classmethod

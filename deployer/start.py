@@ -38,6 +38,7 @@ from deployer.push.hooks import Hooks
 from deployer.push.log import PushLog, push_folder
 from deployer.push.repository import MIRROR, Repository
 from deployer.push.signatures import read_signers
+from deployer.push.unchanged import Unchanged
 from deployer.push.verify import Verify
 from deployer.push.watched import choose, read_watched, repository_at, write_watched
 from deployer.rollout.interruption import interruption
@@ -48,7 +49,7 @@ from deployer.runtimes.builder import Builder
 from deployer.runtimes.children import why_not_as
 from deployer.runtimes.process import ProcessRuntime
 from deployer.service import Deployer
-from deployer.settings import DeployerSettings, claim_home, read_state
+from deployer.settings import OWN_COMMAND, DeployerSettings, claim_home, read_state
 
 # Bots that died wait for it. A large repository takes longer at the first time: that goes on beside, when the start is over.
 FIRST_LOOK_LIMIT_S, FIRST_FETCH_LIMIT_S = 3.0, 45.0
@@ -125,6 +126,7 @@ async def run(settings: DeployerSettings, bus: Bus, clock: Clock, logging: Loggi
             targets=TargetsFile(settings.targets or settings.dir / "targets"),
             push_log=PushLog(push_folder(repository.path), clock, logging.log, branch_name),
             verify=verify,
+            unchanged=unchanged_of(settings, repository),
             hooks=Hooks(settings.hooks, logging.log),
             disks=Disks(
                 {"bus": bus.directory, "builds": runtime.builds_at}, settings.min_free << 20, metrics.note_disks
@@ -316,6 +318,11 @@ def policy_of(settings: DeployerSettings) -> Policy:
         hold=settings.on_difference != "report",
         always=settings.on_difference == "always",
     )
+
+
+def unchanged_of(settings: DeployerSettings, repository: Repository) -> Unchanged:
+    """What tells which commits change nothing that runs. Another worker than the own bot may read any room."""
+    return Unchanged(repository, settings.ignore, rooms=settings.command == OWN_COMMAND)
 
 
 async def _carry_on(bus: Bus, runtime: Runtime, clock: Clock) -> None:

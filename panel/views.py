@@ -241,7 +241,7 @@ def group_deploys(steps: list[Step]) -> list[DeployView]:
             sha=next((step.sha for step in its if step.sha), ""),
             by=next((step.by for step in its if step.by), ""),
             started_ms=its[0].time_ms,
-            step=newest.step,
+            step=newest.word,
             text=newest.text,
             steps=tuple(its),
         )

@@ -10,8 +10,10 @@ from bus import Bus, InstanceView, LedgerError, is_locked, read_instances, read_
 from deployer.deploys import History, fold
 from deployer.errors import RepositoryError, StartError
 from deployer.push.repository import Repository
+from deployer.push.unchanged import Unchanged
 from deployer.push.watched import branch_of, repository_of
 from deployer.settings import DeployerSettings, State, read_state
+from deployer.start import unchanged_of
 from ledger import Ledger
 
 MAX_COMMITS = 10
@@ -23,13 +25,17 @@ def plan(settings: DeployerSettings, bus: Bus, ref: str) -> dict[str, Any]:
     state = read_state(settings.dir)
     history = fold(read_steps(bus))
     asked = ref or branch_of(settings, bus) or "HEAD"
-    sha, commits, changed = asyncio.run(_ask_git(repository_of(settings, bus), asked, history))
+    repository = repository_of(settings, bus)
+    sha, commits, changed, same = asyncio.run(
+        _ask_git(repository, asked, history, None if ref else unchanged_of(settings, repository))
+    )
+    steps = _steps(sha, changed, history, state, _holder(bus), settings, by_branch=not ref)
     return {
         "sha": sha,
         "confirmed": history.confirmed.sha if history.confirmed else None,
         "commits": commits,
         "changed_files": len(changed),
-        "steps": _steps(sha, changed, history, state, _holder(bus), settings, by_branch=not ref),
+        "steps": [f"nothing: {same}"] if same else steps,
         "deployer": "running" if is_locked(bus.deployer_lock) else "not running",
     }
 
@@ -60,17 +66,21 @@ def plan_text(planned: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-async def _ask_git(repository: Repository, ref: str, history: History) -> tuple[str, list[str], list[str]]:
-    """The commit, what it brings beyond the confirmed one (newest first), and the files that differ."""
+async def _ask_git(
+    repository: Repository, ref: str, history: History, unchanged: Unchanged | None
+) -> tuple[str, list[str], list[str], str]:
+    """The commit, what it brings beyond the confirmed one (newest first), the files that differ; why it would replace nobody."""
     sha = await repository.resolve(ref)
     confirmed = history.confirmed.sha if history.confirmed is not None else None
     if confirmed is None:
-        return sha, [await repository.subject(sha)], []
+        return sha, [await repository.subject(sha)], [], ""
+    same = await unchanged.look(sha, confirmed) if unchanged is not None and sha != confirmed else None
+    why = same.text(sha) if same is not None else ""
     try:
         commits = await repository.subjects(confirmed, sha, MAX_COMMITS)
-        return sha, commits, await repository.changed_files(confirmed, sha)
+        return sha, commits, await repository.changed_files(confirmed, sha), why
     except RepositoryError:  # the confirmed one is in no branch any more, or comes from another repository
-        return sha, [await repository.subject(sha)], []
+        return sha, [await repository.subject(sha)], [], ""
 
 
 def _steps(

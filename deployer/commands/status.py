@@ -27,6 +27,7 @@ from bus import (
     read_small,
     read_steps,
 )
+from bus.history import UNCHANGED
 from deployer.commands import status as report
 from deployer.commands.up import Screen, trading_line
 from deployer.deploys import Deploy, History, fold
@@ -71,7 +72,10 @@ def status_text(report: dict[str, Any]) -> str:
     """The same for people."""
     lines = [f"deployer  {report['deployer']}" + (f": {report['problem']}" if report["problem"] else "")]
     if report["repository"]:
-        lines.append(f"watches   {report['branch']} of {report['repository']}, newest {_short(report['tip'])}")
+        newest = report["newest"]
+        aside = newest and newest["sha"] == report["tip"] and newest["verdict"] == UNCHANGED
+        what = ", which changes nothing that runs" if aside else ""
+        lines.append(f"watches   {report['branch']} of {report['repository']}, newest {_short(report['tip'])}{what}")
     lines.append(f"confirmed {_short(report['confirmed'])}, before it {_short(report['previous'])}")
     if report["paused"]:
         lines.append(f"automatic deploys are {report['paused']}: `./ns resume --deploys`")
@@ -146,7 +150,7 @@ def follow(bus: Bus, request: str, say: Callable[[str], None], every_s: float = 
             say(step_line(step))
             printed += 1
         if deploy is not None and deploy.verdict is not None:
-            return Outcome(deploy.verdict == "confirmed", deploy.why, deploy)
+            return Outcome(deploy.verdict in ("confirmed", UNCHANGED), deploy.why, deploy)
         if deploy is None and answer is not None:
             say(answer.text)
             return Outcome(not answer.text.startswith("refused"), answer.text)
@@ -220,7 +224,7 @@ def deploy_json(deploy: Deploy) -> dict[str, Any]:
 
 def _step(step: Step) -> dict[str, Any]:
     return {
-        "step": step.step,
+        "step": step.word,
         "ms": step.ms,
         "text": step.text,
         "by": step.by,

@@ -39,8 +39,8 @@ class Hooks:
         """Queue `after-STEP` and `after-any`."""
         if self._folder is None or deploy is None:
             return
-        variables = environment(deploy, step.step, step.text)
-        for name in (f"after-{step.step}", "after-any"):
+        variables = environment(deploy, step.word, step.text)
+        for name in (f"after-{step.word}", "after-any"):
             try:
                 self._queue.put_nowait((name, variables))
             except asyncio.QueueFull:

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from bus import Step
-from deployer.deploys import Deploy, History
+from bus.history import UNCHANGED
+from deployer.deploys import VERDICTS, Deploy, History
 from deployer.runtimes.api import COMPARE_LIMIT_S
 
 MAX_TEXT = 300
@@ -77,7 +78,7 @@ def tell(push: Push, at: Situation) -> Told:
         return _not_queued(push, at)
     lines: list[str] = []
     for step in deploy.steps:
-        if step.step in ("confirmed", "failed", "cancelled"):
+        if step.step in VERDICTS:
             # Its text is in the verdict, below the last lines of what failed.
             brief = step_line(step if step.step == "confirmed" else step.model_copy(update={"text": ""}))
             return Told((*lines, brief, *_details(step), _verdict(deploy, step, at)), ended=True)
@@ -105,19 +106,21 @@ def _not_queued(push: Push, at: Situation) -> Told:
 
 def _verdict(deploy: Deploy, step: Step, at: Situation) -> str:
     seconds = f" in {step.ms / 1000:.1f} s" if step.ms is not None else ""
-    match step.step:
+    match step.word:
         case "confirmed":
             return f"CONFIRMED{seconds}: {deploy.sha[:7]} trades; {step.data.get('missed', 0)} polls missed"
         case "failed":
             trades = f"; {at.confirmed_sha[:7]} trades on" if at.confirmed_sha else "; nothing trades yet"
             return f"FAILED{seconds}: {plain(step.text)}{trades}"
+        case word if word == UNCHANGED:
+            return f"UNCHANGED{seconds}: {plain(step.text)}"
         case _:
             return f"CANCELLED{seconds}: {plain(step.text)}"
 
 
 def step_line(step: Step) -> str:
     """One step for people: seconds since the deploy began, its name, what happened."""
-    name = "pushed" if step.data.get("push") else step.step
+    name = "pushed" if step.data.get("push") else step.word
     ms = 0 if step.step == "queued" else step.ms
     seconds = f"{ms / 1000:7.2f} s" if ms is not None else " " * 9
     text = plain(step.text.removeprefix("pushed ")) if name == "pushed" else plain(step.text)

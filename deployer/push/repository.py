@@ -117,6 +117,12 @@ class Repository(Mirror):
         )
         return text(output).strip("\0").split("\0") if output.strip(b"\0") else []
 
+    async def has_files(self, sha: str, paths: tuple[str, ...]) -> bool:
+        """Whether a commit has all of these files. Raises RepositoryError."""
+        await self._need(sha)
+        output = await self._git("ls-tree", "-z", "--name-only", "--end-of-options", sha, "--", *paths)
+        return set(paths) <= set(text(output).split("\0"))
+
     async def contains(self, sha: str, earlier: str) -> bool:
         """Whether a commit has an earlier one among its ancestors; False when git cannot tell."""
         try:

@@ -12,6 +12,7 @@ lease are in `fleet`, what the new version would have decided is in `comparing`.
 from __future__ import annotations
 
 from bus import Instance, InstanceView
+from bus.history import UNCHANGED
 from deployer.deploys import Deploy
 from deployer.rollout.decision_gate import Tally, compare, hold, why_refused_more
 from deployer.rollout.deploy_requests import answer, cancel, notice_branch, notice_pushes
@@ -34,6 +35,7 @@ from deployer.runtimes.api import Start, Unit
 
 REQUEST_LIFE_MS = 30_000
 MAX_REQUESTS = 30
+MAX_PATHS = 20
 MAX_SPENT_REQUESTS = 2
 # So many requests expire unused, and two polls' time more, before whoever holds the lease is killed.
 MAX_EXPIRED_REQUESTS = 2
@@ -115,15 +117,19 @@ def _advance(observed: Observed, now: Now, policy: Policy) -> Actions:
 
 
 def _prepare(deploy: Deploy, observed: Observed, policy: Policy) -> Actions:
-    """Build it, then start it."""
+    """Build it, then start it; a commit of the branch that changes nothing that runs ends here."""
     sha = deploy.sha
     if sha in observed.failures:
         return _fail(deploy, observed.failures[sha], observed)
+    base = (observed.confirmed_sha or "") if deploy.cause == "branch" else ""
+    same = observed.same.get(sha)
+    if same is not None and same.base == base:
+        return (step_of(deploy, "cancelled", same.text(sha), data={UNCHANGED: True, "paths": same.aside[:MAX_PATHS]}),)
     if sha not in observed.built:
         if f"build:{sha}" in observed.busy:
             return ()
         began = () if deploy.has("building") else (step_of(deploy, "building", ""),)
-        return (*began, Build(sha))
+        return (*began, Build(sha, base))
     if not deploy.has("built"):
         return (step_of(deploy, "built", ""),)
     # Never two candidates, and never more of the former commits than the spares are worth.

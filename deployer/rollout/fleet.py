@@ -78,7 +78,7 @@ def candidate_of(observed: Observed, deploy: Deploy) -> Unit | None:
 
 def doomed(observed: Observed) -> list[Unit]:
     """Running units of deploys that failed or were cancelled, those that are being stopped included."""
-    ended = {deploy.id for deploy in observed.history.deploys if deploy.verdict in ("failed", "cancelled")}
+    ended = {deploy.id for deploy in observed.history.deploys if deploy.verdict not in (None, "confirmed")}
     return [unit for unit in observed.units if unit.running and unit.deploy_id in ended]
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from bus import Handover, InstanceView, Request, Role
 from deployer.deploys import Deploy, History
 from deployer.push.receive import Push
+from deployer.push.unchanged import Same
 from deployer.rollout.differences import Compared
 from deployer.runtimes.api import Start, Unit
 from ledger import Epoch
@@ -52,6 +53,7 @@ class Observed:
     target: the branch's newest commit; None when git cannot tell. subject: its message's first line.
     left: the commit that was the newest before and is not in the branch any more; empty after a fast-forward.
     requests, pushes: oldest first. built: commits that can be started. failures: by commit, why it could not be built or started.
+    same: by commit, that it equals the confirmed one in all that counts.
     comparable: built commits whose worker can compare decisions. compared: by deploy, what came of that and is not noted yet.
     busy: what is being done right now: `build:SHA`, `start`, `compare:DEPLOY`.
     blind, blind_why: the ledger could not be read, so who trades is unknown; and why.
@@ -71,6 +73,7 @@ class Observed:
     pushes: tuple[Push, ...] = ()
     built: frozenset[str] = frozenset()
     failures: Mapping[str, str] = field(default_factory=dict)
+    same: Mapping[str, Same] = field(default_factory=dict)
     comparable: frozenset[str] = frozenset()
     compared: Mapping[str, Compared] = field(default_factory=dict)
     busy: frozenset[str] = frozenset()
@@ -220,9 +223,10 @@ class RemoveRequest:
 
 @dataclass(frozen=True, slots=True)
 class Build:
-    """Begin to build a commit."""
+    """Begin to build a commit. base: but not where it equals this one in all that counts; empty: build it in any case."""
 
     sha: str
+    base: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,9 @@ const HELD = new Set(["held"]);
 const QUIET = new Set(["answered"]);
 const MAX_SHOWN = 8;
 
+// A deploy that changes nothing that runs is cancelled in the file, so that earlier releases take it for ended.
+export const wordOf = (step) => (step.step === "cancelled" && step.data?.unchanged ? "unchanged" : step.step);
+
 export const running = (deploys) => deploys.find((one) => one.steps.some((step) => step.step === "confirmed"));
 
 export function renderDeploys(view, now, { onRollback, onApprove, confirmed }) {
@@ -50,8 +53,8 @@ function updateDeploy(li, one, now, confirmed) {
   const steps = one.steps.filter((step) => !QUIET.has(step.step));
   each(part(li, "steps"), steps, (step) => `${step.step}-${step.time_ms}`, () => make("li"), (item, step) => {
     const differences = step.data?.differences ?? [];
-    text(item, [step.step, step.ms == null ? "" : span(step.ms), differences.length ? `${step.data.differ} differ` : ""].filter(Boolean).join(" "));
+    text(item, [wordOf(step), step.ms == null ? "" : span(step.ms), differences.length ? `${step.data.differ} differ` : ""].filter(Boolean).join(" "));
     set(item, "title", [step.text, ...differences.map((found) => found.text)].filter(Boolean).join("\n"));
-    set(item, "data-level", BAD.has(step.step) ? "bad" : differences.length ? "warn" : null);
+    set(item, "data-level", BAD.has(wordOf(step)) ? "bad" : differences.length ? "warn" : null);
   });
 }

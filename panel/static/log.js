@@ -1,6 +1,7 @@
 // The log: writes of control on their way (requested, seen, applied), deploy steps, and what this page saw happen.
 
 import { $, each, fillRow, row } from "./dom.js";
+import { wordOf } from "./deploys.js";
 import { moment, short, span } from "./format.js";
 import { follow, steps, summary } from "./progress.js";
 
@@ -90,13 +91,14 @@ function changes({ before, after }, path = "") {
 }
 
 function describeStep(step) {
+  const word = wordOf(step);
   const level = step.step === "failed" || step.step === "taken-back" ? "bad" : step.step === "confirmed" ? "good" : "";
   return {
     at: step.time_ms,
     key: `deploy-${step.deploy}-${step.step}-${step.time_ms}`,
     mark: level === "bad" ? "✕" : level === "good" ? "✓" : "›",
     level,
-    main: `Deploy ${short(step.sha) === "–" ? step.deploy : short(step.sha)} ${step.step}`,
+    main: `Deploy ${short(step.sha) === "–" ? step.deploy : short(step.sha)} ${word}`,
     sub: step.text,
   };
 }

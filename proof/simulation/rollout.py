@@ -19,6 +19,7 @@ from deployer.push.branch import BranchWatch
 from deployer.push.hooks import Hooks
 from deployer.push.log import PushLog
 from deployer.push.repository import Repository
+from deployer.push.unchanged import Unchanged
 from deployer.push.verify import Verify
 from deployer.rollout.observed import Policy
 from deployer.runtimes.api import OneOff, Start, Unit
@@ -69,6 +70,10 @@ class Git(Repository):
     async def contains(self, sha: str, earlier: str) -> bool:  # noqa: ARG002  # history is never rewritten here
         """Always."""
         return True
+
+    async def changed_files(self, earlier: str, sha: str) -> list[str]:
+        """Each commit is a worker of another kind, or number."""
+        return [] if earlier == sha else ["worker"]
 
     async def differs(self) -> bool:
         """Never."""
@@ -350,7 +355,7 @@ class Shop:
             deployer = Deployer(
                 bus=host.bus, clock=host.clock, repository=self.git, branch=branch, runtime=self._units, policy=POLICY,
                 folder=folder, metrics=nothing, targets=TargetsFile(folder), push_log=PushLog(folder, host.clock, log),
-                verify=Verify(self.git, "", limit_s=1.0), hooks=Hooks(None, log),
+                verify=Verify(self.git, "", limit_s=1.0), unchanged=Unchanged(self.git, ""), hooks=Hooks(None, log),
                 disks=Disks({}, 0, lambda *_: None), keys=KeyRing(folder, {}, self._units.is_unit, log), log=log,
             )  # fmt: skip
             await deployer.run()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from bus import read_steps
 from tests.e2e.deployer_rig import GIT, DeployerRig
 from tests.e2e.rig import until
 
@@ -37,6 +39,16 @@ class Pusher:
         self.git("commit", "--quiet", "-m", f"push {self._commits}: {mode}")
         return self.git("rev-parse", "HEAD")
 
+    def change(self, *paths: str) -> str:
+        """A new commit here that changes these files alone; returns the sha."""
+        self._commits += 1
+        for path in paths:
+            (self.folder / path).parent.mkdir(exist_ok=True)
+            (self.folder / path).write_text(f"{self._began}-{self._commits}\n")
+        self.git("add", "-A")
+        self.git("commit", "--quiet", "-m", f"push {self._commits}: {', '.join(paths)}")
+        return self.git("rev-parse", "HEAD")
+
     def begin(self, *arguments: str) -> subprocess.Popen[str]:
         """`git push live main` as the person types it."""
         return subprocess.Popen(
@@ -54,7 +66,8 @@ class Pusher:
 @pytest.fixture(scope="module")
 def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DeployerRig]:
     """A checkout that was prepared by `./ns init`, with one confirmed commit; no spares, so that all are quicker."""
-    made = DeployerRig(tmp_path_factory.mktemp("push"), DEPLOYER_HEALTHY_TIMEOUT="30", DEPLOYER_SPARES="0")
+    settings = {"DEPLOYER_HEALTHY_TIMEOUT": "30", "DEPLOYER_SPARES": "0", "DEPLOYER_VERIFY": "test ! -e docs/refused"}
+    made = DeployerRig(tmp_path_factory.mktemp("push"), **settings)
     try:
         sha = made.commit()
         done = made.command("init")
@@ -92,6 +105,46 @@ def test_a_push_shows_its_deploy_until_it_is_confirmed_or_failed(rig: DeployerRi
     assert "not a fast-forward" in shown, shown
     assert f"{third[:7]} trades; 0 polls missed" in shown
     rig.assert_steady(third, spares=0)
+    assert rig.missed() == 0
+
+
+def test_a_push_that_changes_nothing_that_runs_replaces_nobody(rig: DeployerRig, tmp_path: Path) -> None:
+    """Documents end as UNCHANGED: nothing is started and the confirmed commit trades on. So does the revert of a broken commit,
+    through SIGKILL of the deployer. A check refuses a commit before that. What a person asks for by name is deployed."""
+    pusher = Pusher(tmp_path, rig)
+    runs = pusher.commit()
+    pusher.push()
+    rig.until_step(runs, "retired")
+    units, before = rig.units(), rig.holder()
+    assert before is not None
+    documents = pusher.change("README.md", "docs/a.txt")
+    shown = pusher.push()
+    assert "UNCHANGED in" in shown, shown
+    assert f"nothing that runs (README.md, docs/a.txt); {runs[:7]} trades on" in shown
+    steps = [step.step for step in read_steps(rig.bus) if step.sha == documents and step.step != "answered"]
+    assert steps == ["queued", "building", "cancelled"], "a release before this one takes it for ended as well"
+    pusher.change("docs/refused")
+    assert "did not pass the check of DEPLOYER_VERIFY" in pusher.push()
+    pusher.git("rm", "--quiet", "docs/refused")
+    pusher.git("commit", "--quiet", "-m", "without it")
+    bad = pusher.commit("dies")
+    assert "FAILED in" in pusher.push()
+    pusher.git("revert", "--no-edit", bad)
+    reverted, going = pusher.git("rev-parse", "HEAD"), pusher.begin()
+    until("it is being deployed", lambda: rig.deploy_of(reverted))
+    rig.kill()
+    rig.start()
+    _, told = going.communicate(timeout=PUSH_LIMIT_S)
+    assert "UNCHANGED in" in told, told
+    after = rig.holder()
+    assert after is not None
+    assert (after.id, rig.units()) == (before.id, units)
+    found = json.loads(rig.command("status", "--json").stdout)
+    assert (found["confirmed"], found["newest"]["verdict"], found["tip"]) == (runs, "unchanged", reverted)
+    assert f"newest {reverted[:7]}, which changes nothing that runs" in rig.command("status").stdout
+    assert "1. nothing: it changes nothing that runs" in rig.command("plan").stdout
+    assert rig.command("deploy", reverted).returncode == 0
+    rig.assert_steady(reverted, spares=0)
     assert rig.missed() == 0
 
 

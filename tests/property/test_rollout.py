@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from bus import Handover, Instance, InstanceView, Request, Role, Step
-from deployer.deploys import History
+from deployer.deploys import Deploy, History
+from deployer.push.unchanged import Same
 from deployer.rollout.decide import MAX_SPENT_REQUESTS, decide
 from deployer.rollout.differences import Compared, not_compared
 from deployer.rollout.interruption import MOST as MOST_INTERRUPTIONS
@@ -87,6 +88,7 @@ class World(RuleBasedStateMachine):
         self.policy = Policy(confirm_polls=3, spares=SPARES, healthy_timeout_ms=4_000, stuck_after_ms=2_000)
         self.boot_ms, self.names = 1_000_000, 0
         self.kinds: dict[str, str] = {}
+        self.files: dict[str, int] = {}  # of a commit; equal ones change nothing that runs
         self.outcomes: dict[str, str] = {}  # of comparisons; a commit that is not in it does not know the command
         self.tip = ""
         self.history = History()
@@ -104,7 +106,8 @@ class World(RuleBasedStateMachine):
     def forget_memory(self) -> None:
         """What a deployer loses when it is killed."""
         self.failures: dict[str, str] = {}
-        self.building: str | None = None
+        self.same: dict[str, Same] = {}
+        self.building: Build | None = None
         self.compared: dict[str, Compared] = {}
         self.comparing: dict[str, int] = {}  # by deploy, how many rounds it takes yet
         self.since = Since()
@@ -120,9 +123,16 @@ class World(RuleBasedStateMachine):
     def commit(self, kind: str, outcome: str) -> None:
         self.names += 1
         self.tip = f"{self.names:07x}".ljust(40, "0")
-        self.kinds[self.tip] = kind
+        self.kinds[self.tip], self.files[self.tip] = kind, self.names
         if outcome != "absent":
             self.outcomes[self.tip] = outcome
+
+    @rule(which=st.integers(0, 5))
+    def commit_the_same(self, which: int) -> None:
+        """Documents alone on top of some commit, or the revert of what came after it."""
+        like = list(self.kinds)[-1 - which % len(self.kinds)]
+        self.commit(self.kinds[like], self.outcomes.get(like, "absent"))
+        self.files[self.tip] = self.files[like]
 
     @rule(which=st.integers(0, 5))
     def rewind(self, which: int) -> None:
@@ -193,15 +203,17 @@ class World(RuleBasedStateMachine):
     def deployer_acts_beside(self) -> None:
         """Its builds and comparisons."""
         if self.building is not None:
-            sha, self.building = self.building, None
-            if self.kinds[sha] == "no-build":
+            (sha, base), self.building = (self.building.sha, self.building.base), None
+            if base and self.files[base] == self.files[sha]:
+                self.same[sha] = Same(base)
+            elif self.kinds[sha] == "no-build":
                 self.failures[sha] = "the build failed: on purpose"
             else:
                 self.built.add(sha)
         for deploy_id, rounds in list(self.comparing.items()):
             deploy = self.history.find(deploy_id)
             assert deploy is not None
-            if rounds == 0 or deploy.verdict in ("failed", "cancelled"):
+            if rounds == 0 or deploy.verdict not in (None, "confirmed"):
                 del self.comparing[deploy_id]
                 if rounds == 0:
                     self.compared[deploy_id] = COMPARISONS[self.outcomes[deploy.sha]][0]
@@ -223,10 +235,14 @@ class World(RuleBasedStateMachine):
             requests=asked,
             built=frozenset(self.built),
             failures=self.failures,
+            same=self.same,
             comparable=frozenset(self.built & self.outcomes.keys()),
             compared=dict(self.compared),
             busy=frozenset(
-                [*([f"build:{self.building}"] if self.building else ()), *(f"compare:{id_}" for id_ in self.comparing)]
+                [
+                    *([f"build:{self.building.sha}"] if self.building else ()),
+                    *(f"compare:{id_}" for id_ in self.comparing),
+                ]
             ),
             units=tuple(replace(bot.unit, running=bot.alive) for bot in self.bots),
             instances=tuple(InstanceView(bot.id, bot.alive, bot.document, 1) for bot in self.bots if bot.alive),
@@ -250,12 +266,13 @@ class World(RuleBasedStateMachine):
                 self.history = self.history.with_step(step)
                 if action.step == "queued":
                     self.failures.pop(action.sha, None)
+                    self.same.clear()
                 if action.step == "compared":
                     self.compared.pop(action.deploy, None)
             case RemoveRequest(id=request):
                 self.requests = [r for r in self.requests if r.id != request]
-            case Build(sha=sha):
-                self.building = sha
+            case Build():
+                self.building = action
             case Compare(deploy=deploy, sha=sha):
                 open_one = self.history.open
                 assert open_one is not None
@@ -294,6 +311,13 @@ class World(RuleBasedStateMachine):
         if action.step == "compared":
             assert deploy is not None
             assert not deploy.has("compared"), "told twice"
+        if action.data.get("unchanged"):
+            confirmed = self.history.confirmed
+            assert deploy is not None
+            assert confirmed is not None
+            assert self.files[confirmed.sha] == self.files[action.sha], "left out although it changes what runs"
+            assert deploy.cause == "branch", "a person asked for it by name"
+            assert not deploy.has("started"), "left out although it was started"
         if action.step == "held":
             assert self.policy.hold
             assert self.outcomes.get(action.sha) not in (None, "same")
@@ -414,8 +438,13 @@ class World(RuleBasedStateMachine):
                 break
         assert self.is_settled(), self.describe()
         if self.kinds.get(self.tip) == "good" and self.tip not in self.wronged:
-            assert self.history.confirmed is not None, self.describe()
-            assert self.history.confirmed.sha == self.tip, self.describe()
+            confirmed = self.history.confirmed
+            assert confirmed is not None, self.describe()
+            assert self.files[confirmed.sha] == self.files[self.tip], self.describe()
+            assert all(step.step != "started" for d in self.unchanged() for step in d.steps), self.describe()
+
+    def unchanged(self) -> list[Deploy]:
+        return [deploy for deploy in self.history.deploys if deploy.verdict == "unchanged"]
 
     def is_settled(self) -> bool:
         if not self.tip:

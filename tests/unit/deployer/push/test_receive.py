@@ -29,7 +29,7 @@ QUEUED = step("queued", by="branch main", data={"cause": "branch"})
 
 
 def test_a_verdict_ends_a_push_and_names_what_trades() -> None:
-    """Confirmed, failed and cancelled each end in one line that says so; a failure shows its last lines above it."""
+    """Confirmed, failed, cancelled and unchanged each end in one line that says so; a failure shows its last lines above it."""
     for name, said in (
         ("confirmed", f"CONFIRMED in 1.5 s: {NEW[:7]} trades; 2 polls missed"),
         ("failed", f"FAILED in 1.5 s: why; {OLD[:7]} trades on"),
@@ -41,6 +41,10 @@ def test_a_verdict_ends_a_push_and_names_what_trades() -> None:
         assert (told.lines[-1], told.ended) == (said, True)
         assert told.lines[-2] == "           | last [2J"
     assert not tell(PUSH, situation(fold([QUEUED, step("built")]))).ended
+    aside = step("cancelled", text="it changes nothing that runs", data={"unchanged": True})
+    told = tell(PUSH, situation(fold([QUEUED, aside])))
+    assert (told.lines[-1], told.ended) == ("UNCHANGED in 1.5 s: it changes nothing that runs", True)
+    assert "cancelled" not in " ".join(told.lines)
 
 
 def test_a_push_that_was_never_begun_says_why_once_the_branch_was_read_again() -> None:

@@ -9,9 +9,11 @@ import pytest
 
 from bus import Handover, Instance, InstanceView, Request, Role, Step
 from deployer.deploys import fold
+from deployer.push.unchanged import Same
 from deployer.rollout.decide import decide
 from deployer.rollout.observed import (
     Asked,
+    Build,
     KillUnit,
     Now,
     Observed,
@@ -381,3 +383,29 @@ def test_refusals_beyond_chance_take_the_lease_back(
     assert recorded(seen) == ["taking-back" if taken_back else "confirmed"]
     alone = replace(seen, instances=seen.instances[2:])
     assert recorded(alone) == ["confirmed"], "nobody is left to compare with"
+
+
+@pytest.mark.parametrize("cause", ["branch", "deploy", "rollback"])
+@pytest.mark.parametrize("confirmed", [True, False])
+def test_only_a_commit_of_the_branch_ends_as_unchanged_and_confirms_nothing(cause: str, confirmed: bool) -> None:
+    """It is compared with the confirmed commit, and builds nothing where that is the same. What a person names is built; so is
+    what was compared with another commit. Nothing is left out where nothing was ever confirmed."""
+    seen = look(steps("2", GREEN, "queued", "building", cause=cause), built=frozenset({BLUE}))
+    seen = replace(seen, units=seen.units[:2], instances=seen.instances[:2])
+    if not confirmed:
+        seen = replace(seen, history=fold(steps("2", GREEN, "queued", "building", cause=cause)), handover=Handover())
+    base = BLUE if cause == "branch" and confirmed else ""
+    assert Build(GREEN, base) in decide(seen, NOW, POLICY)
+    assert Build(GREEN, base) in decide(replace(seen, same={GREEN: Same("c" * 40)}), NOW, POLICY)
+    found = decide(replace(seen, same={GREEN: Same(BLUE, ("README.md",))}), NOW, POLICY)
+    if not base:
+        assert Build(GREEN) in found
+        return
+    (record,) = found
+    assert isinstance(record, Record)
+    assert (record.step, record.data["unchanged"], record.data["paths"]) == ("cancelled", True, ("README.md",))
+    step = Step(deploy="2", step=record.step, time_ms=NOW.wall_ms, sha=GREEN, text=record.text, data=dict(record.data))
+    after = seen.history.with_step(step)
+    assert (after.deploys[-1].verdict, after.open) == ("unchanged", None)
+    assert after.confirmed == seen.history.confirmed
+    assert recorded(replace(seen, history=after)) == [], "and it is not queued again"
