@@ -6,9 +6,11 @@ Every write names the generation that it was based on. The writer holds a flock 
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from datetime import UTC, datetime
 from decimal import Decimal
 from enum import StrEnum
 from typing import Annotated, ClassVar, Literal
@@ -21,6 +23,11 @@ from bus.documents import Document, Part, Stamp, open_regular
 from bus.errors import BusError, DocumentError, StaleGenerationError
 from bus.layout import DIRECTIVES, HALT, LOCK_LIMIT_S, Bus
 from bus.lease import FileLock
+
+MOST_WHY = 200  # characters
+LATEST_MS = 253_402_300_799_000  # the year 9999
+LONGEST_PAUSE_S = 7 * 24 * 3600
+_DURATION = re.compile(r"(?:(\d{1,2})d)?(?:(\d{1,3})h)?(?:(\d{1,5})m)?(?:(\d{1,6})s)?", re.ASCII)
 
 
 class Mode(StrEnum):
@@ -91,7 +98,10 @@ class ManualAction(Part):
 
 
 class Control(Document):
-    """The whole desired state. strategy: parameters by name, checked by the strategy that takes them."""
+    """The whole desired state. strategy: parameters by name, checked by the strategy that takes them.
+
+    why: the reason for a pause, in the words of whoever asked for it.
+    """
 
     KIND: ClassVar[str] = "control"
     MINOR: ClassVar[int] = 1
@@ -99,10 +109,47 @@ class Control(Document):
     generation: int = Field(ge=1)
     by: str
     mode: Mode = Mode.RUN
+    pause_until_ms: int | None = Field(default=None, ge=0, le=LATEST_MS)
+    """UTC ms: a pause is over from then on, whoever lives then; None: it lasts until somebody resumes."""
+    why: str = Field(default="", max_length=MOST_WHY)
     slots: dict[str, SlotControl] = Field(default_factory=dict)
     risk: RiskLimits = Field(default_factory=RiskLimits)
     strategy: dict[str, str | int | Annotated[float, Field(allow_inf_nan=False)] | bool] = Field(default_factory=dict)
     manual: tuple[ManualAction, ...] = ()
+
+    def mode_at(self, now_ms: int) -> Mode:
+        """What the bot may do at a moment, UTC ms. Pure: a pause that has an end needs nobody to end it."""
+        over = self.mode is Mode.PAUSE and self.pause_until_ms is not None and now_ms >= self.pause_until_ms
+        return Mode.RUN if over else self.mode
+
+
+def pause_s(text: str) -> int | None:
+    """Seconds of a time such as 30m, 2h, 1h30m or 90s; None of an empty one. Raises ValueError: no time, or too long."""
+    if not text:
+        return None
+    found = _DURATION.fullmatch(text)
+    parts = found.groups(default="0") if found else ()
+    seconds = sum(int(part) * unit for part, unit in zip(parts, (86_400, 3600, 60, 1), strict=False))
+    if not 1 <= seconds <= LONGEST_PAUSE_S:
+        raise ValueError(
+            f"expected a time such as 30m, 2h or 1h30m, at most {LONGEST_PAUSE_S // 86_400}d, found {text[:40]!r}"
+        )
+    return seconds
+
+
+def pause_reason(text: str) -> str:
+    """Why somebody pauses. Raises ValueError: it is more than one line, or longer than the page shows."""
+    if len(text) > MOST_WHY or not text.isprintable():
+        raise ValueError(f"expected one line of at most {MOST_WHY} characters as the reason, found {len(text)}")
+    return text
+
+
+def pause_words(until_ms: int | None, why: str) -> str:
+    """Until when and why a pause lasts, to follow after the word: ` until 2026-11-30 14:30:00 UTC: CPI`."""
+    until = (
+        f" until {datetime.fromtimestamp(until_ms / 1000, UTC):%Y-%m-%d %H:%M:%S} UTC" if until_ms is not None else ""
+    )
+    return until + (f": {why}" if why else "")
 
 
 def read_control(bus: Bus) -> Control:

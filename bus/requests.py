@@ -7,8 +7,11 @@ import secrets
 from contextlib import suppress
 from typing import ClassVar, Literal
 
+from pydantic import Field
+
 from bus import documents
 from bus.clock import Clock
+from bus.control import LATEST_MS, MOST_WHY
 from bus.documents import Document, Stamp
 from bus.errors import DocumentError, DocumentMissingError
 from bus.layout import Bus
@@ -19,15 +22,21 @@ _ID = re.compile(r"[0-9]{13,}-[0-9a-f]{8}")
 
 
 class Request(Document):
-    """One request. ref: a git ref or sha where the action takes one. now: wait for no approval, and for no venue that is down."""
+    """One request. ref: a git ref or sha where the action takes one. now: wait for no approval, and for no venue that is down.
+
+    until_ms, why: of a pause: UTC ms from which on it is over (None: when somebody resumes), and the reason for it.
+    """
 
     KIND: ClassVar[str] = "request"
+    MINOR: ClassVar[int] = 1
 
     id: str
     action: Action
     ref: str = ""
     now: bool = False
     by: str
+    until_ms: int | None = Field(default=None, ge=0, le=LATEST_MS)
+    why: str = Field(default="", max_length=MOST_WHY)
 
 
 def make_request(
@@ -38,9 +47,14 @@ def make_request(
     now: bool = False,
     by: str,
     clock: Clock,
+    for_s: int | None = None,
+    why: str = "",
 ) -> Request:
-    """Put a request on the bus, durably. Raises OSError."""
-    request = Request(id=f"{clock.wall_ms()}-{secrets.token_hex(4)}", action=action, ref=ref, now=now, by=by)
+    """Put a request on the bus, durably. for_s: of a pause, how long it lasts. Raises OSError."""
+    wall_ms = clock.wall_ms()
+    until_ms = None if for_s is None else wall_ms + for_s * 1000
+    request_id = f"{wall_ms}-{secrets.token_hex(4)}"
+    request = Request(id=request_id, action=action, ref=ref, now=now, by=by, until_ms=until_ms, why=why)
     documents.write(bus.requests / f"{request.id}.json", request, Stamp(by, 0, clock.wall_ms()), durable=True)
     return request
 

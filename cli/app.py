@@ -35,6 +35,7 @@ app = typer.Typer(
 Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on stdout.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 NoWait = Annotated[bool, typer.Option("--no-wait", help="Only ask; do not show the steps.")]
+Deploys = Annotated[bool, typer.Option("--deploys", help="Not trading but deploys of new commits.")]
 Slot = Annotated[str, typer.Option("--slot", metavar="SLOT", help="Of one slot alone, such as BTC-5m.")]
 
 
@@ -94,9 +95,7 @@ def run(
     fast: Annotated[bool, typer.Option("--fast", help="1 s polls on windows of 30 and 90 s.")] = False,
     mirror: Annotated[bool, typer.Option("--mirror", help="Real prices, play money.")] = False,
     detach: Annotated[bool, typer.Option("--detach", help="Go on without a terminal.")] = False,
-    watch: Annotated[
-        bool, typer.Option("--watch", help="Watch what DEPLOYER_REPOSITORY and DEPLOYER_BRANCH name.")
-    ] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Watch what DEPLOYER_REPOSITORY and ..._BRANCH name.")] = False,
     yes: Yes = False,
 ) -> int:
     """Trade on paper, or live. Ctrl-C ends all of it."""
@@ -146,16 +145,18 @@ def halt(as_json: Json = False) -> int:
 
 @app.command()
 def pause(
-    deploys: Annotated[bool, typer.Option("--deploys", help="Not trading but deploys of new commits.")] = False,
+    deploys: Deploys = False,
+    for_: Annotated[str, typer.Option("--for", metavar="TIME", help="30m, 2h, 1h30m: it ends by itself then.")] = "",
+    why: Annotated[str, typer.Option("--why", metavar="TEXT", help="The reason, for who reads the page.")] = "",
     as_json: Json = False,
 ) -> int:
     """No entries; exits go on. With --deploys: no new commit is deployed by itself."""
-    return _do("deployer" if deploys else "panel", "pause", *_flags(json=as_json))
+    return _do("deployer" if deploys else "panel", "pause", *_flags(for_=for_, why=why, json=as_json))
 
 
 @app.command()
 def resume(
-    deploys: Annotated[bool, typer.Option("--deploys", help="Not trading but deploys of new commits.")] = False,
+    deploys: Deploys = False,
     yes: Annotated[bool, typer.Option("--yes", help="Also when trading was halted.")] = False,
     as_json: Json = False,
 ) -> int:
@@ -191,9 +192,7 @@ def set_(
 
 @app.command()
 def push(
-    remote: Annotated[
-        str, typer.Argument(metavar="[REMOTE]", help="Where to; else the remote that is the watched repository.")
-    ] = "",
+    remote: Annotated[str, typer.Argument(metavar="[REMOTE]", help="Where to; else what is watched.")] = "",
 ) -> int:
     """Push the commit checked out here, and watch its deploy."""
     from cli.pushing import push_here

@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from bus import Step
+from bus.control import pause_words
 from bus.history import UNCHANGED
 
 KEEP = 300
@@ -126,13 +127,15 @@ class Deploy:
 class History:
     """The newest deploys, oldest first, and the ids of the requests and pushes that were answered.
 
-    paused: "paused by SOMEBODY" while the branch's commits are not deployed by themselves, else None. nobody: the step that says
+    paused: "paused by SOMEBODY", until when and why, while the branch's commits are not deployed by themselves; else None.
+    paused_until_ms: UTC ms at which the deployer notes that it is over; None: when somebody resumes. nobody: the step that says
     why nobody trades, while that is so as far as the newest deployer saw.
     """
 
     deploys: tuple[Deploy, ...] = ()
     answered: frozenset[str] = frozenset()
     paused: str | None = None
+    paused_until_ms: int | None = None
     nobody: Step | None = None
 
     @property
@@ -189,9 +192,13 @@ class History:
         else:
             if step.step == "queued":
                 deploys = _bounded((*deploys, Deploy(step.deploy, (step,))))
-        paused = {"paused": f"paused by {step.by}", "resumed": None}.get(step.step, self.paused)
+        paused, until_ms = self.paused, self.paused_until_ms
+        if step.step in ("paused", "resumed"):
+            until_ms = step.data.get("until_ms")
+            words = pause_words(until_ms, str(step.data.get("why", "")))
+            paused = f"paused by {step.by}{words}" if step.step == "paused" else None
         nobody = {NOBODY_TRADES: step, TRADES_AGAIN: None}.get(step.step, self.nobody)
-        return History(deploys, answered, paused, nobody)
+        return History(deploys, answered, paused, until_ms, nobody)
 
 
 def fold(steps: Iterable[Step]) -> History:

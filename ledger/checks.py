@@ -14,7 +14,7 @@ from typing import Any
 
 from bus import BusError
 from ledger.base import Ledger
-from ledger.schema import BY_HAND, COUNTED, DERIVED, OPEN
+from ledger.schema import BY_HAND, COUNTED, DERIVED, OPEN, lets_enter
 from ledger.values import VOID
 
 # The venue's own record of one wallet, to hold the ledger against: from paper's URL, or from a file of `paper record`.
@@ -206,7 +206,7 @@ def _entries(ledger: Ledger) -> Check:
     rows = ledger.integer("SELECT count(*) FROM intents WHERE side = 'BUY'")
     bad = ledger.execute(
         "SELECT i.order_id, json_extract(c.body, '$.mode') FROM intents i LEFT JOIN controls_applied c "
-        "ON c.generation = i.generation WHERE i.side = 'BUY' AND coalesce(json_extract(c.body, '$.mode'), '?') <> 'run'"
+        f"ON c.generation = i.generation WHERE i.side = 'BUY' AND NOT coalesce({lets_enter('c.body', 'i.wall_ms')}, 0)"
     )
     wrong = [
         f"entry {order_id} was decided under a control {'that was never applied' if mode is None else f'in mode {mode}'}"

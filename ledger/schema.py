@@ -58,6 +58,12 @@ DERIVED = {
 }
 
 
+def lets_enter(body: str, wall_ms: str) -> str:
+    """SQL: whether a control, by the expression of its JSON, lets an entry leave at a moment in UTC ms (bus.Control.mode_at)."""
+    mode, until = (f"json_extract({body}, '$.{name}')" for name in ("mode", "pause_until_ms"))
+    return f"({mode} = 'run' OR ({mode} = 'pause' AND {wall_ms} >= {until}))"
+
+
 def _fill(table: str) -> str:
     """Fills a derived table of a ledger that has none yet: `totals` has its row from then on, and is filled last."""
     none_yet = "SELECT 1 WHERE NOT EXISTS (SELECT 1 FROM totals)"
@@ -178,10 +184,12 @@ SCHEMA = "\n".join(
         _follows("redemptions", "DELETE FROM unpaid WHERE window = NEW.window;", f"WHEN NEW.state IN ({_PAID_SQL})"),
         _follows("polls_completed", "UPDATE totals SET polls_completed = polls_completed + 1;"),
         _follows("polls_missed", "UPDATE totals SET polls_missed = polls_missed + NEW.ticks;"),
-        # Of releases before: one looked through a week of intents at every one, one let an entry's doubt keep exits back.
+        # Of releases before: one looked through a week of intents at every one, one let an entry's doubt keep exits back, and one
+        # knew no pause with an end.
         "DROP TRIGGER IF EXISTS intents_one_open;",
         "DROP TRIGGER IF EXISTS intents_slot_is_free;",
-        "CREATE TRIGGER IF NOT EXISTS intents_may_open BEFORE INSERT ON intents BEGIN "
+        "DROP TRIGGER IF EXISTS intents_may_open;",
+        "CREATE TRIGGER IF NOT EXISTS intents_may_leave BEFORE INSERT ON intents BEGIN "
         "SELECT RAISE(ABORT, 'open: the slot or its window has an open intent') WHERE NEW.side = 'BUY' AND EXISTS ("
         "SELECT 1 FROM open_orders o JOIN intents i ON i.order_id = o.order_id WHERE "
         f"(o.slot = NEW.slot OR i.window = NEW.window) AND o.window_end_ms > NEW.window_end_ms - {LOOK_BACK_MS}); "
@@ -190,7 +198,7 @@ SCHEMA = "\n".join(
         "SELECT 1 FROM open_orders o JOIN intents i ON i.order_id = o.order_id WHERE i.window = NEW.window "
         "AND i.side = 'SELL' AND i.epoch = NEW.epoch AND NOT EXISTS (SELECT 1 FROM orders s WHERE s.order_id = i.order_id)); "
         "SELECT RAISE(ABORT, 'control: an entry needs the newest control, in mode run') WHERE NEW.side = 'BUY' AND NOT EXISTS "
-        "(SELECT 1 FROM controls_applied c WHERE c.generation = NEW.generation AND json_extract(c.body, '$.mode') = 'run' "
-        "AND c.generation = (SELECT max(generation) FROM controls_applied)); END;",
+        "(SELECT 1 FROM controls_applied c WHERE c.generation = NEW.generation "
+        f"AND {lets_enter('c.body', 'NEW.wall_ms')} AND c.generation = (SELECT max(generation) FROM controls_applied)); END;",
     ]
 )

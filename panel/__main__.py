@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 
 from bus import BusError, BusSettings, Logging, SettingsError, SystemClock, bus_to_read, load_settings, open_bus
+from bus.control import pause_reason, pause_s
 from bus.main import run_main
 from panel.actions import Actions, Asker
 from panel.codes import codes_file, link_to, make_code
@@ -62,6 +63,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         elif name == "flatten":
             action.add_argument("values", nargs="*", metavar="SLOT")
         action.add_argument("--json", action="store_true", help="print JSON")
+    commands.choices["pause"].add_argument("--for", dest="lasts", default="", metavar="TIME", help="30m, 2h, 1h30m ...")
+    commands.choices["pause"].add_argument(
+        "--why", default="", metavar="TEXT", help="the reason, for who reads the page"
+    )
     commands.choices["resume"].add_argument("--yes", action="store_true", help="also when trading is halted")
     table = commands.add_parser("rows", help="the newest rows of the ledger: orders, fills or outcomes")
     table.add_argument("table", choices=TABLES)
@@ -114,13 +119,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _act(given: argparse.Namespace) -> int:
     """Write control as a button does, and wait for what becomes of it; 1 where the bot refuses it."""
+    try:
+        lasts, why = pause_s(getattr(given, "lasts", "")), pause_reason(getattr(given, "why", ""))
+    except ValueError as error:
+        raise StartError(str(error)) from None
     bus, clock = open_bus(load_settings(BusSettings).dir), SystemClock()
     unread = os.open(os.devnull, os.O_WRONLY)  # the record of writes has all of it, and a person reads one line
     logging = Logging(unread)
     try:
         actions = Actions(bus, clock, logging.log, lambda: secrets.token_hex(8))
-        asker, agreed = Asker(person(), "command line"), getattr(given, "yes", False)
-        written = change(bus, actions, clock, given.command, getattr(given, "values", ()), asker, agreed=agreed)
+        asker, values = Asker(person(), "command line"), getattr(given, "values", ())
+        agreed = getattr(given, "yes", False)
+        written = change(bus, actions, clock, given.command, values, asker, agreed=agreed, for_s=lasts, why=why)
     finally:
         logging.close()
         os.close(unread)

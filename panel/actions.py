@@ -30,6 +30,7 @@ from bus import (
     sync_directory,
     write_control,
 )
+from bus.control import pause_words
 from panel.audit_log import Write, append_write, difference
 from panel.errors import (
     ConfirmationNeededError,
@@ -108,6 +109,7 @@ def _bounded(actions: ManualActions) -> ManualActions:
 
 Change = Callable[[Control], Control]
 MAX_REQUESTS = 50
+_NO_PAUSE: dict[str, Any] = {"pause_until_ms": None, "why": ""}
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,9 +171,12 @@ class Actions:
         except StaleGenerationError:
             self._log.info("control_made_by_another")  # a second panel started at the same time
 
-    def pause(self, generation: int, who: Asker) -> Written:
-        """No entries; exits go on."""
-        return self._write("pause", generation, lambda control: control.model_copy(update={"mode": Mode.PAUSE}), who)
+    def pause(self, generation: int, who: Asker, *, for_s: int | None = None, why: str = "") -> Written:
+        """No entries; exits go on. for_s: the pause ends by itself after so many seconds; None: somebody resumes."""
+        until_ms = None if for_s is None else self._clock.wall_ms() + for_s * 1000
+        wanted = {"mode": Mode.PAUSE, "pause_until_ms": until_ms, "why": why}
+        action = f"pause{pause_words(until_ms, why)}"
+        return self._write(action, generation, lambda control: control.model_copy(update=wanted), who)
 
     def resume(self, generation: int, who: Asker, *, confirm: bool) -> Written:
         """Entries again; removes the halt file. Raises ConfirmationNeededError when halted and not confirmed."""
@@ -184,7 +189,7 @@ class Actions:
             if (was_halted or control.mode is Mode.HALT) and not confirm:
                 raise ConfirmationNeededError
             clear_halt(self._bus)
-            return control.model_copy(update={"mode": Mode.RUN})
+            return control.model_copy(update={"mode": Mode.RUN, **_NO_PAUSE})
 
         try:
             return self._write("resume", generation, change, who)
@@ -197,7 +202,8 @@ class Actions:
         """The kill switch: the halt file first, then control. Where control cannot be written the halt file stays."""
         self.set_halt()
         try:
-            return self._write("halt", generation, lambda control: control.model_copy(update={"mode": Mode.HALT}), who)
+            halted = {"mode": Mode.HALT, **_NO_PAUSE}
+            return self._write("halt", generation, lambda control: control.model_copy(update=halted), who)
         except (BusError, OSError):
             self.set_halt()  # again: a resume may have removed it just before this write was found stale
             raise

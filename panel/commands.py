@@ -30,7 +30,7 @@ TABLES: Mapping[Table, type[BaseModel]] = {"orders": Order, "fills": Fill, "outc
 # The commands that write control, and what each does.
 ACTIONS = {
     "halt": "no entries any more, by the halt file too, which works when nothing else does; exits stay possible",
-    "pause": "no entries; exits go on",
+    "pause": "no entries; exits go on; --for 30m: it ends by itself, whoever lives then",
     "resume": "entries again; --yes where trading was halted",
     "flatten": "sell what is held in the present window of a slot, or of all",
     "set": "risk.NAME=VALUE, strategy.NAME=VALUE, slot.SLOT=on|off, slot.SLOT.max_order=VALUE; `default` as a value",
@@ -54,10 +54,12 @@ def change(
     who: Asker,
     *,
     agreed: bool = False,
+    for_s: int | None = None,
+    why: str = "",
 ) -> Written:
     """Do one of halt, pause, resume, flatten, set; returns what was written and how far it came within 15 s.
 
-    values: for flatten a slot, or nothing for all; for set the assignments (`assignments`).
+    values: for flatten a slot, or nothing for all; for set the assignments (`assignments`). for_s, why: of a pause.
     Raises StartError, PanelError, BusError, OSError.
     """
     if command == "halt":
@@ -70,7 +72,7 @@ def change(
         case "halt":
             written = actions.halt(generation, who)
         case "pause":
-            written = actions.pause(generation, who)
+            written = actions.pause(generation, who, for_s=for_s, why=why)
         case "resume":
             try:
                 written = actions.resume(generation, who, confirm=agreed)

@@ -10,8 +10,9 @@ from typing import Annotated, Any, Literal, Self, cast
 
 from fastapi import APIRouter, Path, Request
 from fastapi.concurrency import run_in_threadpool
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from bus.control import LONGEST_PAUSE_S, MOST_WHY, pause_reason
 from panel.actions import Actions, Asked, Asker, Written
 from panel.guard import Token
 from panel.views import Views
@@ -36,6 +37,13 @@ class BasedOn(BaseModel):
 
     generation: int = Field(ge=0, le=MOST_GENERATION)
     wait_s: float = Field(default=0.0, ge=0, le=LONGEST_WAIT_S, strict=False)
+
+
+class PauseBody(BasedOn):
+    """for_s: the pause ends by itself after so many seconds; null: somebody resumes. why: for whoever reads the page."""
+
+    for_s: int | None = Field(default=None, ge=1, le=LONGEST_PAUSE_S)
+    why: Annotated[str, AfterValidator(pause_reason)] = Field(default="", max_length=MOST_WHY)
 
 
 class ResumeBody(BasedOn):
@@ -122,9 +130,10 @@ def writes(actions: Actions, views: Views, conflict: dict[int | str, dict[str, A
         return await _followed(written, body.wait_s, views)
 
     @router.post("/pause")
-    async def pause(body: BasedOn, request: Request) -> Written:
-        """No entries; exits go on."""
-        return await done(body, lambda: actions.pause(body.generation, _asker(request)))
+    async def pause(body: PauseBody, request: Request) -> Written:
+        """No entries; exits go on. It may end by itself."""
+        who = _asker(request)
+        return await done(body, lambda: actions.pause(body.generation, who, for_s=body.for_s, why=body.why))
 
     @router.post("/resume")
     async def resume(body: ResumeBody, request: Request) -> Written:

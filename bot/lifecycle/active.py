@@ -192,9 +192,8 @@ class Active:
             return
         try:
             # A halt as of the last look: the next one comes before an order leaves.
-            view = self._view(
-                self._halted or self._control.closed()
-            )  # each slot's order leaves before the next slot is looked at
+            # Each slot's order leaves before the next slot is looked at.
+            view = self._view(self._closed_by_people())
             evaluations = [
                 self._act(e, self._tick) for slot in wanted.values() for e in self._world.evaluate(view, (slot,))
             ]
@@ -302,7 +301,11 @@ class Active:
     def _stopped(self) -> str | None:
         """Why people want no entries: a halt or a pause was seen, or control cannot be followed."""
         self._halted = "halted: the file halt is on the bus" if is_halted(self._world.bus) else None
-        return self._halted or self._control.closed()
+        return self._closed_by_people()
+
+    def _closed_by_people(self) -> str | None:
+        """The same as of the last look. By this machine's clock, as the panel's: what the venue says is no reason to go on."""
+        return self._halted or self._control.closed(self._world.clock.wall_ms())
 
     def _note_full(self, error: LedgerFullError) -> None:
         if self._full is None:
@@ -399,7 +402,7 @@ class Active:
         # Of a slot that holds shares `blocked` says whether they may be sold: an entry there is asked about here.
         if plan.window in self._manual.exits(control):
             return "a person wants nothing held in this window"
-        closed = self._closed(self._halted or self._control.closed()) or self._world.lead_problem(slot.asset)
+        closed = self._closed(self._closed_by_people()) or self._world.lead_problem(slot.asset)
         if closed:
             return closed
         refusal = self._risk.refuse(slot, plan, control.risk, limits)

@@ -187,7 +187,7 @@ async def shadow_poll(world: Context, own: Own) -> ShadowPoll:
     )
     why_not = ledger_problem or world.why_unhealthy(evaluations)
     if why_not is None and control.control is None:
-        why_not = control.closed()
+        why_not = control.closed(world.clock.wall_ms())
     if why_not is None and world.bus.fsync_failed.exists():
         why_not = "an fsync failed on this bus: look at the disk, then remove the file fsync-failed"
     silent = world.venue_is_silent(evaluations, books_problem) if why_not is None else None

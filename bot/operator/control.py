@@ -12,6 +12,7 @@ from typing import Any
 
 from bot.strategy.api import read_parameters
 from bus import Control, DocumentError, Mode, SlotControl
+from bus.control import pause_words
 
 _AS_DEFAULT = SlotControl()
 
@@ -41,15 +42,17 @@ class InForce:
         """The control of one slot."""
         return self.control.slots.get(slot_id, _AS_DEFAULT) if self.control else _AS_DEFAULT
 
-    def closed(self) -> str | None:
-        """Why control closes entries, or None."""
+    def closed(self, now_ms: int) -> str | None:
+        """Why control closes entries at a moment, UTC ms, or None."""
         if self.problem is not None:
             return self.problem
         if self.control is None:
             return "no control was ever applied"
-        if self.control.mode is not Mode.RUN:
-            return f"control says {self.control.mode}"
-        return None
+        mode = self.control.mode_at(now_ms)
+        if mode is Mode.RUN:
+            return None
+        words = pause_words(self.control.pause_until_ms, self.control.why) if mode is Mode.PAUSE else ""
+        return f"control says {mode}{words}"
 
 
 def judge(applied: Control | None, on_disk: Control | DocumentError, slots: Iterable[str], kind: type[Any]) -> InForce:

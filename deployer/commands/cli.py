@@ -26,6 +26,7 @@ from bus import (
     make_request,
     open_bus,
 )
+from bus.control import pause_reason, pause_s
 from bus.main import console
 from deployer.commands import status as report
 from deployer.commands.backup import backup, restore
@@ -157,7 +158,9 @@ def _parser() -> argparse.ArgumentParser:
         "approve", help="let a deploy go on that is held because it would decide otherwise (DEPLOYER_ON_DIFFERENCE)"
     )
     go_on.add_argument("ref", metavar="DEPLOY", nargs="?", default="", help="its id or sha; else the one that is held")
-    commands.add_parser("pause", help="deploy no commit of the branch by itself any more; what is asked for is done")
+    wait = commands.add_parser("pause", help="deploy no commit of the branch by itself; what is asked for is done")
+    wait.add_argument("--for", dest="lasts", default="", metavar="TIME", help="such as 30m; else until `resume`")
+    wait.add_argument("--why", default="", metavar="TEXT", help="the reason, for who asks why nothing is deployed")
     commands.add_parser("resume", help="deploy the branch's commits again, its newest one at once")
     for command in (deploy, back, go_on):
         command.add_argument("--no-wait", action="store_true", help="only ask; do not show the steps")
@@ -326,6 +329,10 @@ def _ask(chosen: argparse.Namespace, bus: Bus) -> int:
     """Put a request on the bus and follow what becomes of it."""
     if not is_locked(bus.deployer_lock):
         raise StartError("no deployer runs on this bus that could do it; start one with `make run`")
+    try:
+        lasts, why = pause_s(getattr(chosen, "lasts", "")), pause_reason(getattr(chosen, "why", ""))
+    except ValueError as error:
+        raise StartError(str(error)) from None
     request = make_request(
         bus,
         chosen.command,
@@ -333,6 +340,8 @@ def _ask(chosen: argparse.Namespace, bus: Bus) -> int:
         now=getattr(chosen, "now", False),
         by=f"{getpass.getuser()} on the command line",
         clock=SystemClock(),
+        for_s=lasts,
+        why=why,
     )
     if getattr(chosen, "no_wait", False):
         print(json.dumps({"request": request.id}) if chosen.json else f"asked: {request.id}")

@@ -15,7 +15,7 @@ from bus import Instance, InstanceView
 from bus.history import UNCHANGED
 from deployer.deploys import Deploy
 from deployer.rollout.decision_gate import Tally, compare, hold, why_refused_more
-from deployer.rollout.deploy_requests import answer, cancel, notice_branch, notice_pushes
+from deployer.rollout.deploy_requests import answer, cancel, end_pause, notice_branch, notice_pushes
 from deployer.rollout.fleet import candidate_of, doomed, fleet, supervise, surplus
 from deployer.rollout.interruption import Interruption, interrupted
 from deployer.rollout.observed import (
@@ -61,6 +61,7 @@ def decide(observed: Observed, now: Now, policy: Policy) -> Actions:
         + standstill
         + (
             answer(observed, now)
+            or end_pause(observed, now)
             or notice_pushes(observed)
             or notice_branch(observed, now)
             or compare(observed)

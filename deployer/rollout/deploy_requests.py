@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from bus import Request
+from bus.control import pause_words
 from deployer.deploys import Deploy
 from deployer.push.receive import deploy_of
 from deployer.rollout.observed import Actions, Asked, Now, Observed, Record, RemoveRequest, step_of
@@ -25,7 +26,7 @@ def _answer_one(asked: Asked, observed: Observed, now: Now) -> Actions:
     if asked.problem is not None or request is None:
         return _say(asked, deploy, f"refused: {asked.problem}")
     if request.action in ("pause", "resume"):
-        return _pause(asked, request.action == "pause", request.by, observed)
+        return _pause(asked, request, observed)
     if request.action == "approve":
         return _approve(asked, request, deploy)
     if request.action == "cancel":
@@ -59,12 +60,23 @@ def _approve(asked: Asked, request: Request, deploy: Deploy | None) -> Actions:
     return (Record(deploy.id, "approved", f"approved by {request.by}", deploy.sha, request.by, asked.id),)
 
 
-def _pause(asked: Asked, wanted: bool, by: str, observed: Observed) -> Actions:
+def _pause(asked: Asked, request: Request, observed: Observed) -> Actions:
     """Deploys of the branch's commits stop or go on; an open one and people's requests are not touched."""
-    if wanted == (observed.history.paused is not None):
+    wanted, by = request.action == "pause", request.by
+    data = {"until_ms": request.until_ms, "why": request.why} if wanted and (request.until_ms or request.why) else {}
+    stays = not data and observed.history.paused_until_ms is None
+    if wanted == (observed.history.paused is not None) and (stays or not wanted):
         return _say(asked, None, f"automatic deploys are {observed.history.paused or 'on'} already")
-    step = "paused" if wanted else "resumed"
-    return (Record("", step, f"automatic deploys {step} by {by}", by=by, request=asked.id),)
+    step, words = "paused" if wanted else "resumed", pause_words(request.until_ms, request.why) if wanted else ""
+    return (Record("", step, f"automatic deploys {step} by {by}{words}", by=by, request=asked.id, data=data),)
+
+
+def end_pause(observed: Observed, now: Now) -> Actions:
+    """A pause that was to end by itself is over."""
+    until_ms = observed.history.paused_until_ms
+    if until_ms is None or now.wall_ms < until_ms:
+        return ()
+    return (Record("", "resumed", "automatic deploys go on: the pause is over", by="the clock"),)
 
 
 def notice_pushes(observed: Observed) -> Actions:

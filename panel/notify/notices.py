@@ -16,6 +16,7 @@ from enum import StrEnum
 from pydantic import BaseModel, ConfigDict
 
 from bus import Step
+from bus.history import UNCHANGED
 from panel.audit_log import Write
 
 
@@ -289,8 +290,10 @@ def _deploy(deploys: dict[str, Open], step: Step, notices: list[Notice]) -> None
         one = one.model_copy(update={"back": step.text})
     who = f"{step.sha[:7]}{f' {one.what!r}' if one.what else ''}{f' by {one.by}' if one.by else ''}"
     if step.step in ("confirmed", "failed", "cancelled"):
-        code = "taken-back" if step.step == "failed" and one.back else step.step
-        title = {"taken-back": "Deploy taken back"}.get(code, f"Deploy {step.step}")
+        code = "taken-back" if step.step == "failed" and one.back else step.word
+        title = {"taken-back": "Deploy taken back", UNCHANGED: "Deploy changes nothing"}.get(
+            code, f"Deploy {step.word}"
+        )
         text = f"{who}: {step.text}{f'; {one.back}' if one.back else ''}"
         notices.append(_notice(Kind.DEPLOYS, code, title, text, step.time_ms))
         deploys.pop(step.deploy, None)
@@ -310,8 +313,9 @@ def _writes(known: Memory, seen: Seen, notices: list[Notice]) -> Memory:
         if write.action == "halt":
             explained = True
             notices.append(_notice(Kind.HALTS, "halted", "Halted", f"{who}; exits go on", write.time_ms))
-        elif write.action == "pause":
-            notices.append(_notice(Kind.PAUSES, "paused", "Paused", f"{who}; exits go on", write.time_ms))
+        elif write.action.startswith("pause"):
+            text = f"{who}{write.action.removeprefix('pause')}; exits go on"  # until when, and why
+            notices.append(_notice(Kind.PAUSES, "paused", "Paused", text, write.time_ms))
         elif write.action == "resume":
             kind = Kind.HALTS if write.before.get("mode") == "halt" else Kind.PAUSES
             notices.append(_notice(kind, "resumed", "Resumed", who, write.time_ms))

@@ -9,7 +9,7 @@ import { renderDoubt, renderFeeds, renderInstances, renderLatency, renderNotific
 import { Live } from "./live.js";
 import { Log } from "./log.js";
 import { renderSlots } from "./slots.js";
-import { judge } from "./verdict.js";
+import { judge, modeAt } from "./verdict.js";
 
 const MARKS = { good: "✓", warn: "!", bad: "✕", wait: "…" };
 const REDRAW_MS = 500;
@@ -61,8 +61,8 @@ function draw() {
   const control = state.control?.control;
   const now = live.now();
   const age = live.statusAge();
-  drawVerdict(judge(state, { age, connected: live.connected, silence: live.silence(), locked: !known() }));
-  drawButtons(state.control);
+  drawVerdict(judge(state, { age, connected: live.connected, silence: live.silence(), locked: !known(), now }));
+  drawButtons(state.control, now);
   drawFacts(status, state.control, now);
   renderSlots(status, control, now, slotActions);
   renderFeeds(status, age);
@@ -89,8 +89,8 @@ function drawVerdict({ level, title, details, stale }) {
   text(document.querySelector("title"), `${MARKS[level]} ${title} · Never Sleeps`);
 }
 
-function drawButtons(desired) {
-  const mode = desired?.control?.mode;
+function drawButtons(desired, now) {
+  const mode = modeAt(desired?.control, now);
   const halted = desired?.halted || mode === "halt";
   $("pause").disabled = !desired || mode !== "run";
   $("flatten").disabled = !desired;
@@ -102,7 +102,7 @@ function drawFacts(status, desired, now) {
     text($(`fact-${name}`), value);
     text($(`fact-${name}-sub`), sub || "\u00a0");
   };
-  drawControl(status, desired);
+  drawControl(status, desired, now);
   drawContinuity(fact, status, now);
   if (!status) return;
   const { totals } = status;
@@ -152,11 +152,11 @@ function drawContinuity(fact, status, now) {
 }
 
 // Requested, seen, applied: how far the newest generation has come.
-function drawControl(status, desired) {
+function drawControl(status, desired, now) {
   if (!desired) return;
   const { generation } = desired;
   const reached = (step) => (status?.control[step] ?? 0) >= generation;
-  text($("fact-control"), `${desired.halted ? "halt" : desired.control?.mode ?? NONE} · ${generation}`);
+  text($("fact-control"), `${desired.halted ? "halt" : modeAt(desired.control, now) ?? NONE} · ${generation}`);
   const refusedOnes = reached("applied") ? (status?.control.refused ?? []) : [];
   const how = status?.control.problem ? "✕ refused" : refusedOnes.length ? "! applied in part" : reached("applied") ? "✓ applied" : reached("seen") ? "○ seen, not applied yet" : "○ requested, not seen yet";
   text($("fact-control-sub"), generation ? how : "no control yet");

@@ -78,11 +78,12 @@ export class Log {
   }
 }
 
-// What a write changed, as before → after; actions by hand are said in its name.
+// What a write changed, as before → after, but for what its name says.
+const SAID = new Set(["manual", "pause_until_ms", "why"]);
 function changes({ before, after }, path = "") {
   const said = [];
   for (const name of Object.keys(after)) {
-    if (name === "manual") continue;
+    if (SAID.has(name)) continue;
     const [old, now] = [before[name], after[name]];
     if (now && typeof now === "object") said.push(changes({ before: old ?? {}, after: now }, `${path}${name}.`));
     else if (old !== now) said.push(`${path}${name}: ${old ?? "–"} → ${now ?? "–"}`);

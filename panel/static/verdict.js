@@ -1,13 +1,13 @@
 // Is all well? One answer in words, from everything that is known. Pure.
 
-import { span } from "./format.js";
+import { moment, span } from "./format.js";
 
 export const STALE_MS = 3000;
 
 const isActive = (one) => one.alive && one.document?.role === "active";
 
 // -> {level: good | warn | bad | wait, title, details: [sentence], stale}
-export function judge({ status: view, control: desired, instances, notifications }, { age, connected, silence, locked }) {
+export function judge({ status: view, control: desired, instances, notifications }, { age, connected, silence, locked, now }) {
   const status = view?.status;
   if (locked) return { level: "wait", title: "Token needed", details: ["Nothing is shown without one; reload the page to give it."], stale: Boolean(status) };
   if (!connected && silence > STALE_MS) {
@@ -19,7 +19,7 @@ export function judge({ status: view, control: desired, instances, notifications
   }
   const details = concerns(status, desired, instances, notifications);
   if (desired?.halted || desired?.control?.mode === "halt") return bad("Halted", ["No entries. Exits go on.", ...details], false);
-  if (desired?.control?.mode === "pause") return warn("Paused", ["No entries. Exits go on.", ...details]);
+  if (modeAt(desired?.control, now) === "pause") return paused(desired.control, now, details);
   if (status.entries !== "open") return warn("Entries closed", [status.entries, ...details]);
   if (details.length) return warn("Trading, with concerns", details);
   return { level: "good", title: "Trading", details: ["All is well."], stale: false };
@@ -43,6 +43,13 @@ function concerns(status, desired, instances, notifications) {
   say(unheard.length, `Not notified: ${unheard.join(", ")}.`);
   say(notifications?.problem, "Notifications fail; see the panel's log.");
   return found;
+}
+
+// What control wants at a moment: a pause with an end is over by itself, as the bot decides it.
+export const modeAt = (control, now) => (control?.mode === "pause" && control.pause_until_ms != null && now >= control.pause_until_ms ? "run" : control?.mode);
+
+function paused({ pause_until_ms: until, why }, now, details) {
+  return warn(until == null ? "Paused" : `Paused until ${moment(until, now)}`, [why ? `Why: ${why}.` : "", "No entries. Exits go on.", ...details].filter(Boolean));
 }
 
 const bad = (title, details, stale) => ({ level: "bad", title, details, stale });

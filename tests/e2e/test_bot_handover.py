@@ -9,7 +9,7 @@ from pathlib import Path
 import apsw
 import pytest
 
-from bus import Role, SystemClock, read_status, write_control
+from bus import Role, SystemClock, read_control, read_status, write_control
 from tests.e2e.rig import CONFIRMED, Bot, Rig, until
 
 BLUE, GREEN = CONFIRMED, "b" * 40
@@ -149,6 +149,31 @@ def test_a_halt_stops_entries_within_a_poll_and_resume_opens_them(rig: Rig) -> N
     assert rig.count("SELECT count(*) FROM intents WHERE side = 'BUY'") == entries
     rig.bus.halt.unlink()
     until("entries go on", lambda: rig.count("SELECT count(*) FROM intents WHERE side = 'BUY'") > entries)
+
+
+def test_a_timed_pause_lasts_through_a_handover_and_ends_without_anybody(rig: Rig) -> None:
+    """Neither panel nor deployer lives. No entry leaves until the time; then entries go on, of whoever trades by then."""
+    blue = rig.start_bot(BLUE, "blue")
+    rig.until_role(blue, Role.ACTIVE)
+    green = rig.start_bot(GREEN, "green")
+    rig.until_role(green, Role.STANDBY)
+    until("entries are open", lambda: read_status(rig.bus).body.entries == "open")
+    until_ms = SystemClock().wall_ms() + 20_000
+    change = {"mode": "pause", "pause_until_ms": until_ms, "why": "CPI"}
+    write_control(rig.bus, 1, lambda control: control.changed(**change), by="test", clock=SystemClock())
+    until("paused", lambda: read_status(rig.bus).body.entries.endswith("UTC: CPI"))
+    applied_ms = SystemClock().wall_ms()
+    rig.name(green)
+    rig.until_role(green, Role.ACTIVE)
+    until("green says so", lambda: read_status(rig.bus).body.color == "green")
+    if SystemClock().wall_ms() < until_ms - 1_000:
+        assert read_status(rig.bus).body.entries.startswith("control says pause until ")
+    until(
+        "entries go on", lambda: rig.count(f"SELECT count(*) FROM intents WHERE side = 'BUY' AND wall_ms >= {until_ms}")
+    )
+    between = f"wall_ms BETWEEN {applied_ms} AND {until_ms - 1}"
+    assert rig.count(f"SELECT count(*) FROM intents WHERE side = 'BUY' AND {between}") == 0
+    assert read_control(rig.bus).mode == "pause", "nobody wrote control"
 
 
 def test_a_corrupt_control_keeps_the_last_one_and_closes_entries(rig: Rig) -> None:

@@ -19,10 +19,12 @@ from bus import (
     RiskLimits,
     Status,
     Step,
+    SystemClock,
     append_step,
     is_halted,
     read_control,
     read_requests,
+    write_control,
 )
 from tests.e2e.chromium import EXECUTABLE, Page, chromium
 from tests.e2e.rig import until
@@ -150,6 +152,17 @@ async def test_pause_is_requested_seen_and_applied(panel: RunningPanel, page: Pa
         await page.click("#resume")
         await page.until(f"{VERDICT} === 'Trading'")
         assert read_control(panel.bus).generation == 3
+        # One that ends by itself says until when and why. Once the time is over it is over on the page as well.
+        panel.post("pause", generation=3, for_s=1800, why="CPI at 14:30")
+        await page.until(f"{VERDICT}.startsWith('Paused until ')")
+        assert "Why: CPI at 14:30." in await page.text("#verdict-detail")
+        over = {"pause_until_ms": SystemClock().wall_ms() - 1}
+        write_control(panel.bus, 4, lambda control: control.changed(**over), by="test", clock=SystemClock())
+        await page.until(f"{VERDICT} === 'Trading'")
+        assert await page.evaluate(
+            "!document.querySelector('#pause').disabled && document.querySelector('#resume').disabled"
+        )
+        assert read_control(panel.bus).mode is Mode.PAUSE
 
 
 async def test_halt_asks_first_and_resume_after_it_too(panel: RunningPanel, page: Page) -> None:

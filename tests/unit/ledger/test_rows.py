@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from decimal import Decimal
@@ -88,6 +89,23 @@ def test_an_entry_needs_the_newest_control_in_mode_run(ledger: Ledger, mode: str
             add_intent(ledger, replace(INTENT, generation=generation), START_MS, 0)
     add_intent(ledger, replace(INTENT, side=Side.SELL, generation=2), START_MS, 0)
     assert entries_since(ledger, START_MS, 10) == [START_MS]
+
+
+@pytest.mark.parametrize(("mode", "late"), [("pause", True), ("pause", False), ("halt", True)])
+def test_an_entry_is_written_again_once_a_pauses_own_end_is_there(ledger: Ledger, mode: str, late: bool) -> None:
+    """To the millisecond, and the audit agrees; a halt has no end."""
+    body = json.dumps({"mode": mode, "pause_until_ms": START_MS})
+    ledger.apply_control(2, 1, body=body, refused="[]", wall_ms=1)
+    intent, at_ms = replace(INTENT, generation=2), START_MS if late else START_MS - 1
+    if mode == "pause" and late:
+        add_intent(ledger, intent, at_ms, 0)
+    else:
+        with pytest.raises(SlotTakenError, match="newest control"):
+            add_intent(ledger, intent, at_ms, 0)
+        ledger.execute("DROP TRIGGER intents_may_leave")
+        add_intent(ledger, intent, at_ms, 0)
+    broken = [check.promise for check in audit(ledger, None) if check.violations]
+    assert ("no entry under a pause or halt" in broken) == (not (mode == "pause" and late))
 
 
 @pytest.mark.parametrize("table", ["intents", "orders", "fills", "outcomes"])

@@ -130,13 +130,15 @@ def test_a_ledger_of_the_release_before_gets_them_at_the_first_take(tmp_path: Pa
             ledger.execute(f"DROP TRIGGER {name}")
         for table in DERIVED:
             ledger.execute(f"DROP TABLE {table}")
-        ledger.execute("DROP TRIGGER intents_may_open")
+        ledger.execute("DROP TRIGGER intents_may_leave")
+        ledger.execute("CREATE TRIGGER intents_may_open BEFORE INSERT ON intents BEGIN SELECT 1; END")
         ledger.execute("CREATE TRIGGER intents_one_open BEFORE INSERT ON intents BEGIN SELECT 1; END")
         assert expected
         assert positions(ledger, START_MS) == expected, "a standby reads it before anybody of this release took it"
     with Ledger.hold(tmp_path / "ledger.db", IDENTITY, SCHEMA) as ledger:
         assert wrong(ledger) == []
-        assert not ledger.integer("SELECT count(*) FROM sqlite_schema WHERE name = 'intents_one_open'")
+        former = "name IN ('intents_one_open', 'intents_may_open')"
+        assert not ledger.integer(f"SELECT count(*) FROM sqlite_schema WHERE {former}")
         trading = Trading(ledger, 3)
         trading.windows = 100
         for _ in range(40):

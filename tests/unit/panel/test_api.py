@@ -82,6 +82,16 @@ def test_a_fresh_bus_gets_generation_1_and_each_action_the_next(panel: RunningPa
     assert {write["origin"] for write in writes[:-1]} == {"127.0.0.1"}
 
 
+def test_a_pause_that_ends_by_itself_is_asked_for_with_its_reason(panel: RunningPanel) -> None:
+    """Both stand in control; what is no time or no line of text is refused and writes nothing."""
+    for wrong in ({"for_s": 0}, {"for_s": 604_801}, {"for_s": "30m"}, {"why": "x" * 201}, {"why": "a\u2028b"}):
+        assert panel.post("pause", generation=1, **wrong).status == 422, wrong
+    assert panel.post("pause", generation=1, for_s=1800, why="CPI").json["generation"] == 2
+    control = panel.call("GET", "/api/control").json["control"]
+    assert (control["mode"], control["why"]) == ("pause", "CPI")
+    assert control["pause_until_ms"] == read_control(panel.bus).pause_until_ms
+
+
 def test_a_halt_ends_only_by_a_confirmed_resume(panel: RunningPanel) -> None:
     """Without confirm nothing changes and the halt file stays; with it both are undone. A file set by hand counts too."""
     panel.post("halt", generation=1)

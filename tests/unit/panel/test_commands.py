@@ -11,6 +11,7 @@ import pytest
 from bus import Bus, Control, Logging, SystemClock, is_halted, open_bus, read_control
 from panel.__main__ import main
 from panel.actions import Actions, Asker
+from panel.audit_log import read_writes
 from panel.commands import assignments, change
 from panel.errors import StartError
 
@@ -46,6 +47,37 @@ def test_each_command_writes_what_its_button_does(bus: Bus) -> None:
     assert do(bus, "resume", agreed=True).mode == "run"
     assert not is_halted(bus)
     assert read_control(bus).by == "panel/ann"
+
+
+def test_a_pause_has_an_end_and_a_reason_until_the_next_word(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`--for` and `--why` stand in control and in the record of writes; a plain pause, a resume and a halt take both away."""
+    monkeypatch.setenv("BUS_DIR", str(bus.directory))
+    for word in (["pause"], ["resume"], ["halt"]):
+        began = SystemClock().wall_ms()
+        assert main(["pause", "--for=1h30m", "--why=CPI at 14:30"]) == 0
+        paused = read_control(bus)
+        until = paused.pause_until_ms or 0
+        assert began <= until - 5_400_000 <= SystemClock().wall_ms()
+        assert (paused.mode, paused.why) == ("pause", "CPI at 14:30")
+        assert (paused.mode_at(until - 1), paused.mode_at(until)) == ("pause", "run")
+        (write,) = read_writes(bus, 1)
+        assert write.action.startswith("pause until 20")
+        assert (write.after["why"], write.after["pause_until_ms"]) == ("CPI at 14:30", until)
+        assert main(word) == 0
+        assert (read_control(bus).pause_until_ms, read_control(bus).why) == (None, "")
+
+
+@pytest.mark.parametrize(
+    "words", [["--for=0m"], ["--for=8d"], ["--for=half"], ["--for=-5m"], ["--why=a\nb"], ["--why=" + "x" * 201]]
+)
+def test_a_pause_without_a_right_time_or_reason_is_refused(
+    bus: Bus, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: list[str]
+) -> None:
+    """One line says what was expected, and nothing is written."""
+    monkeypatch.setenv("BUS_DIR", str(bus.directory))
+    assert main(["pause", *words]) == 2
+    assert capsys.readouterr().err.startswith("panel: expected ")
+    assert read_control(bus).generation == 1
 
 
 def test_set_changes_limits_and_parameters_and_default_takes_back(bus: Bus) -> None:

@@ -207,33 +207,36 @@ def test_a_control_that_cannot_be_read_keeps_the_last_applied_and_closes_entries
     assert found.control is not None
     assert found.control.generation == 3
     assert found.parameters.min_edge == 0.2
-    assert "whatever" in (found.closed() or "")
+    assert "whatever" in (found.closed(0) or "")
     assert not found.apply
     nothing = judge(None, problem, IDS, Parameters)
     assert nothing.control is None
-    assert nothing.closed() is not None
+    assert nothing.closed(0) is not None
 
 
 def test_an_older_control_is_not_followed() -> None:
     """Generations only rise: a control that was put back closes entries and leaves the applied one in force."""
     found = judge(control(5, min_edge=0.2), control(4, min_edge=0.5), IDS, Parameters)
     assert (found.seen, found.parameters.min_edge, found.apply) == (4, 0.2, False)
-    assert "older" in (found.closed() or "")
+    assert "older" in (found.closed(0) or "")
 
 
 def test_a_newer_control_is_applied_and_the_same_one_is_not_again() -> None:
     """What is newer becomes a ledger row, once."""
     newer = judge(control(5), control(6, min_edge=0.5), IDS, Parameters)
-    assert (newer.apply, newer.parameters.min_edge, newer.closed()) == (True, 0.5, None)
+    assert (newer.apply, newer.parameters.min_edge, newer.closed(0)) == (True, 0.5, None)
     assert not judge(to_apply(newer), control(6, min_edge=0.5), IDS, Parameters).apply
     assert judge(None, control(1), IDS, Parameters).apply
 
 
 @pytest.mark.parametrize("mode", ["pause", "halt"])
 def test_a_pause_closes_entries(mode: str) -> None:
-    """Control's mode closes entries in its own words."""
+    """Control's mode closes entries in its own words; a halt knows no end and no reason."""
     found = judge(None, control(1).changed(mode=mode), IDS, Parameters)
-    assert found.closed() == f"control says {mode}"
+    assert found.closed(0) == f"control says {mode}"
+    told = control(1).changed(mode=mode, pause_until_ms=1_790_000_000_000, why="CPI at 14:30")
+    until = " until 2026-09-21 14:13:20 UTC: CPI at 14:30" if mode == "pause" else ""
+    assert judge(None, told, IDS, Parameters).closed(1_789_999_999_999) == f"control says {mode}{until}"
 
 
 def test_a_wrong_parameter_leaves_the_last_good_value() -> None:

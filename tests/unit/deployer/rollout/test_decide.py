@@ -385,6 +385,29 @@ def test_refusals_beyond_chance_take_the_lease_back(
     assert recorded(alone) == ["confirmed"], "nobody is left to compare with"
 
 
+def test_a_pause_of_deploys_ends_by_itself_and_keeps_its_reason() -> None:
+    """The newest commit waits until the time, whichever deployer looks then; the history says when and why it waited."""
+    until_ms = NOW.wall_ms + 1_800_000
+    seen = replace(look([]), units=look([]).units[:2], instances=look([]).instances[:2])
+    wanted = Request(id="1", action="pause", by="ann", until_ms=until_ms, why="CPI at 14:30")
+    (record,) = decide(replace(seen, requests=(Asked("1", wanted),)), NOW, POLICY)
+    assert isinstance(record, Record)
+    step = Step(deploy="", step="paused", time_ms=NOW.wall_ms, by="ann", text=record.text, data=dict(record.data))
+    waits = replace(seen, history=seen.history.with_step(Step.model_validate_json(step.model_dump_json())))
+    assert waits.history.paused == "paused by ann until 1970-01-01 01:03:20 UTC: CPI at 14:30"
+    assert record.text.endswith("until 1970-01-01 01:03:20 UTC: CPI at 14:30")
+    assert recorded(waits, replace(NOW, wall_ms=until_ms - 1)) == []
+    assert recorded(waits, replace(NOW, wall_ms=until_ms)) == ["resumed"]
+    after = replace(waits, history=waits.history.with_step(Step(deploy="", step="resumed", time_ms=until_ms)))
+    assert (after.history.paused, after.history.paused_until_ms) == (None, None)
+    assert recorded(after, replace(NOW, wall_ms=until_ms)) == ["queued"]
+    plain = Request(id="2", action="pause", by="bob")
+    said = decide(replace(waits, requests=(Asked("2", plain),)), NOW, POLICY)
+    assert [action.step for action in said if isinstance(action, Record)] == ["paused"], (
+        "a plain one takes the end away"
+    )
+
+
 @pytest.mark.parametrize("cause", ["branch", "deploy", "rollback"])
 @pytest.mark.parametrize("confirmed", [True, False])
 def test_only_a_commit_of_the_branch_ends_as_unchanged_and_confirms_nothing(cause: str, confirmed: bool) -> None:
