@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 import time
@@ -12,6 +13,8 @@ import pytest
 from bus import Logging, SystemClock
 from deployer.commands.init import HOOK
 from deployer.push.log import PushLog
+from tests import patience
+from tests.e2e.rig import until
 
 SHA = "1" * 40
 MANY = 5_000
@@ -47,6 +50,39 @@ def test_many_refs_of_one_push_cost_no_time_each(folder: Path) -> None:
     assert log.read(1) == ()
     # One second a ref would be an hour; this is a second.
     assert time.monotonic() - began < 20
+    log.stop()
+    logging.close()
+
+
+def test_a_push_is_never_silent_for_more_than_five_seconds(folder: Path) -> None:
+    """Whatever a step takes: it is said what goes on, and for how long. A line of a build is no step."""
+    logging = Logging(os.open(os.devnull, os.O_WRONLY))
+    log = PushLog(folder, SystemClock(), logging.log, "main")
+    log.beat()
+    push_it = subprocess.Popen(
+        ["sh", str(HOOK)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1, cwd=folder,
+        env={"PATH": os.environ["PATH"], "GIT_DIR": str(folder)},
+    )  # fmt: skip
+    assert push_it.stdin is not None
+    assert push_it.stdout is not None
+    push_it.stdin.write(f"{'0' * 40} {SHA} refs/heads/main\n")
+    push_it.stdin.close()
+    pushes = folder / "never-sleeps" / "pushes"
+    name = until("the push", lambda: next((p.name for p in pushes.iterdir() if p.name[0] != "."), ""))
+    written = pushes / f"{name}.log"
+    written.write_text("-    0.06 s  building\n-            | 1.00 s  done\n")
+    seen: list[tuple[float, str]] = []
+    while sum("still" in line for _, line in seen) < 2:
+        seen.append((patience.now(), push_it.stdout.readline().rstrip()))
+        log.beat()
+    with written.open("a") as more:
+        more.write("= CONFIRMED\n")
+    assert push_it.wait(30) == 0
+    lines = [line for _, line in seen]
+    assert lines[0].endswith("0.06 s  building")
+    assert [line for line in lines if "still" in line][-1].startswith("           still building after ")
+    assert max(after - before for (before, _), (after, _) in itertools.pairwise(seen)) <= 5
+    push_it.stdout.close()
     log.stop()
     logging.close()
 
