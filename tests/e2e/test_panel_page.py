@@ -28,6 +28,7 @@ from bus import (
 )
 from tests.e2e.chromium import EXECUTABLE, Page, chromium
 from tests.e2e.rig import until
+from tests.unit.panel.notifying import sink
 from tests.unit.panel.running import Bot, RunningPanel, make_status, running_panel
 
 pytestmark = [
@@ -281,6 +282,31 @@ async def test_risk_is_changed_and_a_rollback_asked_of_the_deployer(panel: Runni
         await page.until("document.querySelector('#log').textContent.includes('Asked the deployer: rollback')")
         (request,) = read_requests(panel.bus)[0]
         assert (request.action, request.ref, request.now) == ("rollback", sha, True)
+
+
+async def test_who_is_notified_is_shown_and_a_test_says_what_each_answered(page: Page, tmp_path: Path) -> None:
+    """The button sends a test; each answer is said and stays in the list; one that fails is a concern; no address shows."""
+    file = tmp_path / "targets"
+    file.touch(mode=0o600)
+    with sink() as one, sink() as other:
+        file.write_text(f"{one.address('S3cret')}\n{other.address('S3cret')}\n")
+        other.status = 403
+        with running_panel(tmp_path, PANEL_NOTIFY_FILE=str(file), PANEL_NOTIFY_QUIET="22:00-07:00") as panel:
+            async with FollowingBot(panel).beating():
+                await page.open(panel.link())
+                await page.until(f"{VERDICT} === 'Trading'")
+                rows = "[...document.querySelectorAll('#notifications > li')].map((li) => li.textContent).join(' | ')"
+                await page.until(f"{rows}.includes('nothing was sent yet')")
+                assert await page.text("#notifications-sub") == "quiet 22:00-07:00"
+                await page.click("#notify-test")
+                said = "json in line 1: sent · json in line 2: it answered with status 403"
+                await page.until(f"document.querySelector('#notice-text').textContent === '{said}'")
+                await page.until(f"{rows}.includes('it answered with status 403')")
+                await page.until(
+                    "document.querySelector('#verdict-detail').textContent.includes('Not notified: json in line 2.')"
+                )
+                assert len(one.words) == 1
+                assert "S3cret" not in await page.evaluate("document.documentElement.outerHTML")
 
 
 async def test_a_second_tab_shows_the_same_over_one_connection(panel: RunningPanel, page: Page) -> None:

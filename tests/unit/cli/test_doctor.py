@@ -110,6 +110,7 @@ PLANTED: list[tuple[str, str, Callable[[Path], dict[str, str]]]] = [
     ("fsync", "failed to keep", fail_an_fsync),
     ("keys", "others may read", open_a_key),
     ("keys", "which is no file", lambda _root: {"BOT_KEY_FILE": "nowhere"}),
+    ("keys", "PANEL_NOTIFY_FILE names", lambda _root: {"PANEL_NOTIFY_FILE": "nowhere"}),
     ("keys", "BOT_KEY_FILE is not set", lambda _root: {"BOT_VENUE": "live", "BOT_CLOB_URL": "http://127.0.0.1:1"}),
     ("config", "has no setting 'poll'", write_an_odd_file),
     ("settings", "BOT_POLL_INTERVAL", lambda _root: {"BOT_POLL_INTERVAL": "soon"}),

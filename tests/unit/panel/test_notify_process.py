@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
-import subprocess
-import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+
 from bus import SystemClock
+from panel.__main__ import main
 from tests.e2e.rig import until
-from tests.forked import ROOT
 from tests.security.planted import holds
 from tests.unit.panel.notifying import Sink, World, sink
 from tests.unit.panel.running import RunningPanel, environment, running_panel
@@ -41,18 +44,32 @@ def waiting(folder: Path) -> list[int]:
     return sorted(len(queue["messages"]) for queue in kept["queues"].values())
 
 
-def ns(folder: Path, file: Path | None, *words: str) -> subprocess.CompletedProcess[str]:
-    """`python -m panel WORDS`, as `ns WORDS` calls it."""
-    settings = {"PANEL_NOTIFY_FILE": str(file)} if file is not None else {}
-    return subprocess.run(
-        [sys.executable, "-m", "panel", *words],
-        cwd=ROOT,
-        env=environment(folder, **settings),
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+@dataclass
+class Said:
+    """What a command said, and its exit code."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def ns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Said]:
+    """`python -m panel WORDS`, as `ns WORDS` calls it, with a file of addresses or without one."""
+
+    def run(file: Path | None, *words: str) -> Said:
+        with monkeypatch.context() as given:
+            for name in [name for name in os.environ if name.startswith(("PANEL_", "BUS_"))]:
+                given.delenv(name)
+            for name, value in environment(tmp_path).items():
+                given.setenv(name, value)
+            if file is not None:
+                given.setenv("PANEL_NOTIFY_FILE", str(file))
+            code = main(words)
+        said = capsys.readouterr()
+        return Said(code, said.out, said.err)
+
+    return run
 
 
 def shown(panel: RunningPanel) -> list[bytes]:
@@ -107,17 +124,17 @@ def states(panel: RunningPanel) -> list[str]:
     return [target["state"] for target in panel.call("GET", "/api/notifications").json["targets"]]
 
 
-def test_a_test_says_what_each_target_answered(tmp_path: Path) -> None:
+def test_a_test_says_what_each_target_answered(tmp_path: Path, ns: Callable[..., Said]) -> None:
     """The command and the page's button: exit 1 and no 200 for all where one did not take it; no address in any word."""
     with sink() as one, sink() as other:
         file = targets(tmp_path, one.address(SECRET), "# the second", other.address(SECRET))
-        good = ns(tmp_path, file, "notify", "--test")
-        assert (good.returncode, good.stderr) == (0, "")
-        assert [line.split(": ")[0] for line in good.stdout.splitlines()] == ["json in line 1", "json in line 3"]
+        good = ns(file, "notify", "--test")
+        assert (good.code, good.err) == (0, "")
+        assert [line.split(": ")[0] for line in good.out.splitlines()] == ["json in line 1", "json in line 3"]
         other.status = 403
-        half = ns(tmp_path, file, "notify", "--test", "--json")
-        assert half.returncode == 1
-        assert [target["sent"] for target in json.loads(half.stdout)["targets"]] == [True, False]
+        half = ns(file, "notify", "--test", "--json")
+        assert half.code == 1
+        assert [target["sent"] for target in json.loads(half.out)["targets"]] == [True, False]
         with running_panel(tmp_path, PANEL_NOTIFY_FILE=str(file)) as panel:
             tested = panel.call("POST", "/api/notify-test", {})
             read = Path(f"{panel.listening['token_file']}-read").read_text().strip()
@@ -125,9 +142,9 @@ def test_a_test_says_what_each_target_answered(tmp_path: Path) -> None:
         assert tested.json["sent"] is False
         assert [target["text"] for target in tested.json["targets"]] == ["sent", "it answered with status 403"]
         assert _tests(one) == 3
-    said = ns(tmp_path, file, "notify")
-    assert "told of: deaths, deploys" in said.stdout
-    for text in (good.stdout, half.stdout, half.stderr, tested.body.decode(), said.stdout):
+    said = ns(file, "notify")
+    assert "told of: deaths, deploys" in said.out
+    for text in (good.out, half.out, half.err, tested.body.decode(), said.out):
         assert SECRET not in text
 
 
@@ -135,16 +152,16 @@ def _tests(one: Sink) -> int:
     return sum(word.startswith("Never Sleeps: a test") for word in one.words)
 
 
-def test_what_cannot_be_used_is_refused_in_one_line(tmp_path: Path) -> None:
+def test_what_cannot_be_used_is_refused_in_one_line(tmp_path: Path, ns: Callable[..., Said]) -> None:
     """A file that others may read starts no panel and sends no test; without a file the command says what to set."""
     file = targets(tmp_path, f"json://127.0.0.1:9/{SECRET}")
     file.chmod(0o644)
     for words in ((), ("notify", "--test")):
-        done = ns(tmp_path, file, *words)
-        assert done.returncode == 2
-        assert done.stderr == (
+        done = ns(file, *words)
+        assert done.code == 2
+        assert done.err == (
             f"panel: others may use the file {file} (PANEL_NOTIFY_FILE, mode 0644), and addresses are secrets: chmod 600 {file}\n"
         )
-    none = ns(tmp_path, None, "notify")
-    assert none.returncode == 2
-    assert "docs/how-to/notifications.md" in none.stderr
+    none = ns(None, "notify")
+    assert none.code == 2
+    assert "docs/how-to/notifications.md" in none.err
