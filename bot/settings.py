@@ -15,7 +15,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from bot.slots import DEFAULT_ASSETS, DEFAULT_TIMEFRAMES, timeframe_seconds
 from bus import SettingsError
-from bus.main import loopback, url_host
+from bus.main import check_proxies, loopback, url_host
 
 CHAIN = "137"
 _URLS = (
@@ -124,6 +124,13 @@ class BotSettings(BaseSettings):
         ):
             raise ValueError(f"expected a URL that begins with {scheme.replace('?', '')}://, since BOT_VENUE is live")
         return value and value.rstrip("/")
+
+    @field_validator("venue")
+    @classmethod
+    def _can_go_out(cls, value: str) -> str:
+        if value == "live":
+            check_proxies(os.environ)
+        return value
 
     @field_validator("paper_url")
     @classmethod

@@ -18,8 +18,9 @@ import re
 import resource
 import socket
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import IO, TYPE_CHECKING, cast
+from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, ConsoleRenderable
@@ -43,6 +44,23 @@ def loopback() -> str:
         if error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
             return "::1"
     return "127.0.0.1"
+
+
+def check_proxies(environment: Mapping[str, str]) -> None:
+    """Raise ValueError where a proxy of the environment cannot be used. Its words are not said: they may have a password."""
+    for name in ("http_proxy", "https_proxy", "all_proxy"):
+        for spelled in (name, name.upper()):
+            value = environment.get(spelled)
+            if value:
+                try:
+                    parts = urlsplit(value)
+                    is_good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+                except ValueError:
+                    is_good = False
+                if not is_good or re.search(r"\s", value):
+                    raise ValueError(
+                        f"expected http://HOST:PORT in {spelled} (SOCKS is not spoken); set it so, or unset it"
+                    )
 
 
 def url_host(host: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Literal
@@ -15,7 +16,7 @@ from paper.engine.feed import Tape, load_tape
 from paper.engine.markets import parse_timeframe
 from paper.engine.prices import ASSETS
 from paper.errors import UsageError
-from paper.stdio import loopback
+from paper.stdio import check_proxies, loopback
 from paper.wire.forms import TradeForm
 
 __all__ = ["Settings", "load_tapes"]
@@ -161,6 +162,8 @@ class Settings(BaseSettings):
     def _check_mirror(cls, value: str) -> str:
         if value not in ("", "real") and not value.startswith(("http://", "https://")):
             raise ValueError(f"expected real, or the URL of another paper such as http://127.0.0.1:8700; was {value!r}")
+        if value == "real":
+            check_proxies(os.environ)
         return value
 
     @model_validator(mode="after")

@@ -12,6 +12,8 @@ import os
 import re
 import socket
 import sys
+from collections.abc import Mapping
+from urllib.parse import urlsplit
 
 STREAMS = (0, 1, 2)
 # Never by a proxy, whatever the environment says of proxies: this machine, and the services of compose.yaml.
@@ -31,6 +33,23 @@ def loopback() -> str:
         if error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
             return "::1"
     return "127.0.0.1"
+
+
+def check_proxies(environment: Mapping[str, str]) -> None:
+    """Raise ValueError where a proxy of the environment cannot be used. Its words are not said: they may have a password."""
+    for name in ("http_proxy", "https_proxy", "all_proxy"):
+        for spelled in (name, name.upper()):
+            value = environment.get(spelled)
+            if value:
+                try:
+                    parts = urlsplit(value)
+                    is_good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+                except ValueError:
+                    is_good = False
+                if not is_good or re.search(r"\s", value):
+                    raise ValueError(
+                        f"expected http://HOST:PORT in {spelled} (SOCKS is not spoken); set it so, or unset it"
+                    )
 
 
 def begin() -> None:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import http.server
+import re
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 
 import httpx
 import pytest
 
+import bus.main
+import paper.stdio
 from bot.venue.polymarket.client import NOWHERE as NOWHERE_AT_ALL
 from bot.venue.polymarket.client import BoundedClient, is_local
 from tests.forked import ROOT
@@ -94,3 +98,45 @@ async def test_the_venues_client_on_this_machine_knows_no_proxy(monkeypatch: pyt
 def test_what_is_local(url: str, local: bool) -> None:
     """Loopback in every spelling, and the names of containers."""
     assert is_local(url) is local
+
+
+@pytest.mark.parametrize(
+    ("value", "is_good"),
+    [
+        ("http://proxy.test:3128", True),
+        ("https://ann:secret@proxy.test", True),
+        ("http://[2001:db8::1]:3128", True),
+        ("", True),
+        ("socks5://ann:secret@proxy.test:1080", False),
+        ("secret", False),
+        ("secret:3128", False),
+        ("ftp://secret.test", False),
+        ("http://", False),
+        ("http://ann:sec ret@[::1", False),
+        ("http://proxy.test:secret", False),
+        ("http://secret.test:0", False),
+    ],
+)
+@pytest.mark.parametrize("check", [bus.main.check_proxies, paper.stdio.check_proxies])
+def test_a_proxy_that_cannot_be_used_is_named_without_its_words(
+    check: Callable[[Mapping[str, str]], None], value: str, is_good: bool
+) -> None:
+    """They may have a password."""
+    if is_good:
+        check({"ALL_PROXY": value})
+        return
+    with pytest.raises(ValueError, match="in ALL_PROXY") as refused:
+        check({"ALL_PROXY": value})
+    assert not {"secret", "sec ret"} & set(re.split(r"[^a-z ]", str(refused.value)))
+
+
+@pytest.mark.parametrize("words", [("bot",), ("paper", "--mirror")])
+def test_who_must_go_out_through_a_bad_proxy_says_so_in_one_line(words: tuple[str, ...], tmp_path: Path) -> None:
+    """A live bot ended with a traceback of httpx, and so did a mirror of the real exchange."""
+    done = subprocess.run(
+        [sys.executable, "-m", *words], cwd=ROOT, stdin=subprocess.DEVNULL,
+        env={"PATH": "/usr/bin:/bin", "https_proxy": "socks5://127.0.0.1:9", "BOT_VENUE": "live", "BUS_DIR": str(tmp_path),
+             "BOT_KEY_FILE": str(tmp_path / "key"), "PAPER_DATA": str(tmp_path / "paper")},
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr.count("\n"), "in https_proxy" in done.stderr) == (2, 1, True), done.stderr
