@@ -116,6 +116,8 @@ class Memory(BaseModel):
     halted: bool = False
     halt_ms: int | None = None
     """Since when a halt file is there that no write on record explains; None where all is explained."""
+    pause_until_ms: int | None = None
+    """When a pause ends by itself, UTC; None where none does."""
     limits: dict[str, int] = {}
     """When each limit was told last, UTC ms."""
     reached: tuple[str, ...] = ()
@@ -307,19 +309,26 @@ def _deploy(deploys: dict[str, Open], step: Step, notices: list[Notice]) -> None
 
 
 def _writes(known: Memory, seen: Seen, notices: list[Notice]) -> Memory:
-    explained = False
+    explained, until_ms = False, known.pause_until_ms
     for write in seen.writes:
         who = f"by {write.by.removeprefix('panel/')} from {write.origin}"
         if write.action == "halt":
             explained = True
             notices.append(_notice(Kind.HALTS, "halted", "Halted", f"{who}; exits go on", write.time_ms))
         elif write.action.startswith("pause"):
-            text = f"{who}{write.action.removeprefix('pause')}; exits go on"  # until when, and why
+            words = write.action.removeprefix("pause").lstrip(": ")  # until when, and why
+            text = f"{words}; {who}; exits go on" if words else f"{who}; exits go on"
             notices.append(_notice(Kind.PAUSES, "paused", "Paused", text, write.time_ms))
         elif write.action == "resume":
             kind = Kind.HALTS if write.before.get("mode") == "halt" else Kind.PAUSES
             notices.append(_notice(kind, "resumed", "Resumed", who, write.time_ms))
-    known = known.model_copy(update={"writes": seen.writes_to})
+        if "mode" in write.after or "pause_until_ms" in write.after:
+            ends = write.after.get("pause_until_ms")
+            until_ms = ends if isinstance(ends, int) else None
+    if until_ms is not None and seen.now_ms >= until_ms:
+        notices.append(_notice(Kind.PAUSES, "over", "The pause is over", "entries again, by the clock", until_ms))
+        until_ms = None
+    known = known.model_copy(update={"writes": seen.writes_to, "pause_until_ms": until_ms})
     return known.model_copy(update={"halted": True, "halt_ms": None}) if explained and seen.halted else known
 
 

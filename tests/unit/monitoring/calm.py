@@ -55,6 +55,7 @@ def calm() -> Series:
         f'deployer_confirmed_info{{{_DEPLOYER},git_sha="aaa"}}': _always(1),
         f"deployer_deploy_open{{{_DEPLOYER}}}": _always(0),
         f"deployer_spares_wanted{{{_DEPLOYER}}}": _always(1),
+        'panel_notify_failing{instance="panel",job="panel"}': _always(0),
         f"deployer_unit_deaths_total{{{_DEPLOYER}}}": _always(0),
         f'deployer_deploys_total{{{_DEPLOYER},result="failed"}}': _always(0),
         f"deployer_look_timestamp_seconds{{{_DEPLOYER}}}": CLOCK,

@@ -61,6 +61,7 @@ CASES: dict[str, tuple[Series, tuple[str, ...]]] = {
     "LoopSlow": ({f'bot_loop_lag_seconds_bucket{{{who},le="0.01"}}': "0x240" for who in (BLUE, SPARE)}, ()),
     "BotNotScraped": ({f"up{{{SPARE}}}": _then(1, 0)}, ()),
     "VenueDataSkipped": ({f'bot_venue_data_skipped_total{{{BLUE},source="gamma",code="shape"}}': _then(0, 500)}, ()),
+    "NotificationsFail": ({'panel_notify_failing{instance="panel",job="panel"}': f"0x6 1x{SAMPLES}"}, ()),
     "LogLinesDropped": ({f"bot_log_lines_dropped_total{{{BLUE}}}": _then(0, 7)}, ()),
 }
 # What looks like it and is none: it must not fire.

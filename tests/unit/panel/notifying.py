@@ -92,7 +92,9 @@ class World:
         self.step("queued", at_ms, deploy=f"d-{sha}", sha=sha, by="branch main", data={"subject": f"subject {sha[:7]}"})
         return f"d-{sha}", sha
 
-    def write(self, action: str, at_ms: int, before: Mapping[str, Any] | None = None) -> str:
+    def write(
+        self, action: str, at_ms: int, before: Mapping[str, Any] | None = None, after: Mapping[str, Any] | None = None
+    ) -> str:
         """A write of control by somebody with a name of their own."""
         name = f"person{self._next()}"
         append_write(
@@ -104,7 +106,7 @@ class World:
                 by=f"panel/{name}",
                 origin="here",
                 before=dict(before or {}),
-                after={},
+                after=dict(after or {}),
             ),
         )
         return f"by {name} from"

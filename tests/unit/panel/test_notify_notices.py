@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
 
-from bus import Control, ControlStatus, RiskLimits, SystemClock, UsageStatus, write_control, write_status
+from bus import Control, ControlStatus, Logging, RiskLimits, SystemClock, UsageStatus, write_control, write_status
+from panel.actions import Actions, Asker
 from panel.notify.notices import (
     ALL,
     OLDEST_MS,
@@ -83,6 +85,36 @@ def test_a_deploy_is_told_with_who_pushed_it_and_how_it_was_taken_back(world: Wo
         f"Deploy taken back: {sha[:7]} 'subject {sha[:7]}' by ana: 3 unhealthy polls in a row; 0 polls missed; "
         "blue trades again in epoch 4"
     ]
+
+
+def test_a_pause_is_told_with_its_end_and_reason_and_its_end_by_itself_once(world: World, tmp_path: Path) -> None:
+    """As the panel itself writes it down; a pause that somebody ends, or that a halt follows, has no end by itself."""
+    clock = SystemClock()
+    actions = Actions(world.bus, clock, Logging(descriptor=2).log, lambda: "id")
+    looking, who = Looking(world, frozenset({Kind.PAUSES})), Asker("ana", "here")
+    looking.now_ms = clock.wall_ms()
+
+    def texts(after_ms: int = 0) -> list[str]:
+        return [re.sub(r"until .* UTC", "until T", text) for text in looking(after_ms)]
+
+    paused = "Paused: until T: CPI; by ana from here; exits go on"
+    generation = actions.pause(1, who, for_s=60, why="CPI").generation
+    assert texts() == [paused]
+    assert texts(59_000) == []
+    assert texts(2_000) == ["The pause is over: entries again, by the clock"]
+    assert texts(1_000) == []
+    generation = actions.pause(generation, who, for_s=3_600, why="CPI").generation
+    generation = actions.resume(generation, who, confirm=False).generation
+    assert texts() == [paused, "Resumed: by ana from here"]
+    generation = actions.pause(generation, who, for_s=3_600, why="CPI").generation
+    generation = actions.pause(generation, who, why="look at the books").generation
+    actions.pause(generation, who)
+    assert texts() == [
+        paused,
+        "Paused: look at the books; by ana from here; exits go on",
+        "Paused: by ana from here; exits go on",
+    ]
+    assert texts(3_700_000) == []
 
 
 def test_a_limit_on_losses_is_told_once_when_it_is_reached(world: World) -> None:
