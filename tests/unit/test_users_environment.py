@@ -11,7 +11,10 @@ import pytest
 
 from tests.forked import ROOT
 
-SCRIPTS = [ROOT / "ns", *sorted((ROOT / "bin").iterdir()), *sorted((ROOT / ".ci").iterdir())]
+SCRIPTS = [
+    ROOT / "ns",
+    *(path for room in ("bin", ".ci") for path in sorted((ROOT / room).iterdir()) if path.is_file()),
+]
 HOSTILE = {
     "PYTHONHOME": "/nowhere",
     "PYTHONINSPECT": "1",
