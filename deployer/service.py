@@ -284,7 +284,7 @@ class Deployer:
         await self._need_room(sha)
         if remarks := await self._disks.guard(self._runtime.build(sha)):
             self._remarks[sha] = remarks
-            self._log.warning("commit_not_whole", sha=sha[:12], what="; ".join(remarks))
+            self._log.warning("build_remarks", sha=sha[:12], what="; ".join(remarks))
 
     async def _compare(self, deploy: str, sha: str, by: str) -> None:
         if not self._bus.inputs.exists():

@@ -117,6 +117,11 @@ class Repository(Mirror):
         )
         return text(output).strip("\0").split("\0") if output.strip(b"\0") else []
 
+    async def tree(self, sha: str) -> str:
+        """The id of a commit's files: the same files have the same. Raises RepositoryError."""
+        await self._need(sha)
+        return text(await self._git("rev-parse", "--verify", f"{sha}^{{tree}}"))
+
     async def has_files(self, sha: str, paths: tuple[str, ...]) -> bool:
         """Whether a commit has all of these files. Raises RepositoryError."""
         await self._need(sha)

@@ -109,12 +109,16 @@ class Builder:
         if sha in self.built():
             return ()
         remarks: tuple[str, ...] = ()
+        proof = ""
         try:
             async with asyncio.timeout(self._limit_s):
                 remarks = await self._extract(sha)
                 if self._python is None and not self._is_own(sha):
                     await self._make_environment(self.tree(sha))
-                await self._try(sha)
+                proof = await self._proof(sha)
+                if (like := self._tried(proof)) is not None:
+                    remarks += (f"its files are those of {like[:7]}, which was built and tried: it is not tried again",)
+                await self._try(sha, again=like is None)
         except TimeoutError as error:
             raise BuildError(f"the build was not ready within {self._limit_s:g} s (DEPLOYER_BUILD_LIMIT)") from error
         except OSError as error:
@@ -123,8 +127,36 @@ class Builder:
             raise error.with_remarks(remarks) from None
         # The mark names the environment, so that looking for what is built reads no lock file.
         env = _NO_ENV if self._is_own(sha) else self._env(self.tree(sha)).name if self._python is None else ""
-        self._mark(sha, env)
+        self._mark(sha, f"{env}\n{proof}")
         return remarks
+
+    async def _proof(self, sha: str) -> str:
+        """Names all that a try depends on. Empty where that is more than can be named: then it is tried."""
+        try:
+            inputs = self._inputs()
+            tree = await self._repository.tree(sha)
+        except StartError as error:
+            raise BuildError(str(error)) from error
+        except RepositoryError:
+            return ""
+        if inputs.secrets or self._is_own(sha):  # that one runs on this release's bot
+            return ""
+        given = sorted(f"{name}={value}" for name, value in inputs.arguments.items())
+        facts = (tree, str(self._interpreter(sha)), sys.version, *self._command, "", *self._check, "", *given)
+        return hashlib.sha256("\0".join(facts).encode()).hexdigest()
+
+    def _tried(self, proof: str) -> str | None:
+        """A commit that is built, and whose try was the same; None for none."""
+        trees = self._trees.iterdir() if proof and self._trees.is_dir() else ()
+        return next((t.name for t in trees if self._read_mark(t.name)[1] == proof and self._is_ready(t.name)), None)
+
+    def _read_mark(self, name: str) -> tuple[str, str]:
+        """The environment, and the proof of the try; empty where there is no mark, or where another release made it."""
+        try:
+            env, _, proof = (self._ready / name).read_text().partition("\n")
+        except OSError:  # none, or one that is being removed just now
+            return "", ""
+        return env, proof
 
     def prune(self, keep: frozenset[str], newest: int) -> None:
         """Remove all trees but `keep` and the newest few, and the environments that no tree uses any more."""
@@ -213,8 +245,8 @@ class Builder:
         await asyncio.to_thread(sync_disk, env)
         self._mark(env.name, "")
 
-    async def _try(self, sha: str) -> None:
-        """Compile what runs, so that a syntax error anywhere in it fails here, then import it."""
+    async def _try(self, sha: str, *, again: bool = True) -> None:
+        """Compile what runs, so that a syntax error anywhere in it fails here, then import it, unless that went well before."""
         tree, python = self.tree(sha), str(self._interpreter(sha))
         if self._is_own(sha):
             await self._run(_own(python, OWN, "--version"), tree, "the strategy cannot be loaded", CHECK_LIMIT_S)
@@ -224,7 +256,8 @@ class Builder:
         ]
         if packages:
             await self._run([python, "-m", "compileall", "-q", *packages], tree, "the code does not compile")
-        await self._run([python, *self._check], tree, "the bot cannot be imported", CHECK_LIMIT_S)
+        if again:
+            await self._run([python, *self._check], tree, "the bot cannot be imported", CHECK_LIMIT_S)
 
     async def _run(
         self,
@@ -291,7 +324,7 @@ class Builder:
 
     def _is_ready(self, sha: str) -> bool:
         try:
-            env = (self._ready / sha).read_text()
+            env, _, _ = (self._ready / sha).read_text().partition("\n")
         except OSError:
             return False
         return self._python is not None or env == _NO_ENV or bool(env and self._is_whole(self._envs / env))

@@ -94,6 +94,38 @@ async def test_an_environment_is_made_once_for_a_lock_file(source: Source, tmp_p
     assert out == b"v2\n"
 
 
+async def test_a_revert_to_files_that_were_tried_is_not_tried_again(source: Source, tmp_path: Path) -> None:
+    """Its files come from git anew; what was tried is said. It is tried where the other is gone, or is checked in another way."""
+    tries = tmp_path / "tries"
+    code = f"open({str(tries)!r}, 'a').write('x')"
+    good = source.commit({"bot/__init__.py": "", "bot/__main__.py": code})
+    made = builder(source, tmp_path)
+    assert await made.build(good) == ()
+    source.commit({"bot/__main__.py": "raise SystemExit(1)"})
+    source.git("revert", "--no-edit", "HEAD")
+    reverted = source.git("rev-parse", "HEAD")
+    (made.tree(good) / "bot" / "__main__.py").write_text("changed by what ran there")
+    assert await made.build(reverted) == (
+        f"its files are those of {good[:7]}, which was built and tried: it is not tried again",
+    )
+    assert tries.read_text() == "x"
+    assert (made.tree(reverted) / "bot" / "__main__.py").read_text() == code
+    assert made.built() == {good, reverted}
+    source.git("commit", "--quiet", "--allow-empty", "-m", "the same")
+    again = source.git("rev-parse", "HEAD")
+    for sha in (good, reverted):
+        shutil.rmtree(made.tree(sha))
+        (tmp_path / "run" / "ready" / sha).unlink()
+    assert await made.build(again) == ()
+    assert tries.read_text() == "xx"
+    other = Builder(
+        Repository(source.path), tmp_path / "run", python=Path(sys.executable), command="-m bot", check="-m bot --x",
+        limit_s=60,
+    )  # fmt: skip
+    assert await other.build(good) == ()
+    assert tries.read_text() == "xxx"
+
+
 async def test_what_was_removed_by_hand_counts_only_once_it_is_built_again(source: Source, tmp_path: Path) -> None:
     """The mark of the tree before counts for nothing while the new one is only being tried."""
     gate = tmp_path / "go"
