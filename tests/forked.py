@@ -67,7 +67,8 @@ class Forked:
     def send_signal(self, number: signal.Signals) -> None:
         """Send a signal, unless it has ended."""
         if self.poll() is None:
-            os.kill(self.pid, number)
+            with contextlib.suppress(ProcessLookupError):  # it ended this moment, and its end is not told yet
+                os.kill(self.pid, number)
 
     def terminate(self) -> None:
         """SIGTERM."""
