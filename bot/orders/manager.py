@@ -193,18 +193,19 @@ class OrderManager(OpenOrders):
     async def settle(self) -> None:
         """Ask the venue about open intents that no task is busy with; one that it cannot tell of waits.
 
-        Those first that were not looked at for longest; without room for requests, one in MOST_SPACING_MS. Raises LedgerError.
+        Those first that were not looked at for longest, exits first; without room, one in MOST_SPACING_MS. Raises LedgerError.
         """
-        for order in sorted(self.open.values(), key=lambda order: self._looked_ms.get(order.intent.order_id, 0)):
+        looked = self._looked_ms
+        for order in self.least_looked_at(looked):
             intent, now = order.intent, self._clock.boot_ms()
             if intent.order_id in self._tasks:
                 continue
-            waited_ms = now - self._looked_ms.get(intent.order_id, 0)
+            waited_ms = now - looked.get(intent.order_id, 0)
             if waited_ms < LEAST_SPACING_MS:
                 continue
             if not await self._room(TURN_TRIES, urgent=waited_ms > MOST_SPACING_MS):
                 break  # the others waited less
-            self._looked_ms[intent.order_id] = now
+            looked[intent.order_id] = now
             try:
                 await self._look(intent)
             except VenueError as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from decimal import Decimal
 
@@ -100,13 +100,21 @@ class OpenOrders:
     def is_selling(self, window: str) -> bool:
         """Whether an exit of the window is on its way, of which it will be known in a moment what it sold.
 
-        An exit in doubt, or of which the venue shows nothing when its delay has passed, is followed by a fresh one: there is no
-        short selling here, so the worst is a refusal.
+        An exit in doubt, or of which the venue shows nothing when its delay has passed, is followed by a fresh one, once it was
+        looked at: there is no short selling here, so the worst is a refusal.
         """
         return any(
             order.intent.window == window and order.intent.side is Side.SELL and not self._may_follow(order)
             for order in self.open.values()
         )
+
+    def least_looked_at(self, looked_ms: Mapping[str, int]) -> list[OpenIntent]:
+        """The open ones: first who was not looked at for longest, and of those the exits. looked_ms: when, by order."""
+
+        def turn(order: OpenIntent) -> tuple[int, bool]:
+            return looked_ms.get(order.intent.order_id, 0), order.intent.side is Side.BUY
+
+        return sorted(self.open.values(), key=turn)
 
     def is_awaited(self, order_id: str) -> bool:
         """Whether an order is open and nothing may follow it yet."""
@@ -122,11 +130,10 @@ class OpenOrders:
         )
 
     def _may_follow(self, order: OpenIntent) -> bool:
-        if order.state is None:  # of this holder: its answer comes, or its request's time limit
-            return order.intent.epoch != self._epoch
-        if order.state is OrderState.ACCEPTED:
-            return self._watch(order.intent.order_id).may_follow(self._clock.boot_ms())
-        return True
+        if order.state is None and order.intent.epoch == self._epoch:
+            return False  # its answer comes, or its request's time limit
+        watch, now = self._watch(order.intent.order_id), self._clock.boot_ms()
+        return watch.may_follow(now) if order.state is OrderState.ACCEPTED else watch.may_follow_doubt(now)
 
     def note_fill(self, order_id: str) -> None:
         """A fill of an order was recorded elsewhere: one that may be filled is at stake only with what is not filled."""
@@ -179,6 +186,7 @@ class OpenOrders:
             if is_open and watch.arrived_ms is None:
                 watch.news(started)
             watch.looked(started, closed=closed, is_shown_open=is_open)
+        watch.was_looked_at = True
         self._conclude(intent, shown)
 
     async def _compare(self) -> None:

@@ -15,13 +15,14 @@ QUIET_LOOKS = 5  # 0.1 to 2 s apart: trades were recorded to show up to seconds 
 UNKNOWN_LOOKS = 20  # while the venue shows a word that nobody knows, or a FAK as open
 CLOSED_LOOKS = 3
 FOLLOW_MS = 1_000  # how long after the delay an exit that shows nothing sold is followed by a fresh one
+BLIND_MS = 5_000  # and how long where nobody could look: an exit waits no longer
 
 
 @dataclass(slots=True)
 class Watch:
     """One order. delay_ms, min_size: the market's. arrived_ms: when the venue was first known to have it, None while it is not.
 
-    unknown: words of the venue about it that are not known. rests: the venue shows it as resting.
+    unknown: words of the venue about it that are not known. rests: the venue shows it as resting. was_looked_at: by this holder.
     """
 
     delay_ms: int = LONGEST_DELAY_MS
@@ -29,12 +30,14 @@ class Watch:
     arrived_ms: int | None = None
     rests: bool = False
     is_shown_open: bool = False
+    was_looked_at: bool = False
     unknown: set[str] = field(default_factory=set)
     _from_ms: int | None = None
     _looks: int = 0
     _compared: bool = False
     _closed_looks: int = 0
     _closed_compared: bool = False
+    _doubted_ms: int | None = None
 
     def news(self, boot_ms: int) -> None:
         """The venue has it and something about it is new: counting begins anew, when the delay is over."""
@@ -86,4 +89,13 @@ class Watch:
 
     def may_follow(self, boot_ms: int) -> bool:
         """Whether an exit that the venue has may be followed by a fresh one for what is not shown as sold."""
-        return self.arrived_ms is not None and boot_ms >= self.arrived_ms + self.delay_ms + FOLLOW_MS
+        if self.arrived_ms is None:
+            return False
+        after_ms = boot_ms - self.arrived_ms - self.delay_ms
+        return after_ms >= BLIND_MS or (after_ms >= FOLLOW_MS and self._looks > 0)
+
+    def may_follow_doubt(self, boot_ms: int) -> bool:
+        """The same of one in doubt, or of a former holder's: once it was looked at, or BLIND_MS after this was asked first."""
+        if self._doubted_ms is None:
+            self._doubted_ms = boot_ms
+        return self.was_looked_at or boot_ms - self._doubted_ms >= BLIND_MS
