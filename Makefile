@@ -25,10 +25,12 @@ AS_CHOSEN = runtime=$$(bin/with-config bin/runtime) && exec bin/with-config $(MA
 
 run: ## trade on paper: exchange, bot, deployer, panel; Ctrl-C ends all of it (LIVE=1: on real prices, with play money; FAST=1: 1 s polls, windows of 30 and 90 s; DETACH=1: goes on without a terminal)
 	@$(AS_CHOSEN)
+# Never as words of a command line: a path may have spaces and quotes.
+export FAST LIVE TAPE DETACH WATCH
 run-docker:
-	@FAST=$(FAST) LIVE=$(LIVE) TAPE=$(TAPE) DETACH=$(DETACH) WATCH=$(WATCH) bin/compose run
+	@bin/compose run
 run-process: $(READY)
-	@$(if $(TAPE),PAPER_TAPE=$(TAPE)) $(BIN)/python -m deployer up $(if $(FAST),--fast) $(if $(LIVE),--mirror) $(if $(WATCH),--watch) $(if $(DETACH),--detach)
+	@$(if $(TAPE),PAPER_TAPE="$$TAPE") $(BIN)/python -m deployer up $(if $(FAST),--fast) $(if $(LIVE),--mirror) $(if $(WATCH),--watch) $(if $(DETACH),--detach)
 
 demo: $(READY) ## a minute of everything on a copy: two deploys, a broken one, a rollback, a kill -9; then the audit
 	@$(BIN)/python -m deployer demo
@@ -44,7 +46,7 @@ stop-process: $(READY)
 	@$(BIN)/python -m deployer down $(AGREED)
 
 service: ## write a systemd unit for this checkout, with the settings that are set now
-	@FAST=$(FAST) LIVE=$(LIVE) PAPER_TAPE=$(TAPE) bin/service
+	@PAPER_TAPE="$$TAPE" bin/service
 
 status: ## say what runs and who trades
 	@$(AS_CHOSEN)

@@ -81,7 +81,10 @@ RULES: tuple[tuple[str, Way], ...] = (
         r"ns approve( \[?DEPLOY\]?)?|ns approve 1795558050000-3da8f15|ns cancel",
         Live(codes=(0, 1)),
     ),  # nothing is held or open
-    (r"ns adopt|ns set risk\.max_order=25|ns pause|ns flatten|ns (pause|resume) --deploys", Live()),
+    (
+        r"ns adopt|ns set risk\.max_order=25|ns pause( --for 30m --why .CPI at 14:30.)?|ns flatten|ns (pause|resume) --deploys",
+        Live(),
+    ),
     (r"ns settle (ORDER|WINDOW) --as [\w\\|]+ --note WHY", Live(codes=(1, 2))),  # the venue has resolved it
     (r"ns backup ~/bus\.tar\.gz", Live()),
     (r"BUS_DIR=/srv/bus ns (restore ~/bus\.tar\.gz|move)", Live(runtimes=("process",))),
@@ -95,6 +98,7 @@ RULES: tuple[tuple[str, Way], ...] = (
     ),
     (r"docker logs UNIT|docker system df", Live(runtimes=("docker",))),
     (r"ns deploy (SHA|REF)", Live()),
+    (r"ns deploy (main|1234567)", ByTest("tests/e2e/test_push.py", "changes_nothing")),
     (r"ns rollback", Live(codes=(0, 1))),  # nothing was confirmed before the first commit
     (r"ns halt|touch volumes/bus/halt|touch halt|ns resume( --yes)?", Live(codes=(0, 2), last=True)),
     (r"ns stop( --yes)?|make stop( YES=1)?", Live(codes=(0, 2), last=True)),
@@ -124,7 +128,7 @@ RULES: tuple[tuple[str, Way], ...] = (
     (r"sudo systemctl enable --now .*", ByTest("tests/unit/test_service_unit.py", "systemctl enable --now")),
     (r"bin/compose( \.\.\.| run| stop| down)?|bin/runtime|bin/deployer COMMAND", _WORDS),
     (r"bin/compose --profile monitoring .*", ByTest("tests/e2e/test_monitoring_docker.py", "prometheus")),
-    (r"ns paper( --port 0 .*| fault .*| show| check .*)?", _PAPER),
+    (r"ns paper( --port 0 .*| fault .*| show| check( .*)?)?", _PAPER),
     (r"ns (deploy|settle|set|new|push|WORD( --help)?)", Others("a word's name, without what it is about")),
     (r"make (bench|proof|fire)( ARGS=.*| PART=power BUDGET=10m)?", Parsed()),
     (
