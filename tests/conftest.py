@@ -8,6 +8,7 @@ import ssl
 from collections.abc import Generator
 from typing import Any
 
+import hypothesis
 import pytest
 
 from tests import patience
@@ -16,6 +17,10 @@ from tests import patience
 ssl.create_default_context = functools.cache(ssl.create_default_context)  # type: ignore[assignment]  # its callers pass what can be hashed
 
 patience.wait_patiently()
+
+# How long one example takes is the machine's: hypothesis' own limit of 200 ms of the wall fails good tests under load.
+hypothesis.settings.register_profile("patient", hypothesis.settings.default, deadline=None)
+hypothesis.settings.load_profile("patient")
 
 REQUIRE_ALL = os.environ.get("REQUIRE_ALL") == "1"
 # What no machine needs to have; a skip that begins so is none of what REQUIRE_ALL forbids.
