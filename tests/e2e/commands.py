@@ -13,6 +13,8 @@ from tests.e2e.clone import Clone
 from tests.e2e.documented import Live, Shown, filled, shown, way_of
 
 LIMIT_S = 180.0
+# The first order in a window that the venue has resolved.
+RESOLVED = "SELECT i.order_id, i.slot, i.window FROM intents i JOIN outcomes USING (window) ORDER BY i.rowid LIMIT 1"
 ENDS_ALL = 2
 
 
@@ -25,14 +27,17 @@ class Runner:
         self._home.mkdir(exist_ok=True)
 
     def has_traded(self) -> bool:
-        """Whether a commit is confirmed, and a fill is in the ledger."""
+        """Whether a commit is confirmed, and a window in which it traded is resolved."""
         try:
-            return (
-                fold(read_steps(self._clone.bus)).confirmed is not None
-                and read_status(self._clone.bus).body.totals.fills > 0
-            )
+            if (
+                fold(read_steps(self._clone.bus)).confirmed is None
+                or not read_status(self._clone.bus).body.totals.fills
+            ):
+                return False
         except DocumentError:
             return False
+        with Ledger.reader(self._clone.bus.ledger) or _no_ledger() as ledger:
+            return bool(ledger.execute(RESOLVED))
 
     def run_all(self, *, to_the_end: bool = True) -> list[str]:
         """What was not as the docs say, a text each. to_the_end: those that end all of it as well."""
@@ -77,7 +82,7 @@ class Runner:
         """What stands for the placeholders and examples of the docs: things of this system."""
         bus = self._clone.bus
         with Ledger.reader(bus.ledger) or _no_ledger() as ledger:
-            order, slot, window = ledger.execute("SELECT order_id, slot, window FROM intents ORDER BY rowid LIMIT 1")[0]
+            order, slot, window = ledger.execute(RESOLVED)[0]
             tick = ledger.integer("SELECT max(tick) FROM polls_completed")
         deploy = fold(read_steps(bus)).deploys[-1].id
         home = shlex.quote(str(self._home))

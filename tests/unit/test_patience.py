@@ -88,6 +88,10 @@ def test_a_process_that_does_not_end_is_given_up(monkeypatch: pytest.MonkeyPatch
         subprocess.run(
             [sys.executable, "-c", echo], input="said", text=True, capture_output=True, timeout=5, check=False
         )
+
+
+def test_a_process_that_ends_in_time_has_its_input_and_output() -> None:
+    """Whatever it takes of its limit."""
     done = subprocess.run(
         [sys.executable, "-c", "print(input())"], input="said", text=True, capture_output=True, timeout=30, check=True
     )
