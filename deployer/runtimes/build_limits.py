@@ -25,6 +25,10 @@ T = TypeVar("T")
 MARK = "NEVER_SLEEPS_BUILD"
 LOOK_EVERY_S = 0.25
 TAIL_BYTES = 64 << 10
+# However busy the machine is: a build ends after so many times its limit.
+MOST_TIMES = 10
+# Threads that want a processor, a processor, in the last minute: from there on a limit says nothing of a commit.
+BUSY = 1.5
 _PAGE = resource.getpagesize()
 _PROC = Path("/proc")
 
@@ -125,7 +129,33 @@ class Patience:
     def is_over(self, processes: Sequence[Member], now_s: float) -> bool:
         """processes: those that live now. now_s: a monotonic clock."""
         self._waited.update({member.pid: member.waited_s for member in processes})
-        return now_s - self._began_s - max(self._waited.values(), default=0.0) > self._limit_s
+        return now_s - self._began_s - self.waited_s > self._limit_s
+
+    @property
+    def waited_s(self) -> float:
+        """Seconds in which others had the processor, so far."""
+        return max(self._waited.values(), default=0.0)
+
+
+class Allowance:
+    """The time of a whole build: the end of an `asyncio.timeout(limit_s)`, put off by what others had of the processor."""
+
+    def __init__(self, timer: asyncio.Timeout, limit_s: float) -> None:
+        self._timer = timer
+        self._latest = asyncio.get_running_loop().time() + MOST_TIMES * limit_s
+
+    def add(self, waited_s: float) -> None:
+        """Others had the processor for so many seconds more. Does nothing once the time is over."""
+        end = self._timer.when()
+        if end is not None and not self._timer.expired():
+            self._timer.reschedule(min(end + waited_s, self._latest))
+
+
+def busy_words(load: float, processors: int) -> str:
+    """Why the machine, and not a commit, may have used up a limit; empty where it did not. load: of the last minute."""
+    if load <= BUSY * processors:
+        return ""
+    return f" while {load:.0f} threads wanted {processors} processors"
 
 
 def members(mark: str, session: int | None) -> list[Member]:

@@ -28,6 +28,7 @@ from deployer.runtimes.api import FOLDER, BuildInputs
 from deployer.runtimes.build_limits import (
     LOOK_EVERY_S,
     MARK,
+    Allowance,
     BuildLimits,
     Patience,
     build_environment,
@@ -59,7 +60,7 @@ class Builder:
     Args:
         python: run everything with this interpreter and make no environments; None to make them.
         command, check: arguments for Python that run a bot, and that only try it.
-        limit_s: for one build.
+        limit_s: for one build, without the time in which others had the processor.
         inputs: reads what builds are given (build_inputs); every command has the arguments as its environment.
         limits: what one build may use.
     """
@@ -111,14 +112,15 @@ class Builder:
         remarks: tuple[str, ...] = ()
         proof = ""
         try:
-            async with asyncio.timeout(self._limit_s):
+            async with asyncio.timeout(self._limit_s) as timer:
+                allowance = Allowance(timer, self._limit_s)
                 remarks = await self._extract(sha)
                 if self._python is None and not self._is_own(sha):
-                    await self._make_environment(self.tree(sha))
+                    await self._make_environment(self.tree(sha), allowance)
                 proof = await self._proof(sha)
                 if (like := self._tried(proof)) is not None:
                     remarks += (f"its files are those of {like[:7]}, which was built and tried: it is not tried again",)
-                await self._try(sha, again=like is None)
+                await self._try(sha, allowance, again=like is None)
         except TimeoutError as error:
             raise BuildError(f"the build was not ready within {self._limit_s:g} s (DEPLOYER_BUILD_LIMIT)") from error
         except OSError as error:
@@ -212,7 +214,7 @@ class Builder:
         shutil.rmtree(former, ignore_errors=True)
         return tuple(remarks.lines())
 
-    async def _make_environment(self, tree: Path) -> None:
+    async def _make_environment(self, tree: Path, allowance: Allowance) -> None:
         if not (tree / LOCK_FILE).is_file():
             raise BuildError(
                 f"the commit has no {LOCK_FILE}; expected the bot's locked dependencies at the top of the repository"
@@ -225,7 +227,10 @@ class Builder:
         self._envs.mkdir(parents=True, exist_ok=True)
         uv = [sys.executable, "-m", "uv", "--quiet", "--no-progress"]
         await self._run(
-            [*uv, "venv", "--clear", "--python", sys.executable, str(env)], tree, "an environment could not be made"
+            [*uv, "venv", "--clear", "--python", sys.executable, str(env)],
+            tree,
+            "an environment could not be made",
+            allowance,
         )
         await self._run(
             [
@@ -240,30 +245,33 @@ class Builder:
             ],
             tree,
             f"the packages of {LOCK_FILE} could not be installed",
+            allowance,
             network=True,
         )
         await asyncio.to_thread(sync_disk, env)
         self._mark(env.name, "")
 
-    async def _try(self, sha: str, *, again: bool = True) -> None:
+    async def _try(self, sha: str, allowance: Allowance, *, again: bool = True) -> None:
         """Compile what runs, so that a syntax error anywhere in it fails here, then import it, unless that went well before."""
         tree, python = self.tree(sha), str(self._interpreter(sha))
         if self._is_own(sha):
-            await self._run(_own(python, OWN, "--version"), tree, "the strategy cannot be loaded", CHECK_LIMIT_S)
+            loads = _own(python, OWN, "--version")
+            await self._run(loads, tree, "the strategy cannot be loaded", allowance, CHECK_LIMIT_S)
             return
         packages = [
             name for name in (_module(self._command), "bus", "ledger", "recording") if name and (tree / name).is_dir()
         ]
         if packages:
-            await self._run([python, "-m", "compileall", "-q", *packages], tree, "the code does not compile")
+            await self._run([python, "-m", "compileall", "-q", *packages], tree, "the code does not compile", allowance)
         if again:
-            await self._run([python, *self._check], tree, "the bot cannot be imported", CHECK_LIMIT_S)
+            await self._run([python, *self._check], tree, "the bot cannot be imported", allowance, CHECK_LIMIT_S)
 
     async def _run(
         self,
         command: Sequence[str],
         directory: Path,
         failed: str,
+        allowance: Allowance,
         limit_s: float | None = None,
         *,
         network: bool = False,
@@ -290,7 +298,7 @@ class Builder:
             assert process.stdout is not None, "it was asked for"
             output = asyncio.create_task(tail(process.stdout), name="the output of a build")
             over = f"`{_short(command)}` did not end within {limit_s:g} s of its own" if limit_s else ""
-            watching = self._watch(mark, process.pid, limit_s, over)
+            watching = self._watch(mark, process.pid, limit_s, allowance, over)
             watched = asyncio.create_task(watching, name="the limits of a build")
             ended = asyncio.create_task(process.wait(), name="the end of a build")
             try:
@@ -306,15 +314,18 @@ class Builder:
             reason = reason or f"exit code {process.returncode}"
             raise BuildError(f"{failed}: {reason}", "\n".join(lines), interrupted=process.returncode in _FROM_OUTSIDE)
 
-    async def _watch(self, mark: str, session: int, limit_s: float | None, over: str) -> str:
+    async def _watch(self, mark: str, session: int, limit_s: float | None, allowance: Allowance, over: str) -> str:
         """Wait until a build has too much of something, or used up its time; what."""
         patience = Patience(limit_s or math.inf, time.monotonic())
+        waited_s = 0.0
         while True:
             processes = await asyncio.to_thread(members, mark, session)
             if (why := self._limits.why_too_much(processes)) is not None:
                 return why
             if patience.is_over(processes, time.monotonic()):
                 return over
+            allowance.add(patience.waited_s - waited_s)
+            waited_s = patience.waited_s
             await asyncio.sleep(LOOK_EVERY_S)
 
     def _environment(self, inputs: BuildInputs, mark: str, *, network: bool) -> dict[str, str]:

@@ -20,7 +20,7 @@ from typing import Any
 from deployer.errors import BuildError, EngineRefusedError, RepositoryError, StartError
 from deployer.push.repository import Repository
 from deployer.runtimes.api import BuildInputs
-from deployer.runtimes.build_limits import tail
+from deployer.runtimes.build_limits import busy_words, tail
 from deployer.runtimes.docker.body import BUS, COMPARE_LABEL, PROJECT, SHA
 from deployer.runtimes.docker.engine import Engine
 from deployer.runtimes.docker.room import CPU_SHARES, BuildRoom
@@ -113,7 +113,10 @@ class Images:
                         error.output,
                     ) from error
         except TimeoutError as error:
-            raise BuildError(f"the build was not ready within {self._limit_s:g} s (DEPLOYER_BUILD_LIMIT)") from error
+            # What others have of the processor cannot be counted in the Engine's builds, so a busy machine is one more try.
+            busy = busy_words(os.getloadavg()[0], os.cpu_count() or 1)
+            text = f"the build was not ready within {self._limit_s:g} s (DEPLOYER_BUILD_LIMIT){busy}"
+            raise BuildError(text, interrupted=bool(busy)) from error
         except StartError as error:
             raise BuildError(str(error)) from error
         except RepositoryError as error:

@@ -15,8 +15,8 @@ import pytest
 from deployer.disk import Disks
 from deployer.errors import BuildError
 from deployer.push.repository import Repository
-from deployer.runtimes import builder
-from deployer.runtimes.build_limits import BuildLimits, Member, Patience, build_environment, members
+from deployer.runtimes import build_limits, builder
+from deployer.runtimes.build_limits import BuildLimits, Member, Patience, build_environment, busy_words, members
 from deployer.runtimes.builder import Builder
 from tests.e2e.rig import until
 from tests.unit.deployer.runtimes.test_builder import Source
@@ -191,8 +191,9 @@ def test_the_time_in_which_others_have_the_processor_is_not_a_commits() -> None:
 async def test_a_hanging_import_is_ended_by_its_own_time_alone(
     source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, starved: bool
 ) -> None:
-    """One that sleeps is ended after its limit. One that others keep from the processor all the while is not."""
+    """One that sleeps is ended after its limit. One that others keep from the processor has longer, and not for ever."""
     monkeypatch.setattr(builder, "CHECK_LIMIT_S", 1.0)
+    monkeypatch.setattr(build_limits, "MOST_TIMES", 1.5)
     began = time.monotonic()
 
     def seen(mark: str, session: int | None) -> list[Member]:
@@ -201,9 +202,16 @@ async def test_a_hanging_import_is_ended_by_its_own_time_alone(
         ]
 
     monkeypatch.setattr(builder, "members", seen)
-    expected = "not ready within 20 s" if starved else "did not end within 1 s of its own"
+    expected = "not ready within 10 s" if starved else "did not end within 1 s of its own"
     with pytest.raises(BuildError, match=expected):
-        await build(source, tmp_path, "import time; time.sleep(600)", limit_s=20)
+        await build(source, tmp_path, "import time; time.sleep(600)", limit_s=10)
+    assert not starved or time.monotonic() - began > 14
+
+
+def test_a_busy_machine_is_named_and_a_quiet_one_is_not() -> None:
+    """More than one and a half threads a processor: only then is a limit of the Engine's builds no fault of a commit's."""
+    assert busy_words(3.0, 2) == ""
+    assert busy_words(12.2, 2) == " while 12 threads wanted 2 processors"
 
 
 @on_linux
