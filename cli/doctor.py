@@ -5,6 +5,7 @@ Each look is a function from the checkout's facts to a finding. A look that itse
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import shutil
@@ -137,25 +138,28 @@ def settings(checkout: Checkout) -> Finding:
 
 def branch(checkout: Checkout) -> Finding:
     """Whether what is watched can be read."""
+    from deployer.errors import RepositoryError
+    from deployer.push.repository import Repository
     from deployer.push.watched import read_watched
 
     watched = read_watched(checkout.bus)
-    repository = (
-        Path(watched.repository) if watched else checkout.root / (checkout.values["DEPLOYER_REPOSITORY"] or ".")
-    )
+    path = Path(watched.repository) if watched else checkout.root / (checkout.values["DEPLOYER_REPOSITORY"] or ".")
     name = watched.branch if watched else checkout.values["DEPLOYER_BRANCH"]
-    what = f"refs/heads/{name}" if name else "HEAD"
-    asked = subprocess.run(
-        ["git", "-C", str(repository), "rev-parse", "--verify", "--quiet", f"{what}^{{commit}}"],
-        capture_output=True,
-        text=True,
-        timeout=LIMIT_S,
-        check=False,
-    )
-    if asked.returncode != 0:
+    # As the deployer reads it: whoever may write to the repository must not have programs run by its configuration.
+    repository = Repository(path, shallow=True)
+
+    async def read() -> tuple[str, str]:
+        async with asyncio.timeout(LIMIT_S):
+            branch = name or await repository.checked_out_branch()
+            return branch, await repository.tip(branch)
+
+    try:
+        found, sha = asyncio.run(read())
+    except (RepositoryError, TimeoutError) as error:
         cure = "make a commit there, or watch another: ns run --watch with DEPLOYER_BRANCH"
-        return Finding("branch", False, f"expected a commit at {what} of {repository}, found none", cure)
-    return Finding("branch", True, f"{name or 'HEAD'} of {repository} is {asked.stdout.strip()[:7]}")
+        why = str(error) or f"git did not answer within {LIMIT_S:g} s"
+        return Finding("branch", False, f"expected a commit at {name or 'HEAD'} of {path}: {why}", cure)
+    return Finding("branch", True, f"{found} of {path} is {sha[:7]}")
 
 
 def permissions(checkout: Checkout) -> Finding:

@@ -20,7 +20,17 @@ PROGRAMS = (
     "diff.planted.textconv",
     "filter.planted.clean",
     "filter.planted.smudge",
+    "filter.planted.process",
+    "filter.lfs.smudge",
+    "filter.lfs.process",
     "merge.planted.driver",
+    "sequence.editor",
+    "interactive.diffFilter",
+    "submodule.inner.update",
+    "gpg.openpgp.program",
+    "gpg.x509.program",
+    "hook.planted.command",
+    "credential.planted.helper",
     "gpg.program",
     "gpg.ssh.program",
     "gpg.ssh.defaultKeyCommand",
@@ -32,8 +42,11 @@ PROGRAMS = (
     "pager.upload-pack",
     "remote.origin.uploadpack",
     "alias.archive",
+    "remote.origin.receivepack",
     "trace2.eventTarget",
 )
+# Whose value is read by sh: a program is named with `!`.
+BY_SHELL = ("submodule.inner.update", "credential.planted.helper", "alias.archive")
 HOOKS = (
     "post-checkout",
     "post-index-change",
@@ -44,6 +57,10 @@ HOOKS = (
     "fsmonitor-watchman",
     "post-commit",
     "pre-commit",
+    "post-update",
+    "proc-receive",
+    "push-to-checkout",
+    "post-rewrite",
 )
 
 
@@ -58,13 +75,15 @@ class Stranger:
         (self.path / "file").write_text("one\n")
         (self.path / "version").write_text("$Format:%H %(describe)$\n")
         (self.path / ".gitattributes").write_text(
-            "* filter=planted diff=planted merge=planted\nversion export-subst\nfile export-ignore\n"
+            "* filter=planted diff=planted merge=planted\nlarge filter=lfs\nversion export-subst\nfile export-ignore\n"
         )
         self.git("add", "-A")
         self.git("commit", "--quiet", "-m", "one")
         self._add_submodule(folder)
         for key in PROGRAMS:
-            self.git("config", key, self._program(key))
+            self.git("config", key, f"{'!' if key in BY_SHELL else ''}{self._program(key)}")
+        self.git("config", "hook.planted.event", "reference-transaction")
+        self.git("config", "uploadpack.allowFilter", "true")
         self.git("config", "filter.planted.required", "true")
         self.git("config", "log.showSignature", "true")
         self.git("config", "protocol.ext.allow", "always")
@@ -74,6 +93,28 @@ class Stranger:
         for name in HOOKS:
             (hooks / name).write_text(Path(self._program(name)).read_text())
             (hooks / name).chmod(0o755)
+        self._include_more()
+
+    def _include_more(self) -> None:
+        """Configuration in other files: of an include, one upon a condition, a work tree's own; and hooks in another folder."""
+        git, more = self.path / ".git", self.marks.parent / "more"
+        more.mkdir()
+        (more / "hooks").mkdir()
+        for name in HOOKS:
+            (more / "hooks" / name).write_text(Path(self._program(f"hooksPath {name}")).read_text())
+            (more / "hooks" / name).chmod(0o755)
+        hooks_path = f"\thooksPath = {more / 'hooks'}\n"  # `init` refuses the one that it sees
+        for name, place in (("include", more), ("includeIf", more), ("config.worktree", git)):
+            (place / name).write_text(
+                f"[core]\n\tfsmonitor = {self._program(name)}\n\tsshCommand = {self._program(name)}\n"
+                f"{hooks_path if name != 'include' else ''}[uploadpack]\n\tpackObjectsHook = {self._program(name)}\n"
+                f'[filter "planted"]\n\tsmudge = {self._program(name)}\n\tclean = {self._program(name)}\n'
+            )
+        with (git / "config").open("a") as config:
+            config.write(
+                f'[include]\n\tpath = {more / "include"}\n[includeIf "gitdir:/**"]\n\tpath = {more / "includeIf"}\n'
+                "[extensions]\n\tworktreeConfig = true\n"
+            )
 
     @property
     def ran(self) -> list[str]:

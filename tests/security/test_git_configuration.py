@@ -1,4 +1,4 @@
-"""Whoever may write to the repository configures no program that the deployer runs (issue 20.1)."""
+"""Whoever may write to the repository configures no program that the deployer or a person's command runs."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from cli.doctor import Checkout, branch
 from deployer.commands.cli import main
 from deployer.commands.init import init
 from deployer.errors import DeployerError, RepositoryError, StartError
@@ -76,6 +77,22 @@ def test_no_program_that_a_repository_configures_is_run_by_init_and_plan(
     with suppress(DeployerError):
         assert main(["plan"]) == 0
     assert stranger.ran == []
+
+
+def test_no_program_that_a_repository_configures_is_run_by_the_doctor(tmp_path: Path) -> None:
+    """Of a partial clone git would fetch what is missing, by the command that the repository names."""
+    stranger = Stranger(tmp_path)
+    sha = stranger.head()
+    (stranger.path / ".git" / "objects" / sha[:2] / sha[2:]).unlink()
+    with (stranger.path / ".git" / "config").open("a") as config:
+        config.write(
+            "[core]\n\trepositoryFormatVersion = 1\n[extensions]\n\tpartialClone = origin\n"
+            '[remote "origin"]\n\tpromisor = true\n\tpartialCloneFilter = blob:none\n'
+        )
+    finding = branch(
+        Checkout(tmp_path, {}, {"BUS_DIR": "bus", "DEPLOYER_REPOSITORY": str(stranger.path), "DEPLOYER_BRANCH": "main"})
+    )
+    assert (finding.good, stranger.ran) == (False, [])
 
 
 def test_hooks_are_written_into_the_repository_alone(stranger: Stranger, tmp_path: Path) -> None:
@@ -191,22 +208,22 @@ def test_no_name_is_taken_for_an_option(stranger: Stranger, tmp_path: Path) -> N
 
 
 def test_git_is_run_in_one_module_of_the_product_alone() -> None:
-    """Everything else goes through deployer.git."""
+    """Everything else goes through deployer.git, but for `ns push` in the repository of whoever says it."""
     top = Path(__file__).parents[2]
     runs = re.compile(r"""["']git["'],""")
     found = [
         str(path.relative_to(top))
-        for package in ("bus", "bot", "panel", "paper", "deployer")
+        for package in ("recording", "bus", "ledger", "bot", "panel", "paper", "deployer", "cli")
         for path in (top / package).rglob("*.py")
         if runs.search(path.read_text())
     ]
-    assert found == ["deployer/git.py"]
+    assert sorted(found) == ["cli/pushing.py", "deployer/git.py"]
 
 
 def test_a_users_git_configuration_changes_nothing_of_what_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Colours, formats, aliases, signatures, encodings and the environment of git itself (issue 23.12)."""
+    """Colours, formats, aliases, signatures, encodings and the environment of git itself."""
     made = Stranger(tmp_path)
     home = tmp_path / "home"
     home.mkdir()

@@ -41,7 +41,14 @@ need_engine()
 
 CLOCK = SystemClock()
 WORKER = (Path(__file__).with_name("malicious.py")).read_text()
-DOCKERFILE = f'FROM {BASE} AS bot\nCOPY worker.py /\nENTRYPOINT ["python3", "-u", "/worker.py"]\n'
+# Labels of its own choice, by which Compose would take the bot for the panel.
+COMPOSE = {
+    "com.docker.compose.project": "never-sleeps",
+    "com.docker.compose.service": "panel",
+    "never-sleeps.builds": "x",
+}
+LABEL = " ".join(f"{name}={value}" for name, value in COMPOSE.items())
+DOCKERFILE = f'FROM {BASE} AS bot\nLABEL {LABEL}\nCOPY worker.py /\nENTRYPOINT ["python3", "-u", "/worker.py"]\n'
 VICTIM = "import time\nprint('began', flush=True)\ntime.sleep(3600)\n"
 
 
@@ -75,9 +82,10 @@ class Trial:
             own(self.key_file.parent)
         handed = None if before else Mount("bind", str(folder / "keys"))
         keys = ((("/keys/wallet", Mount("bind", str(self.key_file))),)) if before else ()
+        self.engine = Engine("unix:///var/run/docker.sock")
         self.place = replace(place, guarded=not before, handed=handed, keys=keys)
         environment = {"BOT_LOOKS_FOR": self.key[::-1], "BOT_KEY_FILE": "/keys/wallet"}
-        engine, run = Engine("unix:///var/run/docker.sock"), folder / "run"
+        engine, run = self.engine, folder / "run"
         images = Images(
             engine, Repository(folder / "repository"), run / "builds", place.bus_id,
             BuildRoom(engine, place.bus_id, place.image, BuildLimits(), print), limit_s=60, inputs=BuildInputs,
@@ -105,6 +113,8 @@ class Trial:
                 if not units[unit].running:
                     break
                 await asyncio.sleep(0.02)
+        inspected = await self.engine.call("the container", lambda client: client.inspect_container(unit))
+        assert not any(inspected["Config"]["Labels"][name] for name in COMPOSE), "it is no service of Compose's"
         await self.runtime.kill(other)
         said = await self.runtime.logs(unit, 100)
         found: dict[str, str] = json.loads(said.splitlines()[-1])

@@ -1,4 +1,4 @@
-"""A push never replaces what the operator runs, where commits are verified (issue 20.3)."""
+"""A push never replaces what the operator runs, where commits are verified."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`DEPLOYER_VERIFY=signed`: nothing is built that nobody of the list signed (issue 20.2)."""
+"""`DEPLOYER_VERIFY=signed`: nothing is built that nobody of the list signed."""
 
 from __future__ import annotations
 

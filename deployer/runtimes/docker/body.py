@@ -36,6 +36,9 @@ LABELS = frozenset({BUS, SHA, COLOR, DEPLOY, IMAGE, BOOT_ID, STARTED_MS, CONFIG}
 COMPARE_LABEL = "never-sleeps.compare"
 COMPARES = "never-sleeps.compares-on"
 COMPARISON_LABELS = frozenset({COMPARES, SHA, IMAGE})
+# A container has the labels of its image as well, which its commit may choose. By those of Compose `docker compose exec deployer`
+# would be carried out in the bot, and `up`, `stop` and `down` would end it; by ours it would be what it is not.
+RESERVED = ("com.docker.", "never-sleeps.")
 
 PIDS = 256
 # Four times the weight of everything else.
@@ -93,10 +96,12 @@ def bot_body(
     *,
     boot_id: str,
     boot_ms: int,
+    image_labels: Iterable[str] = (),
 ) -> dict[str, Any]:
     """The body that creates a bot's container.
 
     image: the tag. image_id: what the tag must mean. environment: the deployer's own; BOT_ and BUS_ are passed on.
+    image_labels: the names of the image's own.
     """
     kept_back = KEY_SETTINGS if place.handed is not None else {}
     passed = {
@@ -140,7 +145,7 @@ def bot_body(
         f"BOT_UNIT={name}",
         f"BOT_DEPLOY_ID={what.deploy_id}",
     ]
-    body["Labels"] = {
+    body["Labels"] = _emptied(image_labels) | {
         BUS: place.bus_id,
         SHA: what.sha,
         COLOR: what.color,
@@ -154,7 +159,14 @@ def bot_body(
 
 
 def comparison_body(
-    sha: str, by: str, image: str, image_id: str, place: Place, environment: Mapping[str, str], inputs: str
+    sha: str,
+    by: str,
+    image: str,
+    image_id: str,
+    place: Place,
+    environment: Mapping[str, str],
+    inputs: str,
+    image_labels: Iterable[str] = (),
 ) -> dict[str, Any]:
     """The body of a container that compares decisions once: as a bot's, but it sees a copy of the inputs alone, has no network,
     no secret, and little of the processor. inputs: the copy's folder, by its path on the bus."""
@@ -163,7 +175,7 @@ def comparison_body(
     body = bot_body(start, "", image, image_id, replace(place, keys=(), handed=None), no_secrets, boot_id="", boot_ms=0)
     del body["NetworkingConfig"]
     body["Cmd"] = [*COMPARE, by]
-    body["Labels"] = {COMPARES: place.bus_id, SHA: sha, IMAGE: image_id}
+    body["Labels"] = _emptied(image_labels) | {COMPARES: place.bus_id, SHA: sha, IMAGE: image_id}
     body["HostConfig"] |= {
         "Mounts": _inputs(place, inputs),
         "NetworkMode": "none",
@@ -203,7 +215,13 @@ def _faults_of_inspected(
         for mount in inspected.get("Mounts") or []
         if mount.get("Destination") not in allowed
     ]
-    image = (config.get("Labels") or {}).get(IMAGE)
+    shown = config.get("Labels") or {}
+    faults += [
+        f"it has its image's label {name}"
+        for name, value in sorted(shown.items())
+        if value and _is_reserved(name) and name not in labels
+    ]
+    image = shown.get(IMAGE)
     if inspected.get("Image") != image:
         faults.append(f"it runs image {inspected.get('Image')}, expected {image}")
     if host.get("MaskedPaths") == []:
@@ -271,6 +289,15 @@ _NEVER = (
     "PublishAllPorts",
     "Sysctls",
 )
+
+
+def _is_reserved(label: str) -> bool:
+    return label.startswith(RESERVED) and label != COMPARE_LABEL
+
+
+def _emptied(image_labels: Iterable[str]) -> dict[str, str]:
+    """Labels that take those of an image away: nothing looks for an empty one."""
+    return {name: "" for name in image_labels if _is_reserved(name)}
 
 
 def _mounts(place: Place, unit: str = "") -> list[dict[str, Any]]:

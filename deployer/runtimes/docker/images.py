@@ -57,6 +57,7 @@ class Images:
         self._folder, self._bus_id, self._limit_s = folder, bus_id, limit_s
         self._has_buildx: bool | None = None
         self._comparable: frozenset[str] = frozenset()
+        self._labels: dict[str, frozenset[str]] = {}
         for left in folder.glob("*.tar") if folder.is_dir() else ():
             left.unlink()  # a deployer died in the middle
 
@@ -64,11 +65,16 @@ class Images:
         """The image ids of the commits that can be started. Raises RuntimeFailedError."""
         images = {sha: image for image in await self._list() if (sha := self._sha_of(image)) is not None}
         self._comparable = frozenset(sha for sha, image in images.items() if _label(image, COMPARE_LABEL))
+        self._labels = {sha: frozenset(image.get("Labels") or ()) for sha, image in images.items()}
         return {sha: image["Id"] for sha, image in images.items()}
 
     def tag(self, sha: str) -> str:
         """What a commit's image is called."""
         return f"{self._name}:{sha}"
+
+    def labels(self, sha: str) -> frozenset[str]:
+        """The names of the labels of a commit's image, as of the last answer of `by_sha`."""
+        return self._labels.get(sha, frozenset())
 
     def _sha_of(self, image: Mapping[str, Any]) -> str | None:
         """The commit of an image that still has its tag."""

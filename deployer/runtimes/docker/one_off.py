@@ -143,7 +143,8 @@ class Comparisons:
         name = f"compare-{sha[:7]}-{secrets.token_hex(3)}"
         copies = self._copies / name
         inputs = str(copies.relative_to(self._bus.directory))
-        body = comparison_body(sha, by, self._images.tag(sha), image_id, self._place, self._environment, inputs)
+        tag, labels = self._images.tag(sha), self._images.labels(sha)
+        body = comparison_body(sha, by, tag, image_id, self._place, self._environment, inputs, labels)
         self._running.add(name)
         try:
             await self._copy(copies)

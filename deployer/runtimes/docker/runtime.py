@@ -142,6 +142,7 @@ class DockerRuntime:
             self._environment,
             boot_id=self._clock.boot_id,
             boot_ms=self._clock.boot_ms(),
+            image_labels=self._images.labels(what.sha),
         )
         if faults := faults_of_body(body, self._place, name):
             raise RuntimeFailedError(f"{failed}: {'; '.join(faults)}")

@@ -106,7 +106,7 @@ def ask_for_containers(root: Path) -> dict[str, str]:
 PLANTED: list[tuple[str, str, Callable[[Path], dict[str, str]]]] = [
     ("halt", "halt", halt_it),
     ("permissions", "every user may write", open_the_bus),
-    ("branch", "refs/heads/gone", lose_the_branch),
+    ("branch", "'gone' of", lose_the_branch),
     ("fsync", "failed to keep", fail_an_fsync),
     ("keys", "others may read", open_a_key),
     ("keys", "which is no file", lambda _root: {"BOT_KEY_FILE": "nowhere"}),

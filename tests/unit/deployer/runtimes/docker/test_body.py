@@ -220,6 +220,39 @@ def test_a_comparison_can_read_a_copy_of_the_inputs_and_nothing_else() -> None:
         assert faults_of_comparison(shown, PLACE, INPUTS)
 
 
+CHOSEN = {
+    "com.docker.compose.project": "never-sleeps",
+    "com.docker.compose.service": "deployer",
+    "com.docker.compose.oneoff": "False",
+    "com.docker.compose.project.working_dir": "/",
+    "never-sleeps.builds": "/srv/bus",
+    "never-sleeps.compares-on": "/srv/bus",
+    "never-sleeps.bus": "/srv/other",
+}
+
+
+def test_labels_that_a_commit_gives_its_image_make_no_service_of_a_bot() -> None:
+    """By Compose's `docker compose exec deployer` would be carried out in the bot: they are emptied, else it is refused."""
+    named = {**CHOSEN, "never-sleeps.compare": "1", "maintainer": "ann"}
+    start = Start(SHA, "green", "deploy-1")
+    made = bot_body(start, "u", "bot:1", "sha256:1", PLACE, {}, boot_id="b", boot_ms=7, image_labels=named)
+    compared = comparison_body(SHA, "b" * 40, "bot:1", "sha256:1", PLACE, {}, INPUTS, named)
+    for config, kept in ((made, LABELS), (compared, COMPARISON_LABELS)):
+
+        def faults(
+            labels: dict[str, str], config: dict[str, Any] = config, *, kept: frozenset[str] = kept
+        ) -> tuple[str, ...]:
+            """labels: as the Engine put them together."""
+            shown = {"Config": config | {"Labels": labels}, "HostConfig": config["HostConfig"], "Image": "sha256:1"}
+            return faults_of_container(shown, PLACE) if kept is LABELS else faults_of_comparison(shown, PLACE, INPUTS)
+
+        labels = {**named, **config["Labels"]}
+        assert {name for name, value in labels.items() if value} == kept | {"never-sleeps.compare", "maintainer"}
+        assert faults(labels) == ()
+        for name in set(CHOSEN) - kept:
+            assert faults(labels | {name: CHOSEN[name]}), name
+
+
 def deployer(**changes: Any) -> dict[str, Any]:
     """What inspect shows of a deployer's container, in short."""
     shown: dict[str, Any] = {

@@ -56,6 +56,9 @@ class OneImage:
     def tag(self, sha: str) -> str:
         return f"never-sleeps-bot:{sha}"
 
+    def labels(self, _sha: str) -> frozenset[str]:
+        return frozenset()
+
 
 async def test_a_container_that_is_removed_because_it_was_refused_is_no_unit(tmp_path: Path) -> None:
     """A look that falls between a container's refusal and its removal shows nothing that had started and died."""
