@@ -36,59 +36,80 @@ _THIS_MACHINE = ("127.0.0.1", "::1", "localhost")
 
 
 class BotSettings(BaseSettings):
-    """Settings of one instance.
+    """Settings of one instance. Times are seconds."""
 
-    venue: paper takes every host from paper_url; live takes the official ones; a `_url` set beside wins on both. Live takes https
-    and wss alone, but for an address of this machine itself (a rehearsal against paper).
-    wallet, signature_type: whose funds are traded, and how orders for it are signed (0 EOA, 1 proxy, 2 Safe, 3 deposit
-    wallet); without a wallet the key's own address (type 0). relayer_key_file: JSON {"key", "address"}, for redemption.
-    key_socket: where both keys come from instead, once this instance may trade; given by the deployer (bot.lifecycle.keys).
-    redeem, redeem_after: whether won positions are redeemed that the venue did not pay within so many seconds.
-    orders_per_second: our own rate budget, below the venue's limit of 40 a signer (venue.md 4.1).
-    requests_per_second: of reading requests, in the long run (bot.venue.pace); Gamma allows 50 an address.
-    poll_interval, request_limit: seconds. color, sha, unit, deploy_id are given by the deployer.
-    resend: which orders in doubt are sent again with identical bytes: exits only, or entries too.
-    basis_after: seconds of settlement prices from which a lead price's basis counts as known (bot.market_data.basis).
-    strategy: the class that decides, package.module:Class or path/to/file.py:Class (docs/how-to/strategy.md).
-    """
-
-    model_config = SettingsConfigDict(env_prefix="BOT_")
+    model_config = SettingsConfigDict(use_attribute_docstrings=True, env_prefix="BOT_")
 
     venue: Literal["paper", "live"] = "paper"
+    """paper takes every host from paper_url, live the official ones; a `_url` that is set wins on both (docs/how-to/live.md)"""
     paper_url: str = Field(default_factory=lambda: f"http://{url_host(loopback())}:8700")
+    """where the paper exchange is"""
     clob_url: str | None = None
+    """the exchange (CLOB). Live takes https and wss alone, but for this machine itself"""
     gamma_url: str | None = None
+    """the catalogue of markets (Gamma)"""
     relayer_url: str | None = None
+    """the relayer, for redemption"""
     data_url: str | None = None
+    """the Data API, for positions"""
     market_ws_url: str | None = None
+    """stream of books and trades"""
     user_ws_url: str | None = None
+    """stream of this account's orders and trades"""
     prices_ws_url: str | None = None
+    """stream of settlement prices (RTDS)"""
     binance_url: str | None = None
+    """lead prices of the past"""
     binance_ws_url: str | None = None
+    """stream of lead prices"""
     key_file: Path | None = None
+    """the wallet's private key, 64 hex digits, mode 0600 (docs/how-to/live.md)"""
     credentials_file: Path | None = None
+    """the API credentials; KEYFILE.credentials beside the key when unset"""
     relayer_key_file: Path | None = None
+    """JSON {"key", "address"}, mode 0600: the relayer's key, for redemption"""
     key_socket: Path | None = None
+    """where keys come from instead, once this instance may trade; the deployer gives it (docs/reference/contract.md)"""
     wallet: str | None = None
+    """whose money is traded; the key's own address when unset"""
     signature_type: int = Field(default=0, ge=0, le=3)
+    """how orders of that wallet are signed: 0 EOA, 1 proxy, 2 Safe, 3 deposit wallet"""
     redeem: Literal["auto", "off"] = "auto"
+    """whether won positions are redeemed that the venue did not pay"""
     redeem_after: float = Field(default=60.0, ge=0, le=86_400)
+    """seconds that the venue has for paying"""
     orders_per_second: float = Field(default=20.0, gt=0, le=1000)
+    """our own budget, below the venue's limit of 40 a signer (venue.md 4.1); a third of a burst is kept for exits"""
     requests_per_second: float = Field(default=4.2, gt=0, le=50)
+    """our own budget of reading requests an instance, in the long run; Gamma allows 50 an address"""
     poll_interval: float = Field(default=5.0, ge=0.05, le=300)
+    """seconds between two polls"""
     assets: Annotated[tuple[str, ...], NoDecode] = DEFAULT_ASSETS
+    """what is traded, comma-separated"""
     timeframes: Annotated[tuple[str, ...], NoDecode] = DEFAULT_TIMEFRAMES
+    """windows of each asset, comma-separated"""
     request_limit: float = Field(default=5.0, gt=0, le=30)
+    """seconds that one request may take"""
     resend: Literal["exits", "entries"] = "exits"
+    """which orders in doubt are sent again with identical bytes: exits alone, or entries too"""
     basis_after: float = Field(default=20.0, ge=1, le=600)
+    """seconds of settlement prices from which a lead price's basis counts as known (docs/explanation/model.md)"""
     strategy: str = "bot.strategy.snipe:Snipe"
+    """the class that decides, package.module:Class or path/to/file.py:Class (docs/how-to/strategy.md)"""
     color: str = "blue"
+    """given by the deployer"""
     sha: str = "none"
+    """given by the deployer"""
     unit: str = ""
+    """given by the deployer"""
     deploy_id: str = ""
+    """given by the deployer"""
     metrics_host: str = Field(default_factory=loopback)
+    """address at which /metrics is served"""
     metrics_hosts: str = ""
+    """further host names by which /metrics is scraped, comma-separated"""
     metrics_port: int = Field(default=0, ge=0, le=65535)
+    """port of /metrics; 0 takes any free one"""
 
     @field_validator("assets", "timeframes", mode="before")
     @classmethod

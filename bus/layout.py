@@ -274,11 +274,12 @@ S = TypeVar("S", bound=BaseSettings)
 
 
 class BusSettings(BaseSettings):
-    """dir: the bus directory (BUS_DIR)."""
+    """Where the bus is."""
 
-    model_config = SettingsConfigDict(env_prefix="BUS_")
+    model_config = SettingsConfigDict(use_attribute_docstrings=True, env_prefix="BUS_")
 
     dir: Path = Path("volumes/bus")
+    """the bus: what survives, on the shared volume (docs/reference/bus.md)"""
 
 
 class SettingsError(Exception):

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
+from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings
 from rich.console import Console
 from rich.table import Table
@@ -25,26 +27,81 @@ FAST = {"BOT_POLL_INTERVAL": "1", "BOT_TIMEFRAMES": "30s,90s", "PAPER_TIMEFRAMES
 MIRROR = {"PAPER_MIRROR": "real", "PAPER_RECORD_TO": ".run/recordings", "PANEL_BANNER": "real prices, play money"}
 # What the deployer gives each bot; nobody sets it.
 _GIVEN = {"BOT_COLOR", "BOT_SHA", "BOT_UNIT", "BOT_DEPLOY_ID"}
+_IPV6 = re.compile(r"\[?::1\]?")
+_REFERENCE = """\
+# Settings
+
+Each is an environment variable, or a key of a table in `never-sleeps.toml`: `BOT_POLL_INTERVAL=1`, or `poll_interval = 1` under
+`[bot]`. The environment stands above the file. `./ns config` shows each value, where it comes from, and what the running system
+has otherwise. Secrets are named by path alone. On a machine without IPv4, 127.0.0.1 is `::1`.
+
+Times are seconds. This page is made by `python -m cli.settings`, from the code that reads them.
+"""
 
 
 def defaults() -> dict[str, str]:
     """Every setting there is, by variable, with its default as a variable would have it."""
+    return {
+        name: _text(field.get_default(call_default_factory=True))
+        for kind in _kinds().values()
+        for name, field in _fields(kind)
+    }
+
+
+def reference() -> str:
+    """docs/reference/settings.md: every setting with its default, its range, and what it is."""
+    lines = [_REFERENCE]
+    for title, kind in _kinds().items():
+        lines += [f"## {title}\n", "| setting | default | range | |", "|---|---|---|---|"]
+        for name, field in _fields(kind):
+            default = _text(field.get_default(call_default_factory=True))
+            shown = f"`{_IPV6.sub('127.0.0.1', default)}`" if default else ""
+            lines.append(f"| `{name}` | {shown} | {_range(field)} | {_linked(field.description or '')} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _kinds() -> dict[str, type[BaseSettings]]:
     from bot.settings import BotSettings
     from bus import BusSettings
     from deployer.settings import DeployerSettings
     from panel.server import PanelSettings
     from paper.settings import Settings as PaperSettings
 
-    kinds: tuple[type[BaseSettings], ...] = (BusSettings, BotSettings, PaperSettings, PanelSettings, DeployerSettings)
-    return {name: value for kind in kinds for name, value in _of(kind).items() if name not in _GIVEN}
-
-
-def _of(kind: type[BaseSettings]) -> dict[str, str]:
-    prefix = str(kind.model_config.get("env_prefix", ""))
     return {
-        f"{prefix}{name}".upper(): _text(field.get_default(call_default_factory=True))
-        for name, field in kind.model_fields.items()
+        "Bus": BusSettings,
+        "Bot": BotSettings,
+        "Deployer": DeployerSettings,
+        "Panel": PanelSettings,
+        "Paper exchange": PaperSettings,
     }
+
+
+def _fields(kind: type[BaseSettings]) -> list[tuple[str, FieldInfo]]:
+    """By variable, without what the deployer gives each bot."""
+    prefix = str(kind.model_config.get("env_prefix", ""))
+    named = [(f"{prefix}{name}".upper(), field) for name, field in kind.model_fields.items()]
+    return [(name, field) for name, field in named if name not in _GIVEN]
+
+
+def _range(field: FieldInfo) -> str:
+    """What is taken: words, or bounds; empty for any value of its kind."""
+    if get_origin(field.annotation) is Literal:
+        return ", ".join(f"`{word}`" for word in get_args(field.annotation))
+    if field.annotation is bool:
+        return "`true`, `false`"
+    bounds = [
+        f"{sign} {getattr(limit, name):,.10g}"
+        for limit in field.metadata
+        for name, sign in (("ge", "≥"), ("gt", ">"), ("le", "≤"), ("lt", "<"))
+        if hasattr(limit, name)
+    ]
+    return ", ".join(bounds)
+
+
+def _linked(text: str) -> str:
+    """On one line, with a page that it names as a link from docs/reference/."""
+    return re.sub(r"\(docs/([\w/-]+/)([\w-]+)\.md\)", r"([\2](../\1\2.md))", " ".join(text.split())).replace("|", "\\|")
 
 
 def _text(value: Any) -> str:
@@ -124,3 +181,7 @@ def panel_url(place: Place) -> str:
     by_name = {one.name: one for one in settings_of(place.root, os.environ)}
     host, port = by_name["PANEL_HOST"].value, by_name["PANEL_PORT"].value
     return f"http://{'127.0.0.1' if place.runtime == 'docker' else url_host(host)}:{port}"
+
+
+if __name__ == "__main__":
+    print(reference(), end="")

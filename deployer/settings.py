@@ -21,67 +21,79 @@ OWN_COMMAND = "-m bot"
 
 
 class DeployerSettings(BaseSettings):
-    """Times are seconds.
+    """Settings of the deployer. Times are seconds."""
 
-    repository, branch: what is watched from the first start on (push.watched); the branch that is checked out when branch is
-    empty. repository_name: how people call the repository, where it is mounted elsewhere. dir: the deployer's own state.
-    command, check: arguments for Python that run a bot, and that only try whether it can be imported.
-    python: run every commit with this interpreter instead of an environment made from its requirements.lock.
-    confirm_polls: healthy active polls until the old commit is retired; 0 retires it at once. spares: warm standbys.
-    runtime: what runs bots: process, or docker (in the deployer's own container alone). engine: the socket of its Engine.
-    healthy_timeout: from start to the first healthy poll. stuck_after: a bot that shows no sign of life for so long is
-    killed; with the kill it must stay under the venue's 10 s. keep: builds kept besides those in use.
-    on_difference: a commit that would have decided otherwise is reported, or held until somebody approves; always: each commit is
-    held, whatever its own code says that it would have decided (deployer.rollout.decision_gate).
-    keys: "lease" hands the wallet's keys to whoever may trade, and to no candidate before (deployer.keys); "start" gives each bot
-    their files at its start, for workers that know nothing else.
-    bot_user: as processes, the uid that bots run as where root starts the deployer; 0 for the deployer's own.
-    build_args: a file of lines NAME=VALUE for builds. build_secrets: a folder of one file a secret (deployer.runtimes.api).
-    build_memory: MB of memory that one build may hold. build_size: MB of a commit's files, and of one file that a build writes.
-    min_free: MB that shall be free on the disks of bus and builds; with less, old builds are removed and none is begun. 0: any.
-    verify: "signed", or a command that a commit must pass before it is built (deployer.push.verify).
-    signers: for "signed", the file that says whose signatures count (deployer.push.signatures). hooks: a folder of programs that
-    run before and after steps (deployer.push.hooks). ignore: paths that do not count. A commit of the branch that
-    differs from what runs in these alone replaces nobody (deployer.counted). Patterns, separated by commas; empty: all count.
-    metrics_host, metrics_port: where /metrics is served; port 0 takes any. metrics_hosts: further host names of it, separated by
-    commas. targets: the folder for Prometheus's file of bots; DIR/targets when unset. alertmanager: where
-    `./ns test-alert` sends its alert.
-    """
-
-    model_config = SettingsConfigDict(env_prefix="DEPLOYER_")
+    model_config = SettingsConfigDict(use_attribute_docstrings=True, env_prefix="DEPLOYER_")
 
     repository: Path = Path()
+    """the git repository that is watched from the first start on; commits only, never the work tree"""
     repository_name: str = ""
+    """how people call the repository, where it is mounted elsewhere"""
     branch: str = ""
+    """the branch that is watched from the first start on; the one checked out there when unset"""
     dir: Path = Path(".run/deployer")
+    """the deployer's own state: trees, envs, units, logs, services"""
     runtime: Literal["process", "docker"] = "process"
+    """what runs bots: process, or docker (in the deployer's own container alone)"""
     engine: str = "unix:///var/run/docker.sock"
+    """the socket of the Docker Engine"""
     command: str = OWN_COMMAND
+    """arguments for Python that run a bot"""
     check: str = "-m bot --version"
+    """arguments for Python that must succeed in a build"""
     python: Path | None = None
+    """run every commit with this interpreter, instead of an environment made from its requirements.lock"""
     confirm_polls: int = Field(default=3, ge=0, le=1000)
+    """healthy active polls until green is confirmed and blue retired; 0 confirms at the take"""
     spares: int = Field(default=1, ge=0, le=3)
+    """warm standbys of the confirmed commit, against a crash"""
     healthy_timeout: float = Field(default=120.0, gt=0, le=3600)
+    """seconds from green's start to its first healthy poll"""
     stuck_after: float = Field(default=6.0, ge=2, le=8)
+    """a bot without a sign of life for so many seconds is killed and replaced; the venue's dead-man switch is at 10"""
     keep: int = Field(default=5, ge=1, le=100)
+    """builds kept besides those that run and the one that rollback needs"""
     on_difference: Literal["report", "hold", "always"] = "report"
+    """what becomes of a commit that would have decided otherwise than the one that trades: report shows it, hold waits for
+    approve, always lets each commit wait (docs/how-to/compare.md)"""
     bot_user: int = Field(default=0, ge=0, le=(1 << 31) - 1)
+    """as processes, where root starts it: the uid that bots run as. They reach neither tokens nor keys, and write no word of
+    people or the deployer. 0 is the deployer's own"""
     keys: Literal["lease", "start"] = "lease"
+    """lease hands the wallet's keys to whoever may trade, and to no candidate before; start gives each bot their files, for
+    workers that know nothing else (docs/how-to/live.md)"""
     verify: str = ""
+    """signed, or a command: what a commit must pass before anything of it is built (docs/how-to/builds.md)"""
     signers: Path | None = None
+    """for signed: the file that says whose signatures count, an absolute path that no push can write to"""
     hooks: Path | None = None
+    """a folder of programs that run before and after steps (docs/how-to/push.md)"""
     ignore: str = DEFAULT
+    """paths that no bot reads, comma-separated: a commit that differs in these alone from what runs replaces nobody (docs/how-
+    to/push.md). Empty: all paths count"""
     build_args: Path | None = None
+    """a file of lines NAME=VALUE that builds are given (docs/how-to/builds.md)"""
     build_secrets: Path | None = None
+    """a folder of secrets for builds, one file each (docs/how-to/builds.md)"""
     min_free: int = Field(default=1024, ge=0, le=1 << 20)
+    """MB that shall be free on the disks of the bus and of builds; with less, old builds and caches are removed, and where that
+    does not help none is begun. 0: any"""
     build_memory: int = Field(default=2048, ge=128, le=1 << 20)
+    """MB of memory for all that one build runs; more ends it. 256 processes at one time"""
     build_size: int = Field(default=512, ge=1, le=1 << 20)
+    """MB of a commit's files, and of any one file that its build writes. 50,000 files"""
     build_limit: float = Field(default=600.0, gt=0, le=7200)
+    """seconds for one build; a busy machine is no fault of a commit's (docs/how-to/builds.md)"""
     metrics_host: str = Field(default_factory=loopback)
+    """address at which /metrics is served (docs/how-to/monitoring.md)"""
     metrics_hosts: str = ""
+    """further host names by which /metrics is scraped, comma-separated"""
     metrics_port: int = Field(default=0, ge=0, le=65535)
+    """port of /metrics; 0 takes any free one"""
     targets: Path | None = None
+    """the folder of the file that tells Prometheus which bots there are; DEPLOYER_DIR/targets when unset"""
     alertmanager: str = Field(default_factory=lambda: f"http://{url_host(loopback())}:9093")
+    """where test-alert goes"""
 
     @field_validator("build_args", "build_secrets", "signers", mode="before")
     @classmethod

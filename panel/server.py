@@ -57,26 +57,28 @@ LOOPBACK_NAMES = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
 class PanelSettings(NotifySettings):
-    """Where the panel listens and who may reach it.
+    """Where the panel listens and who may reach it. Any host but loopback needs a certificate or a proxy that is declared."""
 
-    behind_proxy: declares that a proxy with TLS, or Compose publishing on 127.0.0.1, stands in front. tls_cert, tls_key: PEM
-    files to serve HTTPS with. Any host but loopback needs one of the two. host: the address to listen on. port: 0 for any free
-    one. hosts: further host names, separated by commas, by which people reach the page. token_file: the tokens that allow
-    writing; read_token_file: those that allow looking alone (token_file with "-read" at its end unless set); made when missing.
-    banner: what the page says above everything else. Whom to tell of what: `panel.notify.settings`.
-    """
-
-    model_config = SettingsConfigDict(env_prefix="PANEL_", validate_default=True)
+    model_config = SettingsConfigDict(use_attribute_docstrings=True, env_prefix="PANEL_", validate_default=True)
 
     behind_proxy: bool = False
+    """declares a proxy with TLS, or Compose publishing on 127.0.0.1, in front; no link is then printed"""
     tls_cert: Path | None = None
+    """PEM file to serve HTTPS with"""
     tls_key: Path | None = None
+    """PEM file of its key"""
     host: str = Field(default_factory=loopback)
+    """address to listen on; any but loopback needs a certificate or a declared proxy"""
     port: int = Field(default=8701, ge=0, le=65535)
+    """port to listen on; 0 takes any free one"""
     hosts: str = ""
+    """further host names by which people reach the page, comma-separated"""
     banner: str = Field(default="", max_length=200)
+    """what the page says above everything else"""
     token_file: Path = Path(".run/panel-token")
+    """tokens that allow looking and writing; made at the first start, mode 0600, and never shown"""
     read_token_file: Path | None = None
+    """tokens that allow looking alone; PANEL_TOKEN_FILE with -read at its end when unset"""
 
     @field_validator("tls_key")
     @classmethod

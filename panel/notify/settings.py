@@ -12,18 +12,16 @@ from panel.notify.notices import Kind
 
 
 class NotifySettings(BaseSettings):
-    """Nobody is told while notify_file is not set.
+    """Whom to notify of what. Nobody is told while notify_file is not set."""
 
-    notify_file: a file of apprise's addresses, one a line, that nobody but its owner may read. notify_kinds: what is told, names
-    separated by commas; empty: everything. notify_quiet: a time of day in which only what is urgent is sent, such as
-    "22:00-07:00 Europe/Berlin"; UTC where no time zone is named.
-    """
-
-    model_config = SettingsConfigDict(env_prefix="PANEL_", validate_default=True)
+    model_config = SettingsConfigDict(use_attribute_docstrings=True, env_prefix="PANEL_", validate_default=True)
 
     notify_file: Path | None = None
+    """whom to notify: a file of apprise's addresses, one a line, mode 0600; unset: nobody (docs/how-to/notifications.md)"""
     notify_kinds: str = Field(default="", max_length=200)
+    """of what, names comma-separated; empty: everything"""
     notify_quiet: str = Field(default="", max_length=100)
+    """a time of day in which only what is urgent is sent, such as 22:00-07:00 Europe/Berlin; UTC where no zone is named"""
 
     @field_validator("notify_kinds")
     @classmethod

@@ -121,6 +121,7 @@ RULES: tuple[tuple[str, Way], ...] = (
         ByTest("tests/wire/test_wire_mirror.py", "mirror"),
     ),
     (r"python -m recording .*", Parsed()),
+    (r"python -m cli\.settings( >\S+)?", ByTest("tests/unit/docs/test_docs.py", "reference()")),
     (r"ns calibrate", Live(codes=(0, 1, 2))),  # too few windows are on record
     (r"make demo", ByTest("tests/e2e/test_demo.py", "demo")),
     (r"make docs", ByTest("tests/e2e/test_docs_site.py", "site")),

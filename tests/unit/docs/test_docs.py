@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from bot.strategy import Decision, Inputs
+from cli.settings import reference
 
 ROOT = Path(__file__).parents[3]
 DOCS = ROOT / "docs"
@@ -220,3 +221,10 @@ def test_the_site_leads_to_every_page() -> None:
 
     site = tomllib.loads((ROOT / "zensical.toml").read_text())["project"]
     assert sorted(pages(site["nav"])) == sorted(path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md"))
+
+
+def test_the_page_of_settings_is_that_of_the_code() -> None:
+    """Each has its line; after a change `python -m cli.settings >docs/reference/settings.md` writes the page anew."""
+    page = reference()
+    assert page == (DOCS / "reference" / "settings.md").read_text()
+    assert not re.findall(r"^\| `[A-Z_]+` .*\|  \|$", page, re.MULTILINE), "a setting without a description"
