@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import html
 import itertools
 import json
 import logging
@@ -17,6 +18,7 @@ import select
 import sys
 import threading
 from collections.abc import MutableMapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, Protocol
 from urllib.parse import quote, quote_plus
@@ -27,42 +29,66 @@ import structlog
 
 
 STARS = "***"
-SHORTEST = 8
+SHORTEST, SHORTEST_SQUEEZED = 8, 16
 _HEX = re.compile(r"(?:0[xX])?([0-9a-fA-F]{16,})")
 _BASE64 = re.compile(r"[A-Za-z0-9+/_-]{16,}={0,2}")
 # An address has 40 hex digits and a commit as well; a key, a passphrase or a token is longer. A phrase has 12 words or more.
 _LOOKS_SECRET = re.compile(r"(?:0[xX])?[0-9a-fA-F]{41,}|[A-Za-z0-9_+=-]{43,}|\b[a-z]{3,8}(?: [a-z]{3,8}){11,}\b")
+# What a spelling is told by: its letters and digits, in lower case. The letter of an escaped break of a line is none.
+_SQUEEZED = {
+    number: chr(number).lower() if chr(number).isalnum() else None for number in range(128) if chr(number) != "\\"
+}
+_ESCAPE = re.compile(r"\\+[nrt]?")
 _USER = re.compile(r"(?<=://)[^/@\s]+(?=@)")
 
 
 class Secrets:
-    """The secrets of one process."""
+    """The secrets of one process, starred as they are, and in every spelling that is told by its letters and digits alone."""
 
     def __init__(self) -> None:
         self._exact: tuple[str, ...] = ()
-        self._digits: tuple[str, ...] = ()
+        self._squeezed: tuple[str, ...] = ()
 
-    def add(self, secret: str) -> None:
-        """Star it from now on. Texts shorter than 8 characters are not secrets but words."""
-        if len(secret) < SHORTEST:
-            return
+    def add(self, *secrets: str) -> None:
+        """Star them from now on, and each of their lines. Texts shorter than 8 characters are not secrets but words."""
+        parts = {part for secret in secrets for part in (secret, *map(str.strip, secret.splitlines()))}
+        long = {part for part in parts if len(part) >= SHORTEST}
+        exact = {*self._exact, *(form for part in long for form in _forms(part))}
+        spelt = {_squeeze(spelling) for part in long for spelling in _spellings(part)}
         # The longest first: another one may be a part of it.
-        self._exact = tuple(sorted({*self._exact, *_spellings(secret)}, key=len, reverse=True))
-        found = _HEX.fullmatch(secret)
-        if found is not None:
-            self._digits = tuple(sorted({*self._digits, found[1].lower()}, key=len, reverse=True))
+        self._exact = tuple(sorted(exact, key=len, reverse=True))
+        found = {*self._squeezed, *(each for each in spelt if len(each) >= SHORTEST_SQUEEZED)}
+        self._squeezed = tuple(sorted(found, key=len, reverse=True))
 
     def star(self, text: str) -> str:
         """The text without them."""
         for secret in self._exact:
             if secret in text:
                 text = text.replace(secret, STARS)
-        if self._digits:
-            lowered = text.lower()
-            for digits in self._digits:
-                if digits in lowered:
-                    text = re.sub(f"(?:0x)?{digits}", STARS, text, flags=re.IGNORECASE)
+        squeezed = _squeeze(text)
+        for spelling in self._squeezed:
+            if spelling in squeezed:
+                return self._star_spelt(text)
         return text
+
+    def _star_spelt(self, text: str) -> str:
+        """From a spelling's first letter or digit to its last one, whatever stands in between."""
+        places = [at for at, letter in enumerate(text) if _SQUEEZED.get(ord(letter), letter) is not None]
+        escapes = {at for found in _ESCAPE.finditer(text.translate(_SQUEEZED)) for at in range(*found.span())}
+        places = [place for at, place in enumerate(places) if at not in escapes]
+        squeezed = _squeeze(text)
+        spans: list[tuple[int, int]] = []
+        for spelling in self._squeezed:
+            at = squeezed.find(spelling)
+            while at >= 0:
+                spans.append((places[at], places[at + len(spelling) - 1] + 1))
+                at = squeezed.find(spelling, at + 1)
+        made, done = [], 0
+        for first, end in sorted(spans):
+            if first >= done:
+                made += [text[done:first], STARS]
+            done = max(done, end)
+        return "".join(made) + text[done:]
 
 
 def star_suspects(text: str) -> str:
@@ -73,32 +99,55 @@ def star_suspects(text: str) -> str:
     return _USER.sub(STARS, _LOOKS_SECRET.sub(STARS, text))
 
 
-def _spellings(secret: str) -> set[str]:
-    as_bytes = secret.encode("utf-8", "replace")
+def _squeeze(text: str) -> str:
+    """Its letters and digits in lower case: the same for any separators, quotes, breaks of lines and alphabets of base 64."""
+    squeezed = text.translate(_SQUEEZED)
+    return _ESCAPE.sub("", squeezed) if "\\" in squeezed else squeezed
+
+
+def _forms(secret: str) -> set[str]:
+    """As it is, escaped for JSON, Python and URLs, and as Python shows its bytes: hardly a letter of them."""
+    as_bytes, shown = secret.encode("utf-8", "replace"), repr(_raw(secret))[2:-1]
     found = {secret, json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1], repr(secret)[1:-1]}
-    found |= {quote(as_bytes, safe=""), quote_plus(as_bytes), as_bytes.hex(), *_in_base64(as_bytes)}
+    found |= {quote(as_bytes, safe=""), quote_plus(as_bytes), shown, json.dumps(shown)[1:-1]}
+    return {form for form in found if len(form) >= SHORTEST}
+
+
+def _raw(secret: str) -> bytes:
+    """The bytes that a text stands for, in hex digits or in base 64; empty for others."""
     hexadecimal = _HEX.fullmatch(secret)
     if hexadecimal is not None:
-        digits = hexadecimal[1]
-        found.add(str(int(digits, 16)))
-        if len(digits) % 2 == 0:
-            found |= _of_bytes(bytes.fromhex(digits))
-    elif _BASE64.fullmatch(secret):
-        try:
-            found |= _of_bytes(base64.b64decode(secret.replace("-", "+").replace("_", "/") + "=="))
-        except (binascii.Error, ValueError):
-            return {one for one in found if len(one) >= SHORTEST}
-    return {one for one in found if len(one) >= SHORTEST}
+        return bytes.fromhex(hexadecimal[1]) if len(hexadecimal[1]) % 2 == 0 else b""
+    with suppress(binascii.Error, ValueError):
+        if _BASE64.fullmatch(secret):
+            return base64.b64decode(secret.replace("-", "+").replace("_", "/") + "==")
+    return b""
+
+
+def _spellings(secret: str) -> set[str]:
+    """What `_squeeze` leaves of these is looked for. Of hex digits those alone: what is before them is found with or without."""
+    found, text = {secret, json.dumps(secret)[1:-1], quote(secret, safe=""), html.escape(secret)}, secret
+    hexadecimal = _HEX.fullmatch(secret)
+    if hexadecimal is not None:
+        text, number = hexadecimal[1], int(hexadecimal[1], 16)
+        found |= {text, str(number), f"{number:x}", f"{number:o}", f"{number:b}"}
+    found.add("".join(f"u{ord(character):04x}" for character in text))
+    return found | _of_bytes(text.encode("utf-8", "replace")) | _of_bytes(_raw(secret))
 
 
 def _of_bytes(raw: bytes) -> set[str]:
-    shown = repr(raw)[2:-1]
-    return {shown, json.dumps(shown)[1:-1], raw.hex(), str(list(raw))[1:-1], *_in_base64(raw)}
+    """In digits, byte by byte, and in base 32 and 64."""
+    digits = {"".join(f"{before}{byte:02x}" for byte in raw) for before in ("", "x", "0x")} | {"".join(map(hex, raw))}
+    # Within a longer text its first and last characters depend on what is beside it.
+    inner = {
+        coded.decode()[-(-(before * 8) // 6) : (before + len(raw)) * 8 // 6] for before, coded in enumerate(_in_64(raw))
+    }
+    return {*digits, "".join(map(str, raw)), base64.b32encode(raw).decode().rstrip("="), *inner}
 
 
-def _in_base64(raw: bytes) -> set[str]:
-    plain, safe = base64.b64encode(raw).decode(), base64.urlsafe_b64encode(raw).decode()
-    return {plain, safe, plain.rstrip("="), safe.rstrip("=")}
+def _in_64(raw: bytes) -> list[bytes]:
+    """Where it begins at any of the three places of a group."""
+    return [base64.b64encode(bytes(before) + raw) for before in range(3)]
 
 
 QUEUE_LINES = 10_000

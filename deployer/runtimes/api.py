@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from bus.logs import Secrets
 from deployer.errors import BuildError, StartError
 
 # For one comparison of decisions: an hour on record takes 6 s of a processor that nobody else uses.
@@ -138,7 +139,7 @@ MAX_ARGUMENTS = 100
 MAX_BYTES = 500_000  # BuildKit's own limit for a secret
 # Commands of a build find the folder of secrets under this name, where the runtime is process.
 FOLDER = "BUILD_SECRETS"
-MIN_WORD = 6
+MIN_WORD, MOST_SPELT = 6, 100
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,99}")
 _ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
 # The builder's own client would be misled by these.
@@ -154,7 +155,13 @@ class BuildInputs:
     words: tuple[str, ...] = ()
 
     def redact(self, text: str) -> str:
-        """The text without a secret's lines and words of MIN_WORD characters or more; also such as are none elsewhere."""
+        """The text without a secret's lines and words of MIN_WORD characters or more; also such as are none elsewhere.
+
+        The longest are starred in any spelling.
+        """
+        spelt = Secrets()
+        spelt.add(*self.words[:MOST_SPELT])
+        text = spelt.star(text)
         for word in self.words:
             text = text.replace(word, "***")
         return text

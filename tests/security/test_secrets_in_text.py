@@ -39,6 +39,18 @@ SPELLINGS = {
     "an API secret without its end": API_SECRET.rstrip("="),
     "an API secret in a URL": quote(API_SECRET, safe=""),
     "an API secret's bytes": bytes(range(200, 232)).hex(),
+    "byte by byte": RAW.hex(":").upper(),
+    "a list of hex": str([hex(byte) for byte in RAW]),
+    "escaped bytes": "".join(f"\\x{byte:02x}" for byte in RAW),
+    "all in percents": "".join(f"%{ord(letter):02X}" for letter in KEY),
+    "all in escapes": "".join(f"\\u{ord(letter):04x}" for letter in KEY),
+    "in groups": "-".join(DIGITS[at : at + 4] for at in range(0, 64, 4)),
+    "over two lines": f"{DIGITS[:32]}\n{DIGITS[32:]}",
+    "over two literals": f"'{DIGITS[:21]}'\n    '{DIGITS[21:]}'",
+    "within a header": base64.b64encode(f"user:{DIGITS}".encode()).decode(),
+    "base 64 over lines": base64.encodebytes(KEY.encode()).decode().strip(),
+    "base 32": base64.b32encode(RAW).decode().rstrip("="),
+    "with commas": f"{int(DIGITS, 16):,}",
 }
 
 

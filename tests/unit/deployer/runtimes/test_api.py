@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,10 @@ def test_arguments_and_secrets_are_read_and_a_secret_is_blackened(tmp_path: Path
     shown = found.redact("401 for ann:s3cr3t-w0rd; machine index.test login ann password s3cr3t-w0rd")
     assert "s3cr3t-w0rd" not in shown
     assert shown == "401 for ann:***; ***"
+    header = base64.b64encode(b"ann:an0ther-s3cr3t-w0rd").decode()
+    secret(folder, "token", "an0ther-s3cr3t-w0rd\nof two lines\n")
+    shown = read_build_inputs(file, folder).redact(f"#9 1.2 of two lines\nAuthorization: Basic {header}")
+    assert shown.startswith("#9 1.2 ***\nAuthorization: Basic YW5uOm***")
     assert read_build_inputs(None, None) == BuildInputs()
 
 
