@@ -14,7 +14,7 @@ unexport PYTHONDONTWRITEBYTECODE
 unexport CDPATH PYTHONHOME PYTHONINSPECT PYTHONPLATLIBDIR PYTHONEXECUTABLE
 
 .DEFAULT_GOAL := help
-.PHONY: help FORCE service demo test fire proof bench lint docs lock clean $(foreach do,run stop status audit,$(do) $(do)-docker $(do)-process)
+.PHONY: help FORCE service demo test fire proof bench lint docs release lock clean $(foreach do,run stop status audit,$(do) $(do)-docker $(do)-process)
 
 help: ## say what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -84,6 +84,9 @@ docs: $(DOCS)/ready ## build the site of docs/ into site/index.html; a broken li
 	@NO_COLOR=1 PATH="$(CURDIR)/$(DOCS)/bin:$$PATH" $(DOCS)/bin/zensical build --clean --strict
 	@! grep -rlE '<(script|link|img|iframe)[^>]* (src|href)="https?:' site --include='*.html' || { \
 		echo "make docs: expected pages that load nothing from elsewhere, found those above; see zensical.toml" >&2; exit 1; }
+
+release: $(READY) ## check this checkout, try the upgrade from the release before, build wheel, docs and image into dist/, and tag it
+	@.ci/release
 
 lock: $(READY) ## resolve the dependencies anew into the lock files (hashes, no addresses)
 	@sh .ci/lock $(BIN)

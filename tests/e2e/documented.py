@@ -125,6 +125,7 @@ RULES: tuple[tuple[str, Way], ...] = (
     (r"ns calibrate", Live(codes=(0, 1, 2))),  # too few windows are on record
     (r"make demo", ByTest("tests/e2e/test_demo.py", "demo")),
     (r"make docs", ByTest("tests/e2e/test_docs_site.py", "site")),
+    (r"make release", ByTest("tests/unit/test_release.py", ".ci/release")),
     (r"make|nohup make run &", ByTest("tests/e2e/test_deployer_up.py", "SIGHUP")),
     (r"sudo systemctl enable --now .*", ByTest("tests/unit/test_service_unit.py", "systemctl enable --now")),
     (r"bin/compose( \.\.\.| run| stop| down)?|bin/runtime|bin/deployer COMMAND", _WORDS),
