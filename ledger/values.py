@@ -5,6 +5,7 @@ Units as in `bot.venue.types`: prices are `Decimal` in pUSD a share, sizes and f
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
@@ -30,8 +31,12 @@ FAILED = "FAILED"
 
 
 def trade_word(status: str) -> str:
-    """The status of a trade without the prefix that REST serves it with, in capitals (py-sdk models)."""
-    return status.strip().upper().removeprefix("TRADE_STATUS_")
+    """The status of a trade without the prefix that REST serves it with, in capitals (py-sdk models).
+
+    A reason behind FAILED does not make a fill of it: statuses of orders were recorded with one.
+    """
+    word = status.strip().upper().removeprefix("TRADE_STATUS_")
+    return FAILED if re.match(rf"{FAILED}(?![A-Z])", word) else word
 
 
 VOID: Final = "Void"

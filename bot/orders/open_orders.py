@@ -168,6 +168,8 @@ class OpenOrders:
         """Compare one open order with what the venue shows, and record what follows."""
         started, closed = self._clock.boot_ms(), self._is_closed(intent)
         is_new = self._take_trades(intent, await self._venue.trades(condition_id=intent.condition_id))
+        if is_new:  # whatever becomes of the look-up below
+            self._watch(intent.order_id).news(self._clock.boot_ms())
         self._conclude(intent, None)
         if intent.order_id not in self.open:
             return  # its trades say all
@@ -312,4 +314,7 @@ class OpenOrders:
                 cache.pop(order_id, None)
         elif (order := self.open.get(order_id)) is not None:
             self.open[order_id] = replace(order, state=state, matched=matched if matched is not None else order.matched)
+            # However it showed that the venue has it, from then on looks count.
+            if state is OrderState.ACCEPTED and (watch := self._watch(order_id)).arrived_ms is None:
+                watch.news(boot_ms)
         self._on_change()

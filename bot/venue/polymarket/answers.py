@@ -12,7 +12,7 @@ there can get; everything else is in doubt.
 | 2xx, status unmatched | accepted: it was there; what became of it is asked | docs create-order |
 | 2xx, unreadable or another form | in doubt | |
 | 400, JSON error | refused; FAK or FOK that met nothing: code `no_match` | venue.md 4.2 |
-| 400, "could not run / insert", "delay", "context canceled", "timed out" | in doubt: the engine may have it | docs error list |
+| 400, "could not run / insert", "delay", "context canceled" and the like | in doubt: the engine may have it | docs error list |
 | 400, not the venue's JSON | in doubt: not the venue's word | |
 | 401, 403, 429 | refused: it never reached the engine | docs; venue.md 4.1 |
 | 404 | in doubt: any text with "not found" turns the real status into 404, "context canceled" into 400 | docs error codes |
@@ -110,7 +110,12 @@ _REFUSAL_CODES = (  # Part of the text, code. The docs' error list (create order
     ("post-only mode", "post_only_mode"),
 )
 _MOST_BYTES = 1 << 20
-_AMBIGUOUS = ("could not run", "could not insert", "delayed", "delaying", "context canceled", "timed out", "timeout")
+# What a part behind the door says of itself, and not of the order (docs error codes; gRPC and Go have the words): it may have it.
+_AMBIGUOUS = (
+    "could not run", "could not insert", "delayed", "delaying", "context cancel", "timed out", "timeout", "time-out",
+    "deadline exceeded", "rpc error", "not found", "internal error", "internal server error", "unavailable", "unexpected eof",
+    "connection reset", "connection refused", "connection closed", "broken pipe", "transport is closing",
+)  # fmt: skip
 _ORDER_ID = re.compile(r"0x[0-9a-fA-F]{64}")
 
 
@@ -124,7 +129,7 @@ def classify(status: int, body: str, side: Side) -> Answer:
         return _classify_success(payload, text, side)
     reason = f"{status} {text or 'without a readable reason'}"
     if status == 400:
-        if not text or _is_ambiguous(text):
+        if not text or is_ambiguous(text):
             return InDoubt(reason)
         trouble = account_trouble(status, text)
         return Refused(reason, _code(payload, text), _mode(payload, text), trouble)
@@ -145,7 +150,7 @@ def _classify_success(payload: dict[str, Any], text: str, side: Side) -> Answer:
         given, taken = _amount(payload, "makingAmount"), _amount(payload, "takingAmount")
         matched, value = (taken, given) if side is Side.BUY else (given, taken)
         return Accepted(order_id, word, matched, None if matched is None else value)
-    if text and not _is_ambiguous(text):
+    if text and not is_ambiguous(text):
         code = _code(payload, text)
         if success is False or code:
             return Refused(text, code, _mode(payload, text))
@@ -167,7 +172,8 @@ def _amount(payload: dict[str, Any], name: str) -> int | None:
     return matched if matched > 0 else None
 
 
-def _is_ambiguous(text: str) -> bool:
+def is_ambiguous(text: str) -> bool:
+    """Whether an error's text says nothing of what was asked for, whatever the status: such texts replace the real one."""
     return any(part in text.lower() for part in _AMBIGUOUS)
 
 

@@ -47,6 +47,7 @@ from polymarket.models import ApiKeyCreds
 from polymarket.types import EvmAddress
 
 from bot.venue.decoding import Code, OddError, as_name
+from bot.venue.polymarket.answers import is_ambiguous
 from bot.venue.polymarket.reading import MOST_BYTES
 from bot.venue.polymarket.signing import Exchange, OrderSigner
 from bot.venue.types import VenueError
@@ -164,7 +165,7 @@ async def derive_credentials(
             try:
                 creds = await derive_api_key(transport, signature)
             except RequestRejectedError as error:
-                if error.status not in _NO_KEY_YET:
+                if error.status not in _NO_KEY_YET or (error.status != 404 and is_ambiguous(str(error))):
                     raise
                 if not may_create:
                     raise NoCredentialsError(f"credentials: {clob_url} said: {error}") from error

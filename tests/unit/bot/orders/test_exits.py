@@ -12,7 +12,7 @@ import pytest
 from bot.strategy import Decision, Inputs
 from bot.strategy.guard import GuardedStrategy
 from bot.strategy.snipe import Snipe
-from bot.venue.types import Accepted, Answer, Book, InDoubt, Level, Refused, VenueMode
+from bot.venue.types import Accepted, Answer, Book, InDoubt, Level, Refused, VenueError, VenueMode, VenueOrder
 from bus import ManualAction, Role, read_status, write_control
 from ledger.values import Outcome, Side
 from tests.unit.bot.fake_venue import FakeVenue, Fault, Placed
@@ -127,6 +127,44 @@ def test_an_entrys_doubt_keeps_no_exit_back(tmp_path: Path, word: str, part: str
         await until("it is sold", lambda: held(running) < SHARE // 100, 5)
 
     trading(tmp_path, venue, enter_and_leave, work)
+
+
+class Mute(OddVenue):
+    """Of its first sale, made in part, no answer ever comes; a look-up of it fails once, or shows a word that nobody knows."""
+
+    def __init__(self, word: str | None) -> None:
+        super().__init__("lost", part=Decimal("0.4"), show=lambda _matched: word, sides=(Side.SELL,), most=1)
+        self.fails_once = word is None
+
+    async def _answer(self, body: str, fault: Fault) -> Answer:
+        if self.odd.get(self._signed[body][0]) is None:
+            return await super()._answer(body, fault)
+        await asyncio.sleep(5)
+        return InDoubt("no answer within 5 s", VenueMode.UNREACHABLE)
+
+    async def order(self, order_id: str) -> VenueOrder | None:
+        if self.fails_once and self.odd.get(order_id):
+            self.fails_once = False
+            raise VenueError("no answer")
+        return await super().order(order_id)
+
+
+@pytest.mark.parametrize("word", [None, "PARKED", "MATCHED"])
+def test_an_exit_of_which_no_answer_comes_is_followed_whatever_shows_that_the_venue_has_it(
+    tmp_path: Path, word: str | None
+) -> None:
+    """Its trade, while its look-up fails, or an unknown word: the rest is sold by a fresh exit, and the first one ends.
+
+    Failed before: looks at it did not count, so it kept every exit of its window back until that was over.
+    """
+
+    async def work(running: Running) -> None:
+        await until("a part is sold", lambda: 0 < held(running) < 10 * SHARE, 30)
+        await until("the rest is", lambda: held(running) == 0, 5 + 3 * INTERVAL_S)
+        await until("nothing is open", lambda: running.count("SELECT count(*) FROM open_orders") == 0, 60)
+        assert running.clock.wall_ms() < END_MS
+
+    trading(tmp_path, Mute(word), enter_and_leave, work)
 
 
 def test_what_was_said_to_be_sold_is_not_sold_again_before_its_trades_show(tmp_path: Path) -> None:

@@ -50,3 +50,17 @@ def test_a_status_of_a_trade_has_no_prefix(word: str, lower: bool) -> None:
     """REST serves TRADE_STATUS_CONFIRMED where the channel says CONFIRMED."""
     said = f"TRADE_STATUS_{word}"
     assert trade_word(said.lower() if lower else said) == trade_word(word) == word
+
+
+@pytest.mark.parametrize(
+    ("said", "word"),
+    [
+        ("FAILED: execution reverted", "FAILED"),
+        ("trade_status_failed_on_chain", "FAILED"),
+        ("FAILEDISH", "FAILEDISH"),
+        ("NOT_FAILED", "NOT_FAILED"),
+    ],
+)
+def test_a_failure_with_a_reason_is_one(said: str, word: str) -> None:
+    """A sentence that begins with the word makes no fill of a trade that was reversed. Failed before."""
+    assert trade_word(said) == word
