@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from contextlib import suppress
 from typing import Any
 
@@ -16,6 +17,7 @@ from bus.layout import Bus
 SCHEMA = "1.0"
 MAX_TAIL = 4 << 20
 UNCHANGED = "unchanged"
+_SHA, _UNIT = re.compile(r"[0-9a-f]{0,64}"), re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
 
 class Step(Part):
@@ -64,7 +66,7 @@ def append_step(bus: Bus, step: Step) -> None:
 
 
 def read_steps(bus: Bus, max_bytes: int = MAX_TAIL) -> list[Step]:
-    """The newest steps, oldest first, out of the last `max_bytes`. Torn lines are left out.
+    """The newest steps, oldest first, out of the last `max_bytes`. Torn lines are left out, and forged names.
 
     Raises DocumentCorruptError when the file cannot be opened.
     """
@@ -85,10 +87,18 @@ def read_steps(bus: Bus, max_bytes: int = MAX_TAIL) -> list[Step]:
             content = json.loads(line)
             if isinstance(content, dict):
                 content.pop("schema", None)
-            steps.append(Step.model_validate(content))
+            step = Step.model_validate(content)
         except (ValueError, RecursionError):
             continue
+        if _is_sound(step):
+            steps.append(step)
     return steps
+
+
+def _is_sound(step: Step) -> bool:
+    """Whether its commit and its unit are names of such: both become paths, and bots of the deployer's account can write here."""
+    unit = step.data.get("unit", "")
+    return bool(_SHA.fullmatch(step.sha) and isinstance(unit, str) and (not unit or _UNIT.fullmatch(unit)))
 
 
 def _size(bus: Bus) -> int:
