@@ -20,7 +20,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from bot.strategy.api import Decision, Inputs, Strategy, invalid_reason, why_no_schema
+from bot.strategy.api import SIZE_STEP, Decision, Inputs, Strategy, invalid_reason, why_no_schema
 from bus import SettingsError
 
 CPU_LIMIT_MS = 20.0
@@ -94,6 +94,7 @@ class GuardedStrategy:
             decision = self._strategy.decide(inputs, parameters)
         finally:
             self._measure(inputs, parameters, (self._cpu_ns() - cpu) / 1e6, (self._wall_ns() - wall) / 1e6)
+        decision = _sellable(decision, inputs)
         if (wrong := invalid_reason(decision, inputs)) is not None:
             raise StrategyError(f"the strategy's decision is not sound: {wrong}")
         if decision.action != "none" and inputs.blocked:
@@ -112,6 +113,18 @@ class GuardedStrategy:
                 f"left out for {LEFT_OUT_MS // 1000} s or until its parameters change: its decision took {cpu_ms:.0f} ms of "
                 f"processor and {wall_ms:.0f} ms in all; allowed are {CPU_LIMIT_MS:g} and {WALL_LIMIT_MS:g}"
             )
+
+
+def _sellable(decision: Decision, inputs: Inputs) -> Decision:
+    """An exit with its size on the venue's step; nothing to do where what is held is less than that.
+
+    A market BUY brings shares to the base unit, so a strategy that sells what it holds would never be off it but by that.
+    """
+    if not isinstance(decision, Decision) or decision.action != "exit" or type(decision.size) is not int:
+        return decision  # `invalid_reason` says what is wrong with it
+    if 0 < inputs.held_shares < SIZE_STEP:
+        return replace(decision, action="none", reason="too few shares to sell: they wait for the outcome")
+    return replace(decision, size=decision.size // SIZE_STEP * SIZE_STEP)
 
 
 def _source_of(kind: type[Any]) -> str:

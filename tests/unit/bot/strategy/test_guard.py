@@ -159,6 +159,27 @@ def test_a_strategy_cannot_reach_past_what_blocks_its_slot() -> None:
     assert GuardedStrategy(Fixed(EXIT), "fixed").decide(inputs(**HELD), Parameters()) == EXIT
 
 
+@pytest.mark.parametrize(
+    ("held", "wanted", "action", "size"),
+    [
+        (12_244_897, 12_244_897, "exit", 12_240_000),
+        (9_984_100, 9_980_000, "exit", 9_980_000),
+        (4_100, 4_100, "none", 4_100),
+        (4_100, 0, "none", 0),
+    ],
+)
+def test_what_a_purchase_brings_beyond_the_step_keeps_no_exit_back(
+    held: int, wanted: int, action: str, size: int
+) -> None:
+    """A strategy that sells all that it holds, to the base unit, sells it down to the step; dust is no fault of it.
+
+    Failed before: its decision was not sound, the slot was left and the poll unhealthy until the window was over.
+    """
+    given = inputs(held=Outcome.UP, held_shares=held)
+    decided = GuardedStrategy(Fixed(replace(EXIT, size=wanted)), "fixed").decide(given, Parameters())
+    assert (decided.action, decided.size) == (action, size)
+
+
 @pytest.mark.parametrize(("cpu_ms", "wall_ms"), [(CPU_LIMIT_MS + 1, 0.0), (0.0, WALL_LIMIT_MS + 1)])
 def test_a_slow_slot_is_left_out_for_a_while_or_until_its_parameters_change(cpu_ms: float, wall_ms: float) -> None:
     """Too slow twice in a row, it is not called any more, other slots are; then it gets another chance."""
