@@ -109,8 +109,10 @@ def routes(exchange: Exchange) -> list[web.RouteDef]:
         return web.json_response(rows[-limit:])
 
     async def agg_trades(request: web.Request) -> web.Response:
-        """The same, as aggregates."""
+        """The same, as aggregates: of a time or from an id on, oldest first, or the latest."""
         asset, limit = _asset(request, exchange), read_count(request, "limit", 500, 1, KEPT)
+        start, first = (read_count(request, name, 0, 0, _LATEST) for name in ("startTime", "fromId"))
+        end = read_count(request, "endTime", _LATEST, 0, _LATEST)
         rows = [
             {
                 "a": tick.start_ms // 1_000,
@@ -123,8 +125,15 @@ def routes(exchange: Exchange) -> list[web.RouteDef]:
                 "M": True,
             }
             for tick in exchange.feed.history[asset].seconds.items
+            if start <= tick.start_ms + 999 <= end and first <= tick.start_ms // 1_000
         ]
-        return web.json_response(rows[-limit:])
+        return web.json_response(rows[:limit] if {"startTime", "fromId"} & set(request.query) else rows[-limit:])
+
+    async def average(request: web.Request) -> web.Response:
+        """The price of the last five minutes."""
+        minutes = [*exchange.feed.history[_asset(request, exchange)].minutes.items][-5:]
+        price = sum(minute.close for minute in minutes) / len(minutes)
+        return web.json_response({"mins": 5, "price": decimal8(price), "closeTime": minutes[-1].start_ms + 59_999})
 
     async def day(request: web.Request) -> web.Response:
         """The last day, as far as it is kept: a thousand minutes."""
@@ -167,6 +176,7 @@ def routes(exchange: Exchange) -> list[web.RouteDef]:
         web.get("/api/v3/depth", depth),
         web.get("/api/v3/trades", trades),
         web.get("/api/v3/aggTrades", agg_trades),
+        web.get("/api/v3/avgPrice", average),
         web.get("/api/v3/ticker/24hr", day),
         web.get("/api/v3/ticker/price", price),
         web.get("/api/v3/ticker/bookTicker", book_ticker),
