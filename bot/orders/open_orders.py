@@ -235,15 +235,17 @@ class OpenOrders:
     def _exact(self, trade: VenueTrade) -> VenueTrade:
         """A trade with what its order's answer says was paid, where it is the last of what was answered.
 
-        The answer has the amounts of the chain; those of the trades, price by price, may be a base unit off each.
+        The answer has the amounts of the chain; those of the trades, price by price, may be a base unit off each. A trade
+        that says nothing of its makers may have the order's limit for its price (recorded: 0.401 where 0.363 was paid).
         """
         answered = self._answered.get(trade.order_id)
         if answered is None or trade_word(trade.status) == FAILED:
             return trade
         fills = fills_of(self._ledger, trade.order_id)
         value = answered.value - fills.value
-        is_last = fills.shares + trade.size == answered.shares
-        return replace(trade, value=value) if is_last and abs(value - trade.worth) <= MOST_OFF else trade
+        better = trade.worth - value if trade.side is Side.BUY else value - trade.worth
+        is_like = abs(better) <= MOST_OFF or (trade.value is None and better > 0 and 0 < value <= trade.size)
+        return replace(trade, value=value) if is_like and fills.shares + trade.size == answered.shares else trade
 
     def _note_word(self, intent: Intent, shown: VenueOrder, watch: Watch) -> None:
         """Say once of an order that its status is a word that nobody knows: it is looked at again, and longer than others."""

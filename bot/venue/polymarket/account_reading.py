@@ -124,7 +124,7 @@ def _paid(
 ) -> tuple[int, int] | None:
     """What the taker paid or got for its shares, and its fee, by the orders of the makers; None where they are not all of them.
 
-    A maker of the other outcome pays what is missing of 1: the two mint or merge a set.
+    A maker of the other outcome pays what is missing of 1: the two mint or merge a set. Each amount may be a base unit short.
     """
     value = fee = matched = 0
     for at, maker in makers:
@@ -133,7 +133,7 @@ def _paid(
         if maker.get("asset_id") != trade.get("asset_id"):
             price = 1 - price
         matched, value, fee = matched + size, value + int(price * size), fee + fees.fee(price, size)
-    return (value, fee) if matched == shares else None
+    return (value, fee) if makers and abs(matched - shares) <= len(makers) else None
 
 
 def _side(row: dict[str, object], where: str) -> Side:

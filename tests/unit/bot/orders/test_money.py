@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bot.venue.types import Answer, Level
+from bot.venue.types import Accepted, Answer, Level
 from bus import read_status
 from ledger.values import Side, VenueTrade
 from tests.unit.bot.fake_venue import FakeVenue, Placed
@@ -65,6 +65,28 @@ def test_more_shares_for_the_same_money_pass_no_limit(tmp_path: Path, limit: str
     )
     assert held(running) > 10 * SHARE
     assert [state for (state,) in rows(running, "SELECT state FROM orders ORDER BY id")][-1] == "done"
+
+
+class Terse(Generous):
+    """Answers with what was paid; its trade has the order's limit as its price, and nothing of its makers."""
+
+    def _arrive(self, body: str) -> Answer:
+        super()._arrive(body)
+        order_id, request = self._signed[body]
+        return Accepted(order_id, "matched", self.placed[order_id].matched, int(request.price * request.size))
+
+    def trade(self, order_id: str, status: str = "CONFIRMED") -> VenueTrade:
+        return replace(super().trade(order_id, status), price=Decimal("0.60"), value=None)
+
+
+def test_an_answers_amount_counts_where_a_trade_has_no_price_but_the_limit(tmp_path: Path) -> None:
+    """Six pUSD brought 10.53 shares at 0.57: six were paid, and not the 6.32 that they cost at the limit. Failed before."""
+
+    async def work(running: Running) -> None:
+        await until("a fill", lambda: held(running))
+
+    running = trading(tmp_path, Terse("0.57", "0.60"), enter, work)
+    assert rows(running, "SELECT size, value FROM fills") == [(10_526_315, 6_000_000)]
 
 
 def test_a_limit_below_the_worst_fee_refuses_the_entry(tmp_path: Path) -> None:

@@ -10,8 +10,13 @@ from hypothesis import strategies as st
 
 from bot.strategy.api import SIZE_STEP
 from bot.strategy.selling import Sale, sale
+from bot.strategy.snipe import Parameters, decide
 from bot.venue.types import Level
-from tests.unit.bot.making import SHARE
+from ledger.values import Outcome
+from paper.engine.book import Book as PaperBook
+from paper.engine.book import Order
+from paper.engine.matching import Engine
+from tests.unit.bot.making import SHARE, inputs
 
 TICK = Decimal("0.01")
 MIN = 5 * SHARE
@@ -69,3 +74,38 @@ def test_a_sale_meets_bids_above_its_floor_and_leaves_no_small_rest_that_it_coul
     taken = min(found.size, sum(level.size for level in bids if level.price >= found.price))
     rest = whole - taken
     assert rest == 0 or rest >= MIN or whole < 2 * MIN or taken < found.size
+
+
+@pytest.mark.parametrize(
+    "bids",
+    [
+        [("0.45", 21), ("0.44", 400)],
+        [("0.45", 8), ("0.44", 13), ("0.43", 400)],
+        [("0.45", 6), ("0.20", 5), ("0.03", 14)],
+        [("0.45", 13), ("0.44", 5), ("0.43", 5), ("0.42", 400)],
+    ],
+)
+@pytest.mark.parametrize("held", [25 * SHARE, 24_987_654])
+def test_a_position_is_sold_whole_through_thin_levels(bids: list[tuple[str, int]], held: int) -> None:
+    """Snipe's stop at the exchange's own matching: nothing is left but what the step does not take."""
+    engine = Engine()
+    engine.open(PaperBook("c", ("1", "2"), 10**15))
+    engine.deposit("maker", 10**12, "x")
+    engine.restore("me", "1", held)
+    for n, (price, size) in enumerate(bids):
+        price_units = int(Decimal(price) * SHARE)
+        engine.place(Order(f"m{n}", "c", "1", "maker", "maker", 0, "BUY", "GTC", price_units, size * SHARE, 0), 0)
+    left = held
+    for step in range(3):
+        levels = tuple(Level(Decimal(p) / SHARE, s) for p, s in engine.books["c"].levels(0)[0])
+        decided = decide(
+            inputs(held=Outcome.UP, held_shares=left, bids_up=levels, lead_price=59_900.0),
+            Parameters(stop_price=0.5, confirmations=1),
+        )
+        if decided.action != "exit":
+            break
+        assert decided.price is not None
+        units = int(decided.price * SHARE)
+        sold = engine.place(Order(f"x{step}", "c", "1", "me", "me", 0, "SELL", "FAK", units, decided.size, 0), 0)
+        left -= sum(fill.size for fill in sold.fills)
+    assert left < SIZE_STEP

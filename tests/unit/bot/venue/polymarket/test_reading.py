@@ -202,6 +202,13 @@ def made(price: str, size: str, asset: str = "1001", side: str = "SELL") -> dict
             + FEES.fee(Decimal("0.52"), 4_000_000)
             + FEES.fee(Decimal("0.55"), 2_000_000),
         ),
+        # Amounts that were cut to base units: they may be one short each.
+        (
+            [made("0.30", "3.333333"), made("0.31", "6.666666")],
+            "10",
+            999_999 + 2_066_666,
+            FEES.fee(Decimal("0.30"), 3_333_333) + FEES.fee(Decimal("0.31"), 6_666_666),
+        ),
         # Makers that are not all of the trade: its own price is all that is known.
         ([made("0.50", "4")], "10", None, FEES.fee(Decimal("0.52"), 10_000_000)),
         ([], "10", None, FEES.fee(Decimal("0.52"), 10_000_000)),
