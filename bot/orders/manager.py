@@ -16,7 +16,7 @@ from typing import Literal
 
 from bot.orders.limits import HOLD_MS, CircuitBreaker, TokenBucket, VenueModes
 from bot.orders.open_orders import OpenOrders
-from bot.orders.order_plan import OrderPlan, OrderTiming, OrderTimings, is_at_fault, outcome_of
+from bot.orders.order_plan import OrderPlan, OrderTiming, OrderTimings, is_at_fault, offered, outcome_of
 from bot.orders.watch import Watch
 from bot.venue.pace import RequestPace
 from bot.venue.types import (
@@ -50,8 +50,6 @@ LEAST_SPACING_MS, MOST_SPACING_MS = 400, 5_000
 """Between two looks at one order in settling: what the user channel says of it meanwhile is one piece of news."""
 RATE_LIMITED = "rate_limited"
 MOST_SEQS = 1_000
-SHORT_TIMES, SHARE_STEP = 2, BASE_UNITS // 100
-"""After so many refusals for balance in a row 99 % are sold: recorded to go where the whole does not."""
 SIZE_CODES, NO_BALANCE = ("min_size", "amounts"), "not_enough_balance"
 TOO_SMALL = "the venue refuses to sell"
 MOST_RECENT = 10_000  # entries of the last minute that are counted
@@ -110,7 +108,8 @@ class OrderManager(OpenOrders):
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._unsent: set[str] = set()
         self._short: set[str] = set()  # exits that were refused for a balance which may be an old one
-        self._refused_short: dict[str, int] = {}  # by window: how often in a row
+        # By window: how often in a row, and the shares that the venue said were there after the last.
+        self._refused_short: dict[str, tuple[int, int]] = {}
         # By window: the largest exit that was refused for its size, and why.
         self._too_small: dict[str, tuple[int, str]] = {}
         self._seqs: dict[tuple[str, Side], int] = {}
@@ -166,8 +165,8 @@ class OrderManager(OpenOrders):
         )
         if refusal is not None:
             return refusal
-        if not entry and self._refused_short.get(plan.window, 0) >= SHORT_TIMES:
-            plan = replace(plan, size=plan.size * 99 // 100 // SHARE_STEP * SHARE_STEP or plan.size)
+        if not entry:
+            plan = replace(plan, size=offered(plan.size, *self._refused_short.get(plan.window, (0, 0))))
         try:
             signed = self._venue.sign(plan.request, plan.market, self._random_bits(SALT_BITS), self._now_ms())
         except ValueError as error:
@@ -289,6 +288,7 @@ class OrderManager(OpenOrders):
             if intent.order_id in self._short:
                 self._short.discard(intent.order_id)
                 await self._venue.refresh_balance(intent.token_id)
+                self._note_short(intent.window, 0, await self._venue.shares(intent.token_id))
             if self._may_resend(intent.order_id):
                 await self._send(intent)
             done = self._told[intent.order_id] = asyncio.Event()
@@ -384,7 +384,7 @@ class OrderManager(OpenOrders):
                     self._learn(intent, answer)
                     if intent.side is Side.SELL and code == NO_BALANCE:
                         self._short.add(intent.order_id)
-                        self._note_short(intent.window)
+                        self._note_short(intent.window, 1, 0)
                     self._note(intent.order_id, OrderState.REFUSED, _words(answer))
                 elif intent.epoch == self._epoch and self.open[intent.order_id].state is None:  # its row found no room
                     self._note(intent.order_id, OrderState.IN_DOUBT, f"sent again, and refused: {_words(answer)}")
@@ -393,10 +393,10 @@ class OrderManager(OpenOrders):
                     self._mode.note(mode, now)
                 self._note(intent.order_id, OrderState.IN_DOUBT, _words(answer))
 
-    def _note_short(self, window: str) -> None:
+    def _note_short(self, window: str, refusals: int, at_hand: int) -> None:
         while len(self._refused_short) >= MOST_SEQS:
             del self._refused_short[next(iter(self._refused_short))]
-        self._refused_short[window] = self._refused_short.get(window, 0) + 1
+        self._refused_short[window] = (self._refused_short.get(window, (0, 0))[0] + refusals, at_hand)
 
     def _learn(self, intent: Intent, refused: Refused) -> None:
         """An exit below the market's minimum was refused for its size: one of the window that is no larger is not tried again."""

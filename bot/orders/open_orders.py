@@ -122,11 +122,14 @@ class OpenOrders:
         return order is not None and (order.intent.side is Side.BUY or not self._may_follow(order))
 
     def sold_unseen(self, token_id: str) -> int:
-        """Shares of a token that the venue said were sold, in base units, and of which it shows no trade yet."""
+        """Shares of a token that the venue said were sold, in base units, and of which it shows no trade yet.
+
+        What never shows is offered again: were it sold all the same, the worst is a refusal.
+        """
         return sum(
             max(0, (order.matched or 0) - order.filled)
-            for order in self.open.values()
-            if order.intent.side is Side.SELL and order.intent.token_id == token_id
+            for key, order in self.open.items()
+            if order.intent.side is Side.SELL and order.intent.token_id == token_id and not self._watch(key).never_shows
         )
 
     def _may_follow(self, order: OpenIntent) -> bool:

@@ -107,6 +107,19 @@ def dearest_fee(price: Decimal, market: Market) -> Decimal:
     return market.fee_rate * worst ** (exponent - 1) * (1 - worst) ** exponent
 
 
+SHORT_TIMES, SHARE_STEP = 2, BASE_UNITS // 100
+
+
+def offered(size: int, refusals: int, at_hand: int) -> int:
+    """How much of an exit of `size` is offered after so many refusals for balance in a row, in base units of shares.
+
+    What the venue said was there, where that is less; after SHORT_TIMES 99 %, which was recorded to go where the whole did not
+    (py-clob-client 287). at_hand: 0 where it is not known, or none are there yet.
+    """
+    size = size * 99 // 100 // SHARE_STEP * SHARE_STEP or size if refusals >= SHORT_TIMES else size
+    return at_hand // SHARE_STEP * SHARE_STEP if SHARE_STEP <= at_hand < size else size
+
+
 # How long orders took: kept by the desk as they are answered, drained into the metrics beside the polls.
 
 

@@ -83,6 +83,11 @@ class Watch:
         return self.is_shown_open and self._looks >= UNKNOWN_LOOKS
 
     @property
+    def never_shows(self) -> bool:
+        """Whether what the venue said was matched did not show as trades in many looks and a comparison: it may never."""
+        return self._compared and self._looks >= UNKNOWN_LOOKS
+
+    @property
     def closed(self) -> bool:
         """Whether the window ended, and then enough looks and a comparison found nothing."""
         return self._closed_compared

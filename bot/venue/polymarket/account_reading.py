@@ -112,9 +112,16 @@ def trades(payload: object, wallet: str, owner: str, fees: FeeSchedule, where: s
             value=None if paid is None else paid[0],
         )
 
-    rows = [row(trade, "taker_order_id", "size", where, taker=True)] if trade.get("trader_side") == "TAKER" else []
+    def is_ours(of: dict[str, object]) -> bool:
+        return str(of.get("maker_address")).lower() == wallet.lower() or of.get("owner") == owner
+
+    side = str(trade.get("trader_side")).upper()
+    is_taker = (
+        is_ours(trade) if side not in ("TAKER", "MAKER") else side == "TAKER"
+    )  # no fill is lost for want of a word
+    rows = [row(trade, "taker_order_id", "size", where, taker=True)] if is_taker else []
     for at, maker in makers:
-        if str(maker.get("maker_address")).lower() == wallet.lower() or maker.get("owner") == owner:
+        if is_ours(maker):
             rows.append(row(maker, "order_id", "matched_amount", at, taker=False))
     return [found for found in rows if found.size]  # a part of nothing says nothing
 

@@ -183,6 +183,34 @@ def test_what_was_said_to_be_sold_is_not_sold_again_before_its_trades_show(tmp_p
     trading(tmp_path, venue, enter_and_leave, work)
 
 
+class Phantom(FakeVenue):
+    """Says of the first sale that it was matched, and it was not."""
+
+    said = False
+
+    async def _answer(self, body: str, fault: Fault) -> Answer:
+        order_id, request = self._signed[body]
+        if request.side is Side.BUY or self.said:
+            return await super()._answer(body, fault)
+        self.said = True
+        await asyncio.sleep(0.05)
+        return Accepted(order_id, "matched", request.size)
+
+
+def test_what_was_said_to_be_sold_and_never_shows_is_offered_again(tmp_path: Path) -> None:
+    """Many looks and a comparison find no trade of an exit that was answered as matched: its shares are sold in its window.
+
+    Failed before: they were taken for sold until the window was over.
+    """
+
+    async def work(running: Running) -> None:
+        await until("a second exit", lambda: running.count(EXITS) == 2, 75)
+        await until("sold", lambda: held(running) == 0, 5)
+        assert running.clock.wall_ms() < END_MS
+
+    trading(tmp_path, Phantom(), enter_and_leave, work)
+
+
 def leave_early(inputs: Inputs) -> Decision:
     """Buys in the next window of BTC; sells as soon as that is the current one, in whichever slot it is."""
     if inputs.held is not None and inputs.held_shares:

@@ -15,7 +15,7 @@ from tests.unit.bot.fake_venue import FakeVenue
 from tests.unit.bot.lifecycle.test_instance import until
 from tests.unit.bot.making import MARKET, SHARE
 from tests.unit.bot.odd import enter_and_leave, held, trading
-from tests.unit.bot.running import Running
+from tests.unit.bot.running import INTERVAL_S, Running
 
 NO_BALANCE = Refused("not enough balance / allowance", "not_enough_balance")
 
@@ -52,6 +52,21 @@ def test_a_sale_refused_for_its_balance_is_refreshed_and_made(tmp_path: Path, mo
     assert len(venue.refreshed) <= 3
     assert venue.tried[0] == 10 * SHARE
     assert (10 * SHARE * 99 // 100 in venue.tried) == (most == 99)
+
+
+@pytest.mark.parametrize("most", [60, 3])
+def test_what_is_there_is_sold_where_more_is_recorded(tmp_path: Path, most: int) -> None:
+    """The venue has fewer shares than the ledger: those go at the next poll, and not none until the window is over.
+
+    Failed before: the whole, and then 99 % of it, were refused for as long as the window lasted.
+    """
+    venue = Stale(most=most)
+    venue.unpaid = {MARKET.up_token: 10 * SHARE * most // 100 + 4_321}
+
+    async def work(running: Running) -> None:
+        await until("it is sold", lambda: held(running) == 10 * SHARE * (100 - most) // 100, 3 * INTERVAL_S)
+
+    trading(tmp_path, venue, enter_and_leave, work)
 
 
 @pytest.mark.parametrize(

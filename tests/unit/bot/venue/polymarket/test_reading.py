@@ -188,6 +188,14 @@ def made(price: str, size: str, asset: str = "1001", side: str = "SELL") -> dict
     }
 
 
+@pytest.mark.parametrize("word", ["taker", None, "", "PARTY"])
+@pytest.mark.parametrize("ours", [{"owner": "our-key"}, {"maker_address": WALLET.lower()}, {}])
+def test_an_odd_word_for_our_side_loses_no_fill(word: str | None, ours: dict[str, str]) -> None:
+    """Where it does not say that we took or made, owner and wallet do. Failed before: the fill was left out, in silence."""
+    rows = account_reading.trades(trade(trader_side=word, maker_orders=[], **ours), WALLET, "our-key", FEES)
+    assert [found.order_id for found in rows] == (["0xtaker"] if ours or word == "taker" else [])
+
+
 @pytest.mark.parametrize(
     ("makers", "size", "value", "fee"),
     [
