@@ -5,7 +5,7 @@ core.fsmonitor, hooks, signing programs). Git runs in a mirror of the deployer's
 which serves a fetch, is made for repositories that nobody trusts (SECURITY in git-upload-pack(1)) and takes the one
 program that it knows, uploadpack.packObjectsHook, from no repository (git-config(1)).
 
-No configuration of the machine or of a user is read, replace objects are off, and no name is taken for an option.
+No configuration of the machine or of a user is read, replace objects and grafts are off, and no name is taken for an option.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _ALWAYS = (*_NO_PROGRAMS, "-c", "gc.auto=0", "-c", "protocol.version=2", "-c", "
 # Upload-pack of the other side: fetch takes GIT_CONFIG_COUNT and the like from its environment, so they are said here.
 UPLOAD_PACK = " ".join(
     (
-        "GIT_ALLOW_PROTOCOL=none GIT_NO_REPLACE_OBJECTS=1 git",
+        "GIT_ALLOW_PROTOCOL=none GIT_NO_REPLACE_OBJECTS=1 GIT_GRAFT_FILE=/dev/null git",
         *_NO_PROGRAMS,
         "-c uploadpack.allowAnySHA1InWant=true upload-pack",
     )

@@ -97,6 +97,78 @@ def test_only_what_a_listed_key_signed_passes(signed: Signed) -> None:
     signed.verify(signed.commit("ann", signed.ssh("ann")))
 
 
+@pytest.mark.parametrize(("kind", "bits"), [("rsa", "3072"), ("ecdsa", "256"), ("ed25519", "256")])
+def test_each_kind_of_ssh_key_signs_where_it_is_listed_and_nowhere_else(signed: Signed, kind: str, bits: str) -> None:
+    """The same name with another key signs nothing."""
+    make = ["ssh-keygen", "-q", "-t", kind, "-b", bits, "-N", "", "-f", signed.ssh(kind)]
+    subprocess.run(make, check=True)
+    sha = signed.commit(kind, signed.ssh(kind))
+    signed.signers.write_text(signed.line("ann").replace("ann@localhost", f"{kind}@localhost"))
+    with pytest.raises(BuildError, match=REFUSED):
+        signed.verify(sha)
+    signed.allow(kind)
+    signed.verify(sha)
+
+
+@pytest.mark.parametrize(
+    ("names", "valid", "passes"),
+    [("ann@localhost", "+1d", True), ("eve@localhost", "+1d", False), ("ann@localhost", "20200101:20210101", False)],
+)
+def test_of_a_listed_authority_only_its_certificates_for_listed_names_count(
+    signed: Signed, names: str, valid: str, passes: bool
+) -> None:
+    """One for somebody else, and one that expired, sign nothing."""
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", signed.ssh("ca")], check=True)
+    certify = ["ssh-keygen", "-q", "-s", signed.ssh("ca"), "-I", "x", "-n", names, "-V", valid, signed.ssh("eve.pub")]
+    subprocess.run(certify, check=True)
+    signed.signers.write_text(f"ann@localhost cert-authority {(signed.folder / 'ca.pub').read_text()}")
+    sha = signed.commit("eve", signed.ssh("eve-cert.pub"))
+    if passes:
+        signed.verify(sha)
+        return
+    with pytest.raises(BuildError, match=REFUSED):
+        signed.verify(sha)
+
+
+def test_a_signed_tag_signs_no_commit(signed: Signed) -> None:
+    """Neither where the branch is pushed to the tag, nor where an unsigned merge carries it within."""
+    first = signed.commit("first", signed.ssh("ann"))
+    evil = signed.commit("evil")
+    signed.git("-c", f"user.signingkey={signed.ssh('ann')}", "tag", "-s", "-m", "tagged", "v1", evil)
+    tag = signed.git("rev-parse", "refs/tags/v1")
+    for name in (evil, tag):
+        with pytest.raises(BuildError, match=REFUSED):
+            signed.verify(name)
+    signed.git("checkout", "--quiet", "--detach", first)
+    signed.git("merge", "--quiet", "--no-ff", "-m", "merged", "v1")
+    merge = signed.git("rev-parse", "HEAD")
+    assert "mergetag" in signed.git("cat-file", "commit", merge)
+    signed.git("update-ref", "refs/heads/main", merge)
+    with pytest.raises(BuildError, match=REFUSED):
+        signed.verify(merge)
+
+
+def test_a_signed_merge_is_what_its_tree_says_whatever_its_parents_are(signed: Signed) -> None:
+    """Grafts, a shallow boundary and replaced parents give it others: the same files are built, and no parent becomes signed."""
+    signed.commit("one")
+    unsigned = signed.commit("unsigned")
+    signed.git("checkout", "--quiet", "-b", "side", "HEAD~1")
+    signed.commit("good", signed.ssh("ann"))
+    sign = ("-c", f"user.signingkey={signed.ssh('ann')}")
+    signed.git(*sign, "merge", "--quiet", "--no-ff", "-S", "-s", "ours", "-m", "merge", unsigned)
+    merge = signed.git("rev-parse", "HEAD")
+    signed.git("update-ref", "refs/heads/main", merge)
+    signed.git("replace", "--graft", merge, unsigned)
+    (signed.path / ".git" / "info").mkdir(exist_ok=True)
+    (signed.path / ".git" / "info" / "grafts").write_text(f"{merge} {unsigned}\n{unsigned} {merge}\n")
+    for _ in range(2):
+        signed.verify(merge)
+        assert signed.built(merge) == "good"
+        with pytest.raises(BuildError, match=REFUSED):
+            signed.verify(unsigned)
+        (signed.path / ".git" / "shallow").write_text(f"{merge}\n{unsigned}\n")
+
+
 @pytest.mark.parametrize("kind", ["blob", "tree", "commit"])
 def test_replace_refs_change_nothing_of_what_is_built(signed: Signed, kind: str) -> None:
     """What a signed commit's sha stands for is built, whatever refs/replace says, pushed or made there."""
@@ -239,3 +311,30 @@ def test_of_the_keyring_only_the_keys_count_that_the_list_names(signed: Signed, 
         signed.verify(eve)
     with pytest.raises(BuildError, match="EXPKEYSIG"):
         signed.verify(old)
+    revoke = Path(os.environ["GNUPGHOME"]) / "openpgp-revocs.d" / f"{keyring['ann']}.rev"
+    certificate = revoke.read_text().replace(":-----BEGIN", "-----BEGIN")
+    subprocess.run(["gpg", "--batch", "--quiet", "--import"], input=certificate.encode(), check=True)
+    with pytest.raises(BuildError, match="REVKEYSIG"):
+        signed.verify(ann)
+
+
+@pytest.mark.parametrize("how", [("--sign",), ("--sign", "--compress-algo", "none"), ("--clearsign",)])
+def test_a_message_that_a_listed_key_signed_signs_no_commit(
+    signed: Signed, keyring: dict[str, str], how: tuple[str, ...]
+) -> None:
+    """One that holds its own text, put where a commit has a signature of its own: GPG would find that text well signed."""
+    signed.signers.write_text(f"gpg {keyring['ann']}\n")
+    message = subprocess.run(
+        ["gpg", "--batch", "--quiet", "--armor", "--local-user", keyring["ann"], *how],
+        input=b"dear Eve\n", capture_output=True, check=True,
+    ).stdout.decode()  # fmt: skip
+    for kind in ("MESSAGE", "SIGNED MESSAGE"):
+        message = message.replace(f"BEGIN PGP {kind}", "BEGIN PGP SIGNATURE", 1)
+    message = message.replace("END PGP MESSAGE", "END PGP SIGNATURE")
+    plain = signed.git("cat-file", "commit", signed.commit("evil"))
+    head, _, text = plain.partition("\n\n")
+    made = f"{head}\ngpgsig " + "\n ".join(message.rstrip("\n").split("\n")) + f"\n\n{text}\n"
+    sha = signed.git("hash-object", "-t", "commit", "-w", "--stdin", data=made.encode())
+    signed.git("update-ref", "refs/heads/main", sha)
+    with pytest.raises(BuildError, match=REFUSED):
+        signed.verify(sha)
