@@ -27,12 +27,15 @@ CONFIG_LIMIT_S = 5.0  # of reading one file, which the start of a deployer waits
 _MOST_BYTES = 4096
 # Also against the configuration of a repository that is a person's own (`./ns new`, the demo).
 _NO_PROGRAMS = ("-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null", "-c", "commit.gpgsign=false")
-_ALWAYS = (*_NO_PROGRAMS, "-c", "gc.auto=0", "-c", "protocol.version=2", "-c", "core.quotePath=false")
+# A blob of half a gigabyte of zeros is small in a push: what is larger than this is never whole in git's memory.
+_STREAMED = ("-c", "core.bigFileThreshold=16m")
+_ALWAYS = (*_NO_PROGRAMS, *_STREAMED, "-c", "gc.auto=0", "-c", "protocol.version=2", "-c", "core.quotePath=false")
 # Upload-pack of the other side: fetch takes GIT_CONFIG_COUNT and the like from its environment, so they are said here.
 UPLOAD_PACK = " ".join(
     (
         "GIT_ALLOW_PROTOCOL=none GIT_NO_REPLACE_OBJECTS=1 GIT_GRAFT_FILE=/dev/null git",
         *_NO_PROGRAMS,
+        *_STREAMED,
         "-c uploadpack.allowAnySHA1InWant=true upload-pack",
     )
 )

@@ -71,7 +71,9 @@ async def run(settings: DeployerSettings, bus: Bus, clock: Clock, logging: Loggi
     repository = repository_at(settings, watched, settings.dir / MIRROR)
     pushes_change_files = await _takes_pushes(repository.path)
     signers = partial(read_signers, settings.signers, (repository.path, bus.directory, settings.dir.absolute()))
-    verify = Verify(repository, settings.verify, limit_s=settings.build_limit, signers=signers)
+    verify = Verify(
+        repository, settings.verify, limit_s=settings.build_limit, limits=limits_of(settings), signers=signers
+    )
     await verify.begin()
     if verify.problem is not None:
         if not fold(read_steps(bus)).deploys:

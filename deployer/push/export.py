@@ -25,6 +25,7 @@ MOST_BYTES = 4 << 30
 MOST_DEPTH = 200
 MOST_SMALL = 64 << 20  # of what is read into memory: a commit, a tree
 MOST_LINK = 4096
+MOST_NAME = 255  # bytes; of every file system that a checkout may lie on (NAME_MAX in limits.h)
 MAX_NAMED = 3
 _PIECE = 1 << 18
 _SHA = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
@@ -286,16 +287,16 @@ class TarSink:
         return info
 
 
-def write_tar(objects: Objects, sha: str, to: Path) -> Remarks:
+def write_tar(objects: Objects, sha: str, to: Path, *, most_bytes: int, most_files: int) -> Remarks:
     """A commit's files as a tar that is complete when no error is raised. Raises RepositoryError, OSError."""
     mtime = committed_s(read_commit(objects, sha))
     with tarfile.open(to, "w", format=tarfile.PAX_FORMAT, encoding="utf-8", errors="surrogateescape") as archive:
-        return export(objects, sha, TarSink(archive, mtime))
+        return export(objects, sha, TarSink(archive, mtime), most_bytes=most_bytes, most_files=most_files)
 
 
 def shown(path: bytes) -> str:
-    """A name of a tree for people."""
-    return path.decode("utf-8", "replace")
+    """A name of a tree for people, at most MOST_NAME characters of it."""
+    return path[: 4 * MOST_NAME].decode("utf-8", "replace")[:MOST_NAME]
 
 
 def _walk(objects: Objects, tree: str) -> Iterator[Entry]:
@@ -327,13 +328,15 @@ def _entries(data: bytes, prefix: bytes, width: int) -> list[Entry]:
             raise RepositoryError(
                 f"{shown(prefix + name)!r} has the mode {mode:o}; expected a file, a link or a folder"
             )
+        if len(entries) >= MOST_ENTRIES:
+            raise TooLargeError(f"the folder {shown(prefix) or '/'} has more than {MOST_ENTRIES} files")
         names.add(name)
         entries.append(Entry(prefix + name, mode, data[end + 1 : at].hex()))
     return entries
 
 
 def _is_plain(name: bytes) -> bool:
-    return bool(name) and name not in (b".", b"..") and b"/" not in name and name.lower() != b".git"
+    return 0 < len(name) <= MOST_NAME and name not in (b".", b"..") and b"/" not in name and name.lower() != b".git"
 
 
 def _hash(sha: str, kind: bytes, size: int) -> hashlib._Hash:

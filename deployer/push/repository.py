@@ -153,10 +153,15 @@ class Repository(Mirror):
             lambda objects: export(objects, sha, FolderSink(into), most_bytes=most_bytes, most_files=most_files)
         )
 
-    async def tar(self, sha: str, to: Path) -> Remarks:
-        """Write a commit's files as a tar; complete when no error is raised. Raises RepositoryError, OSError."""
+    async def tar(self, sha: str, to: Path, *, most_bytes: int = MOST_BYTES, most_files: int = MOST_ENTRIES) -> Remarks:
+        """Write a commit's files as a tar; complete when no error is raised.
+
+        Raises TooLargeError, other RepositoryErrors, OSError.
+        """
         await self._need(sha)
-        return await self._read(lambda objects: write_tar(objects, sha, to))
+        return await self._read(
+            lambda objects: write_tar(objects, sha, to, most_bytes=most_bytes, most_files=most_files)
+        )
 
     async def tidy(self, keep: Iterable[str]) -> None:
         """Keep these commits whatever becomes of the branches, and remove what nothing names. Raises RepositoryError."""

@@ -17,11 +17,11 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from deployer.errors import BuildError, RepositoryError, StartError
+from deployer.errors import BuildError, RepositoryError, StartError, TooLargeError
 from deployer.push.checkout import takes_pushes, why_no_checkout
 from deployer.push.repository import Repository
 from deployer.push.signatures import Signers, check_signature, read_signers
-from deployer.runtimes.build_limits import NETWORK, PLAIN
+from deployer.runtimes.build_limits import NETWORK, PLAIN, BuildLimits
 from deployer.words import explain
 
 SIGNED = "signed"
@@ -36,11 +36,21 @@ def nobody() -> Signers:
 
 
 class Verify:
-    """The check of one deployer. limit_s: for one commit. signers: reads the list of signers, anew for each commit."""
+    """The check of one deployer.
+
+    limit_s: for one commit. limits: of its files, where a command looks at them. signers: reads the list, anew for each commit.
+    """
 
     def __init__(
-        self, repository: Repository, rule: str, *, limit_s: float, signers: Callable[[], Signers] = nobody
+        self,
+        repository: Repository,
+        rule: str,
+        *,
+        limit_s: float,
+        limits: BuildLimits | None = None,
+        signers: Callable[[], Signers] = nobody,
     ) -> None:
+        self._limits = limits or BuildLimits()
         self._repository, self._rule, self._limit_s, self._signers = repository, rule.strip(), limit_s, signers
         self._passed: set[str] = set()
         self.problem: str | None = None  # why no commit at all could pass, as of the last time that one was checked
@@ -87,6 +97,8 @@ class Verify:
                 await self._run(sha)
         except StartError as error:
             raise BuildError(str(error)) from error
+        except TooLargeError as error:
+            raise BuildError(self._limits.too_large()) from error
         except RepositoryError as error:
             raise BuildError(
                 f"{sha[:7]} is not signed by anyone that is trusted here (DEPLOYER_VERIFY): {error}"
@@ -99,7 +111,8 @@ class Verify:
         try:
             tree = folder / "tree"
             tree.mkdir()
-            await self._repository.archive(sha, tree)
+            most = self._limits
+            await self._repository.archive(sha, tree, most_bytes=most.size, most_files=most.files)
             code, output = await run_shell(self._rule, tree, {"DEPLOY_SHA": sha}, self._limit_s)
         finally:
             shutil.rmtree(folder, ignore_errors=True)

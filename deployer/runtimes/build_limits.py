@@ -75,15 +75,6 @@ class BuildLimits:
             return f"it held {memory >> 20} MB of memory, a build may have {self.memory >> 20} (DEPLOYER_BUILD_MEMORY)"
         return None
 
-    def check(self, tar: Path) -> None:
-        """Raises BuildError where the commit's files are too many or too large. tar: complete, by git."""
-        size = files = 0
-        with tarfile.open(tar) as archive:
-            for member in archive:
-                size, files = size + member.size, files + 1
-                if size > self.size or files > self.files:
-                    raise BuildError(self.too_large())
-
     async def archived(self, work: Awaitable[T], tar: Path) -> T:
         """Wait for git to write the commit's files. Raises BuildError as soon as they are too large."""
         writing = asyncio.ensure_future(work)

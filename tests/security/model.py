@@ -85,10 +85,15 @@ PARTIES = (
 )
 
 ATTACKS = (
-    Attack("pusher", "a repository whose configuration names programs: filters, fsmonitor, hooks, submodules",
-           "none is run", ("test_git_configuration",)),
-    Attack("pusher", "replaced objects, expired or copied signatures, a list of signers of its own",
-           "not built", ("test_signatures",)),
+    Attack("pusher", "a repository whose configuration names programs: filters, fsmonitor, hooks, submodules, includes, "
+           "partial clones",
+           "none is run, by `ns doctor` neither", ("test_git_configuration",)),
+    Attack("pusher", "replaced objects, grafts, tags, messages, certificates of others, revoked, expired or copied signatures, "
+           "a list of signers of its own", "not built", ("test_signatures",)),
+    Attack("pusher", "a commit of odd names and modes, of many files, of trees of trees, of zeros", "one refused build",
+           ("test_odd_commits",)),
+    Attack("pusher", "labels of Compose's in its Dockerfile, so that a service's commands run in its bot", "they are emptied",
+           ("test_malicious_docker",)),
     Attack("pusher", "a push that replaces `bin/*` and `Makefile` of the checkout",
            "refused with `signed`, said loudly without", ("test_pushed_checkout",)),
     Attack("pusher", "a check or hook that prints its environment", "it sees an allow-list", ("test_hook_environment",)),

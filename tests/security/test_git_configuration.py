@@ -17,7 +17,6 @@ from deployer.commands.cli import main
 from deployer.commands.init import init
 from deployer.errors import DeployerError, RepositoryError, StartError
 from deployer.push.repository import Repository
-from tests.e2e.deployer_rig import GIT
 from tests.security.strangers import Stranger
 
 
@@ -157,33 +156,6 @@ def test_an_object_that_was_changed_on_the_disk_is_not_built(stranger: Stranger,
     (tmp_path / "tree").mkdir()
     with pytest.raises(RepositoryError):
         asyncio.run(repository.archive(sha, tmp_path / "tree"))
-
-
-@pytest.mark.parametrize("name", [".git", ".GIT", "..", "a/b", ""])
-def test_a_tree_that_leads_out_of_its_folder_is_refused(tmp_path: Path, name: str) -> None:
-    """Names that no checkout may have, made by hand."""
-    path = tmp_path / "made"
-    git = [*GIT, "-C", str(path)]
-    subprocess.run([*GIT, "init", "--quiet", "--initial-branch=main", str(path)], check=True)
-
-    def write(kind: str, data: bytes) -> str:
-        done = subprocess.run(
-            [*git, "hash-object", "-t", kind, "-w", "--literally", "--stdin"],
-            input=data,
-            capture_output=True,
-            check=True,
-        )
-        return done.stdout.decode().strip()
-
-    tree = write("tree", b"100644 " + name.encode() + b"\0" + bytes.fromhex(write("blob", b"x")))
-    commit = write("commit", f"tree {tree}\nauthor a <a> 1 +0000\ncommitter a <a> 1 +0000\n\nmade\n".encode())
-    subprocess.run([*git, "update-ref", "refs/heads/main", commit], check=True)
-    into = tmp_path / "top" / "tree"
-    into.mkdir(parents=True)
-    with pytest.raises(RepositoryError):
-        asyncio.run(Repository(path).archive(commit, into))
-    assert list(into.iterdir()) == []
-    assert list(into.parent.iterdir()) == [into]
 
 
 def test_no_name_is_taken_for_an_option(stranger: Stranger, tmp_path: Path) -> None:

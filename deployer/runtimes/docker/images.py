@@ -17,7 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from deployer.errors import BuildError, EngineRefusedError, RepositoryError, StartError
+from deployer.errors import BuildError, EngineRefusedError, RepositoryError, StartError, TooLargeError
 from deployer.push.repository import Repository
 from deployer.runtimes.api import BuildInputs
 from deployer.runtimes.build_limits import busy_words, tail
@@ -99,8 +99,9 @@ class Images:
         try:
             async with asyncio.timeout(self._limit_s):
                 self._folder.mkdir(parents=True, exist_ok=True)
-                written = await self.room.limits.archived(self._repository.tar(sha, tar), tar)
-                self.room.limits.check(tar)
+                limits = self.room.limits
+                writing = self._repository.tar(sha, tar, most_bytes=limits.size, most_files=limits.files)
+                written = await limits.archived(writing, tar)
                 remarks = tuple(written.lines())
                 _check(tar, sha)
                 labels = {SHA: sha, BUS: self._bus_id}
@@ -125,6 +126,8 @@ class Images:
             raise BuildError(text, interrupted=bool(busy)) from error
         except StartError as error:
             raise BuildError(str(error)) from error
+        except TooLargeError as error:
+            raise BuildError(self.room.limits.too_large()) from error
         except RepositoryError as error:
             raise BuildError(f"the commit's files could not be had from git: {error}") from error
         except OSError as error:
