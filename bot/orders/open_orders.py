@@ -11,6 +11,7 @@ from bot.orders.watch import Watch
 from bot.venue.types import (
     BASE_UNITS,
     LIVE,
+    OFF_SCALE,
     TRADE_STATUSES,
     Fate,
     Venue,
@@ -177,6 +178,10 @@ class OpenOrders:
         if intent.order_id not in self.open:
             return  # its trades say all
         shown = await self._venue.order(intent.order_id)
+        if (
+            shown is not None and shown.size >= intent.size * OFF_SCALE
+        ):  # in base units, as the venue's OpenAPI document has it
+            shown = replace(shown, size=shown.size // BASE_UNITS, matched=shown.matched // BASE_UNITS)
         watch = self._watch(intent.order_id)
         if shown is not None:
             self._note_word(intent, shown, watch)

@@ -71,6 +71,8 @@ def signed_amounts(body: str) -> tuple[int, int] | None:
 
 
 BASE_UNITS = 1_000_000
+OFF_SCALE = 10_000
+"""An amount is read in other units where it is so many times what was signed: no price is better than a limit by as much."""
 ORDER_TYPE: Final = "FAK"
 """Of every order that is sent: it takes what is there, and the rest is killed (venue.md 1.6, 2.3). No order of ours rests."""
 LONGEST_DELAY_MS = 250

@@ -28,13 +28,24 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from typing import Any
 
 import httpx
 from polymarket.errors import PolymarketError, RequestRejectedError
 
 from bot.venue.decoding import OddError, as_name, as_units, clean, decode, describe
-from bot.venue.types import Accepted, Answer, InDoubt, Refused, VenueMode, order_word
+from bot.venue.types import (
+    BASE_UNITS,
+    OFF_SCALE,
+    Accepted,
+    Answer,
+    InDoubt,
+    Refused,
+    VenueMode,
+    order_word,
+    signed_amounts,
+)
 from ledger.values import Side
 
 # What the venue's refusals mean for the person who runs the bot, and what to do. Pure.
@@ -110,6 +121,7 @@ _REFUSAL_CODES = (  # Part of the text, code. The docs' error list (create order
     ("post-only mode", "post_only_mode"),
 )
 _MOST_BYTES = 1 << 20
+_ROUNDING = 2  # base units
 # What a part behind the door says of itself, and not of the order (docs error codes; gRPC and Go have the words): it may have it.
 _AMBIGUOUS = (
     "could not run", "could not insert", "delayed", "delaying", "context cancel", "timed out", "timeout", "time-out",
@@ -230,5 +242,17 @@ def _mode(payload: dict[str, Any], text: str) -> VenueMode:
 
 
 def judge(response: httpx.Response, body: str) -> Answer:
-    """What the answer to an order's body means (see `classify`)."""
-    return classify(response.status_code, response.text, Side(json.loads(body)["order"]["side"]))
+    """What the answer to an order's body means (see `classify`), with its amounts as they fit what was signed.
+
+    Recorded are decimals ("5.12"); the venue's OpenAPI document has base units ("5120000"). What fits neither way says nothing.
+    """
+    side = Side(json.loads(body)["order"]["side"])
+    answer, signed = classify(response.status_code, response.text, side), signed_amounts(body)
+    if not isinstance(answer, Accepted) or answer.matched is None or signed is None:
+        return answer
+    for unit, least in ((1, 1), (BASE_UNITS, BASE_UNITS // 100)):
+        matched, value = answer.matched // unit, None if answer.value is None else answer.value // unit
+        given = value if side is Side.BUY else matched
+        if least <= matched < max(signed) * OFF_SCALE and (given is None or given <= signed[0] + _ROUNDING):
+            return replace(answer, matched=matched, value=value)
+    return replace(answer, matched=None, value=None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 
 from bot.strategy.api import Decision, Inputs
 from bot.venue.decoding import Code, Origin
-from bot.venue.types import UserEvent
+from bot.venue.types import BASE_UNITS, UserEvent, VenueOrder
 from bus import read_status
 from ledger.schema import QUIET
 from ledger.values import Outcome
@@ -146,5 +147,25 @@ def test_an_entry_that_was_filled_in_part_ends_inside_its_window(tmp_path: Path,
         await until("a fill", lambda: held(running))
         await until("its end", lambda: running.count("SELECT count(*) FROM orders WHERE state = 'done'"), 30)
         assert running.clock.wall_ms() < END_MS
+
+    trading(tmp_path, venue, enter, work)
+
+
+class FixedMath(OddVenue):
+    """Shows orders in base units, as the venue's OpenAPI document has them, and not in decimals, as they were recorded."""
+
+    async def order(self, order_id: str) -> VenueOrder | None:
+        shown = await super().order(order_id)
+        return shown and replace(shown, size=shown.size * BASE_UNITS, matched=shown.matched * BASE_UNITS)
+
+
+def test_an_order_that_is_shown_in_base_units_is_read_as_one(tmp_path: Path) -> None:
+    """Six of ten shares are six, and no six million that never show. Failed before: its slot waited for them."""
+    venue = FixedMath(part=Decimal("0.6"), show=lambda matched: "MATCHED" if matched else "LIVE")
+
+    async def work(running: Running) -> None:
+        await until("a fill", lambda: held(running))
+        await until("its end", lambda: running.count("SELECT count(*) FROM open_orders") == 0, 15)
+        assert running.count("SELECT max(matched) FROM orders") == held(running) == 6 * BASE_UNITS
 
     trading(tmp_path, venue, enter, work)

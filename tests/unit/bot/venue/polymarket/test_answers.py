@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 
+import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot.venue.polymarket.answers import DUPLICATE, NO_MATCH
+from bot.venue.polymarket.answers import DUPLICATE, NO_MATCH, judge
 from bot.venue.polymarket.answers import classify as classify_for
 from bot.venue.types import Accepted, Answer, InDoubt, Refused, VenueMode
 from ledger.values import Side
@@ -156,3 +157,25 @@ def test_no_server_error_without_the_venues_words_settles_anything(http: int, bo
     assert isinstance(classify(http, body), InDoubt) or any(
         word in body.lower() for word in ("cancel-only", "disabled", "post", "duplicated")
     )
+
+
+@pytest.mark.parametrize(
+    ("side", "making", "taking", "matched", "value"),
+    [
+        (Side.BUY, "6", "10.526315", 10_526_315, 6_000_000),
+        (Side.BUY, "6000000", "10526315", 10_526_315, 6_000_000),
+        (Side.BUY, "12", "20", None, None),
+        (Side.BUY, "", "10000000", 10_000_000, None),
+        (Side.SELL, "10", "5.8", 10_000_000, 5_800_000),
+        (Side.SELL, "10000000", "5800000", 10_000_000, 5_800_000),
+        (Side.SELL, "20", "11.6", None, None),
+    ],
+)
+def test_amounts_that_cannot_be_of_the_order_are_read_in_base_units_or_say_nothing(
+    side: Side, making: str, taking: str, matched: int | None, value: int | None
+) -> None:
+    """More than was signed was not matched: no order waits for trades that can never come. Failed before."""
+    give, ask = ("6000000", "10000000") if side is Side.BUY else ("10000000", "5800000")
+    body = json.dumps({"order": {"side": side.value, "makerAmount": give, "takerAmount": ask}})
+    answer = httpx.Response(200, text=reply(makingAmount=making, takingAmount=taking))
+    assert judge(answer, body) == Accepted(ID, "matched", matched, value)
