@@ -202,6 +202,9 @@ class Markets:
                 )
                 return
         self._failing = False
+        if market is None and before is not None:
+            # One that was listed does not go: any error whose text has "not found" is answered with 404 (docs error codes).
+            market = before.market
         self._take(window, market, now, None if market is None else market.problem)
         if market is not None:
             self._assets[market.up_token] = self._assets[market.down_token] = window.asset

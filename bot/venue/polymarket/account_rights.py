@@ -31,10 +31,11 @@ class AccountRights:
         """A token of a market, to ask about."""
 
     async def closed_only(self) -> bool:
-        """Whether the account may only sell. A venue that does not know the question has no such mode."""
+        """Whether the account may only sell, as the venue said last. One that does not know the question has no such mode."""
         if self._closed_only_until_s <= self._now_s():
             payload = await self._ban_status()
-            self._is_closed_only = isinstance(payload, dict) and payload.get("closed_only") is True
+            if payload is not None:
+                self._is_closed_only = isinstance(payload, dict) and payload.get("closed_only") is True
             self._closed_only_until_s = self._now_s() + CLOSED_ONLY_EVERY_S
         return self._is_closed_only
 

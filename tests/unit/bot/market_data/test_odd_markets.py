@@ -94,6 +94,29 @@ def test_what_is_held_of_an_odd_market_is_sold(tmp_path: Path, describe: Callabl
     assert running.failures == []
 
 
+def test_what_is_held_of_a_market_that_is_not_found_any_more_is_sold(tmp_path: Path) -> None:
+    """The venue answers 404 for any error whose text has "not found": a market that was listed goes on being known.
+
+    Failed before: it was forgotten, and nothing of it could be sold until the venue showed it again.
+    """
+    running = Running(tmp_path, strategy=STRATEGY)
+    running.venue.bids, running.venue.asks = (), (Level(Decimal("0.50"), 400 * SHARE),)
+
+    async def work() -> None:
+        async with running.instance():
+            await until("bought", lambda: running.count("SELECT count(*) FROM fills") == 2)
+            asked: list[str] = []
+            running.venue.describe = asked.append  # type: ignore[assignment]  # None: it is not found
+            running.world.markets.look_soon(MARKET.condition_id)
+            await until("it was asked for", lambda: WINDOW in asked)
+            await asyncio.sleep(1)
+            running.venue.bids, running.venue.asks = (Level(Decimal("0.99"), 400 * SHARE),), ()
+            await until("sold", lambda: running.count(EXITS) == 2, 16)
+
+    run(work())
+    assert running.failures == []
+
+
 def test_an_odd_market_is_asked_for_again_though_seldom() -> None:
     """What cannot be read may be a passing fault; what cannot be traded seldom becomes another thing."""
     window = parse_slug(WINDOW)
