@@ -2,7 +2,9 @@
 # changes no lock file builds in two seconds. Nothing is fetched but what the lock file names, with its hash, and Debian's packages.
 # Both builders can read it: no feature of BuildKit alone.
 
-FROM python:3.13-slim AS dependencies
+ARG PYTHON_IMAGE=python:3.13-slim
+
+FROM ${PYTHON_IMAGE} AS dependencies
 WORKDIR /build
 COPY requirements-uv.lock requirements.lock ./
 # uv makes the environment and stays out of it: no bot makes another.
@@ -12,10 +14,10 @@ RUN python3 -m venv /tools \
     && /tools/bin/uv pip sync --no-cache --quiet --require-hashes --compile-bytecode --python /venv/bin/python requirements.lock \
     && rm -f /venv/bin/uv /venv/bin/uvx
 
-FROM python:3.13-slim AS base
+FROM ${PYTHON_IMAGE} AS base
 ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 HOME=/tmp BUS_DIR=/bus
 # The mount points belong to the user that all writers run as, so that fresh named volumes do, too.
-RUN mkdir /app /bus /data && chown 10001:10001 /bus /data
+RUN mkdir /app /bus /data /targets && chown 10001:10001 /bus /data /targets
 # The same words inside as outside: docker exec CONTAINER ns explain BTC-5m
 RUN printf '#!/bin/sh\ncd /app && exec python -m cli "$@"\n' >/usr/local/bin/ns && chmod 755 /usr/local/bin/ns
 WORKDIR /app

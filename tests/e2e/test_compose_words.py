@@ -17,6 +17,7 @@ DOCKER = """#!/bin/sh
 echo "$*" >>"$ASKED"
 [ -z "$GIVEN" ] || env >"$GIVEN"
 case "$1 $2" in
+  "info --format") echo "$INFO" ;;
   "context inspect") echo "unix://$SOCKET" ;;
   "ps --filter") [ -z "$BOTS" ] || echo "$BOTS" ;;
   "ps --all") case "$*" in *working_dir*) echo "$OTHER"; exit ;; esac; [ -z "$BOTS" ] || echo 0123 ;;
@@ -49,6 +50,7 @@ class Checkout:
             "SOCKET": str(folder / "socket"),
             "BOTS": "bot-blue-1234567-abcdef",
             "RUNS": "1",
+            "INFO": "Debian [name=seccomp,profile=builtin]",
             "OTHER": str(self.folder),
             "BOT_POLL_INTERVAL": "1",
         }
@@ -198,3 +200,33 @@ def test_the_addresses_of_notifications_are_mounted_into_the_panel_alone(checkou
     file.unlink()
     code, said = checkout.compose("config")
     assert (code, said) == (2, "never-sleeps: there is no file ../addresses; PANEL_NOTIFY_FILE must name one\n")
+
+
+@pytest.mark.parametrize(("group", "inside"), [("100104", "105"), ("1001", "0")])
+def test_the_socket_of_a_rootless_engine_is_given_by_the_group_that_its_containers_see(
+    checkout: Checkout, group: str, inside: str
+) -> None:
+    """It gives its socket to the group docker as it counts groups, or to this user's own, which is 0 there."""
+    given, tools = checkout.folder.parent / "given", checkout.folder.parent / "tools"
+    for name, words, answer in (
+        ("stat", f"*%g*{checkout.environment['SOCKET']}", group),
+        ("sed", "*/etc/subgid", "100000"),
+    ):
+        (tools / name).write_text(
+            f'#!/bin/sh\ncase "$*" in {words}) echo {answer} ;; *) exec {shutil.which(name)} "$@" ;; esac\n'
+        )
+        (tools / name).chmod(0o755)
+    checkout.environment |= {"GIVEN": str(given), "INFO": "Debian [name=seccomp,profile=builtin name=rootless]"}
+    assert checkout.compose("config")[0] == 0
+    variables = dict(line.split("=", 1) for line in given.read_text().splitlines() if "=" in line)
+    assert variables["NEVER_SLEEPS_SOCKET"] == checkout.environment["SOCKET"]
+    assert variables["NEVER_SLEEPS_SOCKET_GID"] == inside
+
+
+def test_every_image_of_the_services_is_built_on_the_one_that_is_named() -> None:
+    """By tag, or by digest where a registry answers: no stage and no service names one of its own."""
+    services = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]
+    built = [service["build"] for service in services.values() if "build" in service]
+    assert {build["args"]["PYTHON_IMAGE"] for build in built} == {"${PYTHON_IMAGE:-python:3.13-slim}"}
+    stages = [line.split()[1:] for line in (ROOT / "Dockerfile").read_text().splitlines() if line.startswith("FROM ")]
+    assert {base for base, _, _ in stages} - {name for _, _, name in stages} == {"${PYTHON_IMAGE}"}
