@@ -47,6 +47,7 @@ LIMITS = {
     "max_total": 40,
     "daily_loss": 1_000_000,
     "orders_per_minute": 600,
+    "failed_trades_per_hour": 10_000,  # they fail on purpose; ten would close entries
 }
 UNITS = 1_000_000
 # Requests of an order's life, and of what the bot knows beside it; the empty start means every path.
