@@ -15,7 +15,7 @@ from bot.context import Context
 from bot.venue.types import BASE_UNITS, VenueError
 from bus import LedgerFullError, Log
 from ledger import Ledger, Value
-from ledger.schema import LOOK_BACK_MS
+from ledger.schema import COUNTED, LOOK_BACK_MS
 from ledger.values import VOID
 
 EVERY_S = 5.0
@@ -69,20 +69,22 @@ def next_step(won: Won, held: int, cannot: str | None, now_ms: int) -> Step:
 def won_positions(ledger: Ledger, now_ms: int) -> list[Won]:
     """What is won and neither paid, nor dust, nor given up, of the last seven days, longest untouched first."""
     rows = ledger.execute(
-        "SELECT o.window, i.condition_id, i.token_id, o.payout, "
-        "(SELECT count(*) FROM redemptions r WHERE r.window = o.window AND r.state = 'sent'), "
-        "(SELECT r.state FROM redemptions r WHERE r.window = o.window ORDER BY r.id DESC LIMIT 1), "
-        "coalesce((SELECT max(r.wall_ms) FROM redemptions r WHERE r.window = o.window), o.wall_ms) AS last_ms "
+        "SELECT window, condition_id, token_id, payout, "
+        "(SELECT count(*) FROM redemptions r WHERE r.window = h.window AND r.state = 'sent'), "
+        "(SELECT r.state FROM redemptions r WHERE r.window = h.window ORDER BY r.id DESC LIMIT 1), "
+        "coalesce((SELECT max(r.wall_ms) FROM redemptions r WHERE r.window = h.window), wall_ms) AS last_ms, "
+        # Of a void window both outcomes pay, and one request for the market pays both: the one with more shares is looked at.
+        "max(shares) FROM (SELECT o.window, i.condition_id, i.token_id, o.payout, o.wall_ms, "
+        "sum(CASE f.side WHEN 'BUY' THEN f.size ELSE -f.size END) AS shares "
         "FROM unpaid u CROSS JOIN results o ON o.window = u.window "
-        # Of a void window both outcomes pay, and one request for the market pays both: one that was bought is looked at.
         f"JOIN intents i ON i.window = o.window AND o.winner IN (i.outcome, '{VOID}') "
-        "AND EXISTS (SELECT 1 FROM fills f WHERE f.order_id = i.order_id) "
-        "WHERE u.wall_ms > ? AND i.side = 'BUY' GROUP BY o.window ORDER BY last_ms LIMIT 500",
+        f"JOIN fills f ON f.order_id = i.order_id AND {COUNTED} "
+        "WHERE u.wall_ms > ? GROUP BY o.window, i.token_id) h GROUP BY window ORDER BY last_ms LIMIT 500",
         (now_ms - LOOK_BACK_MS,),
     )
     return [
         Won(str(window), str(condition), str(token), _int(payout), _int(requests), str(last or ""), _int(last_ms))
-        for window, condition, token, payout, requests, last, last_ms in rows
+        for window, condition, token, payout, requests, last, last_ms, _shares in rows
     ]
 
 

@@ -103,6 +103,26 @@ def test_both_outcomes_pay_half_and_late_news_correct_it(tmp_path: Path, late: s
         assert [text for check in audit(ledger, None) for text in check.violations if "I3" not in check.invariant] == []
 
 
+def test_the_outcome_that_is_held_of_a_void_window_is_claimed(tmp_path: Path) -> None:
+    """Up was bought, and its trade failed on the chain; Down was bought then: Down's balance says whether all is paid.
+
+    Failed before: Up was looked at, of which nothing is held, and the window was called paid.
+    """
+    with make_ledger(tmp_path, ManualClock()) as ledger:
+        down = replace(INTENT, order_id="0x02", outcome=Outcome.DOWN, token_id="2", seq=2)
+        for intent, status in ((INTENT, "FAILED"), (down, "MATCHED")):
+            trade = VenueTrade(
+                f"t{intent.seq}", intent.order_id, intent.token_id, "0xc", Side.BUY, Decimal("0.5"), 5_000_000, 0, status,
+                START_MS,
+            )  # fmt: skip
+            add_intent(ledger, intent, START_MS, 0)
+            add_fill(ledger, 1, intent, trade)
+            add_order_state(ledger, 1, intent.order_id, OrderState.DONE, "", START_MS, 0)
+        add_outcome(ledger, 1, WINDOW, INTENT.slot, VOID, END_MS)
+        (won,) = won_positions(ledger, END_MS + 1)
+        assert (won.token_id, won.shares) == ("2", 2_500_000)
+
+
 # --- by hand
 
 
