@@ -30,7 +30,7 @@ _SETTINGS = """settings (environment):
   PANEL_READ_TOKEN_FILE  those that allow looking alone; made when missing (PANEL_TOKEN_FILE with -read at its end)
   PANEL_TLS_CERT, PANEL_TLS_KEY  PEM files to serve HTTPS with
   PANEL_HOSTS         further host names by which people reach the page, separated by commas
-  PANEL_BANNER        what the page says above everything else; "real prices, play money" where paper is a mirror (none)
+  PANEL_BANNER        what the page says beside REHEARSAL; "real prices, play money" where paper is a mirror (none)
   PANEL_NOTIFY_FILE   whom to notify: a file of apprise's addresses, one a line, for its owner's eyes alone (nobody)
   PANEL_NOTIFY_KINDS  of what: names separated by commas (everything): fills, outcomes, refusals, halts, pauses, deploys,
                       deaths, limits, standstills

@@ -179,7 +179,7 @@ def create_app(
     banner: str = "",
     notifier: Notifier | None = None,
 ) -> FastAPI:
-    """The panel's application, without the guard in front of it. banner: what the page says in plain sight of what it shows."""
+    """The panel's application, without the guard in front of it. banner: what a rehearsal says in plain sight."""
     app = FastAPI(
         title="Never Sleeps: panel",
         version="2.0",
@@ -222,8 +222,10 @@ def _page(banner: str) -> APIRouter:
 
     if banner:
         page_bytes, media = files["index.html"]
-        shown = f'<p id="banner">{escape(banner)}</p>'.encode()
-        files["index.html"] = page_bytes.replace(b'<p id="banner" hidden></p>', shown), media
+        shown = (
+            f'<p id="mode" data-mode="rehearsal"><strong>REHEARSAL</strong> <span>{escape(banner)}</span></p>'.encode()
+        )
+        files["index.html"] = page_bytes.replace(b'<p id="mode" hidden></p>', shown), media
 
     @router.get("/")
     @router.get("/{name}")

@@ -74,7 +74,7 @@ class PanelSettings(NotifySettings):
     hosts: str = ""
     """further host names by which people reach the page, comma-separated"""
     banner: str = Field(default="", max_length=200)
-    """what the page says above everything else"""
+    """what the page says beside REHEARSAL; `make run LIVE=1` sets "real prices, play money". Empty where paper is no mirror"""
     token_file: Path = Path(".run/panel-token")
     """tokens that allow looking and writing; made at the first start, mode 0600, and never shown"""
     read_token_file: Path | None = None

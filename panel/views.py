@@ -22,6 +22,7 @@ from bus import (
     Status,
     Step,
     is_halted,
+    is_locked,
     read_control,
     read_handover,
     read_instances,
@@ -132,11 +133,12 @@ class InstanceItem(BaseModel):
 
 
 class InstancesView(BaseModel):
-    """All living instances and the newest dead ones. wanted: who was named to hold the lease last."""
+    """All living instances and the newest dead ones. wanted: who was named to hold the lease last. deployer: whether one runs."""
 
     instances: tuple[InstanceItem, ...] = ()
     wanted: str | None = None
     confirmed_sha: str = ""
+    deployer: bool = False
     problem: str | None = None
 
 
@@ -297,6 +299,7 @@ class Views:
             ),
             wanted=handover.wanted,
             confirmed_sha=handover.confirmed_sha,
+            deployer=is_locked(self._bus.deployer_lock),
         )
 
     def deploys(self) -> DeploysView:

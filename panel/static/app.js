@@ -3,16 +3,17 @@
 import { adoptCodeFromLink, ask, askToken, drawFollowed, forgetToken, form, halt, known, notice, write } from "./actions.js";
 import { renderCharts } from "./charts.js";
 import { renderDeploys } from "./deploys.js";
-import { $, set, text } from "./dom.js";
+import { $, make, set, text } from "./dom.js";
 import { NONE, clock, count, money, moment, percent, short, signed, span, tone } from "./format.js";
 import { renderDoubt, renderFeeds, renderInstances, renderLatency, renderNotifications, renderOutcomes, renderRisk, renderStrategy } from "./lists.js";
 import { Live } from "./live.js";
 import { Log } from "./log.js";
 import { renderSlots } from "./slots.js";
-import { judge, modeAt } from "./verdict.js";
+import { judge, modeAt, modeOf } from "./verdict.js";
 
 const MARKS = { good: "✓", warn: "!", bad: "✕", wait: "…" };
 const REDRAW_MS = 500;
+const REHEARSAL = $("mode").querySelector("span")?.textContent ?? "";
 const log = new Log();
 
 const REFUSED = "never-sleeps-refused";
@@ -62,6 +63,7 @@ function draw() {
   const now = live.now();
   const age = live.statusAge();
   drawVerdict(judge(state, { age, connected: live.connected, silence: live.silence(), locked: !known(), now }));
+  drawMode(status);
   drawButtons(state.control, now);
   drawFacts(status, state.control, now);
   renderSlots(status, control, now, slotActions);
@@ -87,6 +89,16 @@ function drawVerdict({ level, title, details, stale }) {
   text($("verdict-detail"), details.join(" "));
   set($("verdict"), "title", details.join("\n"));
   text(document.querySelector("title"), `${MARKS[level]} ${title} · Never Sleeps`);
+}
+
+function drawMode(status) {
+  if (!status) return;
+  const { mode, title, detail } = modeOf(status, REHEARSAL);
+  if (!$("mode").firstElementChild) $("mode").append(make("strong"), " ", make("span"));
+  set($("mode"), "hidden", null);
+  set($("mode"), "data-mode", mode);
+  text($("mode").querySelector("strong"), title);
+  text($("mode").querySelector("span"), detail);
 }
 
 function drawButtons(desired, now) {

@@ -38,11 +38,22 @@ function concerns(status, desired, instances, notifications) {
   say(Math.abs(status.clock_offset_ms ?? 0) > 500, `Clock is off by ${status.clock_offset_ms} ms.`);
   const active = (instances?.instances ?? []).filter(isActive);
   say(active.length > 1, "Two instances call themselves active.");
+  say(active.length === 1 && !instances.instances.some((one) => one.alive && !isActive(one) && one.document?.healthy), "No spare stands by: a crash would cost polls.");
+  say(instances && !instances.problem && !instances.deployer, "No deployer runs: nothing is deployed, and nobody who dies is replaced.");
+  say(instances?.problem, `${instances?.problem}.`);
+  say(status.slots.length && status.slots.every((slot) => !slot.enabled), "Every slot is off.");
   for (const one of active) say(!one.document.healthy, `Active instance unhealthy: ${one.document.why_not ?? "no reason given"}.`);
   const unheard = (notifications?.targets ?? []).filter((one) => one.state === "failing").map((one) => one.name);
   say(unheard.length, `Not notified: ${unheard.join(", ")}.`);
   say(notifications?.problem, "Notifications fail; see the panel's log.");
   return found;
+}
+
+// Whose money it is: {mode: paper | rehearsal | live, title, detail}. rehearsal: the server's word for it, empty where it is none.
+export function modeOf(status, rehearsal) {
+  if (status.venue === "live") return { mode: "live", title: "LIVE", detail: status.wallet || "real money" };
+  if (rehearsal) return { mode: "rehearsal", title: "REHEARSAL", detail: rehearsal };
+  return { mode: "paper", title: "PAPER", detail: "invented prices" };
 }
 
 // What control wants at a moment: a pause with an end is over by itself, as the bot decides it.

@@ -12,7 +12,7 @@ import pytest
 from bus import Role, is_halted, read_control, read_status
 from tests.e2e.chromium import EXECUTABLE, chromium
 from tests.e2e.rig import CONFIRMED, Rig, until
-from tests.unit.panel.running import RunningPanel, running_panel
+from tests.unit.panel.running import RunningPanel, deployer_runs, running_panel
 
 pytestmark = pytest.mark.skipif(
     not EXECUTABLE.exists(), reason=f"{EXECUTABLE} is missing: install Debian's package chromium"
@@ -43,7 +43,7 @@ def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
 @pytest.fixture(scope="module")
 def panel(rig: Rig) -> Iterator[RunningPanel]:
     """A panel on the bots' bus."""
-    with running_panel(rig.folder) as running:
+    with running_panel(rig.folder) as running, deployer_runs(rig.bus):
         still = running.call(
             "POST",
             "/api/strategy",

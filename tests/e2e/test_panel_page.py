@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from decimal import Decimal
 from pathlib import Path
 
@@ -12,16 +12,21 @@ import pytest
 import pytest_asyncio
 
 from bus import (
+    Bus,
     Control,
     ControlStatus,
+    Instance,
+    InstanceFile,
     ManualStatus,
     Mode,
     RiskLimits,
+    Role,
     Status,
     Step,
     SystemClock,
     append_step,
     is_halted,
+    new_id,
     read_control,
     read_requests,
     write_control,
@@ -29,7 +34,7 @@ from bus import (
 from tests.e2e.chromium import EXECUTABLE, Page, chromium
 from tests.e2e.rig import until
 from tests.unit.panel.notifying import sink
-from tests.unit.panel.running import Bot, RunningPanel, make_status, running_panel
+from tests.unit.panel.running import Bot, RunningPanel, deployer_runs, make_status, running_panel
 
 pytestmark = [
     pytest.mark.skipif(not EXECUTABLE.exists(), reason=f"{EXECUTABLE} is missing: install Debian's package chromium"),
@@ -83,8 +88,8 @@ class FollowingBot:
 
 @pytest.fixture
 def panel(tmp_path: Path) -> Iterator[RunningPanel]:
-    """A panel on a fresh bus."""
-    with running_panel(tmp_path) as running:
+    """A panel on a fresh bus, and a deployer's lock, as if one ran."""
+    with running_panel(tmp_path) as running, deployer_runs(running.bus):
         yield running
 
 
@@ -213,6 +218,53 @@ async def test_a_slot_is_switched_off_and_a_stale_press_is_explained(panel: Runn
         assert read_control(panel.bus).mode is Mode.RUN
 
 
+@contextmanager
+def lives(bus: Bus, clock: SystemClock, document: Instance) -> Iterator[None]:
+    """An instance that says this of itself."""
+    file = InstanceFile(bus, clock, document)
+    file.write(document)
+    try:
+        yield
+    finally:
+        file.close()
+
+
+async def test_it_is_never_green_while_something_is_wrong(panel: RunningPanel, page: Page) -> None:
+    """No deployer, no spare, every slot off, a venue that is closed: each takes the green away, and is named."""
+    bot, clock = FollowingBot(panel), SystemClock()
+    spare = Instance(id=new_id(clock, "green", "abc"), role=Role.STANDBY, color="green", sha="abc", healthy=True)
+    trader = spare.model_copy(update={"id": bot.status().instance, "role": Role.ACTIVE, "color": "blue"})
+    off = tuple(slot.model_copy(update={"enabled": False}) for slot in bot.status().slots)
+    detail = "document.querySelector('#verdict-detail').textContent"
+    green = f"{VERDICT} === 'Trading' && {detail} === 'All is well.'"
+    async with bot.beating():
+        await page.open(panel.link())
+        await page.until(green)
+        await page.until("document.querySelector('#mode').innerText.replace(/\\s+/g, ' ') === 'PAPER invented prices'")
+        with lives(panel.bus, clock, trader):
+            await page.until(f"{VERDICT} !== 'Trading' && {detail}.includes('No spare stands by')")
+            with lives(panel.bus, clock, spare):
+                await page.until(green)
+        bot.fields = {"venue_mode": "cancel-only"}
+        await page.until(f"{VERDICT} !== 'Trading' && {detail}.includes('Venue is cancel-only')")
+        bot.fields = {"slots": off, "venue": "live"}
+        await page.until(f"{VERDICT} !== 'Trading' && {detail}.includes('Every slot is off')")
+        assert await page.evaluate("document.querySelector('#mode').dataset.mode") == "live"
+        bot.fields = {}
+        await page.until(green)
+
+
+async def test_without_a_deployer_it_is_not_green(tmp_path: Path, page: Page) -> None:
+    """Who trades goes on, but nothing is deployed, and nobody who dies is replaced."""
+    with running_panel(tmp_path) as panel:
+        bot = FollowingBot(panel)
+        async with bot.beating():
+            await page.open(panel.link())
+            await page.until("document.querySelector('#verdict-detail').textContent.includes('No deployer runs')")
+            with deployer_runs(panel.bus):
+                await page.until(f"{VERDICT} === 'Trading'")
+
+
 async def test_a_refused_change_is_said_with_its_reason(panel: RunningPanel, page: Page) -> None:
     """What the bot does not take stands in the page's notice, its log and its header until somebody has read it."""
     bot = FollowingBot(panel)
@@ -291,7 +343,10 @@ async def test_who_is_notified_is_shown_and_a_test_says_what_each_answered(page:
     with sink() as one, sink() as other:
         file.write_text(f"{one.address('S3cret')}\n{other.address('S3cret')}\n")
         other.status = 403
-        with running_panel(tmp_path, PANEL_NOTIFY_FILE=str(file), PANEL_NOTIFY_QUIET="22:00-07:00") as panel:
+        with (
+            running_panel(tmp_path, PANEL_NOTIFY_FILE=str(file), PANEL_NOTIFY_QUIET="22:00-07:00") as panel,
+            deployer_runs(panel.bus),
+        ):
             async with FollowingBot(panel).beating():
                 await page.open(panel.link())
                 await page.until(f"{VERDICT} === 'Trading'")
@@ -395,13 +450,13 @@ async def test_another_sites_page_can_neither_read_nor_write(panel: RunningPanel
 
 async def test_a_lost_panel_is_said_and_its_return_noticed(page: Page, tmp_path: Path) -> None:
     """While no panel answers the page greys and says that trading goes on; when it is back the page is, by itself."""
-    with running_panel(tmp_path) as panel:
+    with running_panel(tmp_path) as panel, deployer_runs(panel.bus):
         async with FollowingBot(panel).beating():
             await page.open(panel.link())
             await page.until(f"{VERDICT} === 'Trading'")
     await page.until(f"{VERDICT} === 'Panel not reached'")
     assert await page.evaluate("document.body.dataset.stale")
-    with running_panel(tmp_path, PANEL_PORT=str(panel.port)) as back:
+    with running_panel(tmp_path, PANEL_PORT=str(panel.port)) as back, deployer_runs(back.bus):
         async with FollowingBot(back).beating():
             await page.until(f"{VERDICT} === 'Trading'")
 

@@ -17,6 +17,7 @@ from bus import (
     Bus,
     ControlStatus,
     FeedStatus,
+    FileLock,
     OutcomeStatus,
     PositionStatus,
     SlotStatus,
@@ -123,6 +124,17 @@ def running_panel(directory: Path, **settings: str) -> Iterator[RunningPanel]:
             process.wait(10)
         finally:
             process.kill()
+
+
+@contextmanager
+def deployer_runs(bus: Bus) -> Iterator[None]:
+    """Hold the lock by which a deployer is known to run."""
+    lock = FileLock(bus.deployer_lock)
+    assert lock.try_lock()
+    try:
+        yield
+    finally:
+        lock.unlock()
 
 
 def make_status(*, now_ms: int | None = None, epoch: int = 7, color: str = "blue", **changes: Any) -> Status:

@@ -15,7 +15,8 @@ def shown(banner: str) -> str:
 
 
 def test_the_page_says_in_plain_sight_that_the_money_is_play_money() -> None:
-    """It is part of the page itself, so that nothing has to be read first; a banner is text and never markup."""
-    assert '<p id="banner">real prices, play money</p>' in shown("real prices, play money")
-    assert '<p id="banner">&lt;b&gt;</p>' in shown("<b>")
-    assert '<p id="banner" hidden></p>' in shown("")
+    """It is part of the page itself, so that nothing has to be read first; the words are text and never markup."""
+    rehearsal = '<p id="mode" data-mode="rehearsal"><strong>REHEARSAL</strong> <span>{}</span></p>'
+    assert rehearsal.format("real prices, play money") in shown("real prices, play money")
+    assert rehearsal.format("&lt;b&gt;") in shown("<b>")
+    assert '<p id="mode" hidden></p>' in shown("")
