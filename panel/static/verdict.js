@@ -38,7 +38,7 @@ function concerns(status, desired, instances, notifications) {
   say(Math.abs(status.clock_offset_ms ?? 0) > 500, `Clock is off by ${status.clock_offset_ms} ms.`);
   const active = (instances?.instances ?? []).filter(isActive);
   say(active.length > 1, "Two instances call themselves active.");
-  say(active.length === 1 && !instances.instances.some((one) => one.alive && !isActive(one) && one.document?.healthy), "No spare stands by: a crash would cost polls.");
+  say(instances && !instances.problem && !instances.instances.some((one) => one.alive && !isActive(one) && one.document?.healthy), "No spare stands by: a crash would cost polls.");
   say(instances && !instances.problem && !instances.deployer, "No deployer runs: nothing is deployed, and nobody who dies is replaced.");
   say(instances?.problem, `${instances?.problem}.`);
   say(status.slots.length && status.slots.every((slot) => !slot.enabled), "Every slot is off.");

@@ -111,7 +111,8 @@ def test_a_changed_parameter_is_shown_and_held_until_somebody_approves(rig: OwnR
     status = json.loads(rig.command("status", "--json").stdout)
     assert (status["open"]["phase"], status["trading"]["sha"]) == ("held", first)
     (data,) = [step["data"] for step in status["open"]["steps"] if step["step"] == "compared"]
-    assert (data["differences"][0]["was"]["action"], data["differences"][0]["now"]["price"][:2]) == ("none", "0.")
+    enters = [one for one in data["differences"] if one["now"]["action"] == "enter"]
+    assert (enters[0]["was"]["action"], enters[0]["now"]["price"][:2]) == ("none", "0.")
     refused = rig.command("approve", "1234567")
     assert (refused.returncode, f"it is {other[:7]}" in refused.stdout) == (1, True), refused.stdout
     approved = rig.command("approve", other[:7])

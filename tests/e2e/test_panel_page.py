@@ -86,10 +86,30 @@ class FollowingBot:
         task.cancel()
 
 
+@contextmanager
+def spare_stands_by(bus: Bus) -> Iterator[None]:
+    """A healthy instance that does not trade."""
+    clock = SystemClock()
+    spare = Instance(id=new_id(clock, "green", "abc"), role=Role.STANDBY, color="green", sha="abc", healthy=True)
+    file = InstanceFile(bus, clock, spare)
+    file.write(spare)
+    try:
+        yield
+    finally:
+        file.close()
+
+
+@contextmanager
+def all_well(directory: Path, **settings: str) -> Iterator[RunningPanel]:
+    """A panel whose bus has a deployer and a spare."""
+    with running_panel(directory, **settings) as running, deployer_runs(running.bus), spare_stands_by(running.bus):
+        yield running
+
+
 @pytest.fixture
 def panel(tmp_path: Path) -> Iterator[RunningPanel]:
     """A panel on a fresh bus, and a deployer's lock, as if one ran."""
-    with running_panel(tmp_path) as running, deployer_runs(running.bus):
+    with all_well(tmp_path) as running:
         yield running
 
 
@@ -218,51 +238,30 @@ async def test_a_slot_is_switched_off_and_a_stale_press_is_explained(panel: Runn
         assert read_control(panel.bus).mode is Mode.RUN
 
 
-@contextmanager
-def lives(bus: Bus, clock: SystemClock, document: Instance) -> Iterator[None]:
-    """An instance that says this of itself."""
-    file = InstanceFile(bus, clock, document)
-    file.write(document)
-    try:
-        yield
-    finally:
-        file.close()
-
-
-async def test_it_is_never_green_while_something_is_wrong(panel: RunningPanel, page: Page) -> None:
+async def test_it_is_never_green_while_something_is_wrong(tmp_path: Path, page: Page) -> None:
     """No deployer, no spare, every slot off, a venue that is closed: each takes the green away, and is named."""
-    bot, clock = FollowingBot(panel), SystemClock()
-    spare = Instance(id=new_id(clock, "green", "abc"), role=Role.STANDBY, color="green", sha="abc", healthy=True)
-    trader = spare.model_copy(update={"id": bot.status().instance, "role": Role.ACTIVE, "color": "blue"})
-    off = tuple(slot.model_copy(update={"enabled": False}) for slot in bot.status().slots)
     detail = "document.querySelector('#verdict-detail').textContent"
     green = f"{VERDICT} === 'Trading' && {detail} === 'All is well.'"
-    async with bot.beating():
-        await page.open(panel.link())
-        await page.until(green)
-        await page.until("document.querySelector('#mode').innerText.replace(/\\s+/g, ' ') === 'PAPER invented prices'")
-        with lives(panel.bus, clock, trader):
-            await page.until(f"{VERDICT} !== 'Trading' && {detail}.includes('No spare stands by')")
-            with lives(panel.bus, clock, spare):
-                await page.until(green)
-        bot.fields = {"venue_mode": "cancel-only"}
-        await page.until(f"{VERDICT} !== 'Trading' && {detail}.includes('Venue is cancel-only')")
-        bot.fields = {"slots": off, "venue": "live"}
-        await page.until(f"{VERDICT} !== 'Trading' && {detail}.includes('Every slot is off')")
-        assert await page.evaluate("document.querySelector('#mode').dataset.mode") == "live"
-        bot.fields = {}
-        await page.until(green)
-
-
-async def test_without_a_deployer_it_is_not_green(tmp_path: Path, page: Page) -> None:
-    """Who trades goes on, but nothing is deployed, and nobody who dies is replaced."""
     with running_panel(tmp_path) as panel:
         bot = FollowingBot(panel)
+        off = tuple(slot.model_copy(update={"enabled": False}) for slot in bot.status().slots)
         async with bot.beating():
             await page.open(panel.link())
-            await page.until("document.querySelector('#verdict-detail').textContent.includes('No deployer runs')")
+            await page.until(f"{VERDICT} !== 'Trading' && {detail}.includes('No deployer runs')")
             with deployer_runs(panel.bus):
-                await page.until(f"{VERDICT} === 'Trading'")
+                await page.until(
+                    f"{VERDICT} !== 'Trading' && {detail} === 'No spare stands by: a crash would cost polls.'"
+                )
+                with spare_stands_by(panel.bus):
+                    await page.until(green)
+                    assert (await page.text("#mode")).split() == ["PAPER", "invented", "prices"]
+                    bot.fields = {"venue_mode": "cancel-only"}
+                    await page.until(f"{VERDICT} !== 'Trading' && {detail}.includes('Venue is cancel-only')")
+                    bot.fields = {"slots": off, "venue": "live"}
+                    await page.until(f"{VERDICT} !== 'Trading' && {detail}.includes('Every slot is off')")
+                    assert await page.evaluate("document.querySelector('#mode').dataset.mode") == "live"
+                    bot.fields = {}
+                    await page.until(green)
 
 
 async def test_a_refused_change_is_said_with_its_reason(panel: RunningPanel, page: Page) -> None:
@@ -343,10 +342,7 @@ async def test_who_is_notified_is_shown_and_a_test_says_what_each_answered(page:
     with sink() as one, sink() as other:
         file.write_text(f"{one.address('S3cret')}\n{other.address('S3cret')}\n")
         other.status = 403
-        with (
-            running_panel(tmp_path, PANEL_NOTIFY_FILE=str(file), PANEL_NOTIFY_QUIET="22:00-07:00") as panel,
-            deployer_runs(panel.bus),
-        ):
+        with all_well(tmp_path, PANEL_NOTIFY_FILE=str(file), PANEL_NOTIFY_QUIET="22:00-07:00") as panel:
             async with FollowingBot(panel).beating():
                 await page.open(panel.link())
                 await page.until(f"{VERDICT} === 'Trading'")
@@ -450,13 +446,13 @@ async def test_another_sites_page_can_neither_read_nor_write(panel: RunningPanel
 
 async def test_a_lost_panel_is_said_and_its_return_noticed(page: Page, tmp_path: Path) -> None:
     """While no panel answers the page greys and says that trading goes on; when it is back the page is, by itself."""
-    with running_panel(tmp_path) as panel, deployer_runs(panel.bus):
+    with all_well(tmp_path) as panel:
         async with FollowingBot(panel).beating():
             await page.open(panel.link())
             await page.until(f"{VERDICT} === 'Trading'")
     await page.until(f"{VERDICT} === 'Panel not reached'")
     assert await page.evaluate("document.body.dataset.stale")
-    with running_panel(tmp_path, PANEL_PORT=str(panel.port)) as back, deployer_runs(back.bus):
+    with all_well(tmp_path, PANEL_PORT=str(panel.port)) as back:
         async with FollowingBot(back).beating():
             await page.until(f"{VERDICT} === 'Trading'")
 
@@ -466,7 +462,7 @@ async def test_nothing_is_cut_off_sideways_and_nothing_jumps(panel: RunningPanel
     rows = "document.querySelectorAll('#slot-rows tr')"
     async with FollowingBot(panel).beating():
         await page.open(panel.link())
-        for width in (360, 768, 1024, 1440):
+        for width in (360, 390, 768, 1024, 1280, 1440):
             await page.look(width=width, height=800, dark=False)
             await page.until(f"{rows}.length === 16 && innerWidth === {width}")
             assert await page.evaluate("document.documentElement.scrollWidth") <= width
@@ -475,6 +471,10 @@ async def test_nothing_is_cut_off_sideways_and_nothing_jumps(panel: RunningPanel
                 f"const r = b.getBoundingClientRect(); return !b.hidden && (r.right > {width} || r.left < 0 || r.height < 24) }})"
             )
             assert await page.evaluate(f"{outside}.map((b) => b.id || b.dataset.part)") == []
+            cells = "[...document.querySelectorAll('main td, main td small, main th, dd')]"
+            cut = f"{cells}.filter((e) => e.scrollWidth > e.clientWidth + 1)"
+            if width in (390, 1280, 1440):
+                assert await page.evaluate(f"{cut}.map((e) => e.textContent)") == [], f"cells are cut at {width}"
         places = f"JSON.stringify([...{rows}, ...document.querySelectorAll('section')].map((e) => e.offsetTop))"
         await page.evaluate("window.shifts = 0; new PerformanceObserver((list) => list.getEntries().forEach((one) => { "
             "window.shifts += one.value })).observe({ type: 'layout-shift' }); null")  # fmt: skip
