@@ -42,6 +42,8 @@ def test_an_audit_fails_for_a_known_hole_and_for_nothing_else(tmp_path: Path) ->
 
     assert audit("echo 'No known vulnerabilities found'").returncode == 0
     assert audit("echo 'Found 2 known vulnerabilities in 1 package'; exit 1").returncode == 1
+    unknown = audit("echo 'yarl Dependency not found on PyPI and could not be audited: yarl (1.25.1)'")
+    assert (unknown.returncode, "left out for 1 packages" in unknown.stdout) == (0, True)
     away = audit("echo 'connection refused' >&2; exit 1")
     assert (away.returncode, "did not answer" in away.stdout) == (0, True)
     assert "not installed" in audit(None).stdout
