@@ -52,9 +52,10 @@ USER 10001:10001
 ENTRYPOINT ["python", "-m", "paper"]
 
 # It reads a git repository and builds images; the Engine's socket is mounted into this one alone.
+# Its user may be any, and ssh-keygen checks no signature for a user without a name: libnss-wrapper gives it one (push/signatures.py).
 FROM base AS tools
 RUN apt-get update \
-    && apt-get install -y --no-install-recommends docker-buildx docker-cli git openssh-client \
+    && apt-get install -y --no-install-recommends docker-buildx docker-cli git libnss-wrapper openssh-client \
     && rm -rf /var/lib/apt/lists/* /var/cache/apt/*
 
 FROM tools AS deployer

@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import os
+import pwd
 import re
 import stat
 import tempfile
 import time
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -125,16 +128,16 @@ async def check_signature(commit: bytes, signers: Signers) -> str:
 async def _check_ssh(payload: bytes, committed: int, signers: Signers, folder: Path) -> str:
     allowed, signature = folder / "signers", folder / "signature"
     allowed.write_text(signers.ssh)
-    now = int(time.time())
+    now, named = int(time.time()), _named(folder)
     names: list[str] = []
     for at in (now, committed):
         when = f"-Overify-time={time.strftime('%Y%m%d%H%M%S', time.localtime(at))}"
         files = ("-f", str(allowed), "-s", str(signature))
-        code, out = await _run("ssh-keygen", "-Y", "find-principals", *files, when)
+        code, out = await _run("ssh-keygen", "-Y", "find-principals", *files, when, more=named)
         principals = out.splitlines() if code == 0 else []
         for name in principals:
             code, out = await _run(
-                "ssh-keygen", "-Y", "verify", "-n", NAMESPACE, "-I", name, *files, when, data=payload
+                "ssh-keygen", "-Y", "verify", "-n", NAMESPACE, "-I", name, *files, when, data=payload, more=named
             )
             if code == 0:
                 names.append(name)
@@ -173,13 +176,25 @@ async def _check_gpg(payload: bytes, signers: Signers, folder: Path) -> str:
     return valid[0][-1]
 
 
-async def _run(*command: str, data: bytes = b"") -> tuple[int, str]:
+def _named(folder: Path) -> dict[str, str]:
+    """For ssh-keygen, which refuses to work for a user without a name, as a container's is: it is told one."""
+    user, group = os.getuid(), os.getgid()
+    with suppress(KeyError):
+        pwd.getpwuid(user)
+        return {}
+    (folder / "passwd").write_text(f"somebody:x:{user}:{group}::/:/bin/sh\n")
+    (folder / "group").write_text(f"somebody:x:{group}:\n")
+    files = {"NSS_WRAPPER_PASSWD": str(folder / "passwd"), "NSS_WRAPPER_GROUP": str(folder / "group")}
+    return {"LD_PRELOAD": "libnss_wrapper.so", **files}
+
+
+async def _run(*command: str, data: bytes = b"", more: Mapping[str, str] | None = None) -> tuple[int, str]:
     variables = {name: os.environ[name] for name in ("PATH", "HOME", "GNUPGHOME", "TMPDIR", "TZ") if name in os.environ}
     try:
         process = await asyncio.create_subprocess_exec(
             *command,
             cwd="/",
-            env={**variables, "LANG": "C.UTF-8", "LC_ALL": "C.UTF-8"},
+            env={**variables, **(more or {}), "LANG": "C.UTF-8", "LC_ALL": "C.UTF-8"},
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,

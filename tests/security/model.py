@@ -64,8 +64,8 @@ PARTIES = (
     Party(
         "**a green before approval** (`DEPLOYER_ON_DIFFERENCE=always`)",
         "the operator's account: it can approve itself. With `DEPLOYER_BOT_USER`: no key, no word of people or the deployer; "
-        "what bots write, and signals to them",
-        "no key, no word of people or the deployer, no other process; what bots write: ledger, status, lease",
+        "what bots write, signals to them, and the API credentials",
+        "no key, no word of people or the deployer, no other process; what bots write: ledger, status, lease; API credentials",
     ),
     Party(
         "**a comparison of decisions**",
