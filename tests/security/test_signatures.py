@@ -6,6 +6,7 @@ import asyncio
 import os
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -273,8 +274,7 @@ def test_what_was_built_before_signatures_were_asked_for_is_no_shortcut(signed: 
 @pytest.fixture
 def keyring(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
     """GPG's keyring of the operator with three keys; their fingerprints by name."""
-    home = Path(f"/tmp/never-sleeps-gpg-{os.getpid()}")  # the agent's socket needs a short path
-    home.mkdir(mode=0o700)
+    home = Path(tempfile.mkdtemp(prefix="never-sleeps-gpg-", dir="/tmp"))  # the agent's socket needs a short path
     monkeypatch.setenv("GNUPGHOME", str(home))
     made: dict[str, str] = {}
     gpg = ["gpg", "--batch", "--passphrase", "", "--pinentry-mode", "loopback", "--quiet"]
@@ -291,7 +291,7 @@ def keyring(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
         made[name] = next(line.split(":")[9] for line in listed.splitlines() if line.startswith("fpr:"))
     yield made
     subprocess.run(["gpgconf", "--kill", "all"], check=False)
-    shutil.rmtree(home)
+    shutil.rmtree(home, ignore_errors=True)  # the agent removes its sockets as it ends
 
 
 def test_of_the_keyring_only_the_keys_count_that_the_list_names(signed: Signed, keyring: dict[str, str]) -> None:
