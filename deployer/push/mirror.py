@@ -26,6 +26,8 @@ LOCK_EVERY_S = 0.02
 # A file system may show a change late or not at all: fetched all the same from time to time.
 FETCH_EVERY_S = 30.0
 _ANYTHING = ("+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*", "+refs/remotes/*:refs/remotes/*")
+# What upload-pack says of a ref whose file holds no sha: it is asked for the zeros that it advertised.
+BROKEN_REF = "not our ref 00000000"
 # What the other side says of itself; anything else that fails a fetch may be this mirror's own damage.
 _THEIRS = ("remote", "not our ref", "does not appear to be a git repository", "did not answer", "cannot be run")
 
@@ -71,6 +73,11 @@ class Mirror:
             except OSError as error:
                 raise RepositoryError(f"{self._mirror} cannot be written ({error}); see to that disk") from error
             except RepositoryError as error:
+                if BROKEN_REF in str(error):
+                    names = ", ".join(refspec.lstrip("+").partition(":")[0] for refspec in refspecs)
+                    raise RepositoryError(
+                        f"{names} of {self.path}: expected a ref that names a commit, found a broken one; mend it (git fsck)"
+                    ) from error
                 theirs = any(word in str(error) for word in (NO_SUCH_REF, *_THEIRS))
                 if theirs or time.monotonic() - self._remade_s < REMAKE_EVERY_S:
                     raise

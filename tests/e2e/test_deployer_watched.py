@@ -1,4 +1,4 @@
-"""What is watched belongs to the bus, and bots need no git: other people's reports of branches (issue 23.2, 23.4, 23.11)."""
+"""What is watched belongs to the bus, and bots need no git: other people's reports of branches."""
 
 from __future__ import annotations
 
@@ -113,6 +113,29 @@ def _answer(rig: DeployerRig) -> None:
     (rig.folder / "programs" / "git").unlink()
 
 
+def _no_git(rig: DeployerRig) -> None:
+    programs = rig.folder / "programs"
+    programs.mkdir()
+    for folder in os.environ["PATH"].split(":"):
+        for program in Path(folder).iterdir() if Path(folder).is_dir() else ():
+            if not program.name.startswith("git") and not (programs / program.name).exists():
+                (programs / program.name).symlink_to(program)
+    rig.environment["PATH"] = str(programs)
+
+
+def _git_again(rig: DeployerRig) -> None:
+    (rig.folder / "programs" / "git").symlink_to(str(shutil.which("git")))
+
+
+def _spoil_ref(rig: DeployerRig) -> None:
+    shutil.copy(rig.repository / ".git" / "refs" / "heads" / "main", rig.folder / "main")
+    (rig.repository / ".git" / "refs" / "heads" / "main").write_bytes(b"\0garbage\n")
+
+
+def _mend_ref(rig: DeployerRig) -> None:
+    shutil.copy(rig.folder / "main", rig.repository / ".git" / "refs" / "heads" / "main")
+
+
 @pytest.mark.parametrize(
     ("breaks", "repairs", "problem"),
     [
@@ -122,8 +145,10 @@ def _answer(rig: DeployerRig) -> None:
         (_remove, _bring_back, "there is no folder"),
         (_hang, _answer, "git has not answered"),
         (_say_nothing, _answer, "git answered"),
+        (_no_git, _git_again, "git cannot be run"),
+        (_spoil_ref, _mend_ref, "refs/heads/main"),
     ],
-    ids=["detached", "tag", "deleted", "no repository", "git hangs", "git says nothing"],
+    ids=["detached", "tag", "deleted", "no repository", "git hangs", "git says nothing", "no git", "broken ref"],
 )
 def test_whatever_git_cannot_answer_bots_go_on_and_dead_ones_are_replaced(  # type: ignore[no-untyped-def]
     rig: DeployerRig, breaks, repairs, problem: str

@@ -1,4 +1,4 @@
-"""Addresses of IPv6's loopback, where one is taken and where one is announced (issue 23.9)."""
+"""Addresses of IPv6's loopback, where one is taken and where one is announced."""
 
 from __future__ import annotations
 

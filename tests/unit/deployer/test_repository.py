@@ -151,7 +151,7 @@ async def test_saved_files_are_found_again_after_the_mirror_is_made_anew(source:
 
 
 async def test_a_file_that_is_committed_stands_for_no_check(source: Source, tmp_path: Path) -> None:
-    """Whatever mark a build may leave: the commit is tried all the same (issue 23.17)."""
+    """Whatever mark a build may leave: the commit is tried all the same."""
     marks = {".ready": "own", "ready": "", ".built": "", ".verified": ""}
     sha = source.commit(**{"bot/__init__.py": "", "bot/__main__.py": "raise SystemExit('broken')"}, **marks)
     made = source.builder(tmp_path)
@@ -165,7 +165,7 @@ async def test_a_file_that_is_committed_stands_for_no_check(source: Source, tmp_
 
 
 async def test_pointers_and_submodules_are_said_by_the_build(source: Source, tmp_path: Path) -> None:
-    """By one that is well and by one that fails for it (issue 23.19)."""
+    """By one that is well and by one that fails for it."""
     inner = source.path / "library"
     source.git("init", "--quiet", str(inner))
     source.git("commit", "--quiet", "--allow-empty", "-m", "inner", at=inner)
