@@ -461,7 +461,9 @@ async def test_nothing_is_cut_off_sideways_and_nothing_jumps(panel: RunningPanel
     """From phone to desktop no sideways scrolling and every button in reach; what is shown stays where it is as it changes."""
     rows = "document.querySelectorAll('#slot-rows tr')"
     bot = FollowingBot(panel)
-    bot.fields = {"since_ms": SystemClock().wall_ms() - 30 * 3_600_000}  # its date stands before it, as in the longest texts
+    bot.fields = {
+        "since_ms": SystemClock().wall_ms() - 30 * 3_600_000
+    }  # its date stands before it, as in the longest texts
     async with bot.beating():
         await page.open(panel.link())
         for width in (360, 390, 768, 1024, 1280, 1440):
