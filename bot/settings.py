@@ -41,7 +41,7 @@ class BotSettings(BaseSettings):
     model_config = SettingsConfigDict(use_attribute_docstrings=True, env_prefix="BOT_")
 
     venue: Literal["paper", "live"] = "paper"
-    """paper takes every host from paper_url, live the official ones; a `_url` that is set wins on both (docs/how-to/live.md)"""
+    """paper takes every host from BOT_PAPER_URL, live the official ones; a `_url` that is set wins (docs/how-to/live.md)"""
     paper_url: str = Field(default_factory=lambda: f"http://{url_host(loopback())}:8700")
     """where the paper exchange is"""
     clob_url: str | None = None

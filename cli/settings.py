@@ -22,7 +22,12 @@ from cli.place import Place
 
 RECORDED = Path(".run/settings.env")
 # What `--fast` sets, where nothing else does.
-FAST = {"BOT_POLL_INTERVAL": "1", "BOT_TIMEFRAMES": "30s,90s", "PAPER_TIMEFRAMES": "30s,90s"}
+FAST = {
+    "BOT_POLL_INTERVAL": "1",
+    "BOT_TIMEFRAMES": "30s,90s",
+    "PAPER_TIMEFRAMES": "30s,90s",
+    "BOT_REQUESTS_PER_SECOND": "15",
+}
 # What `--mirror` sets, where nothing else does.
 MIRROR = {"PAPER_MIRROR": "real", "PAPER_RECORD_TO": ".run/recordings", "PANEL_BANNER": "real prices, play money"}
 # What the deployer gives each bot; nobody sets it.

@@ -131,6 +131,8 @@ def service_environment(bus_directory: Path, *, fast: bool, mirror: bool = False
             ("BOT_POLL_INTERVAL", "1"),
             ("BOT_TIMEFRAMES", "30s,90s"),
             ("PAPER_TIMEFRAMES", "30s,90s"),
+            # Sixteen windows begin at once, and all must be looked up before a just started bot has its third poll.
+            ("BOT_REQUESTS_PER_SECOND", "15"),
         ):
             environment.setdefault(name, value)
     if mirror and not environment.get("PAPER_RECORDING"):

@@ -1,4 +1,4 @@
-"""`up --mirror`: real prices with play money, said in plain sight, and never beside real money."""
+"""`up --mirror`: real prices with play money, said in plain sight, and never beside real money; and what `--fast` sets."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from bus import SystemClock, open_bus
+from cli.settings import FAST
 from deployer.commands.services import service_environment
 from deployer.commands.up import up
 from deployer.errors import StartError
@@ -51,3 +52,15 @@ def test_a_mirror_never_runs_beside_real_money(monkeypatch: pytest.MonkeyPatch, 
     bus = open_bus(tmp_path / "bus")
     with pytest.raises(StartError, match="trades real money"):
         up(DeployerSettings(), bus, SystemClock(), fast=True, mirror=True)
+
+
+def test_fast_is_the_same_as_processes_in_containers_and_in_what_is_shown(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Each setting of it, where nothing else sets it."""
+    for name in FAST:
+        monkeypatch.delenv(name, raising=False)
+    plain, fast = (service_environment(tmp_path, fast=fast) for fast in (False, True))
+    assert {name: value for name, value in fast.items() if plain.get(name) != value} == FAST
+    compose = (Path(__file__).parents[4] / "bin" / "compose").read_text()
+    assert [name for name, value in FAST.items() if f"${{{name}:={value}}}" not in compose] == []
