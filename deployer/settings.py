@@ -69,8 +69,8 @@ class DeployerSettings(BaseSettings):
     hooks: Path | None = None
     """a folder of programs that run before and after steps (docs/how-to/push.md)"""
     ignore: str = DEFAULT
-    """paths that no bot reads, comma-separated: a commit that differs in these alone from what runs replaces nobody (docs/how-
-    to/push.md). Empty: all paths count"""
+    """paths that no bot reads, comma-separated: a commit that differs in these alone from what runs replaces nobody
+    (docs/how-to/push.md). In a checkout of Never Sleeps the default leaves out its other rooms as well. Empty: all paths count"""
     build_args: Path | None = None
     """a file of lines NAME=VALUE that builds are given (docs/how-to/builds.md)"""
     build_secrets: Path | None = None

@@ -178,9 +178,8 @@ class OpenOrders:
         if intent.order_id not in self.open:
             return  # its trades say all
         shown = await self._venue.order(intent.order_id)
-        if (
-            shown is not None and shown.size >= intent.size * OFF_SCALE
-        ):  # in base units, as the venue's OpenAPI document has it
+        # In base units, as the venue's OpenAPI document has it.
+        if shown is not None and shown.size >= intent.size * OFF_SCALE:
             shown = replace(shown, size=shown.size // BASE_UNITS, matched=shown.matched // BASE_UNITS)
         watch = self._watch(intent.order_id)
         if shown is not None:

@@ -116,9 +116,8 @@ def trades(payload: object, wallet: str, owner: str, fees: FeeSchedule, where: s
         return str(of.get("maker_address")).lower() == wallet.lower() or of.get("owner") == owner
 
     side = str(trade.get("trader_side")).upper()
-    is_taker = (
-        is_ours(trade) if side not in ("TAKER", "MAKER") else side == "TAKER"
-    )  # no fill is lost for want of a word
+    # No fill is lost for want of a word.
+    is_taker = is_ours(trade) if side not in ("TAKER", "MAKER") else side == "TAKER"
     rows = [row(trade, "taker_order_id", "size", where, taker=True)] if is_taker else []
     for at, maker in makers:
         if is_ours(maker):

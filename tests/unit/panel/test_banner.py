@@ -1,4 +1,4 @@
-"""What stands above everything else on the page."""
+"""What the page says of whose money it shows, before anything is read."""
 
 from __future__ import annotations
 
