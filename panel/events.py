@@ -39,11 +39,11 @@ class Events:
     def __init__(
         self, bus: Bus, views: Views, history: LedgerQueries, notifications: Callable[[], BaseModel] | None = None
     ) -> None:
-        # In this order they are read and pushed: status waits for none of the others.
+        # In this order they are read and pushed. A page that has a status has what its buttons and its verdict need besides.
         self._readers: dict[str, Callable[[], BaseModel]] = {
-            "status": views.status,
             "control": views.control,
             "instances": views.instances,
+            "status": views.status,
             "deploys": views.deploys,
             "writes": views.writes,
             "ledger": history.summary,

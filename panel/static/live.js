@@ -1,7 +1,8 @@
 // The newest of everything, pushed by the panel. Reconnects for ever, and says how long it has been without news.
 // Of several tabs of one browser one holds the connection and tells the others: a browser opens only six to one host.
 
-export const KINDS = ["status", "control", "instances", "deploys", "writes", "ledger", "notifications"];
+// In the order in which they come: with a status a page has all that its buttons and its verdict need.
+export const KINDS = ["control", "instances", "status", "deploys", "writes", "ledger", "notifications"];
 const SILENCE_MS = 6000; // the panel pushes status at least every 2 s
 const RETRY_MS = 1000;
 const CHECK_MS = 5000;

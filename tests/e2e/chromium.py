@@ -28,6 +28,10 @@ _FLAGS = (
     "--disable-component-update",
     "--disable-sync",
     "--hide-scrollbars",
+    # A tab that the browser takes for hidden draws no frames, and its timers come once a minute.
+    "--disable-backgrounding-occluded-windows",
+    "--disable-renderer-backgrounding",
+    "--disable-background-timer-throttling",
     "--remote-debugging-port=0",
 )
 
@@ -42,6 +46,7 @@ class Page:
         self._answers: dict[int, asyncio.Future[dict[str, Any]]] = {}
         self._loaded = asyncio.Event()
         self.errors: list[str] = []
+        self.failed: list[str] = []  # requests that got no answer, which is no error where a test wants it so
 
     async def listen(self) -> None:
         """Hand answers to those who wait for them, and keep what the page complains about."""
@@ -49,6 +54,8 @@ class Page:
             message = json.loads(raw)
             if "id" in message:
                 self._answers.pop(message["id"]).set_result(message)
+            elif message["method"] == "Network.loadingFailed":
+                self.failed = [*self.failed[-9:], message["params"]["errorText"]]
             elif message["method"] == "Page.loadEventFired":
                 self._loaded.set()
             elif message["method"] == "Runtime.exceptionThrown":
@@ -72,8 +79,10 @@ class Page:
 
     async def open(self, url: str) -> None:
         """Go to `url` and wait until it is loaded."""
-        for domain in ("Page", "Runtime", "Log"):
+        for domain in ("Page", "Runtime", "Log", "Network"):
             await self.call(f"{domain}.enable")
+        # As if it had the window's focus, whatever other tabs there are.
+        await self.call("Emulation.setFocusEmulationEnabled", enabled=True)
         await self.call("Page.bringToFront")  # a tab in the background draws no frames
         self._loaded.clear()
         await self.call("Page.navigate", url=url)
@@ -90,6 +99,10 @@ class Page:
         await page.open(url)
         return page
 
+    async def end(self) -> None:
+        """Close a tab that `second_tab` opened."""
+        await self.call("Page.close")
+
     async def close(self) -> None:
         """Let go of the tabs that `second_tab` opened."""
         for connection, listening in self._tabs:
@@ -105,10 +118,16 @@ class Page:
     async def until(self, expression: str, limit_s: float = 30.0) -> None:
         """Wait until the expression is true in the page, looking at every drawn frame."""
         deadline = patience.now() + limit_s
-        while not await self.evaluate(f"Boolean({expression})"):
+        # What is asked about may not be there yet: that is "not yet" as well, and said when it stays so.
+        asked = f"(() => {{ try {{ return ({expression}) ? true : '' }} catch (error) {{ return String(error) }} }})()"
+        while (seen := await self.evaluate(asked)) is not True:
             if patience.now() > deadline:
-                shown = await self.evaluate("document.body.innerText.slice(0, 600)")
-                raise AssertionError(f"not true within {limit_s:g} s: {expression}\nthe page shows: {shown}")
+                shown = await self.evaluate(
+                    "`${document.visibilityState}, ${document.readyState}: ${document.body.innerText.slice(0, 600)}`"
+                )
+                raise AssertionError(
+                    f"not true within {limit_s:g} s: {expression} {seen}\nfailed: {self.failed}\nthe page is {shown}"
+                )
             await self.evaluate("new Promise((done) => setTimeout(done, 30))")
 
     async def text(self, selector: str) -> str:

@@ -11,8 +11,10 @@ from deployer.deploys import fold
 from ledger import Ledger
 from tests.e2e.clone import Clone
 from tests.e2e.documented import Live, Shown, filled, shown, way_of
+from tests.e2e.rig import until
 
 LIMIT_S = 180.0
+TRADED_LIMIT_S = 240.0
 # The first order in a window that the venue has resolved.
 RESOLVED = "SELECT i.order_id, i.slot, i.window FROM intents i JOIN outcomes USING (window) ORDER BY i.rowid LIMIT 1"
 ENDS_ALL = 2
@@ -26,7 +28,7 @@ class Runner:
         self._home = clone.folder.parent / "home"
         self._home.mkdir(exist_ok=True)
 
-    def has_traded(self) -> bool:
+    def _has_traded(self) -> bool:
         """Whether a commit is confirmed, and a window in which it traded is resolved."""
         try:
             if (
@@ -40,7 +42,12 @@ class Runner:
             return bool(ledger.execute(RESOLVED))
 
     def run_all(self, *, to_the_end: bool = True) -> list[str]:
-        """What was not as the docs say, a text each. to_the_end: those that end all of it as well."""
+        """What was not as the docs say, a text each, once there is something to ask about.
+
+        Args:
+            to_the_end: those that end all of it as well.
+        """
+        until("a commit is confirmed and traded in a window that is resolved", self._has_traded, TRADED_LIMIT_S, 0.2)
         values = self._values()
         todo = [(command, way) for command in shown() if isinstance(way := way_of(command.text), Live)]
         todo = [(command, way) for command, way in todo if self._runtime in way.runtimes]

@@ -14,7 +14,6 @@ import pytest
 from tests.e2e.clone import Clone
 from tests.e2e.commands import Runner
 from tests.e2e.documented import ByTest, Live, Parsed, shown, way_of
-from tests.e2e.rig import until
 from tests.forked import ROOT
 
 pytestmark = pytest.mark.timeout(900)
@@ -73,7 +72,6 @@ def test_every_command_does_as_the_docs_say_as_processes(processes: Clone) -> No
     started = processes.make("run", "FAST=1", "DETACH=1", limit_s=240)
     assert started.returncode == 0, started.stdout + started.stderr
     runner = Runner(processes, "process")
-    until("a commit is confirmed and traded", runner.has_traded, 240, 0.2)
     problems = runner.run_all()
     assert not problems, "\n".join(problems)
 

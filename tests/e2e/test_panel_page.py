@@ -376,7 +376,7 @@ async def test_a_second_tab_shows_the_same_over_one_connection(panel: RunningPan
         sequence = await second.evaluate("document.querySelector('#fact-active-sub').textContent")
         assert "epoch 7" in sequence
         await second.until(f"{VERDICT} === 'Trading'")
-        await second.call("Page.navigate", url="about:blank")
+        await second.end()
 
 
 async def test_a_wrong_token_in_one_tab_shows_nothing_whatever_other_tabs_know(panel: RunningPanel, page: Page) -> None:
@@ -405,7 +405,7 @@ async def test_a_wrong_token_in_one_tab_shows_nothing_whatever_other_tabs_know(p
         await second.press("Enter")
         await second.until(f"{rows} === 16")
         assert await page.evaluate(rows) == 16
-        await second.call("Page.navigate", url="about:blank")
+        await second.end()
 
 
 async def test_a_link_opens_the_page_once_and_its_address_is_worth_nothing_after(
