@@ -290,7 +290,7 @@ class FaultRun:
         assert self.bot.process.poll() is None, self.bot.log.read_text()[-3000:]
         status, state = read_status(self.rig.bus).body, self.rig.seen(self.bot)
         healthy = state is not None and state.document is not None and state.document.healthy
-        return healthy and status.entries == "open" and (status.tick or 0) >= after_ms
+        return healthy and status.is_open and (status.tick or 0) >= after_ms
 
 
 def doubled(rig: Rig, requests: Iterable[Mapping[str, Any]]) -> list[str]:

@@ -13,6 +13,7 @@ from bot.market_data.market_channel import MarketChannel
 from bot.market_data.markets import Markets
 from bot.market_data.prices import Prices
 from bot.market_data.rtds import SettlementFeed
+from bot.reasons import Reason, ReasonCode
 from bot.settings import BotSettings
 from bot.slots import Slot, slot_of
 from bot.strategy.evaluation import Evaluation, Moment, View, evaluate, read_state_basis, wanted_tokens
@@ -70,18 +71,16 @@ class Context:
             self.prices.inherit_basis(read_state_basis(last.state), self.now_ms())
         return last
 
-    def lead_problem(self, asset: str) -> str | None:
+    def lead_problem(self, asset: str) -> Reason | None:
         """Why no entry may stand on an asset's lead price now, or None."""
-        return (
-            self.stale_feed(asset) or self.prices.doubt(asset) or self.prices.basis(asset, self.now_ms()).reason or None
-        )
+        return self.stale_feed(asset) or self.prices.doubt(asset) or self.prices.basis(asset, self.now_ms()).problem
 
-    def stale_feed(self, asset: str) -> str | None:
+    def stale_feed(self, asset: str) -> Reason | None:
         """Why an asset's lead price cannot be relied upon, or None."""
         age = self.feed.age_ms(asset)  # asked for each slot: not the whole state
         if age is None:
-            return f"no price of {asset} yet"
-        return f"the price of {asset} is {age / 1000:.1f} s old" if age > FRESH_MS else None
+            return _stale(f"no price of {asset} yet")
+        return _stale(f"the price of {asset} is {age / 1000:.1f} s old") if age > FRESH_MS else None
 
     def feed_status(self) -> tuple[FeedStatus, ...]:
         """The feeds for status."""
@@ -125,7 +124,7 @@ class Context:
         self._channels.append(channel)
         self.books.renew = channel.renew
 
-    async def read_books(self) -> str | None:
+    async def read_books(self) -> Reason | None:
         """Read by REST what the stream did not bring; why that could not be had, or None. Ends within half an interval."""
         return await self._ask_books(self.books.missing(self.tokens()))
 
@@ -149,7 +148,7 @@ class Context:
             if self.books.to_reread():
                 self.books.reread.set()
 
-    async def _ask_books(self, missing: list[str]) -> str | None:
+    async def _ask_books(self, missing: list[str]) -> Reason | None:
         if not missing:
             return None
         limit_s = min(BOOKS_LIMIT_S, self.settings.poll_interval / 2)
@@ -157,9 +156,9 @@ class Context:
             async with asyncio.timeout(limit_s):
                 self.books.answer(await self.venue.books(missing))
         except TimeoutError:
-            return f"the books did not come within {limit_s:g} s"
+            return _stale(f"the books did not come within {limit_s:g} s")
         except VenueError as error:
-            return f"the books could not be read: {error}"
+            return _stale(f"the books could not be read: {error}")
         return None
 
     def evaluate(self, view: View, slots: Iterable[Slot] | None = None) -> list[Evaluation]:
@@ -179,32 +178,32 @@ class Context:
                 self.log.error("slot_failed", slot=e.slot.id, reason=e.decision.reason, exc_info=e.error)
         return evaluations
 
-    def why_unhealthy(self, evaluations: list[Evaluation]) -> str | None:
+    def why_unhealthy(self, evaluations: list[Evaluation]) -> Reason | None:
         """Why a poll was not healthy (design section 5), but for what the venue did not answer; or None."""
         evaluations = self._of_ours(evaluations)
-        for asset in {e.slot.asset: None for e in evaluations if e.decision.reason != "switched off"}:
+        for asset in {e.slot.asset: None for e in evaluations if e.decision.code is not ReasonCode.OFF}:
             if (stale := self.stale_feed(asset)) is not None:
                 return stale
-        return next((f"slot {e.slot.id}: {e.decision.reason}" for e in evaluations if e.error is not None), None)
+        return next((_of_slot(e) for e in evaluations if e.error is not None), None)
 
-    def venue_is_silent(self, evaluations: list[Evaluation], books_problem: str | None) -> str | None:
+    def venue_is_silent(self, evaluations: list[Evaluation], books_problem: Reason | None) -> Reason | None:
         """What the venue did not answer without which no poll is healthy, or None."""
         for e in self._of_ours(evaluations):
             if not e.evaluated and e.error is None and self.markets.problem(e.window) is None:
-                return f"slot {e.slot.id}: {e.decision.reason}"
+                return _of_slot(e)
         if self.account.now_ms() is None:
-            return "the venue's clock is not known yet"
+            return Reason(ReasonCode.CLOCK, "the venue's clock is not known yet")
         return books_problem or self.account.stale
 
-    def not_traded(self, evaluations: list[Evaluation]) -> str | None:
+    def not_traded(self, evaluations: list[Evaluation]) -> Reason | None:
         """Which slot's market is none that this release can trade, or None.
 
         It makes an active poll unhealthy, and keeps nobody from the lease:
         the other slots are traded, and another release finds the same market."""
         for e in evaluations:
             problem = self.markets.problem(e.window)
-            if problem is not None and e.decision.reason != "switched off":
-                return f"slot {e.slot.id}: {problem.text}"
+            if problem is not None and e.decision.code is not ReasonCode.OFF:
+                return problem.reason.within(f"slot {e.slot.id}: ")
         return None
 
     def _of_ours(self, evaluations: list[Evaluation]) -> list[Evaluation]:
@@ -226,6 +225,14 @@ class Context:
             reconnects=sum(max(0, channel.connects - 1) for channel in self._channels),
             gaps=self.books.gaps,
         )
+
+
+def _stale(text: str) -> Reason:
+    return Reason(ReasonCode.STALE_DATA, text)
+
+
+def _of_slot(e: Evaluation) -> Reason:
+    return Reason(e.decision.code, f"slot {e.slot.id}: {e.decision.reason}")
 
 
 def _settlement_status(feed: SettlementFeed, assets: Iterable[str]) -> tuple[FeedStatus, ...]:

@@ -1,4 +1,4 @@
-"""Everything that may go wrong with the bus.
+"""Everything that may go wrong with the bus, and why something is not done.
 
 BusError
 ├── BusDirectoryError           the directory cannot be made or written
@@ -19,6 +19,32 @@ BusError
 """
 
 from __future__ import annotations
+
+from enum import StrEnum
+from typing import Self
+
+
+class Reason(str):
+    """Why not: words for people, which carry a code for programs. Nothing reads the words back.
+
+    Each package has one enumeration of codes. Words that are put together are plain ones: `within` keeps the code.
+    """
+
+    __slots__ = ("code",)
+    code: StrEnum
+
+    def __new__(cls, code: StrEnum, text: str) -> Self:
+        """Code and words."""
+        made = super().__new__(cls, text)
+        made.code = code
+        return made
+
+    def __getnewargs__(self) -> tuple[StrEnum, str]:  # type: ignore[override]  # a copy has its code, too
+        return self.code, str(self)
+
+    def within(self, before: str = "", after: str = "") -> Self:
+        """The same with words before and after it."""
+        return type(self)(self.code, f"{before}{self}{after}")
 
 
 class BusError(Exception):

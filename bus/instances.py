@@ -42,6 +42,7 @@ class Instance(Document):
 
     unit: the runtime's name for what runs it (a container, a process). sha: git commit. last_tick: of its last poll.
     active_healthy, active_unhealthy: active polls in a row that were healthy, or were not, since it took the lease.
+    why_not_code: the code of why_not, empty where it is healthy, or of a release before.
     waits_for_venue: not healthy, and only for want of the venue's answers.
     in_snipe: a snipe window of some slot is open. metrics: host:port of its /metrics.
     orders_sent, orders_refused: since it took the lease last, and of them those that were refused for what they were.
@@ -62,6 +63,7 @@ class Instance(Document):
     polls: int = 0
     healthy: bool = False
     why_not: str | None = None
+    why_not_code: str = ""
     waits_for_venue: bool = False
     last_tick: int | None = None
     epoch: int | None = None

@@ -50,6 +50,8 @@ class SlotStatus(Part):
     settlement_price: float | None = None
     decision: str = "none"
     reason: str = ""
+    code: str = ""
+    """The reason's code, as the metrics' label `reason`; empty in a status of a release before."""
     position: PositionStatus | None = None
     in_doubt: int = 0
     orders: int = 0
@@ -84,6 +86,8 @@ class ManualStatus(Part):
     id: str
     state: str
     text: str = ""
+    code: str = ""
+    """Of the reason for it; empty where there is none."""
 
 
 class ControlStatus(Part):
@@ -158,6 +162,8 @@ class Status(Document):
     tick: int | None = None
     interval_ms: int
     entries: str = "open"  # or why they are closed
+    entries_code: str = ""
+    """The code of why they are closed, `open` where they are not; empty in a status of a release before."""
     venue: str = ""
     venue_mode: str = "normal"
     wallet: str = ""
@@ -171,6 +177,11 @@ class Status(Document):
     totals: Totals = Field(default_factory=Totals)
     strategy: StrategyStatus | None = None
     usage: UsageStatus | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether entries are allowed."""
+        return (self.entries_code or self.entries) == "open"
 
 
 def read_status(bus: Bus) -> Read[Status]:

@@ -353,7 +353,7 @@ def feeds(checkout: Checkout) -> Finding:
         return Finding(
             "feeds", False, f"not connected: {', '.join(silent)}", "see the network and the venue's status page"
         )
-    if status.entries != "open":
+    if not status.is_open:
         return Finding("feeds", False, f"entries are closed: {status.entries}", "ns status, docs/how-to/runbook.md")
     return Finding("feeds", True, f"{len(status.feeds)} streams are connected, and entries are open")
 

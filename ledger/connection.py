@@ -255,20 +255,33 @@ def _leave_mark(mark: Path, error: FsyncFailedError) -> None:
         error.add_note(f"{mark} could not be made durable: {failure}")
 
 
+UNIQUE = "UNIQUE constraint failed"
+"""The code of a row that is there already."""
+
+
+class RowRefusedError(LedgerError):
+    """A trigger or a key refused a row. code: what stands before the words of `RAISE`, or UNIQUE."""
+
+    def __init__(self, code: str, text: str) -> None:
+        super().__init__(text)
+        self.code = code
+
+
 @contextmanager
 def _translated() -> Iterator[None]:
     """Turn SQLite's errors into the bus's own, each with what to do."""
     try:
         yield
     except apsw.ConstraintError as error:
-        text = str(error)
-        if "fenced:" in text:
-            raise FencedError(text.partition("fenced: ")[2]) from error
-        if "taken:" in text or "polls_completed.tick" in text:
-            raise TickTakenError(text.partition("taken: ")[2] or text) from error
-        if "UNIQUE" in text and "releases.epoch" in text:
+        # SQLite has nothing but a text for what a trigger or key refused: "code: words", "UNIQUE constraint failed: columns".
+        code, _, words = str(error).partition(": ")
+        if code == "fenced":
+            raise FencedError(words) from error
+        if code == "taken" or (code == UNIQUE and words == "polls_completed.tick"):
+            raise TickTakenError(words if code == "taken" else str(error)) from error
+        if code == UNIQUE and words == "releases.epoch":
             raise FencedError("the epoch is released") from error
-        raise LedgerError(text) from error
+        raise RowRefusedError(code, str(error)) from error
     except (apsw.BusyError, apsw.ProtocolError) as error:  # the latter: a process stands in the middle of a commit
         raise LedgerError(
             "the ledger is busy: another process writes to it or recovers it; if that one is stopped, continue or kill it"

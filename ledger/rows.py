@@ -8,13 +8,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from decimal import Decimal
 
-from bus import FencedError, LedgerError
+from bus import LedgerError
 from ledger.base import Ledger
+from ledger.connection import UNIQUE, RowRefusedError
 from ledger.schema import BY_HAND, COUNTED, DERIVED, LOOK_BACK_MS, QUIET, OrderState
 from ledger.values import FAILED, VOID, Outcome, Side, VenueTrade, trade_word
 
 
-class SlotTakenError(LedgerError):
+class SlotTakenError(RowRefusedError):
     """The slot has an open intent, or control does not allow the entry: nothing was written."""
 
 
@@ -123,11 +124,9 @@ def add_intent(ledger: Ledger, intent: Intent, wall_ms: int, boot_ms: int) -> No
                 boot_ms,
             ),
         )
-    except FencedError:
-        raise
-    except LedgerError as error:
-        if any(word in str(error) for word in ("open:", "control:", "UNIQUE")):
-            raise SlotTakenError(str(error)) from error
+    except RowRefusedError as error:
+        if error.code in ("open", "control", UNIQUE):
+            raise SlotTakenError(error.code, str(error)) from error
         raise
 
 

@@ -6,7 +6,8 @@ from bot.account.portfolio import Portfolio
 from bot.context import Context
 from bot.orders.manager import OrderManager
 from bot.orders.order_plan import OrderPlan, worst_cost
-from bot.orders.risk import RiskRefusal, Usage, cooling_until_ms, refuse_all, refuse_entry
+from bot.orders.risk import Usage, cooling_until_ms, refuse_all, refuse_entry
+from bot.reasons import Reason
 from bot.slots import Slot
 from bus import RiskLimits, SlotControl
 
@@ -17,14 +18,13 @@ class EntryRisk:
     def __init__(self, world: Context, holdings: Portfolio, desk: OrderManager) -> None:
         self._world, self._holdings, self._desk = world, holdings, desk
 
-    def closed(self, risk: RiskLimits | None) -> str | None:
+    def closed(self, risk: RiskLimits | None) -> Reason | None:
         """Why no entry may be made at all, as losses and failures have it, or None."""
         if risk is None:
             return None
-        refusal = refuse_all(self._holdings.losses(risk), risk, self._world.now_ms())
-        return None if refusal is None else str(refusal)
+        return refuse_all(self._holdings.losses(risk), risk, self._world.now_ms())
 
-    def refuse(self, slot: Slot, plan: OrderPlan, risk: RiskLimits, limits: SlotControl) -> RiskRefusal | None:
+    def refuse(self, slot: Slot, plan: OrderPlan, risk: RiskLimits, limits: SlotControl) -> Reason | None:
         """Why this entry is refused, or None."""
         is_correlated = not risk.correlated or slot.asset in risk.correlated
         return refuse_entry(

@@ -14,6 +14,7 @@ from bot.account.portfolio import Portfolio
 from bot.account.unknown_activity import UnknownActivity
 from bot.context import Context
 from bot.orders.manager import OrderManager
+from bot.reasons import Reason, ReasonCode
 from bot.slots import parse_slug
 from bot.venue.types import HeartbeatMismatchError, UserEvent, Venue, VenueError
 from bus import FencedError, LedgerFullError, Log
@@ -46,7 +47,7 @@ class Heartbeat:
     ) -> None:
         self._venue, self._ledger, self._epoch, self._log, self._rests = venue, ledger, epoch, log, rests
         self._suspect_until_s = 0.0
-        self.problem: str | None = None
+        self.problem: Reason | None = None
 
     async def run(self) -> None:
         """Beat until cancelled. Raises FencedError: the epoch is over."""
@@ -67,14 +68,14 @@ class Heartbeat:
                 explained = False
                 self._beaten(loop.time())
             except HeartbeatMismatchError as error:
-                self.problem = f"another sender uses this account: {error}"
+                self.problem = Reason(ReasonCode.ACCOUNT, f"another sender uses this account: {error}")
                 self._suspect_until_s = loop.time() + SUSPECT_S
                 self._log.error("heartbeat_mismatch", reason=str(error))
                 # Somebody must keep the switch from falling: the next beat takes the chain over.
                 explained, next_at = True, loop.time() + RETRY_S
             except VenueError as error:
                 if loop.time() >= self._suspect_until_s:
-                    self.problem = f"the heartbeat was not answered: {error}"
+                    self.problem = Reason(ReasonCode.ACCOUNT, f"the heartbeat was not answered: {error}")
                 explained, next_at = True, loop.time() + RETRY_S
             await asyncio.sleep(next_at - loop.time())
 
@@ -196,7 +197,7 @@ class Reconciler:
         self._heartbeat = Heartbeat(world.venue, ledger, epoch, log, desk.rests)
 
     @property
-    def problem(self) -> str | None:
+    def problem(self) -> Reason | None:
         """Why no entry may be placed, or None."""
         return self._comparison.problem or self._heartbeat.problem
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from bot.context import Context
+from bot.reasons import Reason, ReasonCode
 from bot.venue.types import BASE_UNITS, Holding, TooManyError, VenueOrder
 from bus import Log
 from ledger import Ledger
@@ -92,20 +93,22 @@ class UnknownActivity:
         """What resting orders that are not ours may spend, in base units of pUSD, as of the last look."""
 
     @property
-    def problem(self) -> str | None:
+    def problem(self) -> Reason | None:
         """Why no entry may be placed, or None."""
         if self._strangers:
             more = f" and {len(self._strangers) - 3} more" if len(self._strangers) > 3 else ""
             shown = ", ".join(f"{stranger.kind} {stranger.key}" for stranger in self._strangers[:3])
-            return f"the account has what this ledger does not know ({shown}{more}): look at it with `./ns adopt`"
+            return _account(
+                f"the account has what this ledger does not know ({shown}{more}): look at it with `./ns adopt`"
+            )
         if self._strangers is None and (count := self._before):
-            return (
+            return _account(
                 f"the account had {count} things that this ledger did not know, and was not compared in this epoch yet"
             )
         if self._strangers is None and self._is_new:
-            return "the account was not compared with this new ledger yet"
+            return _account("the account was not compared with this new ledger yet")
         if self._strangers is None and self._has_adopted:
-            return "the account's own orders may rest: it was not compared in this epoch yet"
+            return _account("the account's own orders may rest: it was not compared in this epoch yet")
         return None
 
     async def look(self) -> list[VenueTrade]:
@@ -213,6 +216,10 @@ class UnknownActivity:
 
     def _is_adopted(self, key: str) -> bool:
         return bool(self._ledger.integer("SELECT count(*) FROM adopted WHERE key = ?", (key,)))
+
+
+def _account(text: str) -> Reason:
+    return Reason(ReasonCode.ACCOUNT, text)
 
 
 def _name(strangers: Iterable[Stranger]) -> str:

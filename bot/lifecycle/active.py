@@ -28,6 +28,7 @@ from bot.orders.limits import TokenBucket
 from bot.orders.manager import OrderManager
 from bot.orders.order_plan import OrderPlan
 from bot.orders.risk import why_blocked
+from bot.reasons import HALTED, NOT_WANTED, SWITCHED_OFF, MaybeReason, Reason, ReasonCode
 from bot.slots import Slot, Window
 from bot.strategy.evaluation import NO_STREAK, Evaluation, Own, State, View, goes_on_from, next_state, write_state
 from bot.venue.decoding import Code, OddError, Origin, describe
@@ -65,8 +66,8 @@ class Active:
         self._since_ms = world.clock.wall_ms()
         self._evaluations: Sequence[Evaluation] = ()
         self._tick: int | None = None
-        self._full: str | None = None
-        self._halted: str | None = None
+        self._full: Reason | None = None
+        self._halted: Reason | None = None
         self._placed: set[tuple[str, Side]] = set()
         self._control = self._judge()
         last = world.go_on_from(ledger.last_state())
@@ -235,7 +236,7 @@ class Active:
                 )
             except LedgerFullError as error:
                 self._note_full(error)
-                problem = f"control {control.generation} cannot be applied: {error}"
+                problem = Reason(ReasonCode.CONTROL, f"control {control.generation} cannot be applied: {error}")
                 judged = replace(self._control, seen=judged.seen, problem=problem)
             else:
                 self._log.info("control_applied", generation=control.generation, mode=control.mode)
@@ -244,17 +245,17 @@ class Active:
             self._log.error("control_not_followed", reason=judged.problem)
         self._control = judged
 
-    def entries_closed(self) -> str | None:
+    def entries_closed(self) -> Reason | None:
         """Why no slot may be entered now, or None."""
         return self._closed(self._stopped())
 
-    def _closed(self, stopped: str | None) -> str | None:
+    def _closed(self, stopped: Reason | None) -> Reason | None:
         world = self._world
         if stopped is not None:
             return stopped
         disagreement = world.account.clock_offset_ms
         if disagreement is None or disagreement > world.settings.interval_ms:
-            return f"the wall clock and the venue's differ by {disagreement} ms"
+            return Reason(ReasonCode.CLOCK, f"the wall clock and the venue's differ by {disagreement} ms")
         if (closed := self.desk.closed) is not None:
             return closed
         problem = self._full or self.ticks.problem or self._reconciler.problem or world.account.closed
@@ -298,19 +299,19 @@ class Active:
     def _rule(self) -> str:
         return self._world.strategy.rule(self._control.parameters)
 
-    def _stopped(self) -> str | None:
+    def _stopped(self) -> Reason | None:
         """Why people want no entries: a halt or a pause was seen, or control cannot be followed."""
-        self._halted = "halted: the file halt is on the bus" if is_halted(self._world.bus) else None
+        self._halted = HALTED if is_halted(self._world.bus) else None
         return self._closed_by_people()
 
-    def _closed_by_people(self) -> str | None:
+    def _closed_by_people(self) -> Reason | None:
         """The same as of the last look. By this machine's clock, as the panel's: what the venue says is no reason to go on."""
         return self._halted or self._control.closed(self._world.clock.wall_ms())
 
     def _note_full(self, error: LedgerFullError) -> None:
         if self._full is None:
             self._log.error("disk_full", reason=str(error))
-        self._full = str(error)
+        self._full = Reason(ReasonCode.DISK, str(error))
 
     def _judge(self) -> InForce:
         found = self.ledger.applied_control()
@@ -321,13 +322,13 @@ class Active:
             on_disk = error
         return judge(applied, on_disk, [slot.id for slot in self._world.slots], self._world.strategy.parameters)
 
-    def _view(self, stopped: str | None) -> View:
+    def _view(self, stopped: Reason | None) -> View:
         now = self._world.now_ms()
         closed = self._closed(stopped)
         # Where a person wants nothing held, nothing is entered either.
         traded = {position.window for position in self._holdings.positions} | self._manual.exits(self._control.control)
 
-        def blocked(slot: Slot, window: Window, held: bool) -> str:
+        def blocked(slot: Slot, window: Window, held: bool) -> MaybeReason:
             # What is held can be sold whatever an entry is in doubt about, and for its bid alone: no lead price is needed.
             reason = why_blocked(
                 busy=self.desk.is_selling(window.slug) if held else self.desk.is_busy(slot.id, window.slug),
@@ -337,8 +338,9 @@ class Active:
                 closed=closed,
                 stale=None if held else self._world.stale_feed(slot.asset),
             )
-            word = self.desk.unknown_word(slot.id, window.slug) if reason else None
-            return reason if word is None else f"{reason}: the venue shows it as {describe(word)}, which is not known"
+            if not reason or (word := self.desk.unknown_word(slot.id, window.slug)) is None:
+                return reason
+            return reason.within(after=f": the venue shows it as {describe(word)}, which is not known")
 
         return View(
             now_ms=now,
@@ -395,25 +397,24 @@ class Active:
         asyncio.get_running_loop().call_later(LOG_AFTER_S, partial(self._log.info, "order_placed", **plan.logged))
         return replace(e, acted=True)
 
-    def _refuse_entry(self, slot: Slot, plan: OrderPlan, control: Control) -> str | None:
+    def _refuse_entry(self, slot: Slot, plan: OrderPlan, control: Control) -> Reason | None:
         limits = self._control.slot(slot.id)
         if not limits.enabled:
-            return "switched off"
+            return SWITCHED_OFF
         # Of a slot that holds shares `blocked` says whether they may be sold: an entry there is asked about here.
         if plan.window in self._manual.exits(control):
-            return "a person wants nothing held in this window"
+            return NOT_WANTED
         closed = self._closed(self._closed_by_people()) or self._world.lead_problem(slot.asset)
         if closed:
             return closed
-        refusal = self._risk.refuse(slot, plan, control.risk, limits)
-        return None if refusal is None else str(refusal)
+        return self._risk.refuse(slot, plan, control.risk, limits)
 
-    def _place(self, plan: OrderPlan) -> str | None:
+    def _place(self, plan: OrderPlan) -> Reason | None:
         try:
             return self.desk.place(plan)
         except LedgerFullError as error:
             self._note_full(error)
-            return str(error)
+            return self._full
 
     def _after_poll(self, tick: int, evaluations: Sequence[Evaluation]) -> None:
         """What may fail without harm to the poll: inputs on record, the checkpoint, the reserve."""

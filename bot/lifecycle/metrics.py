@@ -8,7 +8,6 @@ process cannot export its own age. Every label has a closed list of values, and 
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Iterable
 
 from prometheus_client import (
@@ -25,73 +24,10 @@ from prometheus_client import (
 from bot.context import Context
 from bot.lifecycle.polls import Poll
 from bot.orders.order_plan import AnswerKind as Outcome
+from bot.reasons import ReasonCode
 from bot.venue.decoding import Code, Origin
 from bot.venue.types import VenueMode
 from bus import DocumentError, Role, SlotStatus, Status, read_status
-
-# The short names of reasons, for metrics: a closed list, so that no text and no number ever becomes a label. Pure.
-
-
-# The first pattern that the reason begins with (after "exit waits: ") names it.
-_PATTERNS = (
-    ("off", r"switched off"),
-    ("no_market", r"the venue does not list|this window was not looked up|the venue takes no orders"),
-    ("market_problem", r"the market "),
-    ("no_data", r"no (strike|lead price|volatility|books?)\b"),
-    ("no_offers", r"no offers"),
-    ("before_snipe", r"before the snipe window"),
-    ("price", r"\S+ costs "),
-    ("noise", r"within the noise"),
-    ("edge", r"edge .* is below"),
-    ("confirming", r"confirmation "),
-    ("size", r"size .* is below"),
-    ("holding", r"holding"),
-    ("standby", r"standby"),
-    ("busy", r"an order of this slot is open|open: "),
-    ("traded", r"this window was traded"),
-    ("halted", r"halted|control says halt"),
-    ("paused", r"control says pause"),
-    ("control", r"control\b|no control was|an entry needs the newest control"),
-    ("clock", r"the wall clock"),
-    ("venue_mode", r"the venue (is|was) "),
-    ("disk", r"no room left|expected \d+ MB free|the disk of the bus"),
-    (
-        "account",
-        r"the account|another sender|the heartbeat|the venue did not answer|the venue was not asked|wallet 0x|the exchange may"
-        r"|the venue (has|lets|refuses|wants|does not accept)",
-    ),
-    ("strike_apart", r"the strike of "),
-    ("basis_unknown", r"the basis of \S+ (is not known|was handed over)"),
-    ("basis_stale", r"the basis of \S+ is \d+ s old"),
-    ("basis_jumped", r"the basis of \S+ jumped"),
-    ("doubted", r"the (first )?(lead|settlement) price"),
-    ("stale_data", r"the price of|no price of|the books?\b|the stream"),
-    ("rate", r"risk: .*orders in the last minute"),
-    ("daily_loss", r"risk: today's loss"),
-    ("hourly_loss", r"risk: the last hour's loss"),
-    ("losses_in_a_row", r"risk: .* losses in a row"),
-    ("failed_trades", r"risk: .* failed on the chain"),
-    ("direction", r"risk: .* net on "),
-    ("bankroll", r"risk: .* above the balance"),
-    ("risk", r"risk"),
-    ("unsigned", r"cannot be signed"),
-    ("budget", r"our own budget"),
-    ("failed", r"the evaluation failed|the strategy|left out for"),
-    ("unsound", r"expected an? |an order needs|price \S+ is not on|nothing is offered|an exit of"),
-    ("manual", r"manual "),
-)
-_RULES = tuple((name, re.compile(pattern)) for name, pattern in _PATTERNS)
-REASONS = (*(name for name, _ in _PATTERNS), "other")
-
-
-def reason_name(text: str) -> str:
-    """The name of a reason in REASONS; `other` for one that is not known here."""
-    text = text.removeprefix("exit waits: ")
-    return next((name for name, rule in _RULES if rule.match(text)), "other")
-
-
-# The bot's metrics, served from its own event loop, so that a dead loop is a failed scrape.
-
 
 _FAST = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1)
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
@@ -225,8 +161,8 @@ class Metrics:
             (self._polls, POLLS),
             (self._slots, SLOT_STATES),
             (self._decisions, ACTIONS),
-            (self._refusals, REASONS),
-            (self._closed, REASONS),
+            (self._refusals, ReasonCode),
+            (self._closed, ReasonCode),
             (self._orders, OUTCOMES),
             (self._mode, VenueMode),
             (self.ledger_bytes, ("db", "wal")),
@@ -272,7 +208,7 @@ class Metrics:
             action = evaluation.decision.action
             self._decisions.labels(action).inc()
             if action == "none":
-                self._refusals.labels(reason_name(evaluation.decision.reason)).inc()
+                self._refusals.labels(evaluation.decision.code).inc()
 
     def note_order(self, outcome: Outcome, tick_to_send_s: float, send_to_answer_s: float) -> None:
         """Count one order that was sent for the first time."""
@@ -290,11 +226,10 @@ class Metrics:
         self.balance.set(_UNKNOWN if status.balance is None else float(status.balance))
         for mode in VenueMode:
             self._mode.labels(str(mode)).set(mode == status.venue_mode)
-        is_open = status.entries == "open"
-        self._open.set(is_open)
-        closed = "" if is_open else reason_name(status.entries)
-        for reason in REASONS:
-            self._closed.labels(reason).set(reason == closed)
+        self._open.set(status.is_open)
+        known = status.entries_code if status.entries_code in {*ReasonCode} else ReasonCode.OTHER
+        for code in ReasonCode:
+            self._closed.labels(code).set(not status.is_open and code == known)
         states = [slot_state(slot) for slot in status.slots]
         for state in SLOT_STATES:
             self._slots.labels(state).set(states.count(state))

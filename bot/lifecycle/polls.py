@@ -12,13 +12,17 @@ from dataclasses import dataclass
 
 from bot.context import Context
 from bot.operator.control import judge
-from bot.slots import Slot, Window
+from bot.reasons import Reason, ReasonCode
 from bot.strategy.evaluation import Evaluation, Own, View, goes_on_from, next_state
 from bus import Anchor, BusError, Clock, Control, DocumentError, LedgerFullError, Log, new_anchor, read_control
 from ledger import Epoch, LastState, Ledger
 from ledger.rows import Position, positions
 
 DISK_FULL = "the disk of the bus was full"
+STANDBY = Reason(ReasonCode.STANDBY, "standby: without the lease no order is placed")
+FSYNC_FAILED = Reason(
+    ReasonCode.DISK, "an fsync failed on this bus: look at the disk, then remove the file fsync-failed"
+)
 
 
 class PollRows:
@@ -42,9 +46,9 @@ class PollRows:
         self.anchor = self._fasten(interval_ms)
 
     @property
-    def problem(self) -> str | None:
+    def problem(self) -> Reason | None:
         """Why ticks are owed their rows, or None when none is."""
-        return None if self._owed is None else self._why_owed
+        return None if self._owed is None else Reason(ReasonCode.DISK, self._why_owed)
 
     def first(self) -> int:
         """The tick to begin with: the current one if it has no completed poll; what lies before it is recorded as missed."""
@@ -135,7 +139,7 @@ class ShadowPoll:
     own: what it counted. waits_for_venue: it was not healthy, and only for want of the venue's answers.
     """
 
-    why_not: str | None
+    why_not: Reason | None
     anchor: Anchor | None
     newest: Epoch | None
     evaluations: list[Evaluation]
@@ -146,7 +150,7 @@ class ShadowPoll:
 async def shadow_poll(world: Context, own: Own) -> ShadowPoll:
     """Replay the ledger, read control, evaluate every slot. own: what the shadow poll before it counted."""
     anchor = newest = None
-    ledger_problem: str | None = None
+    ledger_problem: Reason | None = None
     held: tuple[Position, ...] = ()
     last: LastState | None = None
     applied: Control | None = None
@@ -162,15 +166,12 @@ async def shadow_poll(world: Context, own: Own) -> ShadowPoll:
                 if ledger.integer("SELECT count(*) FROM sqlite_schema WHERE name = 'outcomes'"):
                     held = tuple(positions(ledger, world.now_ms()))
     except BusError as error:
-        ledger_problem = f"the ledger cannot be read: {error}"
+        ledger_problem = Reason(ReasonCode.LEDGER, f"the ledger cannot be read: {error}")
     world.go_on_from(last)
     control = judge(applied, _control_on_disk(world), [slot.id for slot in world.slots], world.strategy.parameters)
     books_problem = await world.read_books()
     now, moment = world.now_ms(), world.moment()
     rule = world.strategy.rule(control.parameters)
-
-    def blocked(_slot: Slot, _window: Window, _held: bool) -> str:
-        return "standby: without the lease no order is placed"
 
     evaluations = world.evaluate(
         View(
@@ -182,14 +183,14 @@ async def shadow_poll(world: Context, own: Own) -> ShadowPoll:
             strategy=world.strategy,
             parameters=control.parameters,
             enabled=lambda slot: control.slot(slot.id).enabled,
-            blocked=blocked,
+            blocked=lambda _slot, _window, _held: STANDBY,
         )
     )
     why_not = ledger_problem or world.why_unhealthy(evaluations)
     if why_not is None and control.control is None:
         why_not = control.closed(world.clock.wall_ms())
     if why_not is None and world.bus.fsync_failed.exists():
-        why_not = "an fsync failed on this bus: look at the disk, then remove the file fsync-failed"
+        why_not = FSYNC_FAILED
     silent = world.venue_is_silent(evaluations, books_problem) if why_not is None else None
     own = Own(next_state(evaluations), rule, moment.boot_ms)
     return ShadowPoll(why_not or silent, anchor, newest, evaluations, own, waits_for_venue=silent is not None)
@@ -212,7 +213,7 @@ class Poll:
 
     tick: int
     completed: bool
-    why_not: str | None
+    why_not: Reason | None
     evaluations: Sequence[Evaluation]
     lag_ms: int
     duration_ms: int

@@ -9,6 +9,7 @@ from bot.context import Context
 from bot.lifecycle.active import Active
 from bot.lifecycle.metrics import Metrics, MetricsSampler
 from bot.lifecycle.polls import Poll, ShadowPoll
+from bot.reasons import Reason, ReasonCode
 from bus import InstanceFile, LedgerError, Role, write_status
 
 PUBLISH_EVERY_S = 0.5
@@ -33,7 +34,7 @@ class Publisher:
         self._good = self._bad = 0
         self._sent = self._refused = 0
         self._status_sequence = 0
-        self._why_not: str | None = "no poll yet"
+        self._why_not: Reason | None = Reason(ReasonCode.STARTING, "no poll yet")
         self.waits_for_venue = False
         self.active: Active | None = None
         MetricsSampler(world, metrics, lambda: self.active is not None)
@@ -106,6 +107,7 @@ class Publisher:
                         "polls": self._polls,
                         "healthy": self.healthy,
                         "why_not": self._why_not,
+                        "why_not_code": "" if self._why_not is None else self._why_not.code,
                         "waits_for_venue": self.waits_for_venue,
                         "last_tick": self._last_tick,
                         "epoch": active.epoch if active else None,
@@ -162,7 +164,7 @@ class Publisher:
             answer_ms = sent.answered_boot_ms - sent.sent_boot_ms
             self._metrics.note_order(sent.outcome, (sent.sent_boot_ms - due_ms) / 1000, answer_ms / 1000)
 
-    def _note_health(self, why_not: str | None) -> None:
+    def _note_health(self, why_not: Reason | None) -> None:
         if why_not != self._why_not:
             if why_not is None:
                 self._log.info("healthy", polls=self._polls)

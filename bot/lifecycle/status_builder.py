@@ -12,6 +12,7 @@ from bot.context import Context
 from bot.operator.control import InForce
 from bot.orders.manager import OrderManager
 from bot.orders.risk import Usage
+from bot.reasons import Reason
 from bot.strategy.evaluation import Evaluation
 from bot.venue.types import BASE_UNITS, Book
 from bus import (
@@ -42,7 +43,7 @@ def build_status(
     instance: str,
     since_ms: int,
     tick: int | None,
-    entries: str | None,
+    entries: Reason | None,
     control: InForce,
     evaluations: Iterable[Evaluation],
     books: Mapping[str, Book],
@@ -67,6 +68,7 @@ def build_status(
         tick=tick,
         interval_ms=world.settings.interval_ms,
         entries=entries or "open",
+        entries_code="open" if entries is None else entries.code,
         venue=world.settings.venue,
         venue_mode=desk.mode,
         wallet=world.identity.wallet,
@@ -185,6 +187,7 @@ def _slot(
         settlement_price=e.inputs.average_price if e.inputs else None,
         decision=e.decision.action,
         reason=e.decision.reason,
+        code=e.decision.code,
         position=position,
         in_doubt=in_doubt,
         orders=orders,

@@ -11,8 +11,9 @@ import math
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 from statistics import median
+
+from bot.reasons import Reason, ReasonCode
 
 HALF_LIFE_S = 900.0
 """Recorded: of 5 to 60 minutes each predicts the next reading to 0.61 to 0.64 bp rms, and 15 minutes best."""
@@ -36,14 +37,6 @@ MOST_LEVEL = 0.01
 MOST_AHEAD_MS = 5_000
 
 
-class BasisProblem(StrEnum):
-    """Why a basis cannot be used."""
-
-    UNKNOWN = "unknown"
-    STALE = "stale"
-    JUMPED = "jumped"
-
-
 @dataclass(frozen=True, slots=True)
 class Basis:
     """What is known of one asset's basis at one time.
@@ -53,14 +46,12 @@ class Basis:
         sd: standard deviation of the level's error, of a log price.
         age_ms: since the newest reading's own time; None before the first.
         problem: why it cannot be used, or None.
-        reason: the same for people, "" where it can be used.
     """
 
     level: float | None
     sd: float
     age_ms: int | None
-    problem: BasisProblem | None
-    reason: str
+    problem: Reason | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,28 +143,30 @@ class BasisTracker:
     def basis(self, now_ms: int) -> Basis:
         """What is known now. now_ms: the venue's time, UTC."""
         if self._own_ms is None or self._seconds <= 0:
-            return self._problem(BasisProblem.UNKNOWN, "is not known yet: no settlement price stood beside the lead's")
+            return self._problem(
+                ReasonCode.BASIS_UNKNOWN, "is not known yet: no settlement price stood beside the lead's"
+            )
         age_ms = max(0, now_ms - self._own_ms)
         level, seconds = self._sum / self._seconds, self._seconds * _faded(age_ms / 1_000)
         sd = math.hypot(LEVEL_SD, READING_SD / math.sqrt(max(1.0, seconds)))
         if age_ms > STALE_MS:
             text = f"is {age_ms / 1_000:.0f} s old: no settlement price came since"
-            return self._problem(BasisProblem.STALE, text, level, sd, age_ms)
+            return self._problem(ReasonCode.BASIS_STALE, text, level, sd, age_ms)
         if self._seconds < self._least_s:
             text = f"is not known yet: {self._seconds:.0f} of {self._least_s:.0f} s of settlement prices"
-            return self._problem(BasisProblem.UNKNOWN, text, level, sd, age_ms)
+            return self._problem(ReasonCode.BASIS_UNKNOWN, text, level, sd, age_ms)
         if self._newest is None:
             text = f"was handed over as {level * 1e4:+.1f} bp and is not confirmed by a settlement price yet"
-            return self._problem(BasisProblem.UNKNOWN, text, level, sd, age_ms)
+            return self._problem(ReasonCode.BASIS_UNKNOWN, text, level, sd, age_ms)
         if abs(self._newest - level) > JUMP:
             text = f"jumped from {level * 1e4:+.1f} to {self._newest * 1e4:+.1f} bp"
-            return self._problem(BasisProblem.JUMPED, text, level, sd, age_ms)
-        return Basis(level, sd, age_ms, None, "")
+            return self._problem(ReasonCode.BASIS_JUMPED, text, level, sd, age_ms)
+        return Basis(level, sd, age_ms, None)
 
     def _problem(
-        self, problem: BasisProblem, text: str, level: float | None = None, sd: float = 0.0, age_ms: int | None = None
+        self, code: ReasonCode, text: str, level: float | None = None, sd: float = 0.0, age_ms: int | None = None
     ) -> Basis:
-        return Basis(level, sd, age_ms, problem, f"the basis of {self._asset} {text}")
+        return Basis(level, sd, age_ms, Reason(code, f"the basis of {self._asset} {text}"))
 
     def _fade(self, gap_s: float) -> None:
         factor = _faded(gap_s)

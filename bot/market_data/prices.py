@@ -20,6 +20,7 @@ from bot.market_data.plausibility import (
     are_apart,
 )
 from bot.market_data.rtds import SettlementAverage, SettlementPrice
+from bot.reasons import MaybeReason, Reason, ReasonCode
 from bot.venue.decoding import Code, OddError, Origin, Skips
 
 # One-second closes of one asset, and the volatility realised by them. Pure.
@@ -275,7 +276,7 @@ class Prices:
             self._strikes[key] = strike
         return self._strikes[key]
 
-    def strike_problem(self, asset: str, start_ms: int, average_ms: int, shown: float | None) -> str:
+    def strike_problem(self, asset: str, start_ms: int, average_ms: int, shown: float | None) -> MaybeReason:
         """Why the strike that the venue shows is not that of the settlement prices, or ""."""
         own = self.strike(asset, start_ms, average_ms)
         if own is None or shown is None or shown <= 0 or abs(math.log(shown / own)) <= STRIKE_APART:
@@ -286,7 +287,10 @@ class Prices:
             self._skips.note(
                 Origin.GAMMA, OddError(Code.DISAGREES, f"strike of {asset} at {start_ms}", f"about {own:g}", shown)
             )
-        return f"the strike of {asset} is {shown:g} at the venue and {own:g} by the settlement prices"
+        return Reason(
+            ReasonCode.STRIKE_APART,
+            f"the strike of {asset} is {shown:g} at the venue and {own:g} by the settlement prices",
+        )
 
     def basis(self, asset: str, now_ms: int) -> Basis:
         """How far the lead stands above the settlement price, and whether that is known. now_ms: the venue's time, UTC."""
@@ -303,7 +307,7 @@ class Prices:
             if asset in self._basis:
                 self._basis[asset].inherit(state, now_ms)
 
-    def doubt(self, asset: str) -> str:
+    def doubt(self, asset: str) -> MaybeReason:
         """Why no price of an asset can be relied upon now, or ""."""
         lead, settlement = self._lead[asset], self._settlement[asset]
         if lead.doubt is not None:
@@ -316,8 +320,9 @@ class Prices:
             return _doubted("settlement", asset, settlement)
         if asset in self._apart and lead.believed is not None and settlement.believed is not None:
             lead_price, settled = lead.believed.price, settlement.believed.price
-            return (
-                f"the lead price {lead_price:g} and the settlement price {settled:g} of {asset} contradict each other"
+            return Reason(
+                ReasonCode.DOUBTED,
+                f"the lead price {lead_price:g} and the settlement price {settled:g} of {asset} contradict each other",
             )
         return ""
 
@@ -392,12 +397,13 @@ def _is_far(price: float, before: float) -> bool:
     return abs(price - before) > LONE * before
 
 
-def _doubted(what: str, asset: str, stream: Plausible) -> str:
+def _doubted(what: str, asset: str, stream: Plausible) -> Reason:
     assert stream.doubt is not None, "asked for a doubt"
     found = stream.doubt.newest.price
     if stream.believed is None:
-        return f"the {what} price of {asset} is not confirmed yet: {found:g} is the first"
+        return Reason(ReasonCode.DOUBTED, f"the {what} price of {asset} is not confirmed yet: {found:g} is the first")
     move = (found / stream.believed.price - 1) * 100
-    return (
-        f"the {what} price of {asset} jumped from {stream.believed.price:g} to {found:g} ({move:+.2f} %): not confirmed"
+    return Reason(
+        ReasonCode.DOUBTED,
+        f"the {what} price of {asset} jumped from {stream.believed.price:g} to {found:g} ({move:+.2f} %): not confirmed",
     )

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from bot.reasons import Reason, ReasonCode
 from bot.strategy.api import read_parameters
 from bus import Control, DocumentError, Mode, SlotControl
 from bus.control import pause_words
@@ -29,7 +30,7 @@ class InForce:
     control: Control | None
     parameters: Any
     seen: int | None
-    problem: str | None
+    problem: Reason | None
     apply: bool
     refused: tuple[str, ...]
 
@@ -42,17 +43,18 @@ class InForce:
         """The control of one slot."""
         return self.control.slots.get(slot_id, _AS_DEFAULT) if self.control else _AS_DEFAULT
 
-    def closed(self, now_ms: int) -> str | None:
+    def closed(self, now_ms: int) -> Reason | None:
         """Why control closes entries at a moment, UTC ms, or None."""
         if self.problem is not None:
             return self.problem
         if self.control is None:
-            return "no control was ever applied"
+            return Reason(ReasonCode.CONTROL, "no control was ever applied")
         mode = self.control.mode_at(now_ms)
         if mode is Mode.RUN:
             return None
         words = pause_words(self.control.pause_until_ms, self.control.why) if mode is Mode.PAUSE else ""
-        return f"control says {mode}{words}"
+        code = ReasonCode.PAUSED if mode is Mode.PAUSE else ReasonCode.HALTED
+        return Reason(code, f"control says {mode}{words}")
 
 
 def judge(applied: Control | None, on_disk: Control | DocumentError, slots: Iterable[str], kind: type[Any]) -> InForce:
@@ -89,7 +91,7 @@ def _keep(
     applied: Control | None, generation: int | None, problem: str, slots: Iterable[str], kind: type[Any]
 ) -> InForce:
     parameters, refused = _read(applied, slots, kind) if applied else (kind(), ())
-    return InForce(applied, parameters, generation, problem, apply=False, refused=refused)
+    return InForce(applied, parameters, generation, Reason(ReasonCode.CONTROL, problem), apply=False, refused=refused)
 
 
 def _read(

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
-from bot.operator.manual_rules import Ordered, Verdict, judge, reason_of
-from bot.orders.manager import TOO_SMALL, OrderManager
+from bot.operator.manual_rules import Ordered, Verdict, judge
+from bot.orders.manager import OrderManager
+from bot.reasons import ReasonCode
 from bot.strategy.evaluation import Evaluation
 from bus import Control, LedgerFullError, Log, ManualAction, ManualStatus
 from ledger import Ledger
@@ -72,7 +73,7 @@ class ManualOrders:
     def status(self, control: Control | None) -> tuple[ManualStatus, ...]:
         """How far each action that stands in control has come."""
         return tuple(
-            ManualStatus(id=action.id, state=verdict.state, text=verdict.text)
+            ManualStatus(id=action.id, state=verdict.state, text=verdict.text, code=verdict.code)
             for action in self._standing(control)
             for verdict in (self._verdict(action),)
         )
@@ -101,7 +102,7 @@ class ManualOrders:
     def _ordered(self, action: ManualAction) -> Ordered:
         if action.window is None:
             return Ordered()
-        prefix = reason_of(action)
+        prefix = f"manual {action.id}:"
         rows = self._ledger.execute(
             f"SELECT i.order_id, (SELECT coalesce(sum(f.size), 0) FROM fills f WHERE f.order_id = i.order_id AND {COUNTED}), "
             "(SELECT o.text FROM orders o WHERE o.order_id = i.order_id ORDER BY o.id DESC LIMIT 1) "
@@ -126,10 +127,8 @@ class ManualOrders:
         assert verdict.decision is not None, "only what is to be ordered comes here"
         done = act(replace(e, decision=verdict.decision))
         if done.decision.action != "none":
-            self._note(
-                action, Verdict("ordered", done.decision.reason.removeprefix(reason_of(action)).strip()), control
-            )
-        elif action.action == "enter" or done.decision.reason.startswith(TOO_SMALL):
+            self._note(action, Verdict("ordered", verdict.text), control)
+        elif action.action == "enter" or done.decision.code is ReasonCode.SIZE:
             self._note(action, Verdict("refused", done.decision.reason), control)
         else:
             self._note(action, Verdict("waiting", done.decision.reason), control)

@@ -12,6 +12,7 @@ from decimal import ROUND_DOWN, Decimal
 from typing import Literal
 
 from bot.orders.order_plan import FEE_ROUNDING, worst_cost
+from bot.reasons import NO_ORDERS, Reason, ReasonCode, code_of
 from bot.strategy.api import SIZE_STEP, Decision, Inputs
 from bot.strategy.evaluation import Evaluation
 from bot.strategy.selling import sale
@@ -26,7 +27,10 @@ OVER = "its window is over"
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """How far an action has come and why. decision: the order to place now, in state waiting alone. Done, refused: final."""
+    """How far an action has come and why. decision: the order to place now, in state waiting alone. Done, refused: final.
+
+    text: why, for people; what is ordered where there is a decision.
+    """
 
     state: State
     text: str
@@ -36,6 +40,13 @@ class Verdict:
     def final(self) -> bool:
         """Whether nothing more is to be done about it."""
         return self.state in ("done", "refused")
+
+    @property
+    def code(self) -> str:
+        """The code of why nothing is done; empty where something is. Words of this module's own are MANUAL."""
+        if self.state in ("ordered", "done"):
+            return ""
+        return code_of(self.text) if isinstance(self.text, Reason) else ReasonCode.MANUAL
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +63,9 @@ class Ordered:
     held: int = 0
 
 
-def reason_of(action: ManualAction) -> str:
-    """How the intents of an action begin their reason: by this they are found again after a crash."""
-    return f"manual {action.id}:"
+def reason_of(action: ManualAction, what: str) -> Reason:
+    """The reason of the orders of an action."""
+    return Reason(ReasonCode.MANUAL, f"manual {action.id}: {what}")
 
 
 def judge(
@@ -100,7 +111,7 @@ def _enter(action: ManualAction, e: Evaluation, inputs: Inputs, market: Market) 
     if inputs.blocked:
         return Verdict("refused", inputs.blocked)
     if not market.accepting:
-        return Verdict("refused", "the venue takes no orders in this window")
+        return Verdict("refused", NO_ORDERS)
     if inputs.held is not None:
         return Verdict("refused", f"{_shares(inputs.held_shares)} {inputs.held} are held in this window already")
     outcome = Outcome(action.outcome)
@@ -117,8 +128,8 @@ def _enter(action: ManualAction, e: Evaluation, inputs: Inputs, market: Market) 
         return Verdict(
             "refused", f"{action.max_spend} pUSD buys {_shares(size)} at {price}; the least is about {least:.2f}"
         )
-    reason = f"{reason_of(action)} {_shares(size)} {outcome} at up to {price}"
-    return Verdict("waiting", "about to be ordered", _wanted(e, "enter", reason, outcome, price, size))
+    what = f"{_shares(size)} {outcome} at up to {price}"
+    return Verdict("waiting", what, _wanted(e, reason_of(action, what), outcome, price, size))
 
 
 def _exit(
@@ -138,19 +149,17 @@ def _exit(
     offer = sale(bids, inputs.held_shares, min_size=inputs.min_size, tick=inputs.tick, floor=inputs.tick)
     if offer is None:
         return Verdict("waiting", f"{_shares(inputs.held_shares)} are held; nobody bids for {inputs.held}")
-    reason = f"{reason_of(action)} {_shares(offer.size)} {inputs.held} at {offer.price} or better"
-    decision = Decision("exit", reason, outcome=inputs.held, price=offer.price, size=offer.size)
-    return Verdict("waiting", "about to be ordered", decision)
+    what = f"{_shares(offer.size)} {inputs.held} at {offer.price} or better"
+    decision = Decision("exit", reason_of(action, what), outcome=inputs.held, price=offer.price, size=offer.size)
+    return Verdict("waiting", what, decision)
 
 
-def _wanted(
-    e: Evaluation, what: Literal["enter"], reason: str, outcome: Outcome, price: Decimal, size: int
-) -> Decision:
+def _wanted(e: Evaluation, reason: Reason, outcome: Outcome, price: Decimal, size: int) -> Decision:
     """The order, beside what the strategy found out about the slot; its streak is spent."""
     decision = e.decision
     return replace(
         decision,
-        action=what,
+        action="enter",
         reason=reason,
         outcome=outcome,
         price=price,

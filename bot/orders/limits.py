@@ -6,6 +6,7 @@ each time that the next order meets it again; then one order tries, and the othe
 
 from __future__ import annotations
 
+from bot.reasons import Reason, ReasonCode
 from bot.venue.types import VenueMode
 
 # Our own rate budget for orders, below the venue's (venue.md 4.1), so that it never has to refuse an exit. Pure.
@@ -34,12 +35,12 @@ class TokenBucket:
         self._at_ms = boot_ms
         return self._tokens
 
-    def refuse(self, boot_ms: int, *, entry: bool) -> str | None:
+    def refuse(self, boot_ms: int, *, entry: bool) -> Reason | None:
         """Why an order may not leave now, or None."""
         reserve = self._most * FOR_EXITS if entry and self._most > 2 else 0.0
         if self.left(boot_ms) - reserve >= 1 - 1e-9:
             return None
-        return f"our own budget of {self._per_second:g} orders a second is spent"
+        return Reason(ReasonCode.BUDGET, f"our own budget of {self._per_second:g} orders a second is spent")
 
     def spend(self, boot_ms: int) -> None:
         """One request leaves."""
@@ -58,7 +59,7 @@ PROBE_MS = 10_000
 
 
 class CircuitBreaker:
-    """Something that keeps orders back, in words, until it was believed long enough.
+    """A reason that keeps orders back, until it was believed long enough.
 
     Args:
         longest_ms: what it is believed for at most; a poll's interval, so that trading goes on within one poll of its end.
@@ -66,39 +67,44 @@ class CircuitBreaker:
 
     def __init__(self, longest_ms: int = HOLD_MS[-1]) -> None:
         self._longest_ms = longest_ms
-        self._text: str | None = None
+        self._reason: Reason | None = None
         self._until_ms = 0
         self._probe_until_ms = 0
         self._in_a_row = 0
 
-    def now(self, boot_ms: int) -> str | None:
+    def now(self, boot_ms: int) -> Reason | None:
         """What is to be believed now, or None."""
-        return self._text if boot_ms < self._until_ms else None
+        return self._reason if boot_ms < self._until_ms else None
 
-    def refuse(self, boot_ms: int, *, entry: bool) -> str | None:
+    def refuse(self, boot_ms: int, *, entry: bool) -> Reason | None:
         """Why an order may not be placed now, or None: then it may be the one that tries (`tries`). Exits wait for no other."""
-        if self._text is None:
+        if self._reason is None:
             return None
         if boot_ms < self._until_ms:
-            return f"{self._text}; an order tries again in {(self._until_ms - boot_ms) / 1000:.1f} s"
+            return self._reason.within(after=f"; an order tries again in {(self._until_ms - boot_ms) / 1000:.1f} s")
         if entry and boot_ms < self._probe_until_ms:
-            return f"{self._text}, as it was last; another order tries first"
+            return self._reason.within(after=", as it was last; another order tries first")
         return None
 
     def tries(self, boot_ms: int) -> None:
         """An order is on its way: the others wait for its answer."""
-        if self._text is not None:
+        if self._reason is not None:
             self._probe_until_ms = boot_ms + PROBE_MS
 
-    def note(self, text: str | None, boot_ms: int) -> None:
+    def note(self, reason: Reason | None, boot_ms: int) -> None:
         """Take what an answer said; None: nothing keeps orders back."""
-        if text is None:
+        if reason is None:
             self._in_a_row = 0
         elif self.now(boot_ms) is None:  # orders that were sent together count once
             self._in_a_row += 1
-        self._text, self._probe_until_ms = text, 0
+        self._reason, self._probe_until_ms = reason, 0
         hold_ms = HOLD_MS[min(max(self._in_a_row, 1), len(HOLD_MS)) - 1]
         self._until_ms = boot_ms + min(hold_ms, self._longest_ms)
+
+
+def mode_reason(mode: VenueMode) -> Reason | None:
+    """Why a mode of the venue closes entries, or None."""
+    return None if mode is VenueMode.NORMAL else Reason(ReasonCode.VENUE_MODE, f"the venue is {mode}")
 
 
 class VenueModes:
@@ -112,7 +118,7 @@ class VenueModes:
         """The mode that is to be believed now."""
         return VenueMode.NORMAL if self._believed.now(boot_ms) is None else self._mode
 
-    def refuse(self, boot_ms: int, *, entry: bool) -> str | None:
+    def refuse(self, boot_ms: int, *, entry: bool) -> Reason | None:
         """As of Believed."""
         return self._believed.refuse(boot_ms, entry=entry)
 
@@ -123,4 +129,4 @@ class VenueModes:
     def note(self, mode: VenueMode, boot_ms: int) -> None:
         """Take what an answer said."""
         self._mode = mode
-        self._believed.note(None if mode is VenueMode.NORMAL else f"the venue is {mode}", boot_ms)
+        self._believed.note(mode_reason(mode), boot_ms)

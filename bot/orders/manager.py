@@ -14,10 +14,11 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Literal
 
-from bot.orders.limits import HOLD_MS, CircuitBreaker, TokenBucket, VenueModes
+from bot.orders.limits import HOLD_MS, CircuitBreaker, TokenBucket, VenueModes, mode_reason
 from bot.orders.open_orders import OpenOrders
 from bot.orders.order_plan import OrderPlan, OrderTiming, OrderTimings, is_at_fault, offered, outcome_of
 from bot.orders.watch import Watch
+from bot.reasons import Reason, ReasonCode
 from bot.venue.pace import RequestPace
 from bot.venue.types import (
     BASE_UNITS,
@@ -51,9 +52,9 @@ LEAST_SPACING_MS, MOST_SPACING_MS = 400, 5_000
 RATE_LIMITED = "rate_limited"
 MOST_SEQS = 1_000
 SIZE_CODES, NO_BALANCE = ("min_size", "amounts"), "not_enough_balance"
-TOO_SMALL = "the venue refuses to sell"
 MOST_RECENT = 10_000  # entries of the last minute that are counted
 SALT_BITS = 53  # as the client library: a salt travels as a JSON number
+PASSED_ON = Reason(ReasonCode.STANDBY, "the lease is being passed on")
 AT_ONCE_MS = 50  # a process that stood still for longer between decision and sending looks at epoch and halt anew
 
 
@@ -86,7 +87,7 @@ class OrderManager(OpenOrders):
         venue: Venue,
         ledger: Ledger,
         epoch: int,
-        stopped: Callable[[], str | None],
+        stopped: Callable[[], Reason | None],
         clock: Clock,
         now_ms: Callable[[], int],
         random_bits: Callable[[int], int],
@@ -128,12 +129,10 @@ class OrderManager(OpenOrders):
         return self._mode.now(self._clock.boot_ms())
 
     @property
-    def closed(self) -> str | None:
+    def closed(self) -> Reason | None:
         """Why no entry may be placed, as the venue's answers and our own budget have it, or None."""
         now = self._clock.boot_ms()
-        if (mode := self._mode.now(now)) is not VenueMode.NORMAL:
-            return f"the venue is {mode}"
-        return self._trouble.now(now) or self._budget.refuse(now, entry=True)
+        return mode_reason(self._mode.now(now)) or self._trouble.now(now) or self._budget.refuse(now, entry=True)
 
     @property
     def orders_last_minute(self) -> int:
@@ -151,7 +150,7 @@ class OrderManager(OpenOrders):
             if order.state is not OrderState.ACCEPTED and key not in self._tasks
         ]
 
-    def place(self, plan: OrderPlan) -> str | None:
+    def place(self, plan: OrderPlan) -> Reason | None:
         """Sign, make the intent durable, and send it or let its task send it; returns why not, or None.
 
         Raises FencedError, LedgerError: then nothing is sent.
@@ -170,14 +169,15 @@ class OrderManager(OpenOrders):
         try:
             signed = self._venue.sign(plan.request, plan.market, self._random_bits(SALT_BITS), self._now_ms())
         except ValueError as error:
-            return f"cannot be signed: {error}"
+            return Reason(ReasonCode.UNSIGNED, f"cannot be signed: {error}")
         if not entry and plan.size <= self._too_small.get(plan.window, (0, ""))[0]:
-            return f"{TOO_SMALL} {Decimal(plan.size) / BASE_UNITS:f} shares: {self._too_small[plan.window][1]}"
+            shares, why = Decimal(plan.size) / BASE_UNITS, self._too_small[plan.window][1]
+            return Reason(ReasonCode.SIZE, f"the venue refuses to sell {shares:f} shares: {why}")
         intent = plan.intent(signed, self._epoch, self._next_seq(plan.window, plan.side))
         try:
             add_intent(self._ledger, intent, wall_ms, boot_ms)
         except SlotTakenError as error:
-            return str(error)
+            return Reason(ReasonCode.CONTROL if error.code == "control" else ReasonCode.BUSY, str(error))
         self._seqs[plan.window, plan.side] = intent.seq
         self._recent.append(wall_ms)
         self._budget.spend(boot_ms)
@@ -348,10 +348,10 @@ class OrderManager(OpenOrders):
         )
         self._record(intent, answer, first=first)
 
-    def _refuse_sending(self, intent: Intent) -> str | None:
+    def _refuse_sending(self, intent: Intent) -> Reason | None:
         """The last look before bytes leave: still the newest epoch, and no halt or pause for an entry (design section 5)."""
         if self._closing:
-            return "the lease is being passed on"
+            return PASSED_ON
         if not self._ledger.is_newest(self._epoch):
             raise FencedError(f"epoch {self._epoch} is not the newest any more")
         return self._stopped() if intent.side is Side.BUY else None
@@ -376,7 +376,7 @@ class OrderManager(OpenOrders):
                     self._budget.empty(now)
                 elif trouble is not None:
                     self._log.error("account_refused", order_id=intent.order_id, reason=trouble)
-                    self._trouble.note(trouble, now)
+                    self._trouble.note(Reason(ReasonCode.ACCOUNT, trouble), now)
                 else:
                     self._mode.note(mode, now)
                 # Refusing the second sending says nothing of the first: only the venue's showing it or its trades does.
@@ -408,8 +408,6 @@ class OrderManager(OpenOrders):
             while len(self._too_small) >= MOST_SEQS:
                 del self._too_small[next(iter(self._too_small))]
             self._too_small[intent.window] = (intent.size, refused.reason)
-
-            # What it is shown as is asked for at the next look: nothing is concluded from a comparison alone.
 
     def _may_resend(self, order_id: str) -> bool:
         """Identical bytes cannot fill beyond the order's size: the only retry there is (design section 6)."""

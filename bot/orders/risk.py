@@ -4,38 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from enum import StrEnum
 
+from bot.reasons import MaybeReason, Reason, ReasonCode
 from bot.venue.types import BASE_UNITS
 from bus import RiskLimits, SlotControl
 from ledger.values import Outcome
 
 SETTLES_MS = 60_000
 """How long after a sale its trade may still fail on the chain and the shares be back (venue.md: MATCHED, then FAILED)."""
-
-
-class RiskCode(StrEnum):
-    """Which limit refuses an entry."""
-
-    STAKE = "stake"
-    DAILY_LOSS = "daily_loss"
-    HOURLY_LOSS = "hourly_loss"
-    LOSSES_IN_A_ROW = "losses_in_a_row"
-    DIRECTION = "direction"
-    FAILED_TRADES = "failed_trades"
-    RATE = "rate"
-    BANKROLL = "bankroll"
-
-
-@dataclass(frozen=True, slots=True)
-class RiskRefusal:
-    """Why no entry is made. text: what would be, and what the limit is, in words."""
-
-    code: RiskCode
-    text: str
-
-    def __str__(self) -> str:
-        return f"risk: {self.text}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +76,9 @@ def directions(stakes: Iterable[tuple[Outcome, int]], held: Iterable[tuple[Outco
     }
 
 
-def why_blocked(*, busy: bool, placed: bool, held: bool, traded: bool, closed: str | None, stale: str | None) -> str:
+def why_blocked(
+    *, busy: bool, placed: bool, held: bool, traded: bool, closed: Reason | None, stale: Reason | None
+) -> MaybeReason:
     """Why no order may be placed in a slot now, whatever the strategy says, or "".
 
     busy: an order of the slot or its window is open or in doubt. placed: one of this side was placed since the last poll.
@@ -108,13 +86,13 @@ def why_blocked(*, busy: bool, placed: bool, held: bool, traded: bool, closed: s
     cannot be relied upon. Exits stay possible whatever closes entries, but none is decided on an old price.
     """
     if busy:
-        return "an order of this slot is open or in doubt"
+        return Reason(ReasonCode.BUSY, "an order of this slot is open or in doubt")
     if placed:  # a venue that refuses is not asked at every price
-        return "our own budget: the next order of this slot waits for the next poll"
+        return Reason(ReasonCode.BUDGET, "our own budget: the next order of this slot waits for the next poll")
     if held:
         return stale or ""
     if traded:
-        return "this window was traded already"
+        return Reason(ReasonCode.TRADED, "this window was traded already")
     return closed or stale or ""
 
 
@@ -125,26 +103,26 @@ def cooling_until_ms(usage: Usage, limits: RiskLimits) -> int | None:
     return usage.last_loss_ms + limits.cool_down_minutes * 60_000
 
 
-def refuse_all(usage: Usage, limits: RiskLimits, now_ms: int) -> RiskRefusal | None:
+def refuse_all(usage: Usage, limits: RiskLimits, now_ms: int) -> Reason | None:
     """Why no entry may be made at all now, whatever it costs, or None. now_ms: UTC ms."""
     open_loss = usage.open_loss if limits.count_open else 0
     for code, what, lost, limit in (
-        (RiskCode.DAILY_LOSS, "today's loss", usage.loss_today, limits.daily_loss),
-        (RiskCode.HOURLY_LOSS, "the last hour's loss", usage.loss_last_hour, limits.hourly_loss),
+        (ReasonCode.DAILY_LOSS, "today's loss", usage.loss_today, limits.daily_loss),
+        (ReasonCode.HOURLY_LOSS, "the last hour's loss", usage.loss_last_hour, limits.hourly_loss),
     ):
         if limit is not None and lost + open_loss >= limit * BASE_UNITS:
             beside = f", {_pusd(open_loss)} of it not sold yet," if open_loss else ""
-            return RiskRefusal(code, f"{what} {_pusd(lost + open_loss)}{beside} reached the limit of {limit}")
+            return _risk(code, f"{what} {_pusd(lost + open_loss)}{beside} reached the limit of {limit}")
     until_ms = cooling_until_ms(usage, limits)
     if until_ms is not None and now_ms < until_ms:
-        return RiskRefusal(
-            RiskCode.LOSSES_IN_A_ROW,
+        return _risk(
+            ReasonCode.LOSSES_IN_A_ROW,
             f"{usage.losses_in_a_row} losses in a row reached the limit of {limits.losses_in_a_row}; "
             f"entries wait {-(-(until_ms - now_ms) // 60_000)} min more",
         )
     if usage.failed_last_hour >= limits.failed_trades_per_hour:
-        return RiskRefusal(
-            RiskCode.FAILED_TRADES,
+        return _risk(
+            ReasonCode.FAILED_TRADES,
             f"{usage.failed_last_hour} trades of the last hour failed on the chain, "
             f"the limit is {limits.failed_trades_per_hour}",
         )
@@ -159,7 +137,7 @@ def refuse_entry(
     *,
     now_ms: int = 0,
     outcome: Outcome | None = None,
-) -> RiskRefusal | None:
+) -> Reason | None:
     """Why an entry of at most `cost` base units is refused, or None when it is allowed.
 
     outcome: what it buys, where its asset is one of the correlated ones. now_ms: UTC ms.
@@ -173,23 +151,27 @@ def refuse_entry(
     ]
     for what, would_be, limit in wanted:
         if would_be > limit * BASE_UNITS:
-            return RiskRefusal(RiskCode.STAKE, f"{_pusd(would_be)} for {what} is above the limit of {limit}")
+            return _risk(ReasonCode.RISK, f"{_pusd(would_be)} for {what} is above the limit of {limit}")
     if limits.max_direction is not None and outcome is not None:
         would_be = usage.directions.get(outcome, 0) + cost
         if would_be > limits.max_direction * BASE_UNITS:
-            return RiskRefusal(
-                RiskCode.DIRECTION, f"{_pusd(would_be)} net on {outcome} is above the limit of {limits.max_direction}"
+            return _risk(
+                ReasonCode.DIRECTION, f"{_pusd(would_be)} net on {outcome} is above the limit of {limits.max_direction}"
             )
     if (refusal := refuse_all(usage, limits, now_ms)) is not None:
         return refusal
     if usage.orders_last_minute >= limits.orders_per_minute:
-        return RiskRefusal(
-            RiskCode.RATE,
+        return _risk(
+            ReasonCode.RATE,
             f"{usage.orders_last_minute} orders in the last minute reached the limit of {limits.orders_per_minute}",
         )
     if cost > usage.balance:
-        return RiskRefusal(RiskCode.BANKROLL, f"{_pusd(cost)} is above the balance of {_pusd(usage.balance)}")
+        return _risk(ReasonCode.BANKROLL, f"{_pusd(cost)} is above the balance of {_pusd(usage.balance)}")
     return None
+
+
+def _risk(code: ReasonCode, text: str) -> Reason:
+    return Reason(code, f"risk: {text}")
 
 
 def _pusd(units: int) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, fields
 from decimal import Decimal
 from typing import Any, Literal, Protocol, TypeVar
 
+from bot.reasons import Reason, ReasonCode, code_of
 from bot.venue.types import BASE_UNITS, Level
 from ledger.values import Outcome
 
@@ -75,7 +76,8 @@ class Inputs:
 class Decision:
     """What to do in one slot and why; streak_* is the evaluation state for the next evaluation.
 
-    price: limit, on the tick. size: base units of shares. probability_up, edge and in_snipe (its snipe window is
+    reason: plain words, or a `bot.reasons.Reason`, whose code metrics and status show. price: limit, on the tick. size: base
+    units of shares. probability_up, edge and in_snipe (its snipe window is
     open) are for people. every_price_from_ms: from when until the window's end the slot is evaluated on every
     price as well as at every poll (UTC ms; None: at polls alone). For `bot calibrate`: market_up, what the market says of Up;
     belief_up, what was decided upon; mean_price, what a share of the whole size costs or brings by the book, pUSD.
@@ -97,6 +99,11 @@ class Decision:
     market_up: float | None = None
     belief_up: float | None = None
     mean_price: float | None = None
+
+    @property
+    def code(self) -> ReasonCode:
+        """That of the reason; OTHER of plain words."""
+        return code_of(self.reason)
 
 
 class Strategy(Protocol):
@@ -193,39 +200,45 @@ def _wrong(default: object, allowed: Range, value: object) -> str | None:
 SIZE_STEP = BASE_UNITS // 100  # sizes have two decimals (venue.md 2.3)
 
 
-def invalid_reason(decision: object, inputs: Inputs) -> str | None:
+def invalid_reason(decision: object, inputs: Inputs) -> Reason | None:
     """What is wrong with a decision in itself, whatever the limits say, or None. Prices and sizes are as in Decision."""
     if not isinstance(decision, Decision):
-        return f"expected a Decision, found {type(decision).__name__}"
+        return _unsound(f"expected a Decision, found {type(decision).__name__}")
     if decision.action not in ("none", "enter", "exit"):
-        return f"expected the action none, enter or exit, found {decision.action!r:.40}"
+        return _unsound(f"expected the action none, enter or exit, found {decision.action!r:.40}")
     if decision.action == "none":
         return None
     if not isinstance(decision.outcome, Outcome):
-        return f"an order needs an outcome, found {decision.outcome!r:.40}"
+        return _unsound(f"an order needs an outcome, found {decision.outcome!r:.40}")
     return _unsound_price(decision, inputs) or _unsound_size(decision, inputs)
 
 
-def _unsound_price(decision: Decision, inputs: Inputs) -> str | None:
+def _unsound(text: str) -> Reason:
+    return Reason(ReasonCode.UNSOUND, text)
+
+
+def _unsound_price(decision: Decision, inputs: Inputs) -> Reason | None:
     price, tick = decision.price, inputs.tick
     if not isinstance(price, Decimal) or not price.is_finite() or not tick <= price <= 1 - tick:
-        return f"expected a Decimal price from {tick} to {1 - tick}, found {price!r:.40}"
+        return _unsound(f"expected a Decimal price from {tick} to {1 - tick}, found {price!r:.40}")
     if price % tick:
-        return f"price {price} is not on the tick {tick}"
+        return _unsound(f"price {price} is not on the tick {tick}")
     if decision.action == "exit":
         return None  # however low: it meets the best bid there is
     asks = inputs.asks_up if decision.outcome is Outcome.UP else inputs.asks_down
     if not asks or price < asks[0].price:
-        return f"nothing is offered at {price} that an entry could meet"
+        return _unsound(f"nothing is offered at {price} that an entry could meet")
     return None
 
 
-def _unsound_size(decision: Decision, inputs: Inputs) -> str | None:
+def _unsound_size(decision: Decision, inputs: Inputs) -> Reason | None:
     size = decision.size
     # The market's minimum is of resting orders; what is left of a position is tried below it (venue.md 2.3).
     least = SIZE_STEP if decision.action == "exit" else inputs.min_size
     if isinstance(size, bool) or not isinstance(size, int) or size < least or size % SIZE_STEP:
-        return f"expected a size of at least {least} base units in steps of {SIZE_STEP}, found {size!r:.40}"
+        return _unsound(f"expected a size of at least {least} base units in steps of {SIZE_STEP}, found {size!r:.40}")
     if decision.action == "exit" and (decision.outcome is not inputs.held or size > inputs.held_shares):
-        return f"an exit of {size} {decision.outcome} is more than is held ({inputs.held_shares} {inputs.held})"
+        return _unsound(
+            f"an exit of {size} {decision.outcome} is more than is held ({inputs.held_shares} {inputs.held})"
+        )
     return None

@@ -11,9 +11,10 @@ from typing import Any, NamedTuple, Protocol
 from bot.market_data.basis import Basis, BasisState, read_basis, write_basis
 from bot.market_data.books import Books
 from bot.market_data.prices import Prices
+from bot.reasons import NO_ORDERS, SWITCHED_OFF, MaybeReason, Reason, ReasonCode
 from bot.slots import Slot, Window
 from bot.strategy.api import Action, Decision, Inputs
-from bot.strategy.guard import GuardedStrategy
+from bot.strategy.guard import GuardedStrategy, StrategyError
 from bot.venue.types import BASE_UNITS, Market, MarketProblem
 from ledger import LastState
 from ledger.rows import Position
@@ -82,7 +83,7 @@ class View:
     strategy: GuardedStrategy
     parameters: Any
     enabled: Callable[[Slot], bool]
-    blocked: Callable[[Slot, Window, bool], str]
+    blocked: Callable[[Slot, Window, bool], MaybeReason]
     stale: Callable[[Slot], bool] = lambda _slot: False
     bankroll: float | None = None
 
@@ -201,7 +202,8 @@ def _evaluate_guarded(slot: Slot, markets: Listing, prices: Prices, view: View) 
 
 
 def _failed(slot: Slot, market: Market | None, inputs: Inputs | None, window: Window, error: Exception) -> Evaluation:
-    reason = f"the evaluation failed: {type(error).__name__}: {error}"
+    code = error.code if isinstance(error, StrategyError) else ReasonCode.FAILED
+    reason = Reason(code, f"the evaluation failed: {type(error).__name__}: {error}")
     return Evaluation(slot, window, market, inputs, Decision("none", reason), evaluated=False, error=error)
 
 
@@ -209,11 +211,11 @@ def _evaluate_slot(slot: Slot, markets: Listing, prices: Prices, view: View) -> 
     window = slot.window(view.now_ms)
     market = markets.get(window)
     if not view.enabled(slot):
-        return Evaluation(slot, window, market, None, Decision("none", "switched off"), evaluated=True)
+        return Evaluation(slot, window, market, None, Decision("none", SWITCHED_OFF), evaluated=True)
     if market is None:
         asked, problem = markets.asked(window), markets.problem(window)
-        reason = "the venue does not list this window yet" if asked else "this window was not looked up yet"
-        reason = reason if problem is None else problem.text
+        text = "the venue does not list this window yet" if asked else "this window was not looked up yet"
+        reason = Reason(ReasonCode.NO_MARKET, text) if problem is None else problem.reason
         return Evaluation(slot, window, None, None, Decision("none", reason), evaluated=asked)
     inputs = _inputs(slot, window, market, prices, view)
     try:
@@ -222,29 +224,29 @@ def _evaluate_slot(slot: Slot, markets: Listing, prices: Prices, view: View) -> 
         return _failed(slot, market, inputs, window, error)
     wanted = decision.action
     if not market.accepting and decision.action != "none":
-        decision = replace(decision, action="none", reason="the venue takes no orders in this window")
+        decision = replace(decision, action="none", reason=NO_ORDERS)
     elif market.problem is not None and decision.action != "exit":
-        decision = replace(decision, action="none", reason=market.problem.text)
+        decision = replace(decision, action="none", reason=market.problem.reason)
     elif decision.action == "none" and (doubt := _doubt(slot, window, market, prices, view)):
         decision = _in_doubt(decision, doubt, is_held=inputs.held is not None)
     return Evaluation(slot, window, market, inputs, decision, evaluated=True, wanted=wanted)
 
 
-def _in_doubt(decision: Decision, doubt: str, *, is_held: bool) -> Decision:
+def _in_doubt(decision: Decision, doubt: Reason, *, is_held: bool) -> Decision:
     """What was decided while a price is in doubt, and says so. A confirmation of an entry begins anew after it."""
     if is_held:
         return replace(decision, reason=doubt)
     return replace(decision, reason=doubt, streak_window="", streak_outcome="", streak=0, streak_ms=0)
 
 
-def _doubt(slot: Slot, window: Window, market: Market, prices: Prices, view: View) -> str:
+def _doubt(slot: Slot, window: Window, market: Market, prices: Prices, view: View) -> MaybeReason:
     """Why the lead price of a slot says nothing of its settlement now, or ""."""
     if prices.newest(slot.asset) is None:
         return ""
     shown = None if market.strike is None else float(market.strike)
     return (
         prices.doubt(slot.asset)
-        or prices.basis(slot.asset, view.now_ms).reason
+        or prices.basis(slot.asset, view.now_ms).problem
         or prices.strike_problem(slot.asset, window.start_ms, _average_ms(window, market), shown)
     )
 
@@ -345,7 +347,9 @@ def _told_ms(view: View, market: Market, held: Outcome | None) -> int:
     return min((at - view.to_boot_ms for at in told if at is not None), default=0)
 
 
-def _blocked(view: View, slot: Slot, window: Window, market: Market, doubt: str, *, is_held: bool) -> str:
+def _blocked(
+    view: View, slot: Slot, window: Window, market: Market, doubt: MaybeReason, *, is_held: bool
+) -> MaybeReason:
     """Why no order may be placed; what is held may be sold all the same of a market that is not traded, or for its bid alone."""
-    problem = "" if market.problem is None or is_held else market.problem.text
+    problem = None if market.problem is None or is_held else market.problem.reason
     return view.blocked(slot, window, is_held) or problem or ("" if is_held else doubt)

@@ -20,6 +20,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from bot.reasons import Reason, ReasonCode
 from bot.strategy.api import SIZE_STEP, Decision, Inputs, Strategy, invalid_reason, why_no_schema
 from bus import SettingsError
 
@@ -27,10 +28,15 @@ CPU_LIMIT_MS = 20.0
 WALL_LIMIT_MS = 500.0  # sleeping or waiting inside a decision; generous, since a busy machine takes time away as well
 SLOW_IN_A_ROW = 2  # one may be the garbage collector's fault
 LEFT_OUT_MS = 60_000
+TOO_FEW = Reason(ReasonCode.SIZE, "too few shares to sell: they wait for the outcome")
 
 
 class StrategyError(Exception):
     """A strategy's decision cannot be used; the text says why."""
+
+    def __init__(self, reason: Reason) -> None:
+        super().__init__(reason)
+        self.code = reason.code
 
 
 @dataclass(slots=True)
@@ -40,7 +46,7 @@ class _Slow:
     in_a_row: int = 0
     until_ms: int = 0
     parameters: object = None
-    reason: str = ""
+    reason: Reason | None = None
 
 
 class GuardedStrategy:
@@ -87,7 +93,12 @@ class GuardedStrategy:
         Raises StrategyError where that cannot be used or the slot is left out, and whatever the strategy raises.
         """
         slow = self._slow.get(inputs.slot)
-        if slow is not None and inputs.now_ms < slow.until_ms and slow.parameters == parameters:
+        if (
+            slow is not None
+            and slow.reason is not None
+            and inputs.now_ms < slow.until_ms
+            and slow.parameters == parameters
+        ):
             raise StrategyError(slow.reason)
         cpu, wall = self._cpu_ns(), self._wall_ns()
         try:
@@ -96,7 +107,7 @@ class GuardedStrategy:
             self._measure(inputs, parameters, (self._cpu_ns() - cpu) / 1e6, (self._wall_ns() - wall) / 1e6)
         decision = _sellable(decision, inputs)
         if (wrong := invalid_reason(decision, inputs)) is not None:
-            raise StrategyError(f"the strategy's decision is not sound: {wrong}")
+            raise StrategyError(wrong.within("the strategy's decision is not sound: "))
         if decision.action != "none" and inputs.blocked:
             return replace(decision, action="none", reason=inputs.blocked)
         return decision
@@ -109,9 +120,10 @@ class GuardedStrategy:
         slow.in_a_row += 1
         if slow.in_a_row >= SLOW_IN_A_ROW:
             slow.until_ms, slow.parameters = inputs.now_ms + LEFT_OUT_MS, parameters
-            slow.reason = (
+            slow.reason = Reason(
+                ReasonCode.FAILED,
                 f"left out for {LEFT_OUT_MS // 1000} s or until its parameters change: its decision took {cpu_ms:.0f} ms of "
-                f"processor and {wall_ms:.0f} ms in all; allowed are {CPU_LIMIT_MS:g} and {WALL_LIMIT_MS:g}"
+                f"processor and {wall_ms:.0f} ms in all; allowed are {CPU_LIMIT_MS:g} and {WALL_LIMIT_MS:g}",
             )
 
 
@@ -123,7 +135,7 @@ def _sellable(decision: Decision, inputs: Inputs) -> Decision:
     if not isinstance(decision, Decision) or decision.action != "exit" or type(decision.size) is not int:
         return decision  # `invalid_reason` says what is wrong with it
     if 0 < inputs.held_shares < SIZE_STEP:
-        return replace(decision, action="none", reason="too few shares to sell: they wait for the outcome")
+        return replace(decision, action="none", reason=TOO_FEW)
     return replace(decision, size=decision.size // SIZE_STEP * SIZE_STEP)
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from decimal import ROUND_DOWN, Decimal
 
+from bot.reasons import Reason, ReasonCode, code_of
 from bot.strategy.api import SIZE_STEP, Decision, Inputs, number
 from bot.strategy.model import believe, distance, floored, market_up, probability_up
 from bot.strategy.selling import sale
@@ -85,14 +86,14 @@ def decide(inputs: Inputs, parameters: Parameters) -> Decision:
     if inputs.held is not None and inputs.held_shares > 0:
         return _exit(inputs, parameters, base, inputs.held, belief)
     if belief is None:
-        return replace(base, reason=f"no {_missing(inputs)} yet")
+        return _none(base, ReasonCode.NO_DATA, f"no {_missing(inputs)} yet")
     return _entry(inputs, parameters, base, belief)
 
 
 def _entry(inputs: Inputs, parameters: Parameters, base: Decision, probability: float) -> Decision:
     outcome, chance, asks = _better_side(inputs, probability)
     if not asks:
-        return replace(base, reason="no offers")
+        return _none(base, ReasonCode.NO_OFFERS, "no offers")
     best = asks[0].price
     # Up to the price at which the edge is used up, never past it.
     limit = _highest_price(inputs, chance - parameters.min_edge, parameters)
@@ -100,25 +101,31 @@ def _entry(inputs: Inputs, parameters: Parameters, base: Decision, probability: 
     edge = chance - mean - _fee(inputs, mean)
     base = replace(base, edge=edge, outcome=outcome, mean_price=mean)
     if not base.in_snipe:
-        return replace(base, reason="before the snipe window")
+        return _none(base, ReasonCode.BEFORE_SNIPE, "before the snipe window")
     if (near := _within_noise(inputs, parameters)) is not None:
         return replace(base, reason=near)
     if float(best) > parameters.max_price:
-        return replace(base, reason=f"{outcome} costs {best}, more than {parameters.max_price:g}")
+        return _none(base, ReasonCode.PRICE, f"{outcome} costs {best}, more than {parameters.max_price:g}")
     if edge < parameters.min_edge:
-        return replace(base, reason=f"edge {edge:+.3f} is below {parameters.min_edge:g}")
+        return _none(base, ReasonCode.EDGE, f"edge {edge:+.3f} is below {parameters.min_edge:g}")
     streak, counted_ms = _confirmed(inputs, parameters, outcome)
     base = replace(base, streak_window=inputs.window, streak_outcome=outcome, streak=streak, streak_ms=counted_ms)
     if streak < parameters.confirmations:
-        return replace(base, reason=f"confirmation {streak} of {parameters.confirmations}")
+        return _none(base, ReasonCode.CONFIRMING, f"confirmation {streak} of {parameters.confirmations}")
     if inputs.blocked:
         return replace(base, reason=inputs.blocked)
     if size < inputs.min_size or Decimal(size) / BASE_UNITS * limit < MIN_STAKE:
-        return replace(base, reason=f"size {Decimal(size) / BASE_UNITS:.2f} is below the venue's minimum")
-    return replace(base, action="enter", price=limit, size=size, reason=f"edge {edge:+.3f} at {mean:.3f}")
+        text = f"size {Decimal(size) / BASE_UNITS:.2f} is below the venue's minimum"
+        return _none(base, ReasonCode.SIZE, text)
+    why = Reason(ReasonCode.EDGE, f"edge {edge:+.3f} at {mean:.3f}")
+    return replace(base, action="enter", price=limit, size=size, reason=why)
 
 
-def _within_noise(inputs: Inputs, parameters: Parameters) -> str | None:
+def _none(base: Decision, code: ReasonCode, text: str) -> Decision:
+    return replace(base, reason=Reason(code, text))
+
+
+def _within_noise(inputs: Inputs, parameters: Parameters) -> Reason | None:
     """Why the basis' noise decides this window and not what is known of it, or None.
 
     Recorded: within 1 bp of the strike the model's Brier score was 0.25 to 0.27, that of a coin.
@@ -127,7 +134,10 @@ def _within_noise(inputs: Inputs, parameters: Parameters) -> str | None:
     if found is None or abs(found[0]) >= parameters.noise * found[2]:
         return None
     above, _, basis_sd = found
-    return f"within the noise of the basis: {above * 1e4:+.1f} bp from the strike, {parameters.noise * basis_sd * 1e4:.1f} needed"
+    return Reason(
+        ReasonCode.NOISE,
+        f"within the noise of the basis: {above * 1e4:+.1f} bp from the strike, {parameters.noise * basis_sd * 1e4:.1f} needed",
+    )
 
 
 def _missing(inputs: Inputs) -> str:
@@ -157,37 +167,37 @@ def _exit(
     """Out where the bid pays more than the shares are worth; at the profit limit and at the stop, whatever they are worth."""
     bids = inputs.bids_up if outcome is Outcome.UP else inputs.bids_down
     if not bids:
-        return replace(base, outcome=outcome, reason="holding; no bids")
+        return replace(base, outcome=outcome, reason=Reason(ReasonCode.HOLDING, "holding; no bids"))
     best = bids[0].price
     chance = None if probability is None else probability if outcome is Outcome.UP else 1 - probability
     gain = None if chance is None else float(best) - _fee(inputs, float(best)) - chance
     base = replace(base, outcome=outcome, edge=None if gain is None else -gain)
     floor = inputs.tick
     if chance is not None and gain is not None and gain >= parameters.exit_edge:
-        why = f"the bid pays {gain:.3f} more than it is worth"
+        why = Reason(ReasonCode.EDGE, f"the bid pays {gain:.3f} more than it is worth")
         worth = chance + parameters.exit_edge
         floor = _lowest(bids, lambda price: float(price) - _fee(inputs, float(price)) >= worth)
     elif float(best) >= parameters.take_profit:
-        why = f"the bid {best} reached the profit limit {parameters.take_profit:g}"
+        why = Reason(ReasonCode.PRICE, f"the bid {best} reached the profit limit {parameters.take_profit:g}")
         floor = _lowest(bids, lambda price: float(price) >= parameters.take_profit)
     elif float(best) <= parameters.stop_price:
-        why = f"the bid {best} fell to the stop {parameters.stop_price:g}"
+        why = Reason(ReasonCode.PRICE, f"the bid {best} fell to the stop {parameters.stop_price:g}")
     elif chance is None:
-        return replace(base, reason=f"holding; no {_missing(inputs)} yet, bid {best}")
+        return _none(base, ReasonCode.HOLDING, f"holding; no {_missing(inputs)} yet, bid {best}")
     else:
-        return replace(base, reason=f"holding; worth {chance:.3f}, bid {best}")
+        return _none(base, ReasonCode.HOLDING, f"holding; worth {chance:.3f}, bid {best}")
     key, needed = f"exit {outcome}", parameters.confirmations
     streak, counted_ms = _confirmed(inputs, parameters, key)
     base = replace(base, streak_window=inputs.window, streak_outcome=key, streak=streak, streak_ms=counted_ms)
     # The next price confirms it, before the snipe window as well.
     base = replace(base, every_price_from_ms=min(inputs.now_ms, base.every_price_from_ms or inputs.now_ms))
     if streak < needed:
-        return replace(base, reason=f"{why}: confirmation {streak} of {needed}")
+        return _none(base, ReasonCode.CONFIRMING, f"{why}: confirmation {streak} of {needed}")
     offer = sale(bids, inputs.held_shares, min_size=inputs.min_size, tick=inputs.tick, floor=floor)
     if offer is None:
-        return replace(base, reason="holding; too small to sell")
+        return _none(base, ReasonCode.HOLDING, "holding; too small to sell")
     if inputs.blocked:
-        return replace(base, reason=f"exit waits: {inputs.blocked}")
+        return _none(base, code_of(inputs.blocked), f"exit waits: {inputs.blocked}")
     mean = _mean_price(bids, offer.size)
     return replace(base, action="exit", price=offer.price, size=offer.size, mean_price=mean, reason=why)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
+from bot.reasons import Reason, ReasonCode
 from bot.venue.types import BASE_UNITS, Account, Venue, VenueError
 from bus import Clock, Log
 
@@ -81,7 +82,7 @@ class AccountWatch:
         self._told_boot_ms: int | None = None
         self._soon = asyncio.Event()
         self.account: Account | None = None
-        self.problem: str | None = "the venue was not asked yet"
+        self.problem: str | None = "the venue was not asked yet"  # what went wrong, in words alone
 
     def now_ms(self) -> int | None:
         """The venue's time now, in UTC ms; None until it told its clock."""
@@ -95,16 +96,17 @@ class AccountWatch:
         return None if self._offset == UNKNOWN else self._offset.disagreement(self._ours())
 
     @property
-    def stale(self) -> str | None:
+    def stale(self) -> Reason | None:
         """Why the account cannot be relied upon, or None."""
         if self._seen_boot_ms is None or self._clock.boot_ms() - self._seen_boot_ms > STALE_MS:
-            return self.problem or "the venue did not answer about the account"
+            return Reason(ReasonCode.ACCOUNT, self.problem or "the venue did not answer about the account")
         return None
 
     @property
-    def closed(self) -> str | None:
+    def closed(self) -> Reason | None:
         """Why this account may enter nothing now, in words that say what to do, or None."""
-        return self.stale or (None if self.account is None else account_problem(self.account))
+        text = None if self.account is None else account_problem(self.account)
+        return self.stale or (None if text is None else Reason(ReasonCode.ACCOUNT, text))
 
     def look_soon(self) -> None:
         """Ask again at once: a fill changed the balance."""

@@ -14,6 +14,7 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import Final, Protocol
 
+from bot.reasons import Reason, ReasonCode
 from ledger.values import FAILED, Outcome, Side, VenueTrade
 
 # The venue's words for what became of an order or a trade, made plain. Pure.
@@ -112,6 +113,11 @@ class MarketProblem:
 
     code: ProblemCode
     text: str
+
+    @property
+    def reason(self) -> Reason:
+        """The same as what keeps entries back."""
+        return Reason(ReasonCode.MARKET_PROBLEM, self.text)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ import { renderDoubt, renderFeeds, renderInstances, renderLatency, renderNotific
 import { Live } from "./live.js";
 import { Log } from "./log.js";
 import { renderSlots } from "./slots.js";
-import { judge, modeAt, modeOf } from "./verdict.js";
+import { entriesOf, judge, modeAt, modeOf } from "./verdict.js";
 
 const MARKS = { good: "✓", warn: "!", bad: "✕", wait: "…" };
 const REDRAW_MS = 500;
@@ -121,7 +121,7 @@ function drawFacts(status, desired, now) {
   fact("active", `${status.color} ${short(status.sha)}`, `epoch ${status.epoch} · since ${moment(status.since_ms, now)}`);
   set($("fact-active"), "data-color", status.color);
   set($("fact-active"), "title", `${status.instance}, active for ${span(now - status.since_ms)}`);
-  fact("entries", status.entries === "open" ? "open" : "closed", `${status.venue || "venue"} · ${status.venue_mode}`);
+  fact("entries", entriesOf(status) === "open" ? "open" : "closed", `${status.venue || "venue"} · ${status.venue_mode}`);
   set($("fact-entries"), "title", status.entries);
   drawOther(fact, status);
   fact("doubt", count(totals.in_doubt), `${count(totals.orders)} orders`);

@@ -4,6 +4,7 @@ import { $, each, fillRow, row } from "./dom.js";
 import { wordOf } from "./deploys.js";
 import { moment, short, span } from "./format.js";
 import { follow, steps, summary } from "./progress.js";
+import { entriesOf } from "./verdict.js";
 
 const MAX_SHOWN = 60;
 const MAX_OBSERVED = 100;
@@ -29,9 +30,9 @@ export class Log {
     if (status.epoch !== before.epoch) {
       this.observe(now, "good", `${status.color} ${short(status.sha)} took: epoch ${before.epoch} → ${status.epoch}`);
     }
-    if (status.entries !== before.entries) {
-      const level = status.entries === "open" ? "good" : "warn";
-      this.observe(now, level, `Entries ${status.entries === "open" ? "open" : `closed: ${status.entries}`}`);
+    if (entriesOf(status) !== entriesOf(before)) {
+      const open = entriesOf(status) === "open";
+      this.observe(now, open ? "good" : "warn", `Entries ${open ? "open" : `closed: ${status.entries}`}`);
     }
     for (const step of ["seen", "applied"]) {
       const generation = status.control[step];

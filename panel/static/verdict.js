@@ -20,7 +20,7 @@ export function judge({ status: view, control: desired, instances, notifications
   const details = concerns(status, desired, instances, notifications);
   if (desired?.halted || desired?.control?.mode === "halt") return bad("Halted", ["No entries. Exits go on.", ...details], false);
   if (modeAt(desired?.control, now) === "pause") return paused(desired.control, now, details);
-  if (status.entries !== "open") return warn("Entries closed", [status.entries, ...details]);
+  if (entriesOf(status) !== "open") return warn("Entries closed", [status.entries, ...details]);
   if (details.length) return warn("Trading, with concerns", details);
   return { level: "good", title: "Trading", details: ["All is well."], stale: false };
 }
@@ -55,6 +55,9 @@ export function modeOf(status, rehearsal) {
   if (rehearsal) return { mode: "rehearsal", title: "REHEARSAL", detail: rehearsal };
   return { mode: "paper", title: "PAPER", detail: "invented prices" };
 }
+
+// "open", or the code of why entries are closed; a release before wrote no code.
+export const entriesOf = (status) => status.entries_code || status.entries;
 
 // What control wants at a moment: a pause with an end is over by itself, as the bot decides it.
 export const modeAt = (control, now) => (control?.mode === "pause" && control.pause_until_ms != null && now >= control.pause_until_ms ? "run" : control?.mode);

@@ -20,6 +20,7 @@ from bot.lifecycle.instance import Runner
 from bot.lifecycle.polls import ShadowPoll, shadow_poll
 from bot.orders.manager import OrderManager
 from bot.orders.resolution import Evidence, conclude
+from bot.reasons import Reason, ReasonCode
 from bot.strategy.evaluation import Own
 from bot.venue.polymarket import PolymarketVenue
 from bus import Handover, Lease, Role, read_instances
@@ -129,7 +130,7 @@ def _retired_takes() -> None:
 
 def _needs_the_lease() -> None:
     async def poll(world: Any, own: Own) -> ShadowPoll:
-        return replace(await shadow_poll(world, own), why_not="it has no lease")
+        return replace(await shadow_poll(world, own), why_not=Reason(ReasonCode.STANDBY, "it has no lease"))
 
     put_in(bot.lifecycle.instance, "shadow_poll", poll)
 

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bot.orders.risk import Usage, refuse_entry, why_blocked
+from bot.reasons import Reason, ReasonCode
 from bot.venue.types import BASE_UNITS
 from bus import RiskLimits, SlotControl
 
@@ -99,11 +100,11 @@ def test_a_slots_own_limit_only_tightens(slot_limit: Decimal) -> None:
     st.booleans(),
     st.booleans(),
     st.booleans(),
-    st.sampled_from([None, "halted"]),
-    st.sampled_from([None, "old"]),
+    st.sampled_from([None, Reason(ReasonCode.HALTED, "halted")]),
+    st.sampled_from([None, Reason(ReasonCode.STALE_DATA, "old")]),
 )
 def test_what_closes_entries_closes_no_exit(
-    busy: bool, placed: bool, held: bool, traded: bool, closed: str | None, stale: str | None
+    busy: bool, placed: bool, held: bool, traded: bool, closed: Reason | None, stale: Reason | None
 ) -> None:
     """An open order and old data block both; halt, pause and a traded window block entries alone; else nothing does."""
     found = why_blocked(busy=busy, placed=placed, held=held, traded=traded, closed=closed, stale=stale)

@@ -11,7 +11,8 @@ from tempfile import TemporaryDirectory
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bot.orders.risk import RiskCode, Usage, cooling_until_ms, directions, refuse_entry
+from bot.orders.risk import Usage, cooling_until_ms, directions, refuse_entry
+from bot.reasons import ReasonCode
 from bot.venue.types import BASE_UNITS
 from bus import RiskLimits, SlotControl
 from ledger import Ledger
@@ -166,7 +167,7 @@ def test_losses_in_a_row_close_entries_until_they_cooled_down(
     if until_ms is not None:
         refusal = refuse_entry(1, usage, limits, SlotControl(), now_ms=until_ms - 1)
         assert refusal is not None
-        assert refusal.code is RiskCode.LOSSES_IN_A_ROW
+        assert refusal.code is ReasonCode.LOSSES_IN_A_ROW
         assert refuse_entry(1, usage, limits, SlotControl(), now_ms=until_ms) is None
 
 

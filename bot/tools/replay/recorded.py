@@ -18,6 +18,7 @@ from bot.market_data.binance_messages import PriceUpdate, Source
 from bot.market_data.prices import Prices
 from bot.market_data.rtds import SettlementPrice
 from bot.orders.order_plan import OrderPlan
+from bot.reasons import Reason, ReasonCode
 from bot.slots import DEFAULT_ASSETS, Slot, Window, parse_slug
 from bot.strategy.guard import GuardedStrategy
 from bot.tools.calibrate import as_json, as_text, calibrate
@@ -349,11 +350,11 @@ def _take_price(prices: Prices, event: PriceEvent, lead: str) -> bool:
     return False
 
 
-def _stale(prices: Prices, asset: str, now_ms: int) -> str | None:
+def _stale(prices: Prices, asset: str, now_ms: int) -> Reason | None:
     newest = prices.newest_boot_ms(asset)
     if newest is None or now_ms - newest <= LEAD_FRESH_MS:
         return None
-    return f"the price of {asset} is {(now_ms - newest) / 1000:.1f} s old"
+    return Reason(ReasonCode.STALE_DATA, f"the price of {asset} is {(now_ms - newest) / 1000:.1f} s old")
 
 
 ENOUGH_WINDOWS = 200

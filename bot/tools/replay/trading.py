@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from bot.lifecycle.metrics import reason_name
 from bot.market_data.binance_messages import PriceUpdate, Source
 from bot.market_data.books import Books
 from bot.market_data.prices import Prices
 from bot.market_data.rtds import SettlementPrice
 from bot.orders.order_plan import OrderPlan, worst_cost
 from bot.orders.risk import Usage, at_stake, refuse_entry, why_blocked
+from bot.reasons import MaybeReason, Reason
 from bot.slots import Slot, Window
 from bot.strategy.evaluation import Evaluation, Listing, Streak, View, evaluate, next_state
 from bot.strategy.guard import GuardedStrategy
@@ -117,7 +117,7 @@ class Trading:
     evaluations: int = 0
     orders: int = 0
     refusals: dict[str, int] = field(default_factory=dict)
-    stale: Callable[[str], str | None] = lambda _asset: None
+    stale: Callable[[str], Reason | None] = lambda _asset: None
     _state: dict[str, Streak] = field(default_factory=dict)
     _last: dict[str, Evaluation] = field(default_factory=dict)
     _held: dict[str, _Held] = field(default_factory=dict)
@@ -193,7 +193,7 @@ class Trading:
     def _view(self, now: int) -> View:
         busy = {plan.slot for plan in self._open.values()} | set(self._open)
 
-        def blocked(slot: Slot, window: Window, held: bool) -> str:
+        def blocked(slot: Slot, window: Window, held: bool) -> MaybeReason:
             return why_blocked(
                 busy=slot.id in busy or window.slug in busy,
                 placed=(slot.id, Side.SELL if held else Side.BUY) in self._placed,
@@ -236,7 +236,7 @@ class Trading:
         if side is Side.BUY:
             cost = worst_cost(plan.price, plan.size, market)
             if (refusal := refuse_entry(cost, self._usage(e.slot), self.limits, SlotControl())) is not None:
-                self._refuse(f"risk: {reason_name(str(refusal))}")
+                self._refuse(f"risk: {refusal.code}")
                 return
             self._held[plan.window] = _Held(
                 e.slot, e.window, plan.request.token_id, market.condition_id, plan.outcome, self.house.now_ms

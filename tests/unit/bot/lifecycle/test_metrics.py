@@ -12,9 +12,11 @@ from typing import Any, cast
 import aiohttp
 import pytest
 
-from bot.lifecycle.metrics import REASONS, Metrics, reason_name, slot_state
+from bot.lifecycle.metrics import Metrics, slot_state
 from bot.lifecycle.polls import Poll
 from bot.orders.risk import Usage, refuse_entry
+from bot.reasons import Reason, ReasonCode
+from bot.strategy.api import Decision
 from bot.strategy.snipe import Parameters, decide
 from bus import RiskLimits, SlotControl, Status, Totals
 from bus.status import PositionStatus, SlotStatus
@@ -49,13 +51,18 @@ def status(**changes: Any) -> Status:
         ("edge", decide(inputs(), Parameters(min_edge=0.9))),
         ("confirming", decide(inputs(), Parameters())),
         ("size", decide(inputs(), Parameters(confirmations=1, max_stake=0.5))),
-        ("busy", decide(inputs(blocked="an order of this slot is open or in doubt"), Parameters(confirmations=1))),
+        (
+            "busy",
+            decide(
+                inputs(blocked=Reason(ReasonCode.BUSY, "an order of this slot is open")), Parameters(confirmations=1)
+            ),
+        ),
     ],
 )
-def test_what_the_strategy_says_has_a_name(name: str, decision: Any) -> None:
-    """Each reason of the strategy becomes one of a closed list of names; its numbers never become a label."""
+def test_what_the_strategy_says_has_a_name(name: str, decision: Decision) -> None:
+    """Each reason of the strategy has one of a closed list of codes; its numbers never become a label."""
     assert decision.action == "none"
-    assert reason_name(decision.reason) == name
+    assert decision.code == name
 
 
 def test_what_risk_says_has_a_name() -> None:
@@ -86,34 +93,19 @@ def test_what_risk_says_has_a_name() -> None:
         limits = RiskLimits(hourly_loss=Decimal(1), losses_in_a_row=3, max_direction=Decimal(1))
         refusal = refuse_entry(10**6, Usage(**{**calm, **wrong}), limits, SlotControl(), outcome=Outcome.UP)
         assert refusal is not None, wrong
-        names.append(reason_name(str(refusal)))
+        names.append(refusal.code)
     assert names == [
         "risk", "risk", "risk", "daily_loss", "rate", "bankroll", "hourly_loss", "losses_in_a_row", "direction",
         "failed_trades",
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("text", "name"),
-    [
-        ("halted: the file halt is on the bus", "halted"),
-        ("control says pause", "paused"),
-        ("the wall clock and the venue's differ by None ms", "clock"),
-        ("the venue is cancel-only", "venue_mode"),
-        ("no room left on the disk of the bus; free some: entries stay closed until then", "disk"),
-        ("the account has orders that this ledger does not know: 0x1", "account"),
-        ("the price of BTC is 7.1 s old", "stale_data"),
-        ("the lead price of BTC jumped from 100 to 110 (+10.00 %): not confirmed", "doubted"),
-        ("the lead price 110 and the settlement price 100 of BTC contradict each other", "doubted"),
-        ("exit waits: no price of BTC yet", "stale_data"),
-        ("standby: without the lease no order is placed", "standby"),
-        ("a reason of a later release", "other"),
-    ],
-)
-def test_what_closes_entries_has_a_name(text: str, name: str) -> None:
-    """The sentence that closes entries has a name, and one that nobody knows is `other`."""
-    assert reason_name(text) == name
-    assert name in REASONS
+def test_the_label_has_the_codes_and_nothing_else() -> None:
+    """The values of the label `reason` are the enumeration of codes, so that no words and no number ever become one."""
+    metrics = Metrics("1", "sha")
+    for name in ("bot_refusals", "bot_entries_closed"):
+        (family,) = [family for family in metrics.registry.collect() if family.name == name]
+        assert [sample.labels["reason"] for sample in family.samples] == [str(code) for code in ReasonCode]
 
 
 def test_nothing_is_told_before_it_is_known() -> None:
@@ -122,7 +114,9 @@ def test_nothing_is_told_before_it_is_known() -> None:
     assert math.isnan(value(metrics, "bot_ledger_polls_missed"))
     assert math.isnan(value(metrics, "bot_tick_timestamp_seconds"))
     totals = Totals(polls_missed=4, pnl=Decimal("-1.25"))
-    metrics.note_status(status(tick=9_000, totals=totals, entries="control says pause", venue_mode="post-only"))
+    metrics.note_status(
+        status(tick=9_000, totals=totals, entries="control says pause", entries_code="paused", venue_mode="post-only")
+    )
     assert value(metrics, "bot_ledger_polls_missed") == 4
     assert value(metrics, "bot_ledger_pnl_pusd") == -1.25
     assert value(metrics, "bot_tick_timestamp_seconds") == 9
@@ -139,7 +133,7 @@ def test_no_series_appears_later() -> None:
     metrics = Metrics("1", "sha")
     metrics.prepare((("BTC-5m", "BTC"),), ("binance BTC",))
     before = {(s.name, tuple(s.labels.items())) for family in metrics.registry.collect() for s in family.samples}
-    decision = SimpleNamespace(action="none", reason="something new 12.5")
+    decision = Decision("none", "something new 12.5")
     evaluation = SimpleNamespace(decision=decision)
     metrics.note_poll(Poll(5_000, True, None, cast(Any, [evaluation]), 1, 20), 0.001)
     metrics.note_shadow()

@@ -13,13 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bot.lifecycle.metrics import reason_name
 from bot.market_data.basis import (
     JUMP,
     LEAST_S,
     SHIFT_S,
     STALE_MS,
-    BasisProblem,
     BasisState,
     BasisTracker,
     LeadHistory,
@@ -29,6 +27,7 @@ from bot.market_data.binance_messages import PriceUpdate, Source
 from bot.market_data.history import Kline
 from bot.market_data.prices import Prices
 from bot.market_data.rtds import SettlementPrice
+from bot.reasons import ReasonCode
 from bot.slots import Slot
 from bot.strategy.evaluation import Evaluation, View, evaluate, read_state, read_state_basis, write_state
 from bot.strategy.guard import DEFAULT_STRATEGY, load_strategy
@@ -115,12 +114,13 @@ def test_a_step_of_the_basis_is_not_believed_at_once(before: float, step: float,
     assert basis.level is not None
     assert abs(basis.level - before * BP) <= abs(step) * BP / 5 + 1e-9
     if abs(step) > 3.2 and seconds >= 3:
-        assert basis.problem is BasisProblem.JUMPED
+        assert basis.problem is not None
+        assert basis.problem.code is ReasonCode.BASIS_JUMPED
         e = live.look()
         assert e.decision.action == "none"
         assert e.inputs is not None
         assert e.inputs.lead_price is None
-        assert reason_name(e.decision.reason) == "basis_jumped"
+        assert e.decision.code is ReasonCode.BASIS_JUMPED
 
 
 @pytest.mark.parametrize("step", [-16, -2, 2, 16])
@@ -149,16 +149,18 @@ def test_an_unknown_and_a_stale_basis_close_entries_and_say_why() -> None:
     live.go_on(BEGIN_MS + 10_000, 4.6 * BP)
     e = live.look()
     assert (e.decision.action, e.decision.probability_up) == ("none", None)
-    assert reason_name(e.decision.reason) == "basis_unknown"
+    assert e.decision.code is ReasonCode.BASIS_UNKNOWN
     live.go_on(END_MS - 70_000, 4.6 * BP)
     assert live.look().decision.probability_up == pytest.approx(0.5, abs=0.03)
     tracker = learned(0.0, 100)
     at = BEGIN_MS + 99_000
     assert tracker.basis(at + STALE_MS).problem is None
     stale = tracker.basis(at + STALE_MS + 1)
-    assert stale.problem is BasisProblem.STALE
-    assert reason_name(stale.reason) == "basis_stale"
-    assert learned(0.0, int(LEAST_S) - 1).basis(BEGIN_MS + 20_000).problem is BasisProblem.UNKNOWN
+    unknown = learned(0.0, int(LEAST_S) - 1).basis(BEGIN_MS + 20_000)
+    assert [b.problem and b.problem.code for b in (stale, unknown)] == [
+        ReasonCode.BASIS_STALE,
+        ReasonCode.BASIS_UNKNOWN,
+    ]
 
 
 def test_one_odd_reading_moves_nothing_and_closes_entries_while_it_is_the_newest() -> None:
@@ -171,7 +173,9 @@ def test_one_odd_reading_moves_nothing_and_closes_entries_while_it_is_the_newest
     assert before is not None
     assert after is not None
     assert after.level == pytest.approx(before.level, abs=1e-12)
-    assert tracker.basis(at).problem is BasisProblem.JUMPED
+    jumped = tracker.basis(at).problem
+    assert jumped is not None
+    assert jumped.code is ReasonCode.BASIS_JUMPED
     tracker.read(at + 1_000, STRIKE * math.exp(4.6 * BP), STRIKE)
     assert tracker.basis(at + 1_000).problem is None
 
@@ -187,7 +191,9 @@ def test_a_successor_is_not_blind_for_minutes() -> None:
     fresh = Live()
     fresh.now_ms = live.now_ms
     fresh.prices.inherit_basis(read_state_basis(text), fresh.now_ms)
-    assert fresh.prices.basis("BTC", fresh.now_ms).problem is BasisProblem.UNKNOWN, "it saw nothing itself yet"
+    unknown = fresh.prices.basis("BTC", fresh.now_ms).problem
+    assert unknown is not None
+    assert unknown.code is ReasonCode.BASIS_UNKNOWN, "it saw nothing itself yet"
     fresh.go_on(fresh.now_ms + 3_000, 4.6 * BP)
     basis = fresh.prices.basis("BTC", fresh.now_ms)
     assert basis.problem is None

@@ -11,6 +11,7 @@ import pytest
 from bot.account.portfolio import cost_ahead
 from bot.orders.limits import CircuitBreaker, TokenBucket, VenueModes
 from bot.orders.risk import SETTLES_MS, at_stake
+from bot.reasons import Reason, ReasonCode
 from bot.venue.account_watch import account_problem
 from bot.venue.types import Account, VenueMode
 from ledger.rows import OpenIntent, add_fill, add_intent, add_order_state, positions
@@ -48,14 +49,17 @@ def test_a_mode_that_is_met_again_is_believed_longer_up_to_a_bound(longest: int,
         now += pause
 
 
+WRONG = Reason(ReasonCode.ACCOUNT, "wrong wallet")
+
+
 def test_trouble_with_the_account_passes_with_an_order_that_is_taken() -> None:
     """It closes entries for a while that grows; an order tries, and one that is taken ends it."""
     trouble = CircuitBreaker()
-    trouble.note("wrong wallet", 0)
-    assert (trouble.now(999), trouble.now(1_000)) == ("wrong wallet", None)
+    trouble.note(WRONG, 0)
+    assert (trouble.now(999), trouble.now(1_000)) == (WRONG, None)
     assert trouble.refuse(1_000, entry=True) is None
-    trouble.note("wrong wallet", 1_000)
-    assert (trouble.now(2_999), trouble.now(3_000)) == ("wrong wallet", None)
+    trouble.note(WRONG, 1_000)
+    assert (trouble.now(2_999), trouble.now(3_000)) == (WRONG, None)
     trouble.note(None, 3_000)
     assert (trouble.now(3_001), trouble.refuse(3_001, entry=True)) == (None, None)
 

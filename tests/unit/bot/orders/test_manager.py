@@ -16,6 +16,7 @@ import pytest
 from bot.account.portfolio import cost_ahead
 from bot.orders.manager import AT_ONCE_MS, OrderManager
 from bot.orders.order_plan import OrderPlan
+from bot.reasons import HALTED, Reason, ReasonCode
 from bot.venue.types import Refused, VenueMode
 from bus import FencedError, FsyncFailedError, LedgerFullError, Logging
 from ledger import Ledger
@@ -49,7 +50,7 @@ class Rig:
         self.second = Ledger.reader(folder / "ledger.db", IDENTITY)
         self.venue = FakeVenue(faults, self._durable)
         self.log = Logging(color="blue", git_sha="a", deploy_id="")
-        self.stopped: str | None = None
+        self.stopped: Reason | None = None
         self.failures: list[Exception] = []
         self.epoch = 1
 
@@ -65,7 +66,7 @@ class Rig:
         epoch: int = 1,
         resend: Resend = "exits",
         ledger: Ledger | None = None,
-        stopped: Callable[[], str | None] | None = None,
+        stopped: Callable[[], Reason | None] | None = None,
     ) -> OrderManager:
         """A desk of an epoch."""
         self.epoch = epoch
@@ -283,7 +284,7 @@ def test_a_process_that_stood_still_looks_anew_before_it_sends(make_rig: Callabl
     rig = make_rig()
     looks = 0
 
-    def stand_still() -> str | None:
+    def stand_still() -> Reason | None:
         nonlocal looks
         looks += 1
         if looks == 1:
@@ -313,9 +314,9 @@ def test_a_halt_between_intent_and_sending_stops_entries_only(
 
     async def life() -> None:
         desk = rig.desk()
-        rig.stopped = "halted" if warm else None
+        rig.stopped = HALTED if warm else None
         desk.place(plan(side))
-        rig.stopped = "halted"
+        rig.stopped = HALTED
         await asyncio.sleep(1)
         await until_settled(rig, desk)
 
@@ -332,7 +333,7 @@ def test_a_halt_stops_the_resending_of_entries(make_rig: Callable[..., Rig]) -> 
         desk = rig.desk(resend="entries")
         desk.place(plan())
         await asyncio.sleep(1)
-        rig.stopped = "control says pause"
+        rig.stopped = Reason(ReasonCode.PAUSED, "control says pause")
         await until_settled(rig, desk)
 
     run(life())

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot.lifecycle.metrics import reason_name
 from bot.market_data.prices import Prices
 from bot.market_data.rtds import SettlementPrice
+from bot.reasons import code_of
 from bot.strategy.model import LEAST_BELIEF, believe, distance, market_up, probability_up, tails
 from bot.strategy.snipe import Parameters, decide
 from bot.venue.decoding import Code, Origin, Skips
@@ -82,7 +82,7 @@ def test_a_window_that_the_noise_of_the_basis_decides_is_not_entered(bp: float, 
     decision = decide(given_inputs, Parameters(confirmations=1, market_weight=0))
     assert (decision.action == "enter") == enters
     if not enters:
-        assert reason_name(decision.reason) == "noise"
+        assert code_of(decision.reason) == "noise"
 
 
 def test_the_part_of_the_average_that_is_known_needs_no_basis() -> None:
@@ -137,9 +137,9 @@ def test_a_window_that_has_not_begun_is_traded_at_the_end_of_its_strikes_average
     assert decision.action == "enter"
     assert decision.every_price_from_ms == START_MS - 15_000
     early = decide(replace(ahead, now_ms=START_MS - 20_000, strike_seconds=40.0, strike_average=STRIKE), parameters)
-    assert (early.action, reason_name(early.reason)) == ("none", "before_snipe")
+    assert (early.action, code_of(early.reason)) == ("none", "before_snipe")
     earlier = decide(replace(ahead, now_ms=START_MS - 200_000), parameters)
-    assert (earlier.action, reason_name(earlier.reason)) == ("none", "no_data")
+    assert (earlier.action, code_of(earlier.reason)) == ("none", "no_data")
 
 
 def test_the_edge_is_that_of_the_whole_size_and_what_is_at_stake_beside_it_counts() -> None:
@@ -191,7 +191,7 @@ def test_a_strike_that_the_venue_shows_otherwise_is_said_once_and_closes_entries
     assert prices.strike_problem("BTC", START_MS, 60_000, None) == ""
     for _ in range(3):
         problem = prices.strike_problem("BTC", START_MS, 60_000, STRIKE * (1 + 4 * BP))
-    assert reason_name(problem) == "strike_apart"
+    assert code_of(problem) == "strike_apart"
     assert skips.counts[Origin.GAMMA, Code.DISAGREES] == 1
 
 
