@@ -222,8 +222,8 @@ async def library(orders: int, watch: Stopwatch) -> list[float]:
     return watch.spans_ms[WARM_UP:]
 
 
-async def polls(folder: Path, count: int, rounds: int) -> list[float]:
-    """Durations of active polls of so many slots, in ms, commits included."""
+async def polls(folder: Path, count: int, rounds: int) -> tuple[list[float], list[float]]:
+    """Durations in ms of active polls of so many slots, commits included, and of making a status of each."""
     logs = quiet()
     bus = open_bus(folder)
     clock = SystemClock()
@@ -249,7 +249,9 @@ async def polls(folder: Path, count: int, rounds: int) -> list[float]:
     guard = Guard(logs.log, on_failure=lambda _error: None)
     guard.start(world.account.run(), "account")
     guard.start(world.markets.run(), "markets")
-    spans, garbage = [], GcTuning()
+    spans: list[float] = []
+    statuses: list[float] = []
+    garbage = GcTuning()
     try:
         while not all(world.markets.asked(slot.window(world.now_ms())) for slot in slots):  # noqa: ASYNC110
             await asyncio.sleep(0.1)
@@ -262,6 +264,9 @@ async def polls(folder: Path, count: int, rounds: int) -> list[float]:
             started = time.perf_counter_ns()
             done = await active.poll(tick)
             spans.append((time.perf_counter_ns() - started) / 1e6)
+            started = time.perf_counter_ns()
+            active.status()
+            statuses.append((time.perf_counter_ns() - started) / 1e6)
             garbage.after_poll()
             assert all(e.inputs is not None for e in done.evaluations), "each slot was really evaluated"
             tick = active.ticks.after(tick)
@@ -271,7 +276,7 @@ async def polls(folder: Path, count: int, rounds: int) -> list[float]:
         await venue.close()
         ledger.close()
         logs.close()
-    return spans
+    return spans, statuses
 
 
 def commits(folder: Path, per_second: int, seconds: float) -> tuple[list[float], list[float]]:
@@ -351,8 +356,9 @@ def main() -> int:
         if "polls" in parts:
             for count in (16, 1000):
                 (folder := root / f"polls-{count}").mkdir()
-                spans = asyncio.run(polls(folder, count, chosen.rounds))
+                spans, statuses = asyncio.run(polls(folder, count, chosen.rounds))
                 say(f"a poll of {count} slots, commits included", spans)
+                say(f"a status of {count} slots", statuses)
                 missed |= count == 1000 and sorted(spans)[len(spans) // 2] > 100
         if "commits" in parts:
             for pace in PACES:

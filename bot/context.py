@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -96,7 +97,10 @@ class Context:
             )
             for asset, age in state.age_ms.items()
         )
-        books = tuple(self._book_status(asset) for asset in state.age_ms)
+        by_asset: dict[str, list[Slot]] = defaultdict(list)
+        for slot in self.slots:
+            by_asset[slot.asset].append(slot)
+        books = tuple(self._book_status(asset, by_asset[asset]) for asset in state.age_ms)
         return lead + books + (() if self.settlement is None else _settlement_status(self.settlement, state.age_ms))
 
     def tokens(self) -> list[str]:
@@ -208,12 +212,13 @@ class Context:
 
     def _of_ours(self, evaluations: list[Evaluation]) -> list[Evaluation]:
         """Those of configured slots: what is held beside them makes no poll unhealthy."""
-        return [e for e in evaluations if e.slot in self.slots]
+        ours = set(self.slots)
+        return [e for e in evaluations if e.slot in ours]
 
-    def _book_status(self, asset: str) -> FeedStatus:
+    def _book_status(self, asset: str, slots: list[Slot]) -> FeedStatus:
         """The books of an asset: as old as the oldest of those that its slots look at."""
         now = self.now_ms()
-        markets = [self.markets.get(slot.window(now)) for slot in self.slots if slot.asset == asset]
+        markets = [self.markets.get(slot.window(now)) for slot in slots]
         tokens = [token for market in markets if market for token in (market.up_token, market.down_token)]
         ages = [self.books.age_ms(token) for token in tokens]
         known_ages = [age for age in ages if age is not None]

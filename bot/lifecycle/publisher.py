@@ -14,7 +14,7 @@ from bus import InstanceFile, LedgerError, Role, write_status
 
 PUBLISH_EVERY_S = 0.5
 STATUS_EVERY_S = 1.0
-STATUS_SPACING_S = 0.05
+STATUS_SPACING_S = 0.1
 
 
 class Publisher:

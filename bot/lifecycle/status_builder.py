@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from decimal import Decimal
@@ -58,6 +59,8 @@ def build_status(
     held = [_position(position, books) for position in positions if position.shares > 0]
     by_window = {position.window: position for position in held}
     doubtful = [order for order in desk.in_doubt if order.state is OrderState.IN_DOUBT or order.state is None]
+    in_doubt = Counter(order.intent.slot for order in doubtful)
+    orders = Counter(order.intent.slot for order in desk.open.values())
     account = world.account.account
     return Status(
         epoch=epoch,
@@ -89,8 +92,8 @@ def build_status(
                 books,
                 by_window.get(e.window.slug),
                 enabled=control.slot(e.slot.id).enabled,
-                in_doubt=sum(order.intent.slot == e.slot.id for order in doubtful),
-                orders=sum(order.intent.slot == e.slot.id for order in desk.open.values()),
+                in_doubt=in_doubt[e.slot.id],
+                orders=orders[e.slot.id],
                 pnl=holdings.pnl_by_slot.get(e.slot.id, 0),
             )
             for e in evaluations
