@@ -5,6 +5,7 @@ import { renderCharts } from "./charts.js";
 import { renderDeploys } from "./deploys.js";
 import { $, make, set, text } from "./dom.js";
 import { NONE, clock, count, money, moment, percent, short, signed, span, tone } from "./format.js";
+import { offerSlots, renderJournal, startJournal } from "./journal.js";
 import { renderDoubt, renderFeeds, renderInstances, renderLatency, renderNotifications, renderOutcomes, renderRisk, renderStrategy } from "./lists.js";
 import { Live } from "./live.js";
 import { Log } from "./log.js";
@@ -19,6 +20,7 @@ const log = new Log();
 const REFUSED = "never-sleeps-refused";
 const link = await adoptCodeFromLink();
 const live = new Live(known, (kind) => {
+  if (kind === "ledger") renderJournal(live.now());
   if (kind === "status" && live.state.status?.status) log.notice(live.state.status.status, live.now());
   schedule();
 }, () => set(document.body, "data-locked", null), refused);
@@ -75,6 +77,7 @@ function draw() {
   renderDoubt(state.ledger, now);
   renderOutcomes(status, now);
   renderCharts(state.ledger, now);
+  offerSlots((status?.slots ?? []).map((one) => one.slot));
   renderDeploys(state.deploys, now, { onRollback: rollback, onApprove: approve, confirmed: state.instances?.confirmed_sha });
   renderNotifications(state.notifications, now);
   log.render(state, now);
@@ -298,6 +301,7 @@ async function testNotifications() {
   if (said) notice(said.targets.map((one) => `${one.name}: ${one.text}`).join(" · "), said.sent ? "good" : "bad", 0);
 }
 
+startJournal(() => renderJournal(live.now()));
 $("notify-test").addEventListener("click", testNotifications);
 $("pause").addEventListener("click", pause);
 $("resume").addEventListener("click", resume);

@@ -16,7 +16,7 @@ export function renderCharts(ledger, now) {
     return recent.filter((one) => one.won).length / recent.length;
   });
   const won = points.filter((one) => one.won).length;
-  text($("pnl-sub"), points.length ? `${signed(totals.at(-1))} after ${points.length} windows` : "");
+  text($("pnl-sub"), points.length ? `${signed(totals.at(-1))}; the newest ${points.length} windows` : "");
   text($("rate-sub"), points.length ? `${won} of ${points.length} won, ${percent(won / points.length, 0)}` : "");
   $("charts-empty").hidden = points.length > 0;
   const reach = Math.max(1, ...totals.map(Math.abs));

@@ -33,6 +33,7 @@ from bus import (
 )
 from tests.e2e.chromium import EXECUTABLE, Page, chromium
 from tests.e2e.rig import until
+from tests.unit.panel.ledgers import make_ledger
 from tests.unit.panel.notifying import sink
 from tests.unit.panel.running import Bot, RunningPanel, deployer_runs, make_status, running_panel
 
@@ -335,6 +336,34 @@ async def test_risk_is_changed_and_a_rollback_asked_of_the_deployer(panel: Runni
         assert (request.action, request.ref, request.now) == ("rollback", sha, True)
 
 
+async def test_the_journal_shows_what_the_ledger_holds(panel: RunningPanel, page: Page) -> None:
+    """Orders, fills, outcomes and days, of one slot or all; what is shown is saved as CSV in which no text is a formula."""
+    rows = "[...document.querySelectorAll('#journal > li')].map((li) => li.textContent).join(' | ')"
+    make_ledger(panel.bus, SystemClock().wall_ms())
+    async with FollowingBot(panel).beating():
+        await page.open(panel.link())
+        await page.until("document.querySelectorAll('#journal-slot option').length === 17")
+        await page.evaluate("document.querySelector('#journal-title').scrollIntoView(); null")
+        await page.until(f"{rows}.includes('ETH-5m BUY Up 10 at 50.0') && {rows}.includes('filled 4')")
+        assert "in doubt" in await page.evaluate(rows)
+
+        async def choose(what: str, value: str) -> None:
+            await page.evaluate(
+                f"(() => {{ const e = document.querySelector('#journal-{what}'); e.value = '{value}'; "
+                "e.dispatchEvent(new Event('change')) })()"
+            )
+
+        await choose("slot", "BTC-5m")
+        await page.until(f"!{rows}.includes('ETH-5m') && {rows}.includes('BTC-5m')")
+        for kind, said in (("fills", "failed on chain"), ("outcomes", "+3.50"), ("pnl", "1 windows · 0 won, 1 lost")):
+            await choose("kind", kind)
+            await page.until(f"{rows}.includes('{said}') && !{rows}.includes('ETH-5m')")
+        made = await page.evaluate(
+            "import('/journal.js').then((one) => one.csv([{ a: '=1+1', b: -0.5, c: 'x, \"y\"' }, { a: null, b: '-2+1', c: '@z' }]))"
+        )
+        assert made == 'a,b,c\r\n\'=1+1,-0.5,"x, ""y"""\r\n,\'-2+1,\'@z\r\n'
+
+
 async def test_who_is_notified_is_shown_and_a_test_says_what_each_answered(page: Page, tmp_path: Path) -> None:
     """The button sends a test; each answer is said and stays in the list; one that fails is a concern; no address shows."""
     file = tmp_path / "targets"
@@ -476,7 +505,7 @@ async def test_nothing_is_cut_off_sideways_and_nothing_jumps(panel: RunningPanel
             )
             assert await page.evaluate(f"{outside}.map((b) => b.id || b.dataset.part)") == []
             cells = "[...document.querySelectorAll('main td, main td small, main th, dd')]"
-            cut = f"{cells}.filter((e) => e.scrollWidth > e.clientWidth + 1)"
+            cut = f"{cells}.filter((e) => e.scrollWidth > e.clientWidth)"
             if width in (390, 1280, 1440):
                 assert await page.evaluate(f"{cut}.map((e) => e.textContent)") == [], f"cells are cut at {width}"
         places = f"JSON.stringify([...{rows}, ...document.querySelectorAll('section')].map((e) => e.offsetTop))"

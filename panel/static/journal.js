@@ -1,0 +1,132 @@
+// The journal: orders, fills, outcomes and days, newest first, asked of the panel while the section is in view.
+
+import { known } from "./actions.js";
+import { $, each, fillRow, row, set, text } from "./dom.js";
+import { cents, milliseconds, moment, money, signed, tone } from "./format.js";
+
+const MOST = 200; // rows, the panel's own limit
+const LIMIT_MS = 5000;
+const STATES = { done: ["✓", ""], refused: ["✕", "bad"], abandoned: ["✕", "off"], in_doubt: ["?", "warn"] };
+
+const shares = (value) => Number(value).toLocaleString("en-GB", { maximumFractionDigits: 2 });
+const trade = (one) => `${one.slot} ${one.side} ${one.outcome} ${shares(one.size)} at ${cents(one.price)}`;
+const said = (...parts) => parts.filter(Boolean).join(" · ");
+
+// Each kind: where it is asked for, the name of its rows, what tells two apart, and how one is shown.
+const KINDS = {
+  orders: {
+    path: "orders",
+    key: (one) => one.order_id,
+    show: (one, now) => ({
+      mark: (STATES[one.state] ?? ["…", ""])[0],
+      level: (STATES[one.state] ?? ["…", ""])[1],
+      main: trade(one),
+      side: `${one.state.replace("_", " ")} · ${moment(one.time_ms, now)}`,
+      sub: said(one.reason, `filled ${shares(one.filled)}`, one.text, one.answer_ms == null ? "" : `answered in ${milliseconds(one.answer_ms)}`, one.window, one.order_id.slice(0, 10)),
+    }),
+  },
+  fills: {
+    path: "fills",
+    key: (one) => `${one.trade_id} ${one.order_id}`,
+    show: (one, now) => ({
+      mark: one.counts ? "✓" : "✕",
+      level: one.counts ? "" : "bad",
+      main: trade(one),
+      side: `${money(one.price * one.size)} · ${moment(one.time_ms, now)}`,
+      sub: said(`fee ${money(one.fee)}`, one.counts ? "" : "failed on chain: it does not count", one.window, `order ${one.order_id.slice(0, 10)}`),
+    }),
+  },
+  outcomes: {
+    path: "outcomes",
+    key: (one) => `${one.window} ${one.slot} ${one.time_ms}`,
+    show: (one, now) => ({
+      mark: { Up: "▲", Down: "▼" }[one.winner] ?? "·",
+      level: tone(one.pnl),
+      main: `${one.slot} ${one.winner} won`,
+      side: `${signed(one.pnl)} · ${moment(one.time_ms, now)}`,
+      sub: said(`paid ${money(one.payout)}`, `fees ${money(one.fees)}`, one.window),
+    }),
+  },
+  pnl: {
+    path: "pnl",
+    rows: "rows",
+    key: (one) => `${one.day_ms} ${one.slot}`,
+    show: (one) => ({
+      mark: "",
+      level: tone(one.pnl),
+      main: `${new Date(one.day_ms).toISOString().slice(0, 10)} ${one.slot}`,
+      side: signed(one.pnl),
+      sub: said(`${one.windows} windows`, `${one.wins} won, ${one.losses} lost`, `fees ${money(one.fees)}`),
+    }),
+  },
+};
+
+let inView = false;
+let asking = false;
+let shown = { kind: "", rows: [] };
+
+// onView: the section came into view, or something else is to be shown.
+export function startJournal(onView) {
+  new IntersectionObserver(([entry]) => (inView = entry.isIntersecting) && onView()).observe($("journal").closest("section"));
+  for (const id of ["journal-kind", "journal-slot"]) $(id).addEventListener("change", onView);
+  $("journal-save").addEventListener("click", save);
+}
+
+export function offerSlots(slots) {
+  each($("journal-slot"), ["", ...slots], (slot) => slot, () => document.createElement("option"), (option, slot) => {
+    set(option, "value", slot);
+    text(option, slot || "every slot");
+  });
+}
+
+// Ask for what is chosen and show it; nothing while it is out of view or was asked for already.
+export async function renderJournal(now) {
+  if (!inView || asking || !known()) return;
+  asking = true;
+  const [kind, slot] = [$("journal-kind").value, $("journal-slot").value];
+  try {
+    const query = kind === "pnl" ? "" : `?most=${MOST}${slot ? `&slot=${encodeURIComponent(slot)}` : ""}`;
+    const headers = { authorization: `Bearer ${known()}` };
+    const response = await fetch(`/api/ledger/${KINDS[kind].path}${query}`, { headers, cache: "no-store", signal: AbortSignal.timeout(LIMIT_MS) });
+    const body = await response.json();
+    const problem = response.ok ? body.problem : body.error;
+    const rows = (body[KINDS[kind].rows ?? kind] ?? []).filter((one) => !slot || one.slot === slot);
+    draw(kind, rows, problem, now);
+  } catch {
+    text($("journal-sub"), "the panel did not answer");
+  } finally {
+    asking = false;
+  }
+  if (kind !== $("journal-kind").value || slot !== $("journal-slot").value) await renderJournal(now);
+}
+
+function draw(kind, rows, problem, now) {
+  const { key, show } = KINDS[kind];
+  if (shown.kind !== kind) $("journal").replaceChildren();
+  shown = { kind, rows };
+  text($("journal-sub"), problem ?? (rows.length >= MOST ? `the newest ${MOST}` : String(rows.length)));
+  each($("journal"), rows, key, row, (li, one) => fillRow(li, show(one, now)));
+  $("journal-empty").hidden = rows.length > 0;
+  $("journal-save").disabled = !rows.length;
+}
+
+// A spreadsheet takes what begins like this, and is no number, for a formula.
+const FORMULA = /^[=+\-@\t\r]/;
+const cell = (value) => {
+  const plain = value == null ? "" : String(value);
+  const safe = FORMULA.test(plain) && Number.isNaN(Number(plain)) ? `'${plain}` : plain;
+  return /[",\r\n]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
+};
+
+export function csv(rows) {
+  const names = Object.keys(rows[0] ?? {});
+  return [names, ...rows.map((one) => names.map((name) => one[name]))].map((line) => `${line.map(cell).join(",")}\r\n`).join("");
+}
+
+function save() {
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(new Blob([csv(shown.rows)], { type: "text/csv" }));
+  link.download = `never-sleeps-${shown.kind}.csv`;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), LIMIT_MS);
+}

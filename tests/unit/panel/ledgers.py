@@ -1,0 +1,52 @@
+"""A small ledger for what the panel reads."""
+
+from __future__ import annotations
+
+from bus import Bus
+from ledger import Identity, Ledger
+from ledger.schema import SCHEMA
+
+DAY = 86_400_000
+NOW = 20_000 * DAY + 5_000
+INTENT = (
+    "INSERT INTO intents(order_id, epoch, tick, generation, slot, window, window_end_ms, condition_id, token_id, outcome, side, "
+    "seq, price, size, cost, order_type, body, reason, wall_ms, boot_ms) "
+    "VALUES (?, ?, 1, 1, ?, ?, ?, 'c', 't', 'Up', ?, 1, '0.50', 10000000, 5000000, 'FAK', '{}', 'edge', ?, ?)"
+)
+
+
+def make_ledger(bus: Bus, now_ms: int = NOW) -> None:
+    """Two epochs, the first one's holder died; two orders, one in doubt; three outcomes on two days, one corrected."""
+    with Ledger.hold(bus.ledger, Identity("paper", "137", "0xabc"), SCHEMA) as ledger:
+        one = take(ledger, now_ms - 90_000, 1_000)
+        ledger.apply_control(1, one, body='{"mode":"run"}', refused="[]", wall_ms=1)
+        ledger.miss(now_ms - 95_000, now_ms - 92_000, 2, one, "no instance ran")
+        ledger.claim(now_ms - 90_000, one, 1_000)
+        ledger.complete(now_ms - 90_000, one, healthy=True, lag_ms=3, duration_ms=12, state="{}")
+        ledger.execute(INTENT, ("0x1", one, "BTC-5m", "w1", now_ms, "BUY", now_ms - 80_000, 2_000))
+        state = "INSERT INTO orders(epoch, order_id, state, text, wall_ms, boot_ms) VALUES (?, ?, ?, '', 1, ?)"
+        ledger.execute(state, (one, "0x1", "accepted", 2_040))
+        ledger.execute(state, (one, "0x1", "done", 2_900))
+        fill = "INSERT INTO fills VALUES (?, '0x1', ?, ?, 'w1', 'Up', 'BUY', '0.50', ?, 1, 70000, ?)"
+        ledger.execute(fill, ("t1", "MATCHED", one, 4_000_000, now_ms))
+        ledger.execute(fill, ("t2", "MATCHED", one, 6_000_000, now_ms))
+        ledger.execute(fill, ("t2", "FAILED", one, 6_000_000, now_ms))
+        two = take(ledger, now_ms - 60_000, 30_000)
+        ledger.execute(INTENT, ("0x2", two, "ETH-5m", "w2", now_ms, "BUY", now_ms - 50_000, 40_000))
+        ledger.execute(state, (two, "0x2", "in_doubt", 45_000))
+        outcome = "INSERT INTO outcomes(window, epoch, slot, winner, payout, pnl, fees, wall_ms) VALUES (?,?,?,'Up',0,?,5000,?)"
+        ledger.execute(outcome, ("w0", two, "BTC-5m", -2_000_000, now_ms - DAY))
+        ledger.execute(outcome, ("w1", two, "BTC-5m", 3_500_000, now_ms))
+        ledger.execute(outcome, ("w3", two, "ETH-5m", 1_000_000, now_ms))
+        ledger.execute(
+            "INSERT INTO corrections(epoch, window, slot, payout, pnl, fees, reason, wall_ms) "
+            "VALUES (?, 'w3', 'ETH-5m', 0, -1500000, 0, 'x', ?)",
+            (two, now_ms),
+        )
+        ledger.release(two, request="r", reason="named", wall_ms=now_ms, boot_ms=50_000)
+        take(ledger, now_ms, 50_030)
+
+
+def take(ledger: Ledger, wall_ms: int, boot_ms: int) -> int:
+    """Begin an epoch."""
+    return ledger.take(instance="i", sha="s", color="blue", request="", wall_ms=wall_ms, boot_ms=boot_ms, boot_id="b")
