@@ -359,7 +359,8 @@ async def test_the_journal_shows_what_the_ledger_holds(panel: RunningPanel, page
             await choose("kind", kind)
             await page.until(f"{rows}.includes('{said}') && !{rows}.includes('ETH-5m')")
         made = await page.evaluate(
-            "import('/journal.js').then((one) => one.csv([{ a: '=1+1', b: -0.5, c: 'x, \"y\"' }, { a: null, b: '-2+1', c: '@z' }]))"
+            "import('/journal.js').then((one) => "
+            "one.csv([{ a: '=1+1', b: -0.5, c: 'x, \"y\"' }, { a: null, b: '-2+1', c: '@z' }]))"
         )
         assert made == 'a,b,c\r\n\'=1+1,-0.5,"x, ""y"""\r\n,\'-2+1,\'@z\r\n'
 
