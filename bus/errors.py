@@ -20,26 +20,26 @@ BusError
 
 from __future__ import annotations
 
-from enum import StrEnum
 from typing import Self
 
 
 class Reason(str):
     """Why not: words for people, which carry a code for programs. Nothing reads the words back.
 
-    Each package has one enumeration of codes. Words that are put together are plain ones: `within` keeps the code.
+    Each package has one enumeration of codes, and a venue its own words. What is put together of words is plain: `within` keeps
+    the code.
     """
 
     __slots__ = ("code",)
-    code: StrEnum
+    code: str
 
-    def __new__(cls, code: StrEnum, text: str) -> Self:
+    def __new__(cls, code: str, text: str) -> Self:
         """Code and words."""
         made = super().__new__(cls, text)
         made.code = code
         return made
 
-    def __getnewargs__(self) -> tuple[StrEnum, str]:  # type: ignore[override]  # a copy has its code, too
+    def __getnewargs__(self) -> tuple[str, str]:  # type: ignore[override]  # a copy has its code, too
         return self.code, str(self)
 
     def within(self, before: str = "", after: str = "") -> Self:

@@ -46,9 +46,30 @@ IN_FORCE = (
     "WHEN NEW.epoch IS (SELECT max(epoch) FROM epochs) AND NOT EXISTS (SELECT 1 FROM releases WHERE epoch = NEW.epoch) "
 )
 
-# Columns that came later: added to a ledger of a former release, which goes on writing rows without them.
-# releases.state: the evaluation state (JSON) with which an epoch ended; empty where it left none.
-ADDED = {("releases", "state"): "TEXT NOT NULL DEFAULT ''"}
+
+@dataclass(frozen=True, slots=True)
+class Added:
+    """A column that came later, TEXT, empty in the rows of a former release, which goes on writing rows without it."""
+
+    table: str
+    column: str
+    value: str = ""
+    """SQL: what such a row should have there, made of its words. Empty: nothing."""
+    where: str = ""
+    """SQL: of which rows."""
+
+
+ADDED = (
+    Added("releases", "state"),  # the evaluation state (JSON) with which an epoch ended; empty where it left none
+    Added("intents", "code"),  # of the reason
+    Added(  # the id of the person's action that the order is of; empty of the strategy's
+        "intents", "manual", "substr(reason, 8, instr(reason, ':') - 8)", "reason GLOB 'manual *:*'"
+    ),
+    # Of the text: why the order is in that state; of a refused one the venue's word.
+    Added("orders", "code", "'quiet'", "text GLOB 'nothing more came:*'"),
+)
+NEWEST = 1_000
+"""So many rows of a former release are looked at: what is still open, or of a window that has not closed."""
 
 SCHEMA = "\n".join(
     [
@@ -163,9 +184,8 @@ class Ledger(Connection):
             ledger._check_identity(identity, allow_missing=True)
             with ledger.transaction():
                 ledger.execute(SCHEMA + schema)
-                for (table, column), kind in ADDED.items():
-                    if not ledger._has_column(table, column):
-                        ledger.execute(f"ALTER TABLE {table} ADD COLUMN {column} {kind}")
+                for added in ADDED:
+                    ledger._add(added)
                 for key, value in (
                     ("schema", f"{MAJOR}.0"),
                     ("venue", identity.venue),
@@ -302,7 +322,7 @@ class Ledger(Connection):
             "JOIN epochs e ON e.epoch = p.epoch ORDER BY p.tick DESC LIMIT 1"
         )
         # A reader may meet a ledger that no holder of this release has opened yet.
-        releases = self._has_column("releases", "state") and self.execute(
+        releases = self.has_column("releases", "state") and self.execute(
             "SELECT r.state, r.boot_ms, e.boot_id, r.epoch FROM releases r JOIN epochs e USING (epoch) "
             "ORDER BY r.epoch DESC LIMIT 1"
         )
@@ -327,7 +347,21 @@ class Ledger(Connection):
         rows = self.execute("SELECT generation, body FROM controls_applied ORDER BY generation DESC LIMIT 1")
         return AppliedControl(_int(rows[0][0]), str(rows[0][1])) if rows else None
 
-    def _has_column(self, table: str, column: str) -> bool:
+    def _add(self, added: Added) -> None:
+        """Make the column where the table is there, and fill in what the newest rows of a former release lack."""
+        table, column = added.table, added.column
+        if not self.has_column(table, "epoch"):
+            return
+        if not self.has_column(table, column):
+            self.execute(f"ALTER TABLE {table} ADD COLUMN {column} TEXT NOT NULL DEFAULT ''")
+        lack = f"rowid > (SELECT max(rowid) FROM {table}) - {NEWEST} AND {column} = '' AND {added.where}"
+        if added.value and self.integer(f"SELECT count(*) FROM {table} WHERE {lack}"):
+            self.execute(f"DROP TRIGGER {table}_no_update")
+            self.execute(f"UPDATE {table} SET {column} = {added.value} WHERE {lack}")
+            self.execute(append_only(table))
+
+    def has_column(self, table: str, column: str) -> bool:
+        """Whether the ledger has it: a reader may meet one that no holder of this release has opened yet."""
         return bool(self.integer("SELECT count(*) FROM pragma_table_info(?) WHERE name = ?", (table, column)))
 
     def _check_identity(self, identity: Identity, *, allow_missing: bool) -> None:

@@ -124,9 +124,10 @@ def read_slips(ledger: Ledger) -> list[Slip]:
 
 
 def read_results(ledger: Ledger) -> list[tuple[str, str, str, int, int]]:
-    """(window, slot, why its first order was decided, PnL after fees, fees) of each window that was traded; base units."""
+    """(window, slot, code of its first order's reason, PnL after fees, fees) of each window that was traded; base units."""
+    code = "i.code" if ledger.has_column("intents", "code") else "''"
     rows = ledger.execute(
-        "SELECT r.window, r.slot, coalesce((SELECT i.reason FROM intents i WHERE i.window = r.window AND i.side = 'BUY' "
+        f"SELECT r.window, r.slot, coalesce((SELECT {code} FROM intents i WHERE i.window = r.window AND i.side = 'BUY' "
         "ORDER BY i.seq LIMIT 1), ''), r.pnl, r.fees FROM results r ORDER BY r.wall_ms, r.window"
     )
     return [(str(w), str(s), str(why), int(p or 0), int(f or 0)) for w, s, why, p, f in rows]

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from bus import LedgerError
+from bus.errors import Reason
 from ledger.base import Ledger
 from ledger.connection import UNIQUE, RowRefusedError
-from ledger.schema import BY_HAND, COUNTED, DERIVED, LOOK_BACK_MS, QUIET, OrderState
+from ledger.schema import BY_HAND, COUNTED, DERIVED, LOOK_BACK_MS, OrderCode, OrderState
 from ledger.values import FAILED, VOID, Outcome, Side, VenueTrade, trade_word
 
 
@@ -21,7 +22,10 @@ class SlotTakenError(RowRefusedError):
 
 @dataclass(frozen=True, slots=True)
 class Intent:
-    """The durable decision to place one order. size, cost: base units; cost is the worst case in pUSD (0 for exits)."""
+    """The durable decision to place one order. size, cost: base units; cost is the worst case in pUSD (0 for exits).
+
+    code: of the reason. manual: the id of the person's action that it is of; empty of the strategy's.
+    """
 
     order_id: str
     epoch: int
@@ -41,6 +45,8 @@ class Intent:
     order_type: str
     body: str
     reason: str
+    code: str = ""
+    manual: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,11 +95,11 @@ class Position:
 
 _INTENT = (
     "i.order_id, i.epoch, i.tick, i.generation, i.slot, i.window, i.window_end_ms, i.condition_id, i.token_id, i.outcome, "
-    "i.side, i.seq, i.price, i.size, i.cost, i.order_type, i.body, i.reason"
+    "i.side, i.seq, i.price, i.size, i.cost, i.order_type, i.body, i.reason, i.code, i.manual"
 )
 
 
-_ADD_INTENT = f"INSERT INTO intents({_INTENT.replace('i.', '')}, wall_ms, boot_ms) VALUES ({','.join('?' * 20)})"
+_ADD_INTENT = f"INSERT INTO intents({_INTENT.replace('i.', '')}, wall_ms, boot_ms) VALUES ({','.join('?' * 22)})"
 
 
 def add_intent(ledger: Ledger, intent: Intent, wall_ms: int, boot_ms: int) -> None:
@@ -120,6 +126,8 @@ def add_intent(ledger: Ledger, intent: Intent, wall_ms: int, boot_ms: int) -> No
                 intent.order_type,
                 intent.body,
                 intent.reason,
+                intent.code,
+                intent.manual,
                 wall_ms,
                 boot_ms,
             ),
@@ -140,10 +148,11 @@ def add_order_state(
     boot_ms: int,
     matched: int | None = None,
 ) -> None:
-    """Record what is known of an order now. matched: as in OpenIntent."""
+    """Record what is known of an order now. text: why; a Reason's code is recorded beside it. matched: as in OpenIntent."""
+    code = text.code if isinstance(text, Reason) else ""
     ledger.execute(
-        "INSERT INTO orders(epoch, order_id, state, text, matched, wall_ms, boot_ms) VALUES (?,?,?,?,?,?,?)",
-        (epoch, order_id, state, text[:500], matched, wall_ms, boot_ms),
+        "INSERT INTO orders(epoch, order_id, state, text, matched, wall_ms, boot_ms, code) VALUES (?,?,?,?,?,?,?,?)",
+        (epoch, order_id, state, text[:500], matched, wall_ms, boot_ms, code),
     )
 
 
@@ -294,10 +303,10 @@ def open_intents(ledger: Ledger, now_ms: int) -> list[OpenIntent]:
     return [
         OpenIntent(
             _intent(row),
-            None if row[18] is None else OrderState(str(row[18])),
-            _int(row[19]),
-            None if row[20] is None else _int(row[20]),
+            None if row[20] is None else OrderState(str(row[20])),
             _int(row[21]),
+            None if row[22] is None else _int(row[22]),
+            _int(row[23]),
         )
         for row in rows
     ]
@@ -310,16 +319,27 @@ def quiet_entries(ledger: Ledger, now_ms: int) -> list[OpenIntent]:
         "(SELECT coalesce(sum(f.size), 0) FROM fills f WHERE f.order_id = i.order_id AND f.status = 'MATCHED'), "
         "(SELECT coalesce(sum(f.value + f.fee), 0) FROM fills f WHERE f.order_id = i.order_id AND f.status = 'MATCHED') "
         "FROM intents i WHERE i.window_end_ms > ? AND i.side = 'BUY' AND EXISTS (SELECT 1 FROM orders o "
-        f"WHERE o.order_id = i.order_id AND o.state = '{OrderState.DONE}' AND o.text LIKE '{QUIET}%')",
+        f"WHERE o.order_id = i.order_id AND o.state = '{OrderState.DONE}' AND o.code = '{OrderCode.QUIET}')",
         (now_ms,),
     )
-    return [OpenIntent(_intent(row), OrderState.DONE, _int(row[18]), None, _int(row[19])) for row in rows]
+    return [OpenIntent(_intent(row), OrderState.DONE, _int(row[20]), None, _int(row[21])) for row in rows]
 
 
 def find_intent(ledger: Ledger, order_id: str) -> Intent | None:
     """The intent of one order id."""
     rows = ledger.execute(f"SELECT {_INTENT} FROM intents i WHERE i.order_id = ?", (order_id,))
     return _intent(rows[0]) if rows else None
+
+
+def manual_intents(ledger: Ledger, window: str, action: str) -> list[tuple[str, int, str]]:
+    """(order id, shares filled in base units, what was said of it last) of each order of a person's action, oldest first."""
+    rows = ledger.execute(
+        f"SELECT i.order_id, (SELECT coalesce(sum(f.size), 0) FROM fills f WHERE f.order_id = i.order_id AND {COUNTED}), "
+        "(SELECT o.text FROM orders o WHERE o.order_id = i.order_id ORDER BY o.id DESC LIMIT 1) "
+        "FROM intents i WHERE i.window = ? AND i.manual = ? ORDER BY i.rowid",
+        (window, action),
+    )
+    return [(str(order_id), _int(shares), str(text or "")) for order_id, shares, text in rows]
 
 
 def next_seq(ledger: Ledger, window: str, side: Side) -> int:
@@ -398,6 +418,8 @@ def _intent(row: tuple[object, ...]) -> Intent:
         order_type=str(row[15]),
         body=str(row[16]),
         reason=str(row[17]),
+        code=str(row[18]),
+        manual=str(row[19]),
     )
 
 

@@ -27,6 +27,18 @@ class OrderState(StrEnum):
     DONE = "done"  # nothing more will happen to it; all its fills are recorded
 
 
+class OrderCode(StrEnum):
+    """Why an order is in its state, where the bot says so itself. Of an answer it is the venue's word, of a stop the bot's."""
+
+    SHOWN = "shown"  # the venue shows it, or its trades
+    WHOLE = "whole"  # its trades reach what was signed
+    CLOSED = "closed"  # its window has closed
+    QUIET = "quiet"  # nothing more came: its money stays reserved until its window closes
+    BY_HAND = "by_hand"
+    NO_MATCH = "no_match"  # refused: it met nothing to trade with, which is nobody's fault
+    REFUSED = "refused"  # the venue gave no word that is known
+
+
 TERMINAL = (OrderState.ABANDONED, OrderState.REFUSED, OrderState.DONE)
 _TERMINAL_SQL = ",".join(f"'{state}'" for state in TERMINAL)
 # Of a fill f: a trade that failed on chain is reversed: it counts as if it had not been.
@@ -38,8 +50,6 @@ COUNTED = (
 OPEN = f"NOT EXISTS (SELECT 1 FROM orders o WHERE o.order_id = i.order_id AND o.state IN ({_TERMINAL_SQL}))"
 # The start of the trade id of a fill that a person vouches for, until the venue shows the trade itself.
 BY_HAND = "by-hand:"
-# The start of the text of an order that ended because nothing more came: its money stays reserved until its window closes.
-QUIET = "nothing more came:"
 # What a won position ends with.
 _PAID_SQL = "'paid', 'dust', 'given_up'"
 # Windows that ended longer ago are not looked at any more.

@@ -386,6 +386,7 @@ class Active:
             price=decision.price,
             size=decision.size,
             reason=decision.reason,
+            manual=e.manual,
         )
         refusal = (self._refuse_entry(e.slot, plan, control) if side is Side.BUY else None) or self._place(plan)
         if refusal is not None:

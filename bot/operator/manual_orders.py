@@ -1,6 +1,6 @@
 """Carries out control's manual actions under one epoch, each id at most once (what to do: `manual`).
 
-The intent of a manual order names the action in its reason, so that it is found again whoever died where; the final answer is
+The intent of a manual order has the action's id, so that it is found again whoever died where; the final answer is
 a row, after which nothing more is done about the id.
 """
 
@@ -15,6 +15,7 @@ from bot.reasons import ReasonCode
 from bot.strategy.evaluation import Evaluation
 from bus import Control, LedgerFullError, Log, ManualAction, ManualStatus
 from ledger import Ledger
+from ledger.rows import manual_intents
 from ledger.schema import COUNTED
 
 MOST = 200
@@ -102,18 +103,12 @@ class ManualOrders:
     def _ordered(self, action: ManualAction) -> Ordered:
         if action.window is None:
             return Ordered()
-        prefix = f"manual {action.id}:"
-        rows = self._ledger.execute(
-            f"SELECT i.order_id, (SELECT coalesce(sum(f.size), 0) FROM fills f WHERE f.order_id = i.order_id AND {COUNTED}), "
-            "(SELECT o.text FROM orders o WHERE o.order_id = i.order_id ORDER BY o.id DESC LIMIT 1) "
-            "FROM intents i WHERE i.window = ? AND substr(i.reason, 1, ?) = ? ORDER BY i.rowid",
-            (action.window, len(prefix), prefix),
-        )
+        rows = manual_intents(self._ledger, action.window, action.id)
         return Ordered(
             orders=len(rows),
-            open=any(self._desk.is_awaited(str(row[0])) for row in rows),
-            shares=sum(row[1] for row in rows if isinstance(row[1], int)),
-            text=str(rows[-1][2] or "") if rows else "",
+            open=any(self._desk.is_awaited(order_id) for order_id, _, _ in rows),
+            shares=sum(shares for _, shares, _ in rows),
+            text=rows[-1][2] if rows else "",
             held=self._ledger.integer(
                 "SELECT coalesce(sum(CASE f.side WHEN 'BUY' THEN f.size ELSE -f.size END), 0) FROM fills f "
                 f"WHERE f.window = ? AND {COUNTED}",
@@ -125,7 +120,7 @@ class ManualOrders:
         self, e: Evaluation, action: ManualAction, verdict: Verdict, control: Control | None, act: Act
     ) -> Evaluation:
         assert verdict.decision is not None, "only what is to be ordered comes here"
-        done = act(replace(e, decision=verdict.decision))
+        done = act(replace(e, decision=verdict.decision, manual=action.id))
         if done.decision.action != "none":
             self._note(action, Verdict("ordered", verdict.text), control)
         elif action.action == "enter" or done.decision.code is ReasonCode.SIZE:

@@ -30,7 +30,7 @@ from bot.venue.types import (
     VenueError,
     VenueMode,
 )
-from bus import Clock, FencedError, LedgerError, LedgerFullError, Log
+from bus import Clock, FencedError, LedgerError, LedgerFullError, Log, errors
 from ledger import Ledger
 from ledger.rows import (
     Fills,
@@ -41,7 +41,7 @@ from ledger.rows import (
     entries_since,
     next_seq,
 )
-from ledger.schema import OrderState
+from ledger.schema import OrderCode, OrderState
 from ledger.values import Side
 
 COLLECT_AFTER_S, COLLECT_SPACING_S = (0.0, 0.4, 1.0, 2.0), 0.25
@@ -439,10 +439,11 @@ def _was_tried(intent: Intent, answer: Answer) -> bool:
 
 
 def _words(answer: Answer) -> str:
+    """For the order's row: a refusal and what was taken carry the venue's word as their code."""
     match answer:
         case Accepted(status=status, matched=matched):
-            return status if matched is None else f"{status}, {matched} matched"
+            return errors.Reason(status, status if matched is None else f"{status}, {matched} matched")
         case Refused(reason=reason, code=code):
-            return f"{code}: {reason}" if code else reason
+            return errors.Reason(code or OrderCode.REFUSED, f"{code}: {reason}" if code else reason)
         case InDoubt(reason=reason):
             return reason

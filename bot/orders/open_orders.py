@@ -21,6 +21,7 @@ from bot.venue.types import (
     signed_amounts,
 )
 from bus import Clock, Log
+from bus.errors import Reason
 from ledger import Ledger
 from ledger.rows import (
     Fills,
@@ -32,7 +33,7 @@ from ledger.rows import (
     open_intents,
     quiet_entries,
 )
-from ledger.schema import QUIET, TERMINAL, OrderState
+from ledger.schema import TERMINAL, OrderCode, OrderState
 from ledger.values import FAILED, Side, VenueTrade, trade_word
 
 COMPARE_BACK_MS = 60_000  # how long before an order's tick the trades begin that it is compared with
@@ -165,7 +166,7 @@ class OpenOrders:
         if trade is not None:
             add_fill(self._ledger, self._epoch, order.intent, trade, wall_ms)
         state = OrderState.DONE if verdict == "filled" else OrderState.REFUSED
-        self._note(order_id, state, f"settled by {who} as {verdict}: {note}", order.matched)
+        self._note(order_id, state, Reason(OrderCode.BY_HAND, f"settled by {who} as {verdict}: {note}"), order.matched)
         return vouched
 
     async def _look(self, intent: Intent) -> None:
@@ -295,7 +296,7 @@ class OpenOrders:
         )
         if verdict is None:
             return
-        if verdict[1].startswith(QUIET):
+        if verdict[1].code == OrderCode.QUIET:
             # A FAK that was filled in part ends so every day.
             say = self._log.error if watch.is_stuck else self._log.info if fills.trades else self._log.warning
             say("order_ended_by_quiet", order_id=intent.order_id, slot=intent.slot, reason=verdict[1])

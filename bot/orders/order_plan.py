@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Literal
 
+from bot.reasons import code_of
 from bot.venue.types import (
     BASE_UNITS,
     ORDER_TYPE,
@@ -37,6 +38,8 @@ class OrderPlan:
     price: Decimal
     size: int
     reason: str
+    manual: str = ""
+    """As of `Intent`."""
 
     @property
     def request(self) -> OrderRequest:
@@ -77,6 +80,8 @@ class OrderPlan:
             order_type=ORDER_TYPE,
             body=signed.body,
             reason=self.reason,
+            code=code_of(self.reason),
+            manual=self.manual,
         )
 
 

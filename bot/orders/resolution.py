@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from bot.venue.types import BASE_UNITS, MATCHED, Fate, VenueOrder, fate_of, order_word
+from bus.errors import Reason
 from ledger import Ledger
 from ledger.rows import OpenIntent
-from ledger.schema import BY_HAND, QUIET, OrderState
+from ledger.schema import BY_HAND, OrderCode, OrderState
 from ledger.values import Side, VenueTrade
 
 # After the end of its window no order of it can be matched; the margin is for a venue clock that differs and for late trades.
@@ -75,7 +76,7 @@ def is_whole(evidence: Evidence) -> bool:
     return evidence.filled + trades >= ask and left * ask <= give * FINEST_SHARES
 
 
-def conclude(evidence: Evidence) -> tuple[OrderState, str] | None:
+def conclude(evidence: Evidence) -> tuple[OrderState, Reason] | None:
     """The next state of an order and the reason in words, or None when nothing new can be said.
 
     Never DONE while the venue says that more was matched than its trades show, or that it is open, but for one that is stuck: its
@@ -89,19 +90,22 @@ def conclude(evidence: Evidence) -> tuple[OrderState, str] | None:
     is_complete = filled + evidence.trades >= matched
     if is_complete and (fate is not Fate.OPEN or evidence.is_stuck):
         if shown is not None and fate is Fate.FINAL:
-            return OrderState.DONE, f"the venue shows it as {shown.status} with {shown.matched} matched"
+            text = f"the venue shows it as {shown.status} with {shown.matched} matched"
+            return OrderState.DONE, Reason(OrderCode.SHOWN, text)
         if is_whole(evidence):
-            return OrderState.DONE, "filled whole"
+            return OrderState.DONE, Reason(OrderCode.WHOLE, "filled whole")
         evidence_text = f"the venue shows trades of {filled}"
         evidence_text += "" if shown is None else f" and the order as {shown.status!r}"
         if evidence.closed:
-            return OrderState.DONE, f"the window has closed; {evidence_text}"
+            return OrderState.DONE, Reason(OrderCode.CLOSED, f"the window has closed; {evidence_text}")
         if evidence.quiet and state is OrderState.ACCEPTED:
-            return OrderState.DONE, f"{QUIET} {evidence_text}"
+            return OrderState.DONE, Reason(OrderCode.QUIET, f"nothing more came: {evidence_text}")
     if evidence.closed and state is OrderState.ACCEPTED and not is_complete:
-        return OrderState.IN_DOUBT, f"the window has closed; {matched} were matched, the venue shows trades of {filled}"
+        text = f"the window has closed; {matched} were matched, the venue shows trades of {filled}"
+        return OrderState.IN_DOUBT, Reason(OrderCode.CLOSED, text)
     if state is not OrderState.ACCEPTED and not evidence.closed and (shown is not None or filled > 0):
-        return OrderState.ACCEPTED, "the venue shows the order" if shown is not None else "the venue shows its trades"
+        text = "the venue shows the order" if shown is not None else "the venue shows its trades"
+        return OrderState.ACCEPTED, Reason(OrderCode.SHOWN, text)
     return None
 
 

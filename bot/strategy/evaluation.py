@@ -59,6 +59,8 @@ class Evaluation:
     error: Exception | None = None
     acted: bool = False
     wanted: Action = "none"
+    manual: str = ""
+    """The id of the person's action that the decision is of; empty of the strategy's."""
 
     @property
     def awaits_books(self) -> bool:

@@ -73,7 +73,7 @@ def calibrate(
         for kind, name in names.items()
     }
     earned = {kind: _earned(results, lambda r, name=name: name(r[0])) for kind, name in names.items()}  # type: ignore[misc]
-    earned["reason"] = _earned(results, lambda r: r[2].split(" ")[0] or "unknown")
+    earned["reason"] = _earned(results, lambda r: r[2] or "unknown")
     said = {p.window for p in predictions}
     return Calibration(
         windows=len({one.prediction.window for one in judged}),

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict
 
 from bus import Step
 from bus.history import UNCHANGED
+from ledger.schema import OrderCode
 from panel.audit_log import Write
 
 
@@ -52,7 +53,7 @@ SILENT_MS = 30_000
 PASSING_MS = 60_000
 """A start or a build is told as a standstill only where it lasts so long."""
 PASSING = ("building", "starting")
-_NO_MATCH = "no_match"  # of an order that met no offer (bot.venue.polymarket.answers): no fault of anybody's
+_NO_FAULT = ("", OrderCode.NO_MATCH)  # an order met no offer, or a bot of a release before wrote no code
 _GONE = ("stopped",)
 _MOST_OPEN, _MOST_TEXT = 20, 300
 
@@ -166,6 +167,7 @@ class OrderRow:
     state: str
     text: str
     time_ms: int
+    code: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,7 +253,7 @@ def _ledger(known: Memory, seen: Seen, notices: list[Notice]) -> Memory:
     for order in seen.orders:
         if order.state == "accepted":
             refused = 0
-        elif order.state == "refused" and not order.text.startswith(_NO_MATCH):
+        elif order.state == "refused" and order.code not in _NO_FAULT:
             refused += 1
             if refused in REFUSALS:
                 text = f"the newest in {order.slot}: {order.text}"

@@ -46,6 +46,7 @@ from bot.venue.types import (
     order_word,
     signed_amounts,
 )
+from ledger.schema import OrderCode
 from ledger.values import Side
 
 # What the venue's refusals mean for the person who runs the bot, and what to do. Pure.
@@ -93,7 +94,7 @@ def account_trouble(status: int, text: str) -> str | None:
 
 DUPLICATE = "duplicate"
 """Status of an accepted answer: these bytes are at the venue from an earlier sending."""
-NO_MATCH = "no_match"
+NO_MATCH = OrderCode.NO_MATCH
 """Code of a refusal: a FAK or FOK met nothing to trade with. Clean: no fill, nothing rests."""
 NOT_SENT = "not_sent"
 """Code of a refusal: this request never left (no connection, or the channel is closed)."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
 
 from bot.account.redeem import won_positions
+from bus import LedgerError
 from ledger import Ledger
 from ledger.checks import audit
 from ledger.rows import (
@@ -21,15 +22,18 @@ from ledger.rows import (
     add_outcome,
     fills_of,
     find_intent,
+    manual_intents,
     next_seq,
     open_intents,
     positions,
+    quiet_entries,
 )
 from ledger.schema import DERIVED, SCHEMA, OrderState
 from ledger.totals import lifetime, pnl_by_slot, recent_outcomes
 from ledger.values import Outcome, Side, VenueTrade
-from tests.unit.bot.making import END_MS, IDENTITY, INTENT, SHARE, START_MS, ManualClock, make_ledger
+from tests.unit.bot.making import END_MS, IDENTITY, INTENT, SHARE, START_MS, ManualClock, make_ledger, take
 
+LATER = ("code", "manual")
 SLOTS = ("BTC-5m", "ETH-5m", "SOL-15m")
 
 
@@ -145,6 +149,47 @@ def test_a_ledger_of_the_release_before_gets_them_at_the_first_take(tmp_path: Pa
             trading.window()
         assert wrong(ledger) == []
         assert positions(ledger, START_MS)
+
+
+def objects(ledger: Ledger) -> set[tuple[object, ...]]:
+    """All tables, indices and triggers, as they stand in the file."""
+    return set(ledger.execute("SELECT type, name, tbl_name, sql FROM sqlite_schema"))
+
+
+def write_as_before(ledger: Ledger, epoch: int, order_id: str, reason: str, text: str) -> None:
+    """An order and its end as the release before wrote them: it knew no column for a code or a person's action."""
+    intent = replace(INTENT, order_id=order_id, epoch=epoch, window=order_id, slot=order_id, reason=reason)
+    row = {name: str(v) if isinstance(v, Decimal) else v for name, v in asdict(intent).items() if name not in LATER}
+    names = ", ".join((*row, "wall_ms", "boot_ms"))
+    ledger.execute(f"INSERT INTO intents({names}) VALUES ({','.join('?' * (len(row) + 2))})", (*row.values(), 1, 1))
+    ledger.execute(
+        "INSERT INTO orders(epoch, order_id, state, text, matched, wall_ms, boot_ms) VALUES (?,?,'done',?,NULL,0,0)",
+        (epoch, order_id, text),
+    )
+
+
+def test_what_the_release_before_said_in_words_alone_is_found_by_its_column(tmp_path: Path) -> None:
+    """A ledger of it becomes as a new one, at the first take and after each return of that release, and stays append-only."""
+    ids, clock = ("1800000000000-0000000a", "1800000000000-0000000b"), ManualClock()
+    with make_ledger(tmp_path, clock) as ledger:
+        whole = objects(ledger)
+        for table, column in (("intents", "code"), ("intents", "manual"), ("orders", "code")):
+            ledger.execute(f"ALTER TABLE {table} DROP COLUMN {column}")
+        write_as_before(ledger, 1, "0xa", f"manual {ids[0]}: 5 Up at up to 0.5", "nothing more came: no trades")
+        write_as_before(ledger, 1, "0x1", "edge +0.05 at 0.5", "filled whole")
+    with Ledger.hold(tmp_path / "ledger.db", IDENTITY, SCHEMA) as ledger:
+        assert objects(ledger) == whole
+        assert [[row[0] for row in manual_intents(ledger, "0xa", name)] for name in ids] == [["0xa"], []]
+        assert [order.intent.order_id for order in quiet_entries(ledger, START_MS)] == ["0xa"]
+        with pytest.raises(LedgerError, match="append-only"):
+            ledger.execute("UPDATE intents SET manual = ''")
+        write_as_before(
+            ledger, take(ledger, clock), "0xb", f"manual {ids[1]}: 5 Up at up to 0.5", "nothing more came: x"
+        )
+    with Ledger.hold(tmp_path / "ledger.db", IDENTITY, SCHEMA) as ledger:
+        assert objects(ledger) == whole
+        assert [[row[0] for row in manual_intents(ledger, "0xb", name)] for name in ids] == [[], ["0xb"]]
+        assert [order.intent.order_id for order in quiet_entries(ledger, START_MS)] == ["0xa", "0xb"]
 
 
 def test_nothing_that_a_poll_or_an_order_asks_for_grows_with_the_history(ledger: Ledger) -> None:

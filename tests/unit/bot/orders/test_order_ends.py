@@ -13,7 +13,6 @@ from bot.strategy.api import Decision, Inputs
 from bot.venue.decoding import Code, Origin
 from bot.venue.types import BASE_UNITS, UserEvent, VenueOrder
 from bus import read_status
-from ledger.schema import QUIET
 from ledger.values import Outcome
 from tests.unit.bot.lifecycle.test_instance import until
 from tests.unit.bot.making import MARKET
@@ -72,7 +71,7 @@ def test_a_word_that_nobody_knows_is_looked_at_again_and_ends_with_a_loud_line(t
 
     running = trading(tmp_path, venue, enter, work, risk=SEVEN)
     ended = [str(text) for state, text in rows(running, STATES) if state == "done"]
-    assert ended[0].startswith(QUIET)
+    assert ended[0].startswith("nothing more came:")
     assert "PARKED_BY_OPERATOR" in ended[0]
 
 

@@ -108,9 +108,9 @@ def test_a_report_of_nothing_and_one_as_json_can_be_read() -> None:
 
 
 def test_pnl_is_told_by_part_before_and_after_fees() -> None:
-    """Of the traded windows: by asset, timeframe, hour and the word of its reason."""
+    """Of the traded windows: by asset, timeframe, hour and the code of its reason."""
     results = [
-        (said(0).window, "BTC-5m", "edge +0.050 at 0.60", 2_000_000, 100_000),
+        (said(0).window, "BTC-5m", "edge", 2_000_000, 100_000),
         (said(1).window, "BTC-5m", "manual", -1_000_000, 0),
     ]
     found = calibrate(walk(3, 1.0, 1.0), {}, (), results)
