@@ -51,7 +51,7 @@ OPEN = f"NOT EXISTS (SELECT 1 FROM orders o WHERE o.order_id = i.order_id AND o.
 # The start of the trade id of a fill that a person vouches for, until the venue shows the trade itself.
 BY_HAND = "by-hand:"
 # What a won position ends with.
-_PAID_SQL = "'paid', 'dust', 'given_up'"
+PAID_SQL = "'paid', 'dust', 'given_up'"
 # Windows that ended longer ago are not looked at any more.
 LOOK_BACK_MS = 7 * 86_400_000
 
@@ -60,7 +60,7 @@ DERIVED = {
     "open_orders": f"SELECT i.order_id, i.slot, i.window_end_ms FROM intents i WHERE {OPEN}",
     "unresolved": f"SELECT DISTINCT f.window FROM fills f WHERE {COUNTED} AND f.window NOT IN (SELECT window FROM outcomes)",
     "unpaid": "SELECT o.window, o.wall_ms FROM results o WHERE o.payout > 0 AND NOT EXISTS "
-    f"(SELECT 1 FROM redemptions r WHERE r.window = o.window AND r.state IN ({_PAID_SQL}))",
+    f"(SELECT 1 FROM redemptions r WHERE r.window = o.window AND r.state IN ({PAID_SQL}))",
     "slot_totals": "SELECT o.slot, sum(o.pnl) FROM results o GROUP BY o.slot",
     "totals": "SELECT 1, (SELECT count(*) FROM polls_completed), (SELECT coalesce(sum(ticks), 0) FROM polls_missed), "
     "(SELECT count(*) FROM fills WHERE status = 'MATCHED'), coalesce(sum(o.pnl), 0), coalesce(sum(o.fees), 0), "
@@ -191,7 +191,7 @@ SCHEMA = "\n".join(
             "wins = wins + (o.pnl > 0) - (o.pnl - NEW.pnl > 0), losses = losses + (o.pnl < 0) - (o.pnl - NEW.pnl < 0) "
             "FROM results o WHERE o.window = NEW.window;",
         ),
-        _follows("redemptions", "DELETE FROM unpaid WHERE window = NEW.window;", f"WHEN NEW.state IN ({_PAID_SQL})"),
+        _follows("redemptions", "DELETE FROM unpaid WHERE window = NEW.window;", f"WHEN NEW.state IN ({PAID_SQL})"),
         _follows("polls_completed", "UPDATE totals SET polls_completed = polls_completed + 1;"),
         _follows("polls_missed", "UPDATE totals SET polls_missed = polls_missed + NEW.ticks;"),
         # Of releases before: one looked through a week of intents at every one, one let an entry's doubt keep exits back, and one

@@ -15,7 +15,7 @@ from bot.context import Context
 from bot.venue.types import BASE_UNITS, VenueError
 from bus import LedgerFullError, Log
 from ledger import Ledger, Value
-from ledger.schema import COUNTED, LOOK_BACK_MS
+from ledger.schema import COUNTED, LOOK_BACK_MS, PAID_SQL
 from ledger.values import VOID
 
 EVERY_S = 5.0
@@ -24,6 +24,13 @@ MOST_REQUESTS = 6
 AGAIN_AFTER_MS = 30_000  # doubled with each request: a transaction takes seconds to minutes
 LEFT_LOOK_MS = 3_600_000
 LEAST_HELD = BASE_UNITS // 10  # what an exit's rounding leaves is not worth a transaction
+
+# Windows that were called paid before a sale of theirs failed on chain: its shares came back, and pay as well.
+_REOPENED = (
+    "SELECT c.window, max(c.wall_ms) FROM corrections c WHERE c.payout > 0 AND c.window NOT IN (SELECT window FROM unpaid) "
+    f"AND NOT EXISTS (SELECT 1 FROM redemptions r WHERE r.window = c.window AND r.state IN ({PAID_SQL}) "
+    "AND r.wall_ms >= c.wall_ms) GROUP BY c.window"
+)
 
 Step = Literal["paid", "send", "left", "given_up", "dust", "wait"]
 
@@ -76,7 +83,7 @@ def won_positions(ledger: Ledger, now_ms: int) -> list[Won]:
         # Of a void window both outcomes pay, and one request for the market pays both: the one with more shares is looked at.
         "max(shares) FROM (SELECT o.window, i.condition_id, i.token_id, o.payout, o.wall_ms, "
         "sum(CASE f.side WHEN 'BUY' THEN f.size ELSE -f.size END) AS shares "
-        "FROM unpaid u CROSS JOIN results o ON o.window = u.window "
+        f"FROM (SELECT window, wall_ms FROM unpaid UNION {_REOPENED}) u CROSS JOIN results o ON o.window = u.window "
         f"JOIN intents i ON i.window = o.window AND o.winner IN (i.outcome, '{VOID}') "
         f"JOIN fills f ON f.order_id = i.order_id AND {COUNTED} "
         "WHERE u.wall_ms > ? GROUP BY o.window, i.token_id) h GROUP BY window ORDER BY last_ms LIMIT 500",

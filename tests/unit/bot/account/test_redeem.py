@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from bot.account.redeem import AGAIN_AFTER_MS, MOST_REQUESTS, Won, is_due, next_step
+from bot.account.redeem import AGAIN_AFTER_MS, MOST_REQUESTS, Won, is_due, next_step, won_positions
 from bot.venue.types import Market
+from ledger import Identity, Ledger
+from ledger.schema import SCHEMA
 from ledger.values import Outcome
 from tests.unit.bot.lifecycle.test_instance import ENTRIES, live, until
 from tests.unit.bot.making import END_MS, MARKET, SHARE
@@ -45,6 +47,41 @@ def test_what_cannot_be_redeemed_is_looked_at_once_an_hour() -> None:
     assert not is_due(left, 60_000, left.last_ms + 3_599_999)
     assert is_due(left, 60_000, left.last_ms + 3_600_000)
     assert not is_due(WON, 60_000, WON.last_ms + 59_999)
+
+
+def test_what_a_failed_sale_brought_back_is_claimed_though_the_window_was_called_paid(tmp_path: Path) -> None:
+    """A sale that fails on chain after the window was paid opens it once more, until it is paid after that."""
+    with Ledger.hold(tmp_path / "ledger.db", Identity("paper", "137", "0xabc"), SCHEMA) as ledger:
+        epoch = ledger.take(instance="i", sha="s", color="blue", request="", wall_ms=1, boot_ms=1, boot_id="b")
+        ledger.apply_control(1, epoch, body='{"mode":"run"}', refused="[]", wall_ms=1)
+        ledger.execute(
+            "INSERT INTO intents VALUES ('0x1', ?, 1, 1, 'BTC-5m', 'w', 9000, 'c', 't', 'Up', 'BUY', 1, '0.5', 10000000, "
+            "5000000, 'FAK', '{}', 'edge', 1, 1)",
+            (epoch,),
+        )
+        ledger.execute(
+            "INSERT INTO fills VALUES ('t1','0x1','MATCHED',?,'w','Up','BUY','0.5',10000000,1,0,1)", (epoch,)
+        )
+        ledger.execute("INSERT INTO outcomes VALUES ('w', ?, 'BTC-5m', 'Up', 4000000, 1, 0, 10000)", (epoch,))
+
+        def paid(wall_ms: int) -> None:
+            ledger.execute("INSERT INTO redemptions VALUES (NULL, ?, 'w', 'c', 'paid', 1, '', ?)", (epoch, wall_ms))
+
+        assert [one.window for one in won_positions(ledger, 20_000)] == ["w"]
+        paid(11_000)
+        assert won_positions(ledger, 20_000) == []
+        correction = (
+            "INSERT INTO corrections(epoch, window, slot, payout, pnl, fees, reason, wall_ms) "
+            "VALUES (?,'w','BTC-5m',?,0,0,'x',?)"
+        )
+        ledger.execute(correction, (epoch, -1_000_000, 12_000))
+        assert won_positions(ledger, 20_000) == [], "less than was paid is nothing to claim"
+        ledger.execute(correction, (epoch, 6_000_000, 13_000))
+        (won,) = won_positions(ledger, 20_000)
+        assert (won.shares, won.last) == (9 * SHARE, "paid")
+        assert is_due(won, 5_000, 20_000)
+        paid(20_000)
+        assert won_positions(ledger, 30_000) == []
 
 
 @pytest.mark.parametrize("pays_by_itself", [True, False])
