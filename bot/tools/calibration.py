@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from bot.slots import parse_slug
 from ledger.predictions import Prediction
 
 LEAST = 1e-3
@@ -22,6 +21,7 @@ DRAWS = 2_000
 LEAST_WINDOWS = 30
 """Fewer windows say nothing of who knows better."""
 HOUR_MS = 3_600_000
+_SECONDS = {"s": 1, "m": 60, "h": 3600}
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +80,17 @@ def winners(predictions: Iterable[Prediction], known: Mapping[str, str]) -> dict
     ended = {window: float(winner == "Up") for window, winner in known.items() if winner in ("Up", "Down")}
     strikes = {p.window: p.strike for p in predictions if p.strike is not None}
     for slug, strike in strikes.items():
-        window = parse_slug(slug)
-        following = f"{window.asset.lower()}-updown-{window.timeframe}-{window.end_ms // 1000}"
+        following = following_slug(slug)
         if slug not in known and following in strikes:
             ended[slug] = float(strikes[following] >= strike)
     return ended
+
+
+def following_slug(slug: str) -> str:
+    """The next window's slug: of btc-updown-5m-1792638000 it is btc-updown-5m-1792638300 (venue.md 2.1)."""
+    series, _, start_s = slug.rpartition("-")
+    timeframe = series.rpartition("-")[2]
+    return f"{series}-{int(start_s) + int(timeframe[:-1]) * _SECONDS[timeframe[-1]]}"
 
 
 def score(rows: Sequence[tuple[float, float]]) -> Score:
@@ -181,7 +187,7 @@ def basis_by_hour(predictions: Iterable[Prediction]) -> list[tuple[int, str, int
     groups: dict[tuple[int, str], list[float]] = defaultdict(list)
     for p in predictions:
         if p.basis is not None:
-            groups[p.at_ms // HOUR_MS * HOUR_MS, parse_slug(p.window).asset].append(p.basis * 1e4)
+            groups[p.at_ms // HOUR_MS * HOUR_MS, p.window.partition("-")[0].upper()].append(p.basis * 1e4)
     return [(at, asset, len(b), min(b), sum(b) / len(b), max(b)) for (at, asset), b in sorted(groups.items())]
 
 
