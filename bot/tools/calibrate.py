@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from bot.slots import parse_slug
-from bot.tools.calibration import Bin, Row, basis_by_hour, bins, scored, sentences, table, wilson, winners
 from bot.venue.types import BASE_UNITS
 from bus import BusError, bus_to_read
 from ledger import Ledger
+from ledger.calibration import Bin, Row, basis_by_hour, bins, scored, sentences, table, wilson, winners
 from ledger.predictions import HORIZONS_S, Prediction, Slip, read_predictions, read_results, read_slips, read_winners
 from ledger.values import Side
 

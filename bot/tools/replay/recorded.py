@@ -22,12 +22,12 @@ from bot.reasons import Reason, ReasonCode
 from bot.slots import DEFAULT_ASSETS, Slot, Window, parse_slug
 from bot.strategy.guard import GuardedStrategy
 from bot.tools.calibrate import as_json, as_text, calibrate
-from bot.tools.calibration import bootstrap
 from bot.tools.replay.house import Filled
 from bot.tools.replay.result import moment
 from bot.tools.replay.trading import Trading
 from bot.venue.types import BASE_UNITS, Book, Level, Market
 from bus import RiskLimits, SettingsError
+from ledger.calibration import bootstrap
 from ledger.predictions import Prediction
 from ledger.values import Outcome, Side
 from recording import (

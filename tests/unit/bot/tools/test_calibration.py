@@ -17,7 +17,7 @@ from bot.slots import Slot
 from bot.strategy.evaluation import Evaluation
 from bot.strategy.snipe import Parameters, decide
 from bot.tools.calibrate import as_json, as_text, calibrate
-from bot.tools.calibration import bins, score, wilson, winners
+from ledger.calibration import bins, score, wilson, winners
 from ledger.predictions import Belief, Prediction, add_predictions, read_predictions, read_slips
 from ledger.rows import add_fill, add_intent
 from ledger.values import Side

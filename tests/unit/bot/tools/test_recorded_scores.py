@@ -7,7 +7,7 @@ import bisect
 import pytest
 
 from bot.market_data.basis import BasisTracker
-from bot.tools.calibration import score
+from ledger.calibration import score
 from tests.recorded import HORIZONS_S, needs_data, old_model, prices, windows
 
 
