@@ -85,14 +85,16 @@ def add_predictions(
             ledger.execute(sql, (epoch, json.dumps([_floats(asdict(row)) for row in rows])))
 
 
-def read_predictions(ledger: Ledger) -> list[Prediction]:
-    """All of them by time; none of a ledger of a release that recorded none."""
+def read_predictions(ledger: Ledger, slot: str | None = None, most: int = -1) -> list[Prediction]:
+    """The newest of one slot or all, by time; none of a ledger of a release that recorded none. most: -1 is all of them."""
     if not _has(ledger, "predictions"):
         return []
     rows = ledger.execute(
-        "SELECT window, horizon_s, slot, at_ms, strike, model, market, belief, basis FROM predictions ORDER BY at_ms, window"
+        "SELECT window, horizon_s, slot, at_ms, strike, model, market, belief, basis FROM predictions "
+        "WHERE ? IS NULL OR slot = ? ORDER BY at_ms DESC, window DESC LIMIT ?",
+        (slot, slot, most),
     )
-    return [Prediction(*row) for row in rows]  # type: ignore[arg-type]  # a STRICT table
+    return [Prediction(*row) for row in reversed(rows)]  # type: ignore[arg-type]  # a STRICT table
 
 
 def read_winners(ledger: Ledger) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Mapping
 from html import escape
@@ -27,7 +28,7 @@ from panel.errors import (
     UnknownSlotError,
 )
 from panel.events import Events
-from panel.ledger_queries import Fills, LedgerQueries, Orders, Outcomes, Pnl, Summary
+from panel.ledger_queries import Calibration, Fills, LedgerQueries, Orders, Outcomes, Pnl, Summary
 from panel.notify.service import Notifier, NotifyView, Tested
 from panel.views import ControlView, DeploysView, InstancesView, Progress, RequestView, StatusView, Views, WritesView
 from panel.writes import writes
@@ -51,6 +52,7 @@ def reads(views: Views, history: LedgerQueries, events: Events) -> APIRouter:
     """The router."""
     # Plain functions: FastAPI runs them in worker threads, so that reading a file never holds up an event stream.
     router = APIRouter(prefix="/api")
+    judging = threading.Lock()  # it takes a processor for a while: one at a time, and nobody waits for it
 
     @router.get("/status")
     def status() -> StatusView:
@@ -111,6 +113,16 @@ def reads(views: Views, history: LedgerQueries, events: Events) -> APIRouter:
     def pnl(days: Annotated[int, Query(ge=1, le=LONGEST_DAYS)] = 30) -> Pnl:
         """PnL by day (UTC) and slot."""
         return history.pnl(days, time.time_ns() // 1_000_000)
+
+    @router.get("/ledger/calibration")
+    def calibration(slot: Slot = None) -> Calibration:
+        """What was predicted of the newest thousand windows against what happened, beside the market's own price."""
+        if not judging.acquire(blocking=False):
+            return Calibration(problem="it is being worked out for somebody else; ask again in a moment")
+        try:
+            return history.calibration(slot)
+        finally:
+            judging.release()
 
     @router.get("/events", response_class=EventStream)
     async def event_stream() -> EventStream:

@@ -6,6 +6,7 @@ The tables are the bot's (`ledger.schema`); money and shares are there in base u
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from decimal import Decimal
 from typing import TypeVar
 
@@ -13,11 +14,15 @@ from pydantic import BaseModel
 
 from bus import Bus, LedgerError
 from ledger import Ledger, Row, Value
+from ledger.calibration import bins, scored, table, winners
+from ledger.predictions import HORIZONS_S, read_predictions, read_winners
 
 BASE_UNITS = 1_000_000
 DAY_MS = 86_400_000
 CURVE_POINTS = 400
 RECENT = 200
+# What is judged at once: of so many windows; a second or two of a processor.
+PREDICTIONS = 1_000 * len(HORIZONS_S)
 # A trade that failed on chain is reversed: it counts as if it had not been.
 _COUNTED = (
     "f.status = 'MATCHED' AND NOT EXISTS (SELECT 1 FROM fills x WHERE x.trade_id = f.trade_id "
@@ -164,6 +169,43 @@ class Pnl(Rows):
     rows: tuple[PnlRow, ...] = ()
 
 
+class Known(BaseModel):
+    """How good probabilities of one kind were, by Brier score (a coin has 0.25), and who knew better, in words.
+
+    name: so long before the end. worse_by: the model's score less the market's, with its interval of 95 %.
+    """
+
+    name: str
+    windows: int
+    model: float
+    market: float
+    belief: float
+    worse_by: float
+    low: float
+    high: float
+    verdict: str
+
+
+class Said(BaseModel):
+    """Probabilities between two bounds: how many, what they said on average, what happened, with its interval of 95 %."""
+
+    who: str
+    low: float
+    high: float
+    n: int
+    said: float
+    happened: float
+    least: float
+    most: float
+
+
+class Calibration(Rows):
+    """What was predicted against what happened, of the newest windows."""
+
+    known: tuple[Known, ...] = ()
+    said: tuple[Said, ...] = ()
+
+
 T = TypeVar("T", bound=BaseModel)
 
 
@@ -218,6 +260,10 @@ class LedgerQueries:
 
         return self._read(Pnl, read)
 
+    def calibration(self, slot: str | None) -> Calibration:
+        """What was predicted of the newest windows, of one slot or all, against what happened. Takes up to seconds."""
+        return self._read(Calibration, lambda ledger: _calibration(ledger, slot))
+
     def summary(self) -> Summary:
         """What the page shows of the ledger."""
         return self._read(Summary, _summary)
@@ -234,6 +280,26 @@ class LedgerQueries:
                 return read(ledger)
         except LedgerError as error:
             return kind.model_validate({"problem": f"the ledger cannot be read ({str(error).splitlines()[0]})"})
+
+
+def _calibration(ledger: Ledger, slot: str | None) -> Calibration:
+    predictions = read_predictions(ledger, slot, PREDICTIONS)
+    judged = scored(predictions, winners(predictions, read_winners(ledger)))
+    rows = table(sorted(judged, key=lambda one: -one.prediction.horizon_s), lambda one: f"{one.horizon_s} s left")
+    pairs = {
+        "model": [(one.model, one.ended) for one in judged],
+        "market": [(one.market, one.ended) for one in judged],
+    }
+    return Calibration(
+        known=tuple(
+            Known(
+                name=one.name, windows=one.model.n, model=one.model.brier, market=one.market.brier, belief=one.belief.brier,
+                worse_by=one.worse_by, low=one.low, high=one.high, verdict=one.verdict,
+            )
+            for one in rows
+        ),
+        said=tuple(Said(who=who, **asdict(one)) for who, of in pairs.items() for one in bins(of)),
+    )  # fmt: skip
 
 
 def spread(values: Sequence[int]) -> Spread:

@@ -1,11 +1,12 @@
-// The journal: orders, fills, outcomes and days, newest first, asked of the panel while the section is in view.
+// The journal: orders, fills, outcomes and days, newest first, and how good the predictions were. It is asked of the panel
+// while the section is in view.
 
 import { known } from "./actions.js";
 import { $, each, fillRow, row, set, text } from "./dom.js";
 import { cents, milliseconds, moment, money, signed, tone } from "./format.js";
 
 const MOST = 200; // rows, the panel's own limit
-const LIMIT_MS = 5000;
+const LIMIT_MS = 20000;
 const STATES = { done: ["✓", ""], refused: ["✕", "bad"], abandoned: ["✕", "off"], in_doubt: ["?", "warn"] };
 
 const shares = (value) => Number(value).toLocaleString("en-GB", { maximumFractionDigits: 2 });
@@ -49,7 +50,7 @@ const KINDS = {
   },
   pnl: {
     path: "pnl",
-    rows: "rows",
+    rows: (body) => body.rows ?? [],
     key: (one) => `${one.day_ms} ${one.slot}`,
     show: (one) => ({
       mark: "",
@@ -59,16 +60,52 @@ const KINDS = {
       sub: said(`${one.windows} windows`, `${one.wins} won, ${one.losses} lost`, `fees ${money(one.fees)}`),
     }),
   },
+  calibration: {
+    path: "calibration",
+    every: 60000, // it takes the panel a second or two
+    rows: (body) => [...(body.known ?? []), ...(body.said ?? [])],
+    key: (one) => one.name ?? `${one.who} ${one.low}`,
+    show: (one) => (one.name ? showKnown(one) : showSaid(one)),
+  },
 };
+
+const three = (value) => value.toFixed(3);
+
+function showKnown({ name, verdict, windows, model, market, belief, worse_by, low, high }) {
+  return {
+    mark: high < 0 ? "▲" : low > 0 ? "▼" : "·",
+    level: windows < 30 ? "" : high < 0 ? "gain" : low > 0 ? "loss" : "",
+    main: `${name}: ${verdict}`,
+    side: `Brier ${three(model)} against ${three(market)}`,
+    sub: said(`${windows} windows`, `worse by ${three(worse_by)} [${three(low)}, ${three(high)}]`, `what was decided upon ${three(belief)}`, "a coin has 0.250"),
+  };
+}
+
+function showSaid({ who, low, high, n, said: average, happened, least, most }) {
+  const holds = least <= average && average <= most;
+  return {
+    mark: holds ? "✓" : "!",
+    level: holds ? "" : "warn",
+    main: `${who} said ${low} to ${high}, ${three(average)} on average`,
+    side: `happened ${three(happened)}`,
+    sub: said(`${n} times`, `95 % interval ${three(least)} to ${three(most)}`),
+  };
+}
 
 let inView = false;
 let asking = false;
+let askedAt = -Infinity;
 let shown = { kind: "", rows: [] };
 
 // onView: the section came into view, or something else is to be shown.
 export function startJournal(onView) {
   new IntersectionObserver(([entry]) => (inView = entry.isIntersecting) && onView()).observe($("journal").closest("section"));
-  for (const id of ["journal-kind", "journal-slot"]) $(id).addEventListener("change", onView);
+  for (const id of ["journal-kind", "journal-slot"]) {
+    $(id).addEventListener("change", () => {
+      askedAt = -Infinity;
+      onView();
+    });
+  }
   $("journal-save").addEventListener("click", save);
 }
 
@@ -81,23 +118,26 @@ export function offerSlots(slots) {
 
 // Ask for what is chosen and show it; nothing while it is out of view or was asked for already.
 export async function renderJournal(now) {
-  if (!inView || asking || !known()) return;
-  asking = true;
   const [kind, slot] = [$("journal-kind").value, $("journal-slot").value];
+  if (!inView || asking || !known() || performance.now() - askedAt < (KINDS[kind].every ?? 0)) return;
+  asking = true;
+  askedAt = performance.now();
   try {
-    const query = kind === "pnl" ? "" : `?most=${MOST}${slot ? `&slot=${encodeURIComponent(slot)}` : ""}`;
+    const query = new URLSearchParams({ ...(KINDS[kind].rows ? {} : { most: MOST }), ...(slot && kind !== "pnl" ? { slot } : {}) });
     const headers = { authorization: `Bearer ${known()}` };
-    const response = await fetch(`/api/ledger/${KINDS[kind].path}${query}`, { headers, cache: "no-store", signal: AbortSignal.timeout(LIMIT_MS) });
+    const response = await fetch(`/api/ledger/${KINDS[kind].path}?${query}`, { headers, cache: "no-store", signal: AbortSignal.timeout(LIMIT_MS) });
     const body = await response.json();
     const problem = response.ok ? body.problem : body.error;
-    const rows = (body[KINDS[kind].rows ?? kind] ?? []).filter((one) => !slot || one.slot === slot);
-    draw(kind, rows, problem, now);
+    const rows = KINDS[kind].rows?.(body) ?? body[kind] ?? [];
+    draw(kind, kind === "pnl" && slot ? rows.filter((one) => one.slot === slot) : rows, problem, now);
   } catch {
     text($("journal-sub"), "the panel did not answer");
   } finally {
     asking = false;
   }
-  if (kind !== $("journal-kind").value || slot !== $("journal-slot").value) await renderJournal(now);
+  if (kind === $("journal-kind").value && slot === $("journal-slot").value) return;
+  askedAt = -Infinity;
+  await renderJournal(now);
 }
 
 function draw(kind, rows, problem, now) {

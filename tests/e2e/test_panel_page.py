@@ -358,6 +358,9 @@ async def test_the_journal_shows_what_the_ledger_holds(panel: RunningPanel, page
         for kind, said in (("fills", "failed on chain"), ("outcomes", "+3.50"), ("pnl", "1 windows · 0 won, 1 lost")):
             await choose("kind", kind)
             await page.until(f"{rows}.includes('{said}') && !{rows}.includes('ETH-5m')")
+        await choose("kind", "calibration")
+        await page.until(f"{rows}.includes('60 s left: the market knew better than the model')")
+        await page.until(f"{rows}.includes('market said 0.1 to 0.3')")
         made = await page.evaluate(
             "import('/journal.js').then((one) => "
             "one.csv([{ a: '=1+1', b: -0.5, c: 'x, \"y\"' }, { a: null, b: '-2+1', c: '@z' }]))"

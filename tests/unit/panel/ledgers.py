@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bus import Bus
 from ledger import Identity, Ledger
+from ledger.predictions import Prediction, add_predictions
 from ledger.schema import SCHEMA
 
 DAY = 86_400_000
@@ -43,6 +44,7 @@ def make_ledger(bus: Bus, now_ms: int = NOW) -> None:
             "VALUES (?, 'w3', 'ETH-5m', 0, -1500000, 0, 'x', ?)",
             (two, now_ms),
         )
+        add_calibration(ledger, two)
         ledger.release(two, request="r", reason="named", wall_ms=now_ms, boot_ms=50_000)
         take(ledger, now_ms, 50_030)
 
@@ -50,3 +52,18 @@ def make_ledger(bus: Bus, now_ms: int = NOW) -> None:
 def take(ledger: Ledger, wall_ms: int, boot_ms: int) -> int:
     """Begin an epoch."""
     return ledger.take(instance="i", sha="s", color="blue", request="", wall_ms=wall_ms, boot_ms=boot_ms, boot_id="b")
+
+
+def add_calibration(ledger: Ledger, epoch: int) -> None:
+    """Forty windows of BTC that went up and down in turn; the market knew it, the model had it at a half."""
+    add_predictions(
+        ledger,
+        epoch,
+        [
+            Prediction(
+                f"btc-updown-5m-{number * 300}", 60, "BTC-5m", number * 300_000 + 240_000,
+                strike=100.0 + number % 2, model=0.5, market=0.1 if number % 2 else 0.9, belief=0.5, basis=None,
+            )
+            for number in range(41)
+        ],
+    )  # fmt: skip
