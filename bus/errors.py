@@ -42,9 +42,19 @@ class Reason(str):
     def __getnewargs__(self) -> tuple[str, str]:  # type: ignore[override]  # a copy has its code, too
         return self.code, str(self)
 
+    @property
+    def text(self) -> str:
+        """The words alone."""
+        return str(self)
+
     def within(self, before: str = "", after: str = "") -> Self:
         """The same with words before and after it."""
         return type(self)(self.code, f"{before}{self}{after}")
+
+
+def code_of(words: str) -> str:
+    """The code that words carry; empty of plain ones."""
+    return words.code if isinstance(words, Reason) else ""
 
 
 class BusError(Exception):

@@ -13,6 +13,36 @@ DeployerError
 from __future__ import annotations
 
 from collections.abc import Sequence
+from enum import StrEnum
+
+
+class Code(StrEnum):
+    """Why a deploy ended or is taken back, a request is refused, nobody trades: beside the words of a step, as `data.code`."""
+
+    # Why nobody trades (rollout.standstill).
+    LEDGER = "ledger"
+    SILENT = "silent"
+    NOTHING_DEPLOYED = "nothing-deployed"
+    NOTHING_CONFIRMED = "nothing-confirmed"
+    NOT_RUNNABLE = "not-runnable"
+    NOT_TAKEN = "not-taken"
+    NOT_HEALTHY = "not-healthy"
+    BUILDING = "building"
+    STARTING = "starting"
+    # Why a deploy failed, was taken back, or was given up.
+    BUILD = "build"
+    START = "start"
+    GONE = "gone"
+    DIED = "died"
+    GAVE_BACK = "gave-back"
+    NOT_YIELDED = "not-yielded"
+    HANGS = "hangs"
+    ORDERS_REFUSED = "orders-refused"
+    INTERRUPTED = "interrupted"
+    FAILED_BEFORE = "failed-before"
+    SUPERSEDED = "superseded"
+    ASKED = "asked"  # a person wanted it
+    REFUSED = "refused"  # of a request: nothing was done
 
 
 class DeployerError(Exception):

@@ -28,6 +28,7 @@ from deployer.deploys import RESULTS, VERDICTS, Deploy, History
 from deployer.disk import Space
 from deployer.rollout.observed import Now, Observed, Policy
 from ledger import Ledger
+from ledger.base import Released
 
 # How long nobody traded between two epochs, as the ledger tells.
 
@@ -68,7 +69,7 @@ def read_gaps(ledger: Ledger, after: int) -> list[LeaseGap]:
         from_ms = released_ms if released_ms is not None else claimed_ms
         if from_ms is None:
             continue  # the former epoch never polled
-        kind: Kind = "death" if released_ms is None else "handover" if reason == "handover" else "stop"
+        kind: Kind = "death" if released_ms is None else "handover" if reason == Released.HANDOVER else "stop"
         seconds = max(0, int(str(boot_ms)) - int(str(from_ms))) / 1000
         gaps.append(LeaseGap(int(str(epoch)), kind, seconds, int(str(wall_ms))))
     return gaps

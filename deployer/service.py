@@ -22,9 +22,10 @@ from bus import (
     remove_request,
     write_handover,
 )
+from bus.errors import Reason
 from deployer.deploys import NOBODY_TRADES, TRADES_AGAIN, Deploy, History, fold
 from deployer.disk import Disks
-from deployer.errors import BuildError, DeployerError, EngineAwayError, RuntimeFailedError
+from deployer.errors import BuildError, Code, DeployerError, EngineAwayError, RuntimeFailedError
 from deployer.keys import KeyRing
 from deployer.metrics import Metrics, TargetsFile
 from deployer.push.branch import BranchWatch
@@ -99,7 +100,7 @@ class Deployer:
         self._bus, self._clock, self._repository, self._branch = bus, clock, repository, branch
         self._runtime, self._policy, self._folder, self._log = runtime, policy, folder, log
         self._history: History = fold(read_steps(bus))
-        self._failures: dict[str, tuple[str, str, int]] = {}  # sha: why, the last lines, when (boot ms)
+        self._failures: dict[str, tuple[Reason, str, int]] = {}  # sha: why, the last lines, when (boot ms)
         self._remarks: dict[str, tuple[str, ...]] = {}  # sha: what its built tree lacks, until it is noted
         self._compared: dict[str, Compared] = {}  # by deploy, until it is noted
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -265,14 +266,14 @@ class Deployer:
                 self._log.warning("build_interrupted", sha=sha[:12], reason=str(error))
                 await asyncio.sleep(EVERYTHING_ENDS_S)
             except RuntimeFailedError as error:
-                self._fail(sha, f"the build failed: {error}", "")
+                self._fail(sha, Reason(Code.BUILD, f"the build failed: {error}"))
             except BuildError as error:
                 if error.interrupted and more:
                     # Where all is told to end, this deployer is told meanwhile as well.
                     self._log.warning("build_interrupted", sha=sha[:12], reason=str(error), tries_left=more)
                     await asyncio.sleep(EVERYTHING_ENDS_S)
                     continue
-                self._fail(sha, f"the build failed: {error}", error.output)
+                self._fail(sha, Reason(Code.BUILD, f"the build failed: {error}"), error.output)
             return
 
     async def _build_once(self, sha: str, base: str) -> None:
@@ -305,9 +306,9 @@ class Deployer:
             self._log.warning("start_interrupted", sha=what.sha[:12], reason=str(error))
             await asyncio.sleep(EVERYTHING_ENDS_S)
         except RuntimeFailedError as error:
-            self._fail(what.sha, f"it could not be started: {error}", "")
+            self._fail(what.sha, Reason(Code.START, f"it could not be started: {error}"))
         except TimeoutError:
-            self._fail(what.sha, f"it could not be started within {START_LIMIT_S:g} s", "")
+            self._fail(what.sha, Reason(Code.START, f"it could not be started within {START_LIMIT_S:g} s"))
 
     def _watch_disks(self, now: Now) -> None:
         """Make room where it is short, again from time to time as long as it is."""
@@ -342,7 +343,7 @@ class Deployer:
         deploy = self._history.open
         return deploy if deploy is not None and deploy.sha == sha else None
 
-    def _fail(self, sha: str, reason: str, output: str) -> None:
+    def _fail(self, sha: str, reason: Reason, output: str = "") -> None:
         self._log.error("commit_failed", sha=sha[:12], reason=reason)
         self._failures[sha] = (reason, output, self._clock.boot_ms())
 
@@ -358,7 +359,7 @@ class Deployer:
             if not task.cancelled() and (error := task.exception()) is not None:
                 self._log.error("task_failed", task=key, reason=repr(error))
                 if key.startswith("build:"):
-                    self._fail(key.removeprefix("build:"), f"the build failed: {error!r}", "")
+                    self._fail(key.removeprefix("build:"), Reason(Code.BUILD, f"the build failed: {error!r}"))
                 if key.startswith("compare:"):
                     self._compared[key.removeprefix("compare:")] = not_compared(repr(error))
             self.wake()
@@ -368,7 +369,7 @@ class Deployer:
     def _busy(self) -> frozenset[str]:
         return frozenset(self._tasks)
 
-    def _failed(self, now: Now) -> dict[str, str]:
+    def _failed(self, now: Now) -> dict[str, Reason]:
         """Failures; what shall run is tried again after a while, what is deployed is not."""
         deploy = self._history.open
         for sha, (_, _, since_ms) in list(self._failures.items()):

@@ -10,6 +10,7 @@ A worker adds its own tables with `append_only` (see `ledger.base`). What the fi
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Self
 
@@ -118,6 +119,13 @@ SCHEMA = "\n".join(
         "CREATE TABLE IF NOT EXISTS reserve (filler BLOB NOT NULL) STRICT;",
     ]
 )
+
+
+class Released(StrEnum):
+    """How an epoch was given up, as `releases.reason` has it: without a row its holder died."""
+
+    HANDOVER = "handover"
+    STOPPED = "stopped"
 
 
 @dataclass(frozen=True, slots=True)

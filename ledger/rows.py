@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from bus import LedgerError
-from bus.errors import Reason
+from bus.errors import code_of
 from ledger.base import Ledger
 from ledger.connection import UNIQUE, RowRefusedError
 from ledger.schema import BY_HAND, COUNTED, DERIVED, LOOK_BACK_MS, OrderCode, OrderState
@@ -149,10 +149,9 @@ def add_order_state(
     matched: int | None = None,
 ) -> None:
     """Record what is known of an order now. text: why; a Reason's code is recorded beside it. matched: as in OpenIntent."""
-    code = text.code if isinstance(text, Reason) else ""
     ledger.execute(
         "INSERT INTO orders(epoch, order_id, state, text, matched, wall_ms, boot_ms, code) VALUES (?,?,?,?,?,?,?,?)",
-        (epoch, order_id, state, text[:500], matched, wall_ms, boot_ms, code),
+        (epoch, order_id, state, text[:500], matched, wall_ms, boot_ms, code_of(text)),
     )
 
 

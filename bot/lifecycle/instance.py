@@ -34,6 +34,7 @@ from bus import (
 )
 from bus.tasks import Guard
 from ledger import Epoch, Ledger
+from ledger.base import Released
 from ledger.schema import SCHEMA
 
 TRY_EVERY_S = 0.02
@@ -235,7 +236,7 @@ class Runner:
         """Poll at every tick until the lease is passed on, lost, or the instance is stopped."""
         beside = Guard(self._log, on_failure=self._lose)
         self._lost = None
-        reason, request = "stopped", ""
+        reason, request = Released.STOPPED, ""
         try:
             tick = active.ticks.first()
             active.start(beside)
@@ -245,7 +246,7 @@ class Runner:
                     break
                 tick = await self._poll(active, tick)
                 if (request := self._wanted_by(active)) != "":
-                    reason = "handover"
+                    reason = Released.HANDOVER
                     break
         except (BusError, OSError) as error:
             self._lose(error)
@@ -279,7 +280,7 @@ class Runner:
         spent = active.ledger.is_spent(handover.request_id)
         return yield_to(self._seen.id, handover, self._world.clock, target, spent=spent) or ""
 
-    async def _yield(self, active: Active, reason: str, request: str) -> None:
+    async def _yield(self, active: Active, reason: Released, request: str) -> None:
         """Give the lease back; whatever fails on the way, the lock is freed."""
         self._seen.publish(Role.YIELDING)
         try:

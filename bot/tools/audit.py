@@ -14,6 +14,7 @@ from rich.table import Table
 from bus import Bus, BusError, bus_to_read
 from bus.main import console
 from ledger import Ledger
+from ledger.base import Released
 from ledger.checks import Check, audit, read_record
 from ledger.schema import OPEN
 
@@ -43,7 +44,7 @@ def summary(ledger: Ledger) -> dict[str, int]:
     """The numbers that a person asks for first."""
     return {
         "epochs": ledger.integer("SELECT count(*) FROM epochs"),
-        "handovers": ledger.integer("SELECT count(*) FROM releases WHERE reason = 'handover'"),
+        "handovers": ledger.integer("SELECT count(*) FROM releases WHERE reason = ?", (Released.HANDOVER,)),
         "polls_completed": ledger.integer("SELECT count(*) FROM polls_completed"),
         "polls_missed": ledger.integer("SELECT coalesce(sum(ticks), 0) FROM polls_missed"),
         "intents": ledger.integer("SELECT count(*) FROM intents"),

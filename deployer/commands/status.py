@@ -31,7 +31,7 @@ from bus.history import UNCHANGED
 from deployer.commands import status as report
 from deployer.commands.up import Screen, trading_line
 from deployer.deploys import Deploy, History, fold
-from deployer.errors import RuntimeFailedError, StartError
+from deployer.errors import Code, RuntimeFailedError, StartError
 from deployer.push.receive import details, plain, step_line
 from deployer.runtimes.children import last_lines
 from deployer.settings import DeployerSettings, read_state
@@ -153,7 +153,7 @@ def follow(bus: Bus, request: str, say: Callable[[str], None], every_s: float = 
             return Outcome(deploy.verdict in ("confirmed", UNCHANGED), deploy.why, deploy)
         if deploy is None and answer is not None:
             say(answer.text)
-            return Outcome(not answer.text.startswith("refused"), answer.text)
+            return Outcome(answer.data.get("code") != Code.REFUSED, answer.text)
         if not running:
             text = "the deployer does not run any more; it carries on when it is started again"
             say(text)

@@ -123,7 +123,7 @@ def step_line(step: Step) -> str:
     name = "pushed" if step.data.get("push") else step.word
     ms = 0 if step.step == "queued" else step.ms
     seconds = f"{ms / 1000:7.2f} s" if ms is not None else " " * 9
-    text = plain(step.text.removeprefix("pushed ")) if name == "pushed" else plain(step.text)
+    text = plain(f"by {step.by}" if name == "pushed" else step.text)
     return f"{seconds}  {name:<11} {text}".rstrip()
 
 

@@ -12,8 +12,10 @@ lease are in `fleet`, what the new version would have decided is in `comparing`.
 from __future__ import annotations
 
 from bus import Instance, InstanceView
+from bus.errors import Reason
 from bus.history import UNCHANGED
 from deployer.deploys import Deploy
+from deployer.errors import Code
 from deployer.rollout.decision_gate import Tally, compare, hold, why_refused_more
 from deployer.rollout.deploy_requests import answer, cancel, end_pause, notice_branch, notice_pushes
 from deployer.rollout.fleet import candidate_of, doomed, fleet, supervise, surplus
@@ -82,17 +84,15 @@ def _advance(observed: Observed, now: Now, policy: Policy) -> Actions:
     before = observed.history.failed_before(deploy)
     if before is not None and deploy.cause == "branch" and deploy.phase == "queued":
         text = f"it failed before ({before}); try it again with `./ns deploy {deploy.sha[:7]}`"
-        return cancel(deploy, text)
+        return cancel(deploy, Reason(Code.FAILED_BEFORE, text))
     unit = candidate_of(observed, deploy)
     if unit is None:
         if not deploy.has("started"):
             return _prepare(deploy, observed, policy)
         if "start" in observed.busy:
             return ()  # a container that the Engine refuses is there for a moment: the start tells why
-        reason = deploy.first("taking-back")
-        return _fail(
-            deploy, observed.failures.get(deploy.sha, reason.text if reason else "its process is gone"), observed
-        )
+        why = _why_back(deploy) or Reason(Code.GONE, "its process is gone")
+        return _fail(deploy, observed.failures.get(deploy.sha, why), observed)
     if unit.stopping and not deploy.has("taking-back"):  # nobody but `down` tells a candidate to end
         return () if unit.running else _carry_on(interrupted(deploy, (unit.name,)))
     instance = observed.instance_of(unit)
@@ -111,7 +111,7 @@ def _advance(observed: Observed, now: Now, policy: Policy) -> Actions:
     if deploy.has("taken"):
         if instance is None and observed.waited_ms(f"silent:{unit.name}", now) < DYING_MS:
             return ()  # its lock is free before its container counts as ended, which tells what happened
-        return _step_back(deploy, f"{unit.color} gave the lease back", observed)
+        return _step_back(deploy, Reason(Code.GAVE_BACK, f"{unit.color} gave the lease back"), observed)
     if not deploy.has("healthy"):
         return _warm_up(deploy, unit, instance, observed, now, policy)
     return _hand_over(deploy, unit, instance, observed, now, policy)
@@ -153,7 +153,7 @@ def _warm_up(
         return ()
     why = instance.document.why_not if instance is not None and instance.document is not None else None
     text = f"never healthy within {policy.healthy_timeout_ms / 1000:g} s: {why or 'it wrote no instance document'}"
-    return _fail(deploy, text, observed, unit)
+    return _fail(deploy, Reason(Code.NOT_HEALTHY, text), observed, unit)
 
 
 def _hand_over(
@@ -166,7 +166,8 @@ def _hand_over(
     if waits is not None:
         return waits
     if observed.waited_ms(f"unhealthy:{instance.id}", now) >= policy.healthy_timeout_ms:
-        return _fail(deploy, f"no longer healthy: {instance.document.why_not}", observed, unit)
+        why = Reason(Code.NOT_HEALTHY, f"no longer healthy: {instance.document.why_not}")
+        return _fail(deploy, why, observed, unit)
     holder = observed.holder
     without_venue = deploy.is_now and observed.is_ready_without_venue(instance)
     if holder is None or not (observed.is_ready(instance) or without_venue):
@@ -177,9 +178,11 @@ def _hand_over(
     if is_asked:
         return kills
     if sum(request in observed.spent for request in asked) >= MAX_SPENT_REQUESTS:
-        return _fail(deploy, f"{unit.color} did not take the lease that was yielded to it", observed, unit)
+        why = Reason(Code.NOT_TAKEN, f"{unit.color} did not take the lease that was yielded to it")
+        return _fail(deploy, why, observed, unit)
     if len(asked) >= MAX_REQUESTS:
-        return _fail(deploy, f"the active instance did not yield in answer to {len(asked)} requests", observed, unit)
+        why = Reason(Code.NOT_YIELDED, f"the active instance did not yield in answer to {len(asked)} requests")
+        return _fail(deploy, why, observed, unit)
     request = f"{deploy.id}/{len(asked) + 1}/{now.boot_ms}"
     text = f"asked {_color(holder)} to yield after its poll"
     if kills:
@@ -245,29 +248,37 @@ def _prove(deploy: Deploy, unit: Unit, instance: InstanceView, observed: Observe
     # A venue that answers again is heard by one before the other: the candidate gets as long as a poll may hang for it.
     venues_fault = document.waits_for_venue and not _former_is_ready(observed, now, limit_ms)
     if bad >= max(1, policy.confirm_polls) and not venues_fault:
-        return (step_of(deploy, "taking-back", f"{bad} unhealthy polls in a row: {document.why_not}"),)
+        why = Reason(Code.NOT_HEALTHY, f"{bad} unhealthy polls in a row: {document.why_not}")
+        return (step_of(deploy, "taking-back", why),)
     if hangs:
         text = f"no poll was completed for {limit_ms / 1000:g} s"
-        return (step_of(deploy, "taking-back", text, data={"hangs": True}),)
+        return (step_of(deploy, "taking-back", Reason(Code.HANGS, text), data={"hangs": True}),)
     return ()
 
 
 def _take_back(deploy: Deploy, unit: Unit, instance: InstanceView | None, observed: Observed, now: Now) -> Actions:
     """`fleet` names an instance of the confirmed commit; one that cannot yield is killed once that one is ready."""
-    reason = deploy.first("taking-back")
-    assert reason is not None, "only called in that phase"
+    step, why = deploy.first("taking-back"), _why_back(deploy)
+    assert step is not None, "only called in that phase"
+    assert why is not None, "of the same step"
     if instance is None or not observed.may_hold(instance):
-        return _step_back(deploy, reason.text, observed)
-    waited_ms = now.wall_ms - reason.time_ms
-    if _former_is_ready(observed, now) and (reason.data.get("hangs") or not 0 <= waited_ms < REQUEST_LIFE_MS):
+        return _step_back(deploy, why, observed)
+    waited_ms = now.wall_ms - step.time_ms
+    if _former_is_ready(observed, now) and (step.data.get("hangs") or not 0 <= waited_ms < REQUEST_LIFE_MS):
         return (KillUnit(unit.name, f"{unit.color} does not yield"),)
     return ()
 
 
-def _step_back(deploy: Deploy, reason: str, observed: Observed, unit: Unit | None = None) -> Actions:
+def _why_back(deploy: Deploy) -> Reason | None:
+    """Why it is taken back; None where it is not."""
+    step = deploy.first("taking-back")
+    return None if step is None else Reason(str(step.data.get("code", "")), step.text)
+
+
+def _step_back(deploy: Deploy, reason: Reason, observed: Observed, unit: Unit | None = None) -> Actions:
     """The candidate lost the lease: note who has it now, then end the deploy."""
     if deploy.has("taken-back"):
-        return _fail(deploy, f"{reason}; {_missed(observed)}", observed, unit)
+        return _fail(deploy, reason.within(after=f"; {_missed(observed)}"), observed, unit)
     holder = observed.holder
     if holder is None:
         # With nothing to go back to there is nobody to wait for.
@@ -280,15 +291,14 @@ def _step_back(deploy: Deploy, reason: str, observed: Observed, unit: Unit | Non
 def _died(deploy: Deploy, unit: Unit, observed: Observed, now: Now) -> Actions:
     if unit.ended in TOLD_TO_END and observed.waited_ms(f"ended:{unit.name}", now) < EVERYTHING_ENDS_MS:
         return ()  # where all are told to end, this deployer is, too, and the next one sees that (rollout.interruption)
-    reason, how = deploy.first("taking-back"), f" ({unit.ended})" if unit.ended else ""
+    how = f" ({unit.ended})" if unit.ended else ""
     if deploy.has("taken"):
-        return _step_back(
-            deploy, reason.text if reason else f"{unit.color} died while it was active{how}", observed, unit
-        )
+        died = Reason(Code.DIED, f"{unit.color} died while it was active{how}")
+        return _step_back(deploy, _why_back(deploy) or died, observed, unit)
     when = "before its first healthy poll"
     if deploy.has("healthy"):
         when = "when it was to take the lease" if deploy.has("handover") else "before the handover"
-    return _fail(deploy, f"{unit.color} died {when}{how}", observed, unit)
+    return _fail(deploy, Reason(Code.DIED, f"{unit.color} died {when}{how}"), observed, unit)
 
 
 # --- helpers
@@ -302,9 +312,9 @@ def _carry_on(interrupted: Interruption) -> Actions:
     )
 
 
-def _fail(deploy: Deploy, text: str, observed: Observed, unit: Unit | None = None) -> Actions:
+def _fail(deploy: Deploy, why: Reason, observed: Observed, unit: Unit | None = None) -> Actions:
     words_of = unit.name if unit is not None else ""
-    return (step_of(deploy, "failed", text, words_of=words_of, data={"missed": observed.missed}),)
+    return (step_of(deploy, "failed", why, words_of=words_of, data={"missed": observed.missed}),)
 
 
 def _other_color(observed: Observed) -> str:

@@ -13,7 +13,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from bus.errors import Reason
 from deployer.deploys import Deploy
+from deployer.errors import Code
 from deployer.rollout.observed import Actions, Compare, Observed, Policy, step_of
 
 # Whether a candidate's orders are refused more than the former commit's were, beyond chance. Pure.
@@ -38,7 +40,7 @@ class Tally:
     refused: int
 
 
-def why_refused_more(green: Tally, blue: Tally | None) -> str | None:
+def why_refused_more(green: Tally, blue: Tally | None) -> Reason | None:
     """A sentence where the candidate's refusals are beyond chance. blue: None where the former commit's are not known."""
     if blue is None or green.refused < LEAST or green.refused > green.sent:
         return None
@@ -46,9 +48,10 @@ def why_refused_more(green: Tally, blue: Tally | None) -> str | None:
     share = max(LEAST_SHARE, (blue.refused + 1) / (blue.sent + 2))
     if share >= 1 or _at_least(green, share) > CHANCE:
         return None
-    return (
+    return Reason(
+        Code.ORDERS_REFUSED,
         f"{green.refused} of its {green.sent} orders were refused, where the former commit had {blue.refused} of {blue.sent}: "
-        "more than chance"
+        "more than chance",
     )
 
 

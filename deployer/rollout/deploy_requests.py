@@ -6,9 +6,11 @@ from typing import Any
 
 from bus import Request
 from bus.control import pause_words
+from bus.errors import Reason
 from deployer.deploys import Deploy
+from deployer.errors import Code
 from deployer.push.receive import deploy_of
-from deployer.rollout.observed import Actions, Asked, Now, Observed, Record, RemoveRequest, step_of
+from deployer.rollout.observed import Actions, Asked, Now, Observed, Record, RemoveRequest, coded, step_of
 
 
 def answer(observed: Observed, now: Now) -> Actions:
@@ -24,7 +26,7 @@ def answer(observed: Observed, now: Now) -> Actions:
 def _answer_one(asked: Asked, observed: Observed, now: Now) -> Actions:
     deploy, request = observed.history.open, asked.request
     if asked.problem is not None or request is None:
-        return _say(asked, deploy, f"refused: {asked.problem}")
+        return _refuse(asked, deploy, f"{asked.problem}")
     if request.action in ("pause", "resume"):
         return _pause(asked, request, observed)
     if request.action == "approve":
@@ -34,17 +36,18 @@ def _answer_one(asked: Asked, observed: Observed, now: Now) -> Actions:
             return _say(asked, None, "nothing is being deployed")
         if not _can_cancel(deploy, observed):
             return _say(asked, deploy, "it was handed over already; ask for a rollback instead")
-        return cancel(deploy, f"cancelled by {request.by}", asked.id)
+        return cancel(deploy, Reason(Code.ASKED, f"cancelled by {request.by}"), asked.id)
     if request.action == "rollback" and not request.ref and deploy is not None:
         return _back_out(asked, deploy, request.by, observed)
     sha = asked.sha if request.ref or request.action == "deploy" else observed.history.previous_sha
     if sha is None:
-        return _say(asked, deploy, "refused: there is no earlier confirmed commit to go back to")
+        return _refuse(asked, deploy, "there is no earlier confirmed commit to go back to")
     if deploy is not None and deploy.sha == sha:
         return _say(asked, deploy, f"{sha[:7]} is being deployed already", now=request.now, follows=True)
     if deploy is not None:
         # Past the handover it is a matter of a few polls: the request waits for the verdict.
-        return cancel(deploy, f"superseded: {request.by} asked for {sha[:7]}") if _can_cancel(deploy, observed) else ()
+        why = Reason(Code.SUPERSEDED, f"superseded: {request.by} asked for {sha[:7]}")
+        return cancel(deploy, why) if _can_cancel(deploy, observed) else ()
     if sha == observed.confirmed_sha:
         return _say(asked, None, f"{sha[:7]} runs already")
     data = {"cause": request.action, "now": request.now, "ref": request.ref}
@@ -56,7 +59,7 @@ def _approve(asked: Asked, request: Request, deploy: Deploy | None) -> Actions:
     if deploy is None or not deploy.is_held:
         return _say(asked, deploy, "nothing waits for an approval")
     if request.ref != deploy.id and not deploy.sha.startswith(request.ref):
-        return _say(asked, deploy, f"refused: it is {deploy.sha[:7]} ({deploy.id}) that waits for an approval")
+        return _refuse(asked, deploy, f"it is {deploy.sha[:7]} ({deploy.id}) that waits for an approval")
     return (Record(deploy.id, "approved", f"approved by {request.by}", deploy.sha, request.by, asked.id),)
 
 
@@ -92,13 +95,13 @@ def notice_pushes(observed: Observed) -> Actions:
 def _back_out(asked: Asked, deploy: Deploy, by: str, observed: Observed) -> Actions:
     """A rollback in the middle of a deploy goes back to what was confirmed before it."""
     if _can_cancel(deploy, observed):
-        return cancel(deploy, f"cancelled: {by} asked for a rollback", asked.id)
+        return cancel(deploy, Reason(Code.ASKED, f"cancelled: {by} asked for a rollback"), asked.id)
     if observed.confirmed_sha is None:
-        return _say(asked, deploy, "refused: there is no earlier confirmed commit to go back to")
+        return _refuse(asked, deploy, "there is no earlier confirmed commit to go back to")
     if deploy.has("taking-back"):
         return _say(asked, deploy, "the lease is being taken back already")
     if deploy.has("taken"):
-        return (step_of(deploy, "taking-back", f"{by} asked for a rollback", request=asked.id),)
+        return (step_of(deploy, "taking-back", Reason(Code.ASKED, f"{by} asked for a rollback"), request=asked.id),)
     return ()  # it is being handed over: wait until somebody has the lease
 
 
@@ -110,7 +113,7 @@ def notice_branch(observed: Observed, now: Now) -> Actions:
     if deploy is not None:
         if deploy.sha == sha or not _can_cancel(deploy, observed):
             return ()
-        return cancel(deploy, f"superseded: {sha[:7]} is newer")
+        return cancel(deploy, Reason(Code.SUPERSEDED, f"superseded: {sha[:7]} is newer"))
     if sha == observed.confirmed_sha:
         return ()
     data = {"cause": "branch", "ref": observed.branch, "subject": observed.subject}
@@ -126,16 +129,20 @@ def _can_cancel(deploy: Deploy, observed: Observed) -> bool:
     return observed.confirmed_sha is None or not (deploy.has("handover") or deploy.has("taken"))
 
 
-def cancel(deploy: Deploy, text: str, request: str = "") -> Actions:
+def cancel(deploy: Deploy, why: Reason, request: str = "") -> Actions:
     """Give up a deploy; its candidate is removed by `fleet`."""
-    return (step_of(deploy, "cancelled", text, request=request),)
+    return (step_of(deploy, "cancelled", why, request=request),)
 
 
 def _queue(sha: str, now: Now, *, by: str, text: str, request: str = "", data: dict[str, Any]) -> Record:
     return Record(f"{now.wall_ms}-{sha[:7]}", "queued", text, sha, by, request, data=data)
 
 
+def _refuse(asked: Asked, deploy: Deploy | None, why: str) -> Actions:
+    return _say(asked, deploy, Reason(Code.REFUSED, f"refused: {why}"))
+
+
 def _say(asked: Asked, deploy: Deploy | None, text: str, *, now: bool = False, follows: bool = False) -> Actions:
     """Answer a request. now: it also hurries the deploy that it is about; follows: what becomes of that is what was asked for."""
     data = {name: True for name, so in (("now", now), ("follows", follows)) if so}
-    return (Record(deploy.id if deploy else "", "answered", text, request=asked.id, data=data),)
+    return (Record(deploy.id if deploy else "", "answered", text, request=asked.id, data=coded(text, data)),)

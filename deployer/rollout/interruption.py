@@ -10,7 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from bus.errors import Reason
 from deployer.deploys import INTERRUPTED, Deploy, History
+from deployer.errors import Code
 from deployer.runtimes.api import Unit
 
 MOST = 3
@@ -43,5 +45,5 @@ def interrupted(deploy: Deploy, gone: tuple[str, ...]) -> Interruption:
     before = sum(step.step == INTERRUPTED for step in deploy.steps)
     if before >= MOST:
         text = f"everything was ended in the middle of it {before + 1} times; `./ns deploy {deploy.sha[:7]}` tries it again"
-        return Interruption(deploy, "failed", text, gone)
+        return Interruption(deploy, "failed", Reason(Code.INTERRUPTED, text), gone)
     return Interruption(deploy, INTERRUPTED, f"everything was ended when it was {deploy.phase}; it goes on", gone)

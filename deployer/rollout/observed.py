@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bus import Handover, InstanceView, Request, Role
+from bus.errors import Reason
 from deployer.deploys import Deploy, History
 from deployer.push.receive import Push
 from deployer.push.unchanged import Same
@@ -72,7 +73,7 @@ class Observed:
     requests: tuple[Asked, ...] = ()
     pushes: tuple[Push, ...] = ()
     built: frozenset[str] = frozenset()
-    failures: Mapping[str, str] = field(default_factory=dict)
+    failures: Mapping[str, Reason] = field(default_factory=dict)
     same: Mapping[str, Same] = field(default_factory=dict)
     comparable: frozenset[str] = frozenset()
     compared: Mapping[str, Compared] = field(default_factory=dict)
@@ -211,7 +212,12 @@ def step_of(
     words_of: str = "",
 ) -> Record:
     """The record of one step of a deploy."""
-    return Record(deploy.id, step, text, deploy.sha, "", request, instance, data or {}, words_of)
+    return Record(deploy.id, step, text, deploy.sha, "", request, instance, coded(text, data), words_of)
+
+
+def coded(text: str, data: Mapping[str, Any] | None = None) -> Mapping[str, Any]:
+    """The data of a step, with the code of its text where that is a reason."""
+    return {**(data or {}), **({"code": text.code} if isinstance(text, Reason) else {})}
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from bus import (
     read_requests,
     write_atomically,
 )
+from bus.errors import Reason
 from deployer.deploys import History
 from deployer.errors import RepositoryError
 from deployer.push.branch import BranchWatch
@@ -145,7 +146,7 @@ class Observer:
         self,
         history: History,
         branch: BranchWatch,
-        failures: Mapping[str, str],
+        failures: Mapping[str, Reason],
         compared: Mapping[str, Compared],
         busy: frozenset[str],
         now: Now,

@@ -7,30 +7,39 @@ what cannot be built is tried again and again.
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
+from typing import Self
 
+from bus import InstanceView
+from bus.errors import Reason, code_of
 from deployer.deploys import NOBODY_TRADES, TRADES_AGAIN
-from deployer.rollout.observed import Actions, Now, Observed, Record
+from deployer.errors import Code
+from deployer.rollout.observed import Actions, Now, Observed, Record, coded
 
 NOBODY_MS = 5_000
 SAID_AGAIN_MS = 30_000
-_PASSING = ("building", "starting")
-_NUMBER = re.compile(r"[0-9][0-9.,:]*")
+_PASSING = (Code.BUILDING, Code.STARTING)
 
 
-@dataclass(frozen=True, slots=True)
-class Reason:
-    """code: for machines. text: a sentence for people, without a full stop."""
+class Standstill(Reason):
+    """Why nobody trades.
 
-    code: str
-    text: str
+    cause: what it comes of, by names and codes: the same is known again whatever figures its words have.
+    """
+
+    __slots__ = ("cause",)
+    cause: str
+
+    def __new__(cls, code: Code, text: str, cause: str = "") -> Self:
+        """Code, words and cause."""
+        made = super().__new__(cls, code, text)
+        made.cause = cause
+        return made
 
 
-def why_nobody_trades(observed: Observed) -> Reason | None:
+def why_nobody_trades(observed: Observed) -> Standstill | None:
     """None while somebody does: holds the lease by the ledger, and its newest row there is at most two intervals old."""
     if observed.blind:
-        return Reason("ledger", f"who trades is unknown: the ledger cannot be read ({observed.blind_why})")
+        return Standstill(Code.LEDGER, f"who trades is unknown: the ledger cannot be read ({observed.blind_why})")
     holder = observed.holder
     if holder is not None:
         if observed.quiet_ms is None or observed.quiet_ms <= 2 * observed.interval_ms + observed.interval_ms // 2:
@@ -38,33 +47,39 @@ def why_nobody_trades(observed: Observed) -> Reason | None:
         document = holder.document
         who = f"{document.color} {document.sha[:7]}" if document is not None else holder.id
         why = f": {document.why_not}" if document is not None and document.why_not else ""
-        return Reason(
-            "silent", f"{who} holds the lease, and no row of it has come to the ledger for two intervals{why}"
+        return Standstill(
+            Code.SILENT,
+            f"{who} holds the lease, and no row of it has come to the ledger for two intervals{why}",
+            _health(holder),
         )
     return _why_nobody_takes(observed)
 
 
-def _why_nobody_takes(observed: Observed) -> Reason:
+def _why_nobody_takes(observed: Observed) -> Standstill:
     deploy = observed.history.open
     sha = observed.confirmed_sha or (deploy.sha if deploy is not None else None)
     if sha is None:
         newest = observed.history.deploys[-1] if observed.history.deploys else None
         if newest is None:
-            return Reason("nothing-deployed", "nothing was deployed yet")
-        return Reason(
-            "nothing-confirmed", f"nothing was ever confirmed; {newest.sha[:7]} {newest.verdict}: {newest.why}"
+            return Standstill(Code.NOTHING_DEPLOYED, "nothing was deployed yet")
+        return Standstill(
+            Code.NOTHING_CONFIRMED,
+            f"nothing was ever confirmed; {newest.sha[:7]} {newest.verdict}: {newest.why}",
+            newest.id,
         )
     if sha in observed.failures:
-        return Reason("not-runnable", f"{sha[:7]} cannot be run: {observed.failures[sha]}")
+        why = observed.failures[sha]
+        return Standstill(Code.NOT_RUNNABLE, f"{sha[:7]} cannot be run: {why}", f"{sha} {code_of(why)}")
     living = [s for s in observed.instances if s.alive and s.document is not None]
     if any(observed.is_ready(s) for s in living):
-        return Reason("not-taken", "a healthy bot stands by, and none takes the lease")
+        return Standstill(Code.NOT_TAKEN, "a healthy bot stands by, and none takes the lease")
     for instance in living:
-        if instance.document is not None and instance.document.why_not:
-            return Reason("not-healthy", f"no bot is healthy: {instance.document.color} {instance.document.why_not}")
+        if (document := instance.document) is not None and document.why_not:
+            text = f"no bot is healthy: {document.color} {document.why_not}"
+            return Standstill(Code.NOT_HEALTHY, text, _health(instance))
     if any(key.startswith("build:") for key in observed.busy):
-        return Reason("building", f"{sha[:7]} is being built")
-    return Reason("starting", f"a bot of {sha[:7]} is being started")
+        return Standstill(Code.BUILDING, f"{sha[:7]} is being built")
+    return Standstill(Code.STARTING, f"a bot of {sha[:7]} is being started")
 
 
 def note_standstill(observed: Observed, now: Now) -> Actions:
@@ -79,12 +94,17 @@ def note_standstill(observed: Observed, now: Now) -> Actions:
     if said is None:
         if observed.waited_ms("nobody", now) < max(NOBODY_MS, 2 * observed.interval_ms):
             return ()
-    elif reason.code in _PASSING or _alike(said.text, reason.text):
+    elif reason.code in _PASSING or (said.data.get("code"), said.data.get("cause", reason.cause)) == (
+        reason.code,
+        reason.cause,
+    ):
         return ()
     elif said.data.get("code") not in _PASSING and now.wall_ms - said.time_ms < SAID_AGAIN_MS:
         return ()  # reasons that take turns do not fill the history
-    return (Record("", NOBODY_TRADES, reason.text, data={"code": reason.code}),)
+    return (Record("", NOBODY_TRADES, reason.text, data=coded(reason, {"cause": reason.cause})),)
 
 
-def _alike(first: str, other: str) -> bool:
-    return _NUMBER.sub("#", first) == _NUMBER.sub("#", other)
+def _health(instance: InstanceView) -> str:
+    """Whose health, and the code of what is wrong with it."""
+    document = instance.document
+    return instance.id if document is None else f"{document.color} {document.sha} {document.why_not_code}"

@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from bus import Handover, Instance, InstanceView, Request, Role, Step
+from bus.errors import Reason
 from deployer.deploys import Deploy, History
+from deployer.errors import Code
 from deployer.push.unchanged import Same
 from deployer.rollout.decide import MAX_SPENT_REQUESTS, decide
 from deployer.rollout.differences import Compared, not_compared
@@ -105,7 +107,7 @@ class World(RuleBasedStateMachine):
 
     def forget_memory(self) -> None:
         """What a deployer loses when it is killed."""
-        self.failures: dict[str, str] = {}
+        self.failures: dict[str, Reason] = {}
         self.same: dict[str, Same] = {}
         self.building: Build | None = None
         self.compared: dict[str, Compared] = {}
@@ -207,7 +209,7 @@ class World(RuleBasedStateMachine):
             if base and self.files[base] == self.files[sha]:
                 self.same[sha] = Same(base)
             elif self.kinds[sha] == "no-build":
-                self.failures[sha] = "the build failed: on purpose"
+                self.failures[sha] = Reason(Code.BUILD, "the build failed: on purpose")
             else:
                 self.built.add(sha)
         for deploy_id, rounds in list(self.comparing.items()):

@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from bus import Handover, Instance, InstanceView, Request, Role, Step
+from bus.errors import Reason
 from deployer.deploys import fold
+from deployer.errors import Code
 from deployer.push.unchanged import Same
 from deployer.rollout.decide import decide
 from deployer.rollout.observed import (
@@ -302,18 +304,21 @@ def test_the_history_says_how_a_candidate_ended() -> None:
     assert record.text == "green died before the handover (out of memory, exit code 137)"
 
 
+REFUSED = Reason(Code.START, "the container was refused")
+
+
 def test_a_candidate_that_was_refused_fails_with_the_reason_of_its_start() -> None:
     """One that was seen for a moment and is gone: its start is awaited, and what that says is the verdict."""
     seen = look(steps("2", GREEN, "queued", "building", "built", "started"))
     gone = replace(seen, units=seen.units[:2], instances=seen.instances[:2])
     assert decide(replace(gone, busy=frozenset({"start"})), NOW, POLICY) == ()
     for failures, why in (
-        ({}, "its process is gone"),
-        ({GREEN: "the container was refused"}, "the container was refused"),
+        ({}, Reason(Code.GONE, "its process is gone")),
+        ({GREEN: REFUSED}, REFUSED),
     ):
         (failed,) = decide(replace(gone, failures=failures), NOW, POLICY)
         assert isinstance(failed, Record)
-        assert (failed.step, failed.text) == ("failed", why)
+        assert (failed.step, failed.text, failed.data["code"]) == ("failed", why, why.code)
 
 
 @pytest.mark.parametrize(
@@ -335,6 +340,7 @@ def test_what_cannot_be_done_is_answered(
     (said,) = decide(seen, NOW, POLICY)
     assert isinstance(said, Record)
     assert (said.step, said.text, said.request) == ("answered", answer, "q")
+    assert (said.data.get("code") == Code.REFUSED) is (problem is not None or action == "rollback")
     step = Step(deploy="", step="answered", time_ms=0, request="q")
     assert decide(replace(seen, history=seen.history.with_step(step)), NOW, POLICY) == (RemoveRequest("q"),)
 

@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 
 from bus import Role, Step, SystemClock, append_step, open_bus
+from bus.errors import Reason
 from deployer.commands import status as report
 from deployer.commands.up import trading_line
 from deployer.deploys import fold
+from deployer.errors import Code
 from deployer.rollout.observed import Observed, Record, timers
 from deployer.rollout.standstill import NOBODY_MS, SAID_AGAIN_MS, note_standstill, why_nobody_trades
 from panel.views import Views
@@ -34,7 +36,7 @@ CASES: dict[str, tuple[Observed, str]] = {
         "blue aaaaaaa holds the lease, and no row of it has come to the ledger for two intervals",
     ),
     "not-runnable": (
-        alone(failures={BLUE: "the build failed: no network"}),
+        alone(failures={BLUE: Reason(Code.BUILD, "the build failed: no network")}),
         "aaaaaaa cannot be run: the build failed: no network",
     ),
     "building": (alone(busy=frozenset({f"build:{BLUE}"})), "aaaaaaa is being built"),
@@ -89,7 +91,7 @@ def noted(seen: Observed, after_ms: int) -> list[Record]:
 
 def test_a_gap_is_no_standstill_and_a_reason_is_noted_once() -> None:
     """Gaps of handovers and deaths are no steps; the same reason with other numbers, or one that passes, is no other one."""
-    seen = alone(failures={BLUE: "no network for 3 s"})
+    seen = alone(failures={BLUE: Reason(Code.BUILD, "no network for 3 s")})
     assert noted(seen, NOBODY_MS - 1) == []
     said = noted(seen, 2 * NOBODY_MS)
     assert [(one.step, one.data["code"]) for one in said] == [("nobody-trades", "not-runnable")]
@@ -100,8 +102,10 @@ def test_a_gap_is_no_standstill_and_a_reason_is_noted_once() -> None:
         )
         return noted(replace(other, history=fold([*FIRST, step])), 3 * NOBODY_MS)
 
-    assert after(alone(failures={BLUE: "no network for 300.5 s"}), 2 * SAID_AGAIN_MS) == []
+    assert after(alone(failures={BLUE: Reason(Code.BUILD, "no network for 300.5 s")}), 2 * SAID_AGAIN_MS) == []
     assert after(CASES["building"][0], 2 * SAID_AGAIN_MS) == []
+    other = alone(failures={BLUE: Reason(Code.START, "no network for 3 s")})
+    assert len(after(other, SAID_AGAIN_MS)) == 1, "another code behind the same words is another reason"
     assert after(CASES["not-taken"][0], SAID_AGAIN_MS - 1) == []
     assert [one.data["code"] for one in after(CASES["not-taken"][0], SAID_AGAIN_MS)] == ["not-taken"]
     assert [one.step for one in after(look([]), 0)] == ["trades-again"]
