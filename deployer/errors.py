@@ -37,6 +37,7 @@ class Code(StrEnum):
     GAVE_BACK = "gave-back"
     NOT_YIELDED = "not-yielded"
     HANGS = "hangs"
+    STUCK = "stuck"  # of a unit that is killed: no sign of life
     ORDERS_REFUSED = "orders-refused"
     INTERRUPTED = "interrupted"
     FAILED_BEFORE = "failed-before"

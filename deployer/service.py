@@ -209,7 +209,7 @@ class Deployer:
                 self._log.info("unit_asked_to_stop", unit=unit)
                 await self._runtime.stop(unit)
             case KillUnit(unit=unit, reason=reason):
-                self._log.error("unit_killed", unit=unit, reason=reason)
+                self._log.error("unit_killed", unit=unit, reason=reason, code=reason.code)
                 await self._runtime.kill(unit)
                 self._metrics.kills.inc()
             case RemoveUnit(unit=unit):

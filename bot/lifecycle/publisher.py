@@ -169,7 +169,7 @@ class Publisher:
             if why_not is None:
                 self._log.info("healthy", polls=self._polls)
             else:
-                self._log.warning("unhealthy", reason=why_not)
+                self._log.warning("unhealthy", reason=why_not, code=why_not.code)
         self._why_not = why_not
         self._metrics.healthy.set(self.healthy)
         self._metrics.polled.set(self._world.clock.wall_ms() / 1000)

@@ -376,7 +376,7 @@ class OrderManager(OpenOrders):
                     self._budget.empty(now)
                 elif trouble is not None:
                     self._log.error("account_refused", order_id=intent.order_id, reason=trouble)
-                    self._trouble.note(Reason(ReasonCode.ACCOUNT, trouble), now)
+                    self._trouble.note(trouble, now)
                 else:
                     self._mode.note(mode, now)
                 # Refusing the second sending says nothing of the first: only the venue's showing it or its trades does.

@@ -42,31 +42,35 @@ class Offset:
         return abs(ours - self.best(ours))
 
 
-def account_problem(account: Account) -> str | None:
+def account_problem(account: Account) -> Reason | None:
     """Why an account cannot buy anything, and what to do, or None. Pure."""
     if account.closed_only:
-        return (
+        return _closed(
             "the venue has this account in closed-only mode: it may sell what it holds and buy nothing; "
             "its settings on the venue's site, or the venue's support, say why"
         )
     if account.balance < LEAST_BALANCE:
-        return (
+        return _closed(
             f"wallet {account.wallet} holds {account.balance / BASE_UNITS:.2f} pUSD, an order needs at least "
             f"{LEAST_BALANCE / BASE_UNITS:.0f}: deposit, or set BOT_WALLET and BOT_SIGNATURE_TYPE to the wallet that has it"
         )
     if account.allowance < LEAST_BALANCE:
-        return (
+        return _closed(
             f"the exchange may spend {account.allowance / BASE_UNITS:.2f} pUSD of wallet {account.wallet}: give the allowance "
             "once, by enabling trading on the venue's site with this wallet (docs/how-to/live.md)"
         )
     if account.may_sell is None:
-        return "the account was not asked yet whether the exchange may sell its outcome tokens"
+        return _closed("the account was not asked yet whether the exchange may sell its outcome tokens")
     if not account.may_sell:
-        return (
+        return _closed(
             f"the exchange may not take outcome tokens of wallet {account.wallet}: what it buys could never be sold; "
             "approve them once, by enabling trading on the venue's site with this wallet (docs/how-to/live.md)"
         )
     return None
+
+
+def _closed(text: str) -> Reason:
+    return Reason(ReasonCode.ACCOUNT, text)
 
 
 UNKNOWN = Offset(-(1 << 62), 1 << 62)
@@ -82,7 +86,7 @@ class AccountWatch:
         self._told_boot_ms: int | None = None
         self._soon = asyncio.Event()
         self.account: Account | None = None
-        self.problem: str | None = "the venue was not asked yet"  # what went wrong, in words alone
+        self.problem: str | None = "the venue was not asked yet"
 
     def now_ms(self) -> int | None:
         """The venue's time now, in UTC ms; None until it told its clock."""
@@ -99,14 +103,13 @@ class AccountWatch:
     def stale(self) -> Reason | None:
         """Why the account cannot be relied upon, or None."""
         if self._seen_boot_ms is None or self._clock.boot_ms() - self._seen_boot_ms > STALE_MS:
-            return Reason(ReasonCode.ACCOUNT, self.problem or "the venue did not answer about the account")
+            return _closed(self.problem or "the venue did not answer about the account")
         return None
 
     @property
     def closed(self) -> Reason | None:
         """Why this account may enter nothing now, in words that say what to do, or None."""
-        text = None if self.account is None else account_problem(self.account)
-        return self.stale or (None if text is None else Reason(ReasonCode.ACCOUNT, text))
+        return self.stale or (None if self.account is None else account_problem(self.account))
 
     def look_soon(self) -> None:
         """Ask again at once: a fill changed the balance."""

@@ -238,7 +238,7 @@ class Refused:
     reason: str
     code: str = ""
     mode: VenueMode = VenueMode.NORMAL
-    trouble: str | None = None
+    trouble: Reason | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -203,6 +203,7 @@ def _instance(view: InstanceView) -> dict[str, Any]:
         "polls": document.polls if document else 0,
         "healthy": document.healthy if document else False,
         "why_not": document.why_not if document else "no readable document",
+        "why_not_code": document.why_not_code if document else "",
     }
 
 

@@ -218,7 +218,7 @@ def _kill_stubborn(
         return ()
     if not any(unit.name == document.unit and unit.running for unit in observed.units):
         return ()
-    return (KillUnit(document.unit, f"it did not yield in answer to {expired} requests"),)
+    return (KillUnit(document.unit, Reason(Code.NOT_YIELDED, f"it did not yield in answer to {expired} requests")),)
 
 
 def _prove(deploy: Deploy, unit: Unit, instance: InstanceView, observed: Observed, now: Now, policy: Policy) -> Actions:
@@ -243,16 +243,16 @@ def _prove(deploy: Deploy, unit: Unit, instance: InstanceView, observed: Observe
         return (step_of(deploy, "confirmed", text, instance=instance.id, data={"missed": observed.missed}),)
     limit_ms = max(HANG_TICKS * observed.interval_ms, HANG_MS)
     hangs = observed.waited_ms(observed.tick_key(instance), now) >= limit_ms
+    stands = Reason(Code.HANGS, f"no poll was completed for {limit_ms / 1000:g} s")
     if observed.confirmed_sha is None:  # nothing to go back to
-        return (KillUnit(unit.name, f"no poll was completed for {limit_ms / 1000:g} s"),) if hangs else ()
+        return (KillUnit(unit.name, stands),) if hangs else ()
     # A venue that answers again is heard by one before the other: the candidate gets as long as a poll may hang for it.
     venues_fault = document.waits_for_venue and not _former_is_ready(observed, now, limit_ms)
     if bad >= max(1, policy.confirm_polls) and not venues_fault:
         why = Reason(Code.NOT_HEALTHY, f"{bad} unhealthy polls in a row: {document.why_not}")
         return (step_of(deploy, "taking-back", why),)
     if hangs:
-        text = f"no poll was completed for {limit_ms / 1000:g} s"
-        return (step_of(deploy, "taking-back", Reason(Code.HANGS, text), data={"hangs": True}),)
+        return (step_of(deploy, "taking-back", stands, data={"hangs": True}),)
     return ()
 
 
@@ -265,7 +265,7 @@ def _take_back(deploy: Deploy, unit: Unit, instance: InstanceView | None, observ
         return _step_back(deploy, why, observed)
     waited_ms = now.wall_ms - step.time_ms
     if _former_is_ready(observed, now) and (step.data.get("hangs") or not 0 <= waited_ms < REQUEST_LIFE_MS):
-        return (KillUnit(unit.name, f"{unit.color} does not yield"),)
+        return (KillUnit(unit.name, Reason(Code.NOT_YIELDED, f"{unit.color} does not yield")),)
     return ()
 
 

@@ -7,7 +7,9 @@ the former commit's instances until a spare of the new one is ready. Whoever may
 from __future__ import annotations
 
 from bus import Handover, InstanceView, Role
+from bus.errors import Reason
 from deployer.deploys import Deploy
+from deployer.errors import Code
 from deployer.rollout.observed import (
     Action,
     Actions,
@@ -51,20 +53,20 @@ def supervise(observed: Observed, now: Now, policy: Policy) -> Actions:
     return tuple(kills)
 
 
-def _why_stuck(unit: Unit, observed: Observed, now: Now, policy: Policy) -> str | None:
+def _why_stuck(unit: Unit, observed: Observed, now: Now, policy: Policy) -> Reason | None:
     if observed.waited_ms(f"stop:{unit.name}", now) >= STOP_LIMIT_MS:
-        return f"it did not end within {STOP_LIMIT_MS / 1000:g} s of being asked"
+        return Reason(Code.STUCK, f"it did not end within {STOP_LIMIT_MS / 1000:g} s of being asked")
     instance = observed.instance_of(unit)
     if instance is None or instance.document is None:
         silent_ms = observed.waited_ms(f"silent:{unit.name}", now)
         is_candidate = (deploy := observed.history.open) is not None and deploy.id == unit.deploy_id
         if silent_ms >= policy.healthy_timeout_ms and not is_candidate:
-            return f"it wrote no instance document for {silent_ms / 1000:g} s"
+            return Reason(Code.STUCK, f"it wrote no instance document for {silent_ms / 1000:g} s")
         return None
     still_ms = observed.still_ms.get(instance.id, 0)
     # A warming instance may wait for the venue without a sign of life.
     limit_ms = policy.healthy_timeout_ms if instance.document.role is Role.WARMING else policy.stuck_after_ms
-    return f"no sign of life for {still_ms / 1000:g} s" if still_ms >= limit_ms else None
+    return Reason(Code.STUCK, f"no sign of life for {still_ms / 1000:g} s") if still_ms >= limit_ms else None
 
 
 # --- who is what

@@ -270,7 +270,7 @@ class KillUnit:
     """End a unit at once; the reason is for the log."""
 
     unit: str
-    reason: str
+    reason: Reason
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,6 +34,7 @@ from typing import Any
 import httpx
 from polymarket.errors import PolymarketError, RequestRejectedError
 
+from bot.reasons import Reason, ReasonCode
 from bot.venue.decoding import OddError, as_name, as_units, clean, decode, describe
 from bot.venue.types import (
     BASE_UNITS,
@@ -81,12 +82,12 @@ def in_words(error: PolymarketError) -> str:
     return f"{error}" if meaning is None else f"{meaning} ({error})"
 
 
-def account_trouble(status: int, text: str) -> str | None:
+def account_trouble(status: int, text: str) -> Reason | None:
     """What the refusal of one order says of every further one of this account, or None where it says nothing."""
     for part, meaning in _ORDER_TEXTS:
         if part in text.lower():
-            return meaning
-    return _STATUSES.get(status)
+            return Reason(ReasonCode.ACCOUNT, meaning)
+    return Reason(ReasonCode.ACCOUNT, _STATUSES[status]) if status in _STATUSES else None
 
 
 # What the venue's answer to a sent order means. Pure.

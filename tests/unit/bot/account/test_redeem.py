@@ -56,7 +56,7 @@ def test_what_a_failed_sale_brought_back_is_claimed_though_the_window_was_called
         ledger.apply_control(1, epoch, body='{"mode":"run"}', refused="[]", wall_ms=1)
         ledger.execute(
             "INSERT INTO intents VALUES ('0x1', ?, 1, 1, 'BTC-5m', 'w', 9000, 'c', 't', 'Up', 'BUY', 1, '0.5', 10000000, "
-            "5000000, 'FAK', '{}', 'edge', 1, 1)",
+            "5000000, 'FAK', '{}', 'edge', 1, 1, 'edge', '')",
             (epoch,),
         )
         ledger.execute(

@@ -521,7 +521,9 @@ def test_what_refusals_say_of_the_account_or_the_rate_closes_entries(make_rig: C
 
     async def life() -> None:
         desk = rig.desk()
-        rig.venue.refuse_with = Refused("400 maker address not allowed", trouble="use the deposit wallet")
+        rig.venue.refuse_with = Refused(
+            "400 maker address not allowed", trouble=Reason(ReasonCode.ACCOUNT, "use the deposit wallet")
+        )
         desk.place(plan())
         await asyncio.sleep(0.1)
         assert (desk.closed, desk.mode) == ("use the deposit wallet", VenueMode.NORMAL)

@@ -237,7 +237,9 @@ def test_only_what_shows_no_sign_of_life_is_killed() -> None:
     """A standby or an active instance is killed at the limit and not before; a warming one may wait for the venue."""
     seen = look([], target=BLUE)
     assert decide(replace(seen, still_ms={"i-blue": 5_999}), NOW, POLICY) == decide(seen, NOW, POLICY)
-    assert KillUnit("blue", "no sign of life for 6 s") in decide(replace(seen, still_ms={"i-blue": 6_000}), NOW, POLICY)
+    assert KillUnit("blue", Reason(Code.STUCK, "no sign of life for 6 s")) in decide(
+        replace(seen, still_ms={"i-blue": 6_000}), NOW, POLICY
+    )
     warming = replace(seen, instances=(instance("blue", BLUE, "1", Role.WARMING),), still_ms={"i-blue": 60_000})
     assert not any(isinstance(action, KillUnit) for action in decide(warming, NOW, POLICY))
 
