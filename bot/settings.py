@@ -14,7 +14,7 @@ from pydantic import Field, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from bot.slots import DEFAULT_ASSETS, DEFAULT_TIMEFRAMES, timeframe_seconds
-from bus import SettingsError
+from bus import SettingsError, read_named
 from bus.main import check_proxies, loopback, url_host
 
 CHAIN = "137"
@@ -219,7 +219,7 @@ def read_secret(path: Path, what: str, holds: str) -> str:
     """The text of a file that only this user may read. what, holds: for errors. Raises SettingsError."""
     try:
         stat = path.stat()
-        text = path.read_text().strip()
+        text = read_named(path).decode().strip()
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"the {what} {path} cannot be read ({error}); it must hold {holds}") from error
     if stat.st_mode & 0o177 or stat.st_uid != os.geteuid():

@@ -20,7 +20,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Self, TypeVar
+from typing import Any, BinaryIO, ClassVar, Generic, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -90,10 +90,7 @@ def check_file(found: os.stat_result, folder: os.stat_result, path: Path) -> Non
     folder: where it stands; its owner's files are right, and the bots' in one that is shared with them.
     """
     owner = folder.st_gid if is_shared(folder) else folder.st_uid
-    if not stat.S_ISREG(found.st_mode):
-        raise _refused(
-            path, f"expected a regular file, found {_WHAT.get(stat.S_IFMT(found.st_mode), 'none')}; remove it"
-        )
+    _check_kind(found, path)
     if found.st_uid not in (0, os.geteuid(), owner):  # root could do all of this anyway
         raise _refused(path, f"expected a file of user {owner}, found one of user {found.st_uid}; look who made it")
     if found.st_mode & stat.S_IWOTH:
@@ -103,13 +100,32 @@ def check_file(found: os.stat_result, folder: os.stat_result, path: Path) -> Non
         )
 
 
-def check_path(path: Path) -> None:
-    """As `open_regular` checks, for what another library opens; harmless where there is none. Raises OSError."""
+def check_database(path: Path) -> None:
+    """As `open_regular` checks, for SQLite: it waits for ever where one of the files beside its own is a fifo. Raises OSError."""
+    for end in ("", "-journal", "-wal", "-shm"):
+        file = path.with_name(path.name + end)
+        with suppress(FileNotFoundError):
+            check_file(file.lstat(), path.parent.stat(), file)
+
+
+def open_named(path: Path) -> BinaryIO:
+    """To read what a person named, or left in a folder of his own: links are followed. Never waits, also for no fifo.
+
+    Raises OSError: EPERM with what was found instead of a regular file.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
-        found = path.lstat()
-    except FileNotFoundError:
-        return
-    check_file(found, path.parent.stat(), path)
+        _check_kind(os.fstat(descriptor), path)
+        return os.fdopen(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def read_named(path: Path) -> bytes:
+    """At most MAX_BYTES of its beginning. Raises OSError as `open_named` does."""
+    with open_named(path) as file:
+        return file.read(MAX_BYTES)
 
 
 def make_private(folder: Path) -> None:
@@ -139,10 +155,7 @@ def open_private(path: Path, flags: int) -> int:
     descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, 0o600)
     try:
         found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode):
-            raise _refused(
-                path, f"expected a regular file, found {_WHAT.get(stat.S_IFMT(found.st_mode), 'none')}; remove it"
-            )
+        _check_kind(found, path)
         if found.st_mode & 0o077:
             os.fchmod(descriptor, 0o600)
     except BaseException:
@@ -169,6 +182,12 @@ def _open_folder(folder: Path) -> int:
         return os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | follow)
     except NotADirectoryError as error:  # what Linux says of a link that may not be followed
         raise _refused(folder, "expected a folder, found something else or a link; remove it") from error
+
+
+def _check_kind(found: os.stat_result, path: Path) -> None:
+    if not stat.S_ISREG(found.st_mode):
+        what = _WHAT.get(stat.S_IFMT(found.st_mode), "none")
+        raise _refused(path, f"expected a regular file, found {what}; remove it")
 
 
 def _refused(path: Path, text: str) -> PermissionError:

@@ -9,7 +9,7 @@ from typing import Any
 
 import apsw
 
-from bus.documents import check_path
+from bus.documents import check_database
 from bus.errors import LedgerError
 from bus.layout import LEASE
 
@@ -34,7 +34,7 @@ class InputsRing:
     def __init__(self, path: Path) -> None:
         """Raises LedgerError when the file cannot be used; remove it then, nothing depends on it."""
         try:
-            check_path(path)
+            check_database(path)
             self._connection = apsw.Connection(
                 str(path.parent.resolve() / path.name),
                 flags=apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE | apsw.SQLITE_OPEN_NOFOLLOW,
@@ -104,7 +104,7 @@ def copy_inputs(path: Path, target: Path) -> None:
     Raises LedgerError: it cannot be read, is larger than MOST_COPIED, or the copy cannot be written.
     """
     try:
-        check_path(path)
+        check_database(path)
         if (size := path.lstat().st_size) > MOST_COPIED:
             raise LedgerError(f"{path.name} has {size} bytes, expected at most {MOST_COPIED}; remove it")
         source = apsw.Connection(
@@ -128,6 +128,6 @@ def copy_inputs(path: Path, target: Path) -> None:
 def _of_whom(path: Path) -> Path:
     """The file itself. On a bus it is no link; a deployer hands a comparison a folder that holds nothing but a link to it."""
     if (path.parent / LEASE).exists():
-        check_path(path)
+        check_database(path)
         return path.parent.resolve() / path.name
     return path.resolve()

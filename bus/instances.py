@@ -5,7 +5,6 @@ An id is one process start. Its lock file is locked for the process's whole life
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 import re
@@ -167,9 +166,8 @@ def _look_unless_planted(bus: Bus, instance_id: str) -> InstanceView | None:
     """None where the lock is no file of an instance, such as a link: it speaks for nobody and hides nobody else."""
     try:
         return _look(bus, instance_id)
-    except PermissionError as error:
-        if error.errno != errno.EPERM:  # what `open_regular` refuses; EACCES is a bus that cannot be read
-            raise
+    except PermissionError:  # what `open_regular` refuses, or a file that its owner closed
+        (bus.instances / f"{instance_id}.lock").lstat()  # raises where the whole bus cannot be read
         return None
 
 

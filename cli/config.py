@@ -43,6 +43,10 @@ def read_config(path: Path, known: Collection[str] | None = None) -> dict[str, s
 
     Raises ConfigError.
     """
+    if (
+        path.exists() and not path.is_file()
+    ):  # without the bus's own way to open: this runs before anything is installed
+        raise ConfigError(f"{path}: expected a regular file, found something else; remove it")
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -118,6 +122,8 @@ def differences(settings: Collection[Setting]) -> tuple[Setting, ...]:
 
 def read_recorded(path: Path) -> dict[str, str] | None:
     """What the system that was started last was given, NAME=VALUE a line; None where nothing was started yet."""
+    if not path.is_file():
+        return None
     try:
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:

@@ -31,6 +31,7 @@ from bus import (
     is_halted,
     is_locked,
     load_settings,
+    read_small,
     read_status,
 )
 from bus.lease import check_locking
@@ -71,7 +72,7 @@ class Checkout:
     def recorded_runtime(self) -> str:
         """What its bots ran as last; nothing where nothing ran yet."""
         try:
-            return self.bus.runtime.read_text().strip()
+            return read_small(self.bus.runtime)
         except OSError:
             return ""
 

@@ -19,6 +19,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from bus import open_named
 from deployer.errors import RepositoryError
 
 LIMIT_S = 20.0
@@ -236,5 +237,5 @@ def _why(errors: bytes, code: int | None) -> str:
 
 
 def _first_line(file: Path) -> str:
-    with file.open("rb") as opened:
+    with open_named(file) as opened:
         return opened.read(_MOST_BYTES).decode("utf-8", "replace").partition("\n")[0].strip()

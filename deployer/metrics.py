@@ -23,7 +23,7 @@ from prometheus_client import (
     generate_latest,
 )
 
-from bus import VERSION, Bus, InstanceView, LedgerError, Log, Role, Step, write_atomically
+from bus import VERSION, Bus, InstanceView, LedgerError, Log, Role, Step, read_named, write_atomically
 from deployer.deploys import RESULTS, VERDICTS, Deploy, History
 from deployer.disk import Space
 from deployer.rollout.observed import Now, Observed, Policy
@@ -154,7 +154,7 @@ def _read(path: Path) -> tuple[Target, ...]:
     try:
         return tuple(
             Target(str(group["targets"][0]), str(group["labels"]["color"]), str(group["labels"]["instance"]))
-            for group in json.loads(path.read_bytes())
+            for group in json.loads(read_named(path))
         )
     except (OSError, ValueError, TypeError, KeyError, IndexError):
         return ()  # not there yet, or spoiled: everybody gets a place anew

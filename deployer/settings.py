@@ -11,7 +11,7 @@ from typing import Literal
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from bus import Bus, make_private, read_small, write_atomically
+from bus import Bus, make_private, read_named, read_small, write_atomically
 from bus.main import loopback, url_host
 from deployer.counted import DEFAULT, parse_patterns
 from deployer.errors import StartError
@@ -181,7 +181,7 @@ def write_state(folder: Path, state: State) -> None:
 def read_state(folder: Path) -> State | None:
     """The newest state, or None when there is none that can be read."""
     try:
-        state = json.loads((folder / _NAME).read_bytes())
+        state = json.loads(read_named(folder / _NAME))
         return State(
             **{**state, "units": tuple(Unit(**unit) for unit in state["units"]), "built": tuple(state.get("built", ()))}
         )

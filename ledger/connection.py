@@ -29,7 +29,7 @@ from bus import (
     open_regular,
     sync_directory,
 )
-from bus.documents import check_path
+from bus.documents import check_database
 from bus.layout import FSYNC_FAILED
 
 RESERVE_BYTES = 8 << 20
@@ -224,7 +224,7 @@ class Connection:
 
 def _connect(path: Path, flags: int, busy_ms: int) -> apsw.Connection:
     try:
-        check_path(path)
+        check_database(path)
         # The folder may be reached by a link of the operator's, but the file is none.
         connection = apsw.Connection(str(path.parent.resolve() / path.name), flags=flags | apsw.SQLITE_OPEN_NOFOLLOW)
     except OSError as error:

@@ -9,7 +9,17 @@ import secrets
 import sys
 from collections.abc import Sequence
 
-from bus import BusError, BusSettings, Logging, SettingsError, SystemClock, bus_to_read, load_settings, open_bus
+from bus import (
+    BusError,
+    BusSettings,
+    Logging,
+    SettingsError,
+    SystemClock,
+    bus_to_read,
+    is_halted,
+    load_settings,
+    open_bus,
+)
 from bus.control import pause_reason, pause_s
 from bus.main import run_main
 from panel.actions import Actions, Asker
@@ -131,6 +141,9 @@ def _act(given: argparse.Namespace) -> int:
         asker, values = Asker(person(), "command line"), getattr(given, "values", ())
         agreed = getattr(given, "yes", False)
         written = change(bus, actions, clock, given.command, values, asker, agreed=agreed, for_s=lasts, why=why)
+    except OSError as error:
+        halted = ". The halt file is there: no entry is made" if is_halted(bus) else ""
+        raise StartError(f"{error}; correct it and say it again{halted}") from error
     finally:
         logging.close()
         os.close(unread)

@@ -25,7 +25,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Send
 from starlette.types import Scope as AsgiScope
 
-from bus import Log, make_private
+from bus import Log, make_private, read_named
 from panel.connections import Connections
 from panel.errors import StartError
 
@@ -62,7 +62,7 @@ def load_tokens(path: Path, scope: Scope) -> tuple[tuple[Token, ...], bool]:
     try:
         made = not path.exists() and _make(path)
         stat = path.stat()
-        lines = [line.strip() for line in path.read_text("ascii").splitlines()]
+        lines = [line.strip() for line in read_named(path).decode("ascii").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
         raise StartError(
             f"the token file {path} cannot be used ({error}); correct it or set PANEL_TOKEN_FILE"

@@ -310,7 +310,8 @@ def _files(path: Path) -> list[Path]:
     if not path.is_dir():
         raise RecordingError(f"{path} does not exist; give the folder of a recording, or one of its files")
     endings = (SUFFIX, _PLAIN, _ZSTD)
-    files = sorted(one for one in path.iterdir() if one.name.endswith(endings) and not one.name.startswith("."))
+    named = (one for one in path.iterdir() if one.name.endswith(endings) and not one.name.startswith("."))
+    files = sorted(one for one in named if one.is_file())  # opening a fifo would wait for ever
     if not files:
         raise RecordingError(f"{path} holds no recording: expected files that end in {', '.join(endings)}")
     return files

@@ -6,6 +6,7 @@ trades.
 
 from __future__ import annotations
 
+import io
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,7 +19,8 @@ from typing import Any
 import apsw
 
 from bot.venue.types import BASE_UNITS
-from bus import Bus, BusError, bus_to_read
+from bus import Bus, BusError, bus_to_read, open_named
+from bus.documents import check_database
 from ledger import Ledger
 from ledger.checks import VenueRecord, read_record
 
@@ -195,7 +197,9 @@ def _records(bus: Bus, tick: int | None) -> Iterator[tuple[int, dict[str, Any]]]
     if not bus.inputs.exists():
         return
     try:
-        connection = apsw.Connection(str(bus.inputs), flags=apsw.SQLITE_OPEN_READONLY)
+        check_database(bus.inputs)
+        flags = apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_NOFOLLOW
+        connection = apsw.Connection(str(bus.directory.resolve() / bus.inputs.name), flags=flags)
         try:
             connection.set_busy_timeout(1_000)
             where = "" if tick is None else "WHERE tick = ?"
@@ -206,7 +210,7 @@ def _records(bus: Bus, tick: int | None) -> Iterator[tuple[int, dict[str, Any]]]
                 yield int(at), json.loads(body)
         finally:
             connection.close()
-    except (apsw.Error, ValueError) as error:
+    except (apsw.Error, OSError, ValueError) as error:
         raise BusError(f"{bus.inputs.name} cannot be read ({error}); remove it, it only holds recent inputs") from error
 
 
@@ -248,7 +252,7 @@ def _logs(files: Iterable[Path], ids: Sequence[str], what: str) -> Iterator[Even
     words = [*ids, what]
     for path in files:
         try:
-            with path.open(errors="replace") as file:
+            with io.TextIOWrapper(open_named(path), "utf-8", "replace") as file:
                 for number, line in enumerate(file):
                     if number >= LINES_A_FILE:
                         break

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bus import write_atomically
+from bus import open_named, write_atomically
 from deployer.errors import StartError
 from deployer.runtimes.children import Children, last_lines
 
@@ -173,7 +173,7 @@ def _last_word(log: Path) -> str:
 
 def _lines(log: Path) -> list[str]:
     try:
-        with log.open("rb") as file:
+        with open_named(log) as file:
             return file.read(MAX_LOG_READ).decode("utf-8", "replace").splitlines()
     except OSError:
         return []

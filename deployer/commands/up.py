@@ -26,6 +26,7 @@ from bus import (
     make_private,
     open_private,
     read_instances,
+    read_named,
     read_status,
     read_steps,
 )
@@ -154,7 +155,7 @@ def _lock_deployer(settings: DeployerSettings, bus: Bus, say: Say) -> FileLock:
 def _end_up(settings: DeployerSettings, say: Say) -> None:
     """Ask the `up` of another terminal to end everything, and wait for it."""
     try:
-        pid = int(up_lock(settings).with_name("up.pid").read_text())
+        pid = int(read_named(up_lock(settings).with_name("up.pid")))
         os.kill(pid, signal.SIGTERM)
     except (OSError, ValueError) as error:
         raise StartError(

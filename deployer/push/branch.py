@@ -8,7 +8,7 @@ from pathlib import Path
 
 from watchdog.events import FileSystemEvent, FileSystemEventHandler
 
-from bus import Log
+from bus import Log, read_named
 from bus.watch import Hints
 from deployer.errors import RepositoryError
 from deployer.push.repository import Repository
@@ -109,7 +109,11 @@ class _Hint(FileSystemEventHandler):
 def _ref_folders(git_directory: Path) -> list[Path]:
     """Where a commit shows: loose refs, packed refs, reftables; of a linked work tree in the common directory."""
     common = git_directory / "commondir"
-    top = (git_directory / common.read_text().strip()).resolve() if common.is_file() else git_directory
+    top = (
+        (git_directory / read_named(common).decode("utf-8", "surrogateescape").strip()).resolve()
+        if common.is_file()
+        else git_directory
+    )
     return [folder for folder in (top, top / "refs", top / "reftable") if folder.is_dir()]
 
 

@@ -10,7 +10,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -66,6 +66,9 @@ class Mirror:
     async def _fetch(self, *refspecs: str, source: Path | None = None, prune: bool = False) -> None:
         """Bring refs and what they name into the mirror. Raises RepositoryError."""
         place = locate(self.path)
+        fifo = await asyncio.to_thread(_fifo_in, *{place.common, place.directory})
+        if fifo is not None:
+            raise RepositoryError(f"{fifo}: expected a file that git can read, found a fifo; remove it")
         async with self._writing() as lock:
             try:
                 await self._make(place)
@@ -263,3 +266,13 @@ def sha_of(answer: bytes) -> str:
     if not SHA.fullmatch(sha):
         raise RepositoryError(f"git answered {sha[:80]!r}; expected a commit's sha: look at the program git")
     return sha
+
+
+def _fifo_in(*folders: Path) -> Path | None:
+    """A fifo in a repository, or a link to one: git opens it like any file, and waits for ever."""
+    walked = (found for folder in folders for found in os.walk(folder))
+    for path in (Path(top, name) for top, _, names in walked for name in names):
+        with suppress(OSError):  # a file that others may not look at
+            if path.is_fifo():
+                return path
+    return None

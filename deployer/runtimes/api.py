@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from bus import read_named
 from bus.logs import Secrets
 from deployer.errors import BuildError, StartError
 
@@ -172,7 +173,7 @@ def read_build_inputs(arguments: Path | None, secrets: Path | None) -> BuildInpu
     files = _secrets(secrets) if secrets is not None else {}
     words: set[str] = set()
     for path in files.values():
-        text = path.read_text("utf-8", "replace")
+        text = read_named(path).decode("utf-8", "replace")
         words |= {word for part in text.splitlines() for word in (part.strip(), *part.split()) if len(word) >= MIN_WORD}
     # The longest first: a line before the words in it.
     ordered = tuple(sorted(words, key=len, reverse=True))
@@ -181,7 +182,7 @@ def read_build_inputs(arguments: Path | None, secrets: Path | None) -> BuildInpu
 
 def _arguments(path: Path) -> dict[str, str]:
     try:
-        lines = path.read_text("utf-8").splitlines()
+        lines = read_named(path).decode().splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise StartError(
             f"DEPLOYER_BUILD_ARGS={path} cannot be read ({error}); name a file of lines NAME=VALUE"

@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from bus import is_locked, sync_directory, sync_disk, write_atomically
+from bus import is_locked, read_named, sync_directory, sync_disk, write_atomically
 from deployer.errors import BuildError, RepositoryError, StartError, TooLargeError
 from deployer.push.repository import Repository
 from deployer.runtimes.api import FOLDER, BuildInputs
@@ -155,7 +155,7 @@ class Builder:
     def _read_mark(self, name: str) -> tuple[str, str]:
         """The environment, and the proof of the try; empty where there is no mark, or where another release made it."""
         try:
-            env, _, proof = (self._ready / name).read_text().partition("\n")
+            env, _, proof = read_named(self._ready / name).decode().partition("\n")
         except OSError:  # none, or one that is being removed just now
             return "", ""
         return env, proof
@@ -335,7 +335,7 @@ class Builder:
 
     def _is_ready(self, sha: str) -> bool:
         try:
-            env, _, _ = (self._ready / sha).read_text().partition("\n")
+            env, _, _ = read_named(self._ready / sha).decode().partition("\n")
         except OSError:
             return False
         return self._python is not None or env == _NO_ENV or bool(env and self._is_whole(self._envs / env))
@@ -359,7 +359,7 @@ class Builder:
 
     def _env(self, tree: Path) -> Path:
         try:
-            locked = (tree / LOCK_FILE).read_bytes()
+            locked = read_named(tree / LOCK_FILE)
         except OSError:
             locked = b""
         return (self._envs / hashlib.sha256(sys.version.encode() + locked).hexdigest()[:16]).absolute()
@@ -387,9 +387,9 @@ def _end_left_over(folder: Path) -> None:
     """Kill the process groups of builds whose deployer died."""
     for path in folder.glob("*.lock") if folder.is_dir() else ():
         pid_file = path.with_suffix(".pid")
-        pid = pid_file.read_text() if pid_file.exists() else ""
+        pid = read_named(pid_file).decode("ascii", "replace") if pid_file.is_file() else ""
         # The session's number cannot be another's while a member of it holds the lock.
-        end(path.stem, int(pid) if pid and is_locked(path) else None)
+        end(path.stem, int(pid) if pid.isdecimal() and is_locked(path) else None)
         pid_file.unlink(missing_ok=True)
         path.unlink()
 

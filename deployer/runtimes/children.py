@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from bus import is_locked, make_private, open_private, write_atomically
+from bus import is_locked, make_private, open_named, open_private, read_named, write_atomically
 from deployer.errors import RuntimeFailedError
 from deployer.runtimes.api import OneOff
 
@@ -232,14 +232,14 @@ class Children:
     def pid(self, name: str) -> int | None:
         """The child's process; None when it never ran. It may have ended."""
         try:
-            text = self._path(name, "pid").read_text().strip()
+            text = read_named(self._path(name, "pid")).decode("ascii", "replace").strip()
         except OSError:
             return None
         return int(text) if re.fullmatch(r"[0-9]{1,9}", text) else None
 
     def _facts(self, name: str) -> dict[str, Any]:
         try:
-            facts = json.loads(self._path(name, "json").read_bytes())
+            facts = json.loads(read_named(self._path(name, "json")))
         except (OSError, ValueError):
             return {}
         return facts if isinstance(facts, dict) else {}
@@ -251,7 +251,7 @@ class Children:
 def last_lines(log: Path, lines: int, max_bytes: int = 64 << 10) -> str:
     """The end of a log; empty when there is none."""
     try:
-        with log.open("rb") as file:
+        with open_named(log) as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - max_bytes))
             text = file.read(max_bytes).decode("utf-8", "replace")
     except OSError:

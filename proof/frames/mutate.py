@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import random
+import re
 from typing import Any
 
 _RAW = {  # What no JSON writer writes, by a text that stands for it.
@@ -18,14 +19,55 @@ _RAW = {  # What no JSON writer writes, by a text that stands for it.
     "@open": "[" * 3_000,
     "@half": '"\\ud800"',
     "@zero": '"\\u0000"',
+    "@exponent": "-1e999999999",
+    "@forty": "0." + "3" * 40,
+    "@deepest": "[" * 50_000 + "]" * 50_000,
+    "@twice": '{"a":1,"a":[],"__proto__":{}}',
 }
 _TEXTS = (
     "", " ", "x", "1e1000000", "1e-1000000", "NaN", "-0", "Infinity", "0x10", "1_0", "٣", "9" * 400, "x" * 5_000, "\ud800",
     "\x00", "0", "1", "0.5", "0.50000000000000000000000000000000000001", "-1", "0.01", "v2", "Up", "BUY", "CONFIRMED",
+    "1E+400", "-0.01", "-5", "3" * 40 + "." + "3" * 40, "\x1b[2J\x07", "a\r\nb: c\u2028", "\u202e\udc80", "1970-01-01T00:00:00Z",
+    "0001-01-01T00:00:00+23:59", "9999-12-31T23:59:59.999999Z", "2026-02-30T00:00:00Z", "2100-01-01T00:00:00Z",
 )  # fmt: skip
-_NUMBERS = (-1, 0, 1, 2**63, 2**64, -(2**63), 10**30, 10**400, 0.1 + 0.2, 1e308, 5e-324)
-_ODD: tuple[Any, ...] = (*_RAW, *_TEXTS, *_NUMBERS, None, True, False, [], {}, [[]], [None], [""], ["", ""], {"a": {}})
-_PIECES = (b"\xff", b"\x00", b"[", b"}", b'"', b"\\", b"\r\n\r\n", b"HTTP/1.1 100 x\r\n\r\n" * 3_000)
+_NUMBERS = (
+    -1,
+    0,
+    1,
+    2**63,
+    2**64,
+    -(2**63),
+    10**30,
+    10**400,
+    0.1 + 0.2,
+    1e308,
+    5e-324,
+    -0.01,
+    1_000,
+    10**12,
+    253_402_300_800_000,
+)
+_ODD: tuple[Any, ...] = (
+    *_RAW,
+    *_TEXTS,
+    *_NUMBERS,
+    None,
+    True,
+    False,
+    [],
+    {},
+    [[]],
+    [None],
+    [""],
+    ["", ""],
+    {"a": {}},
+    {"": None},
+    [[], {}],
+    [-1, "-1"],
+)
+_PIECES = (b"\xff", b"\x00", b"[", b"}", b'"', b"\\", b"\r\n\r\n", b"\xef\xbb\xbf", b"HTTP/1.1 100 x\r\n\r\n" * 3_000)
+
+_NAME = re.compile(r'"\w{1,40}": ?')
 
 
 def mutate(frame: bytes, rng: random.Random) -> bytes:
@@ -44,6 +86,12 @@ def mutate(frame: bytes, rng: random.Random) -> bytes:
     text = json.dumps(whole[0], ensure_ascii=rng.random() < 0.5)
     for name, raw in _RAW.items():
         text = text.replace(f'"{name}"', raw)
+    names = list(_NAME.finditer(text)) if rng.random() < 0.1 else ()
+    if names:  # the same key twice: which of them counts?
+        key = rng.choice(names)
+        text = (
+            f"{text[: key.start()]}{key[0]}{json.dumps(rng.choice((None, -1, [], '', '1e9')))}, {text[key.start() :]}"
+        )
     return text.encode("utf-8", "surrogatepass")
 
 
@@ -94,9 +142,7 @@ def _bytes(frame: bytearray, rng: random.Random) -> bytes:
             case 1:
                 del frame[at:]
             case 2:
-                frame[at:at] = rng.choice(
-                    (b"\xff", b"\x00", b"[", b"}", b'"', b"\\", b"\r\n\r\n", b"HTTP/1.1 100 x\r\n\r\n" * 3_000)
-                )
+                frame[at:at] = rng.choice(_PIECES)
             case 3:
                 del frame[at : at + rng.randint(1, 20)]
             case 4:

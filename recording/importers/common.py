@@ -179,7 +179,9 @@ def files(source: Path, pattern: str) -> list[Path]:
     Raises:
         RecordingError: there are none.
     """
-    found = [source] if source.is_file() else sorted(source.glob(pattern)) if source.is_dir() else []
+    found = (
+        [source] if source.is_file() else sorted(filter(Path.is_file, source.glob(pattern))) if source.is_dir() else []
+    )
     if not found:
         raise RecordingError(f"{source}: expected files named {pattern}, found none")
     return found
