@@ -108,8 +108,8 @@ ATTACKS = (
            "values or counted skips; no escape, no growth", ("test_odd_frames",)),
     Attack("other local account", "links, fifos, foreign and open files on the bus; its locks",
            "refused with what to do", ("test_bus_links",)),
-    Attack("other local account", "links, loops, fifos, sockets, devices, folders, huge and closed files in the place of each file "
-           "of the bus, of `.run`, of keys, recordings and git", "one line; nobody waits, follows it or ends",
+    Attack("other local account", "links, loops, fifos, sockets, devices, folders, huge and closed files in the place of each "
+           "file of the bus, of `.run`, of keys, recordings and git", "one line; nobody waits, follows it or ends",
            ("test_planted_files",)),
     Attack("other local account", "silent connections, floods, slow bodies, guessed codes",
            "a token always finds a place, a halt always halts", ("test_panel_floods", "test_panel_codes")),
