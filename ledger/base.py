@@ -368,6 +368,11 @@ class Ledger(Connection):
             self.execute(f"UPDATE {table} SET {column} = {added.value} WHERE {lack}")
             self.execute(append_only(table))
 
+    def order_code(self) -> str:
+        """SQL: the code of a row `o` of orders. A release before wrote the venue's word at the start of the text alone."""
+        word = "substr(o.text, 1, instr(o.text || ':', ':') - 1)"
+        return f"CASE o.code WHEN '' THEN {word} ELSE o.code END" if self.has_column("orders", "code") else word
+
     def has_column(self, table: str, column: str) -> bool:
         """Whether the ledger has it: a reader may meet one that no holder of this release has opened yet."""
         return bool(self.integer("SELECT count(*) FROM pragma_table_info(?) WHERE name = ?", (table, column)))

@@ -53,7 +53,6 @@ SILENT_MS = 30_000
 PASSING_MS = 60_000
 """A start or a build is told as a standstill only where it lasts so long."""
 PASSING = ("building", "starting")
-_NO_FAULT = ("", OrderCode.NO_MATCH)  # an order met no offer, or a bot of a release before wrote no code
 _GONE = ("stopped",)
 _MOST_OPEN, _MOST_TEXT = 20, 300
 
@@ -253,7 +252,7 @@ def _ledger(known: Memory, seen: Seen, notices: list[Notice]) -> Memory:
     for order in seen.orders:
         if order.state == "accepted":
             refused = 0
-        elif order.state == "refused" and order.code not in _NO_FAULT:
+        elif order.state == "refused" and order.code != OrderCode.NO_MATCH:
             refused += 1
             if refused in REFUSALS:
                 text = f"the newest in {order.slot}: {order.text}"

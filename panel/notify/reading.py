@@ -47,7 +47,7 @@ _QUERIES = {
     "outcomes": "SELECT rowid, slot, window, winner, pnl, wall_ms, '' FROM outcomes WHERE rowid",
     "corrections": "SELECT id, slot, window, '', pnl, wall_ms, reason FROM corrections WHERE id",
     "orders": "SELECT o.id, coalesce((SELECT i.slot FROM intents i WHERE i.order_id = o.order_id), ''), o.state, o.text, "
-    "o.wall_ms, o.code FROM orders o WHERE o.state IN ('accepted', 'refused') AND o.id",
+    "o.wall_ms, CODE FROM orders o WHERE o.state IN ('accepted', 'refused') AND o.id",
 }
 _KIND_OF = {
     "fills": Kind.FILLS,
@@ -195,9 +195,7 @@ def _newest(ledger: Ledger, table: str) -> int:
 
 def _since(ledger: Ledger, table: str, before: int, newest: int) -> list[Row]:
     """The newest rows up to `newest`, oldest first: what comes meanwhile is for the next look."""
-    query = _QUERIES[table]
-    if table == "orders" and not ledger.has_column(table, "code"):  # of a bot of a release before
-        query = query.replace("o.code", "''")
+    query = _QUERIES[table].replace("CODE", ledger.order_code())
     return ledger.execute(f"{query} BETWEEN ? AND ? ORDER BY 1", (max(before, newest - MOST_ROWS) + 1, newest))
 
 

@@ -29,7 +29,7 @@ IN_SQL = re.compile(r"\b(reason|text)\s*(LIKE|GLOB|=|IN\b|REGEXP)|(substr|instr)
 IN_SCRIPT = re.compile(
     r"\.(reason|text|why_not|entries)\)?\s*([!=]==?\s*[\"'`]|\.(startsWith|endsWith|includes|match|indexOf|search|split)\()"
 )
-# Once, as a ledger of the release before gets its columns.
+# As a ledger of the release before gets its columns, or is read before it has them.
 MIGRATION = "ledger/base.py"
 
 

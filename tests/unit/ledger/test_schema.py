@@ -176,7 +176,9 @@ def test_what_the_release_before_said_in_words_alone_is_found_by_its_column(tmp_
         for table, column in (("intents", "code"), ("intents", "manual"), ("orders", "code")):
             ledger.execute(f"ALTER TABLE {table} DROP COLUMN {column}")
         write_as_before(ledger, 1, "0xa", f"manual {ids[0]}: 5 Up at up to 0.5", "nothing more came: no trades")
-        write_as_before(ledger, 1, "0x1", "edge +0.05 at 0.5", "filled whole")
+        write_as_before(ledger, 1, "0x1", "edge +0.05 at 0.5", "no_match: no orders found to match")
+        codes = f"SELECT {ledger.order_code()} FROM orders o ORDER BY o.id"
+        assert ledger.execute(codes) == [("nothing more came",), ("no_match",)], "read before it has the column"
     with Ledger.hold(tmp_path / "ledger.db", IDENTITY, SCHEMA) as ledger:
         assert objects(ledger) == whole
         assert [[row[0] for row in manual_intents(ledger, "0xa", name)] for name in ids] == [["0xa"], []]
