@@ -40,6 +40,8 @@ _SQUEEZED = {
 }
 _ESCAPE = re.compile(r"\\+[nrt]?")
 _USER = re.compile(r"(?<=://)[^/@\s]+(?=@)")
+# A webhook's address is a secret by a part of its path, which is shorter than a token.
+_URL, _PART = re.compile(r"://[^\s'\"]+"), re.compile(r"(?<=[^/][/=:])(?=[^/]*[0-9A-Z])[\w+-]{20,}")
 
 
 class Secrets:
@@ -92,11 +94,12 @@ class Secrets:
 
 
 def star_suspects(text: str) -> str:
-    """The text without anything that looks like a key, a token, a phrase or a password in a URL.
+    """The text without anything that looks like a key, a token, a phrase, a password in a URL or a webhook.
 
     For what people typed somewhere: a key that was put where an address belongs must not end in an error.
     """
-    return _USER.sub(STARS, _LOOKS_SECRET.sub(STARS, text))
+    starred = _USER.sub(STARS, _LOOKS_SECRET.sub(STARS, text))
+    return _URL.sub(lambda url: _PART.sub(STARS, url[0]), starred)
 
 
 def _squeeze(text: str) -> str:

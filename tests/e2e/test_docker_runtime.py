@@ -243,6 +243,7 @@ async def test_inspect_of_a_running_bot_shows_every_flag(rig: Rig) -> None:
     assert host["SecurityOpt"] == ["no-new-privileges"]
     assert host["MaskedPaths"]
     assert (host["Memory"], host["MemorySwap"], host["PidsLimit"]) == (1 << 30, 1 << 30, 256)
+    assert host["Ulimits"] == [{"Name": "core", "Hard": 0, "Soft": 0}]
     assert (host["Init"], config["StopTimeout"], host["RestartPolicy"]["Name"]) == (True, 60, "no")
     assert host["LogConfig"] == {"Type": "json-file", "Config": {"max-size": "10m", "max-file": "5"}}
     assert (host["PidMode"], host["IpcMode"], host["UTSMode"], host["UsernsMode"]) == ("", "private", "", "")

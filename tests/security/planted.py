@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import tarfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from urllib.parse import quote
 
 MOST_BYTES = 64 << 20
 
 
 def spellings(secret: str) -> set[bytes]:
-    """As text, and for hex digits as bytes."""
-    found = {secret.encode()}
-    if len(secret) == 64:
-        found.add(bytes.fromhex(secret))
-    return found
+    """As text in either case, reversed, in base 64 and for URLs; for hex digits as bytes and as theirs, too."""
+    found = {
+        secret,
+        secret.upper(),
+        secret[::-1],
+        quote(secret, safe=""),
+        base64.b64encode(secret.encode()).decode().rstrip("="),
+    }
+    if len(secret) != 64:
+        return {spelling.encode() for spelling in found}
+    raw = bytes.fromhex(secret)
+    return {
+        raw,
+        base64.b64encode(raw).rstrip(b"="),
+        repr(raw)[2:-1].encode(),
+        *(spelling.encode() for spelling in found),
+    }
 
 
 def files_with(secrets: Mapping[str, str], folders: Iterable[Path], but: Iterable[Path]) -> set[str]:
@@ -40,8 +54,9 @@ def contents(path: Path) -> list[tuple[str, bytes]]:
 
 
 def holds(content: bytes, secret: str) -> bool:
-    """Whether it is in there, in any spelling."""
-    return any(spelling in content for spelling in spellings(secret))
+    """Whether it is in there, in any spelling, also with breaks of lines in its midst."""
+    whole = content.translate(None, b"\r\n")
+    return any(spelling in content or spelling in whole for spelling in spellings(secret))
 
 
 def environments_with(secrets: Mapping[str, str]) -> set[str]:

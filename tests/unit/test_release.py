@@ -39,11 +39,11 @@ class Checkout:
         self.git("add", "-A")
         self.git("commit", "--quiet", "--allow-empty", "-m", subject)
 
-    def release(self) -> subprocess.CompletedProcess[str]:
-        """Run it where `make` says its words and fails, so that nothing is built here."""
+    def release(self, code: int = 7) -> subprocess.CompletedProcess[str]:
+        """Run it where `make` says its words and ends with this code: with 7 nothing more is tried."""
         tools = self.folder.parent / "tools"
         tools.mkdir()
-        (tools / "make").write_text('#!/bin/sh\necho "make $*"\nexit 7\n')
+        (tools / "make").write_text(f'#!/bin/sh\necho "make $*"\nexit {code}\n')
         (tools / "make").chmod(0o755)
         return subprocess.run(
             [".ci/release"],
@@ -92,3 +92,16 @@ def test_no_tag_is_made_where_a_step_failed(tmp_path: Path) -> None:
     done = made.release()
     assert (done.returncode, done.stdout) == (7, "make lint\n")
     assert made.git("tag") == ""
+
+
+def test_a_known_hole_in_a_dependency_is_no_release(tmp_path: Path) -> None:
+    """The audit's word is asked before anything is built."""
+    (tmp_path / "checkout").mkdir()
+    checkout = Checkout(tmp_path / "checkout")
+    audit = checkout.folder / ".ci" / "audit"
+    audit.write_text("#!/bin/sh\necho Found 1 known vulnerability; exit 1\n")
+    audit.chmod(0o755)
+    checkout.commit("audit")
+    done = checkout.release(0)
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (1, "Found 1 known vulnerability")
+    assert not (checkout.folder / "dist").exists()

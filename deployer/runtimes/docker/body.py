@@ -123,6 +123,7 @@ def bot_body(
             "Memory": MEMORY_BYTES,
             "MemorySwap": MEMORY_BYTES,
             "PidsLimit": PIDS,
+            "Ulimits": [{"Name": "core", "Soft": 0, "Hard": 0}],  # a core would hold the key
             "CpuShares": CPU_SHARES,
             "Init": True,
             "IpcMode": "private",
