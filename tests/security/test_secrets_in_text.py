@@ -119,7 +119,10 @@ def test_a_key_where_its_file_belongs_is_in_no_error(tmp_path: Path, monkeypatch
     ("text", "shown"),
     [
         ("https://ana:pa55word@host/x", "https://***@host/x"),
-        ("found 'https://hooks.host/services/T0/aB3dE6gH9jK2mN5pQ8sT1vW4'", "found 'https://hooks.host/services/T0/***'"),
+        (
+            "found 'https://hooks.host/services/T0/aB3dE6gH9jK2mN5pQ8sT1vW4'",
+            "found 'https://hooks.host/services/T0/***'",
+        ),
         ("tgram://123456789:aB3dE6gH9jK2mN5pQ8sT1vW4/77", "tgram://123456789:***/77"),
         ("http://never-sleeps-paper-1.local:8700/events", "http://never-sleeps-paper-1.local:8700/events"),
         (" ".join(["abandon"] * 12), "***"),
