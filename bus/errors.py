@@ -110,6 +110,9 @@ class LeaseReplacedError(BusError):
 class LedgerError(BusError):
     """The ledger refused or failed."""
 
+    code: str = ""
+    """Of a row that a trigger or a key refused: what stands before the words of `RAISE`, or SQLite's words for the key."""
+
 
 class FencedError(LedgerError):
     """A row was refused because its epoch is not the newest or is released."""

@@ -259,14 +259,6 @@ UNIQUE = "UNIQUE constraint failed"
 """The code of a row that is there already."""
 
 
-class RowRefusedError(LedgerError):
-    """A trigger or a key refused a row. code: what stands before the words of `RAISE`, or UNIQUE."""
-
-    def __init__(self, code: str, text: str) -> None:
-        super().__init__(text)
-        self.code = code
-
-
 @contextmanager
 def _translated() -> Iterator[None]:
     """Turn SQLite's errors into the bus's own, each with what to do."""
@@ -281,7 +273,9 @@ def _translated() -> Iterator[None]:
             raise TickTakenError(words if code == "taken" else str(error)) from error
         if code == UNIQUE and words == "releases.epoch":
             raise FencedError("the epoch is released") from error
-        raise RowRefusedError(code, str(error)) from error
+        refused = LedgerError(str(error))
+        refused.code = code
+        raise refused from error
     except (apsw.BusyError, apsw.ProtocolError) as error:  # the latter: a process stands in the middle of a commit
         raise LedgerError(
             "the ledger is busy: another process writes to it or recovers it; if that one is stopped, continue or kill it"

@@ -11,12 +11,12 @@ from decimal import Decimal
 from bus import LedgerError
 from bus.errors import code_of
 from ledger.base import Ledger
-from ledger.connection import UNIQUE, RowRefusedError
+from ledger.connection import UNIQUE
 from ledger.schema import BY_HAND, COUNTED, DERIVED, LOOK_BACK_MS, OrderCode, OrderState
 from ledger.values import FAILED, VOID, Outcome, Side, VenueTrade, trade_word
 
 
-class SlotTakenError(RowRefusedError):
+class SlotTakenError(LedgerError):
     """The slot has an open intent, or control does not allow the entry: nothing was written."""
 
 
@@ -132,10 +132,12 @@ def add_intent(ledger: Ledger, intent: Intent, wall_ms: int, boot_ms: int) -> No
                 boot_ms,
             ),
         )
-    except RowRefusedError as error:
-        if error.code in ("open", "control", UNIQUE):
-            raise SlotTakenError(error.code, str(error)) from error
-        raise
+    except LedgerError as error:
+        if error.code not in ("open", "control", UNIQUE):
+            raise
+        taken = SlotTakenError(str(error))
+        taken.code = error.code
+        raise taken from error
 
 
 def add_order_state(
