@@ -186,7 +186,8 @@ def make_directives(bus: Bus) -> None:
         time.sleep(0.01)
     try:
         for left in bus.directory.glob(f".{DIRECTIVES}.*"):
-            shutil.rmtree(left)
+            # Not of whatever has the name: it would open a fifo, and wait for ever.
+            shutil.rmtree(left) if stat.S_ISDIR(left.lstat().st_mode) else left.unlink()
         fresh = bus.directory / f".{DIRECTIVES}.{secrets.token_hex(4)}"
         fresh.mkdir(mode=BUS_MODE)
         for name in _SAID:

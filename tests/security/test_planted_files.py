@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from bot.settings import read_secret
-from bus import Role
+from bus import Role, open_bus
+from bus.layout import make_directives
 from cli.config import ConfigError, read_config, read_recorded
 from deployer.commands.services import _last_word
 from deployer.errors import RepositoryError
@@ -102,6 +103,22 @@ def test_a_trader_trades_on_whatever_is_planted_beside_it(tmp_path: Path, kind: 
     run(life())
     assert running.failures == []
     assert foreign.read_text() == f"{planted_readers.SECRET}\n"
+
+
+@pytest.mark.parametrize("kind", ["link", "link to nothing", "fifo", "socket", "folder"])
+def test_a_start_removes_what_has_the_name_of_a_left_over_and_goes_on(tmp_path: Path, kind: str) -> None:
+    """The folder of what people say is filled under another name first; one that was left by a killed start is removed."""
+    bus, foreign = open_bus(tmp_path / "bus"), tmp_path / "foreign"
+    foreign.mkdir()
+    (foreign / "file").touch()
+    planted_readers.plant(kind, bus.directory / ".directives.ab", foreign)
+    thread = threading.Thread(target=make_directives, args=(bus,), daemon=True)
+    thread.start()
+    thread.join(LIMIT_S)
+    assert not thread.is_alive(), "it waits"
+    assert bus.directives.name == "directives"
+    assert not list(bus.directory.glob(".directives.*"))
+    assert (foreign / "file").exists()
 
 
 def _tokens(path: Path) -> object:
