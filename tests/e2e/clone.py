@@ -39,7 +39,7 @@ class Clone:
             **{
                 name: value
                 for name, value in os.environ.items()
-                if not name.startswith(("BOT_", "BUS_", "PAPER_", "MAKE", "MFLAGS"))
+                if not name.startswith(("BOT_", "BUS_", "PAPER_", "MAKE", "MFLAGS", "ARGS"))
             },
             "COMPOSE_PROJECT_NAME": self.project,
             "PANEL_PORT": str(self.port),
