@@ -169,7 +169,7 @@ class Pnl(Rows):
     rows: tuple[PnlRow, ...] = ()
 
 
-class Known(BaseModel):
+class HorizonScore(BaseModel):
     """How good probabilities of one kind were, by Brier score (a coin has 0.25), and who knew better, in words.
 
     name: so long before the end. worse_by: the model's score less the market's, with its interval of 95 %.
@@ -186,7 +186,7 @@ class Known(BaseModel):
     verdict: str
 
 
-class Said(BaseModel):
+class ReliabilityBin(BaseModel):
     """Probabilities between two bounds: how many, what they said on average, what happened, with its interval of 95 %."""
 
     who: str
@@ -202,8 +202,8 @@ class Said(BaseModel):
 class Calibration(Rows):
     """What was predicted against what happened, of the newest windows."""
 
-    known: tuple[Known, ...] = ()
-    said: tuple[Said, ...] = ()
+    scores: tuple[HorizonScore, ...] = ()
+    bins: tuple[ReliabilityBin, ...] = ()
 
 
 T = TypeVar("T", bound=BaseModel)
@@ -291,14 +291,14 @@ def _calibration(ledger: Ledger, slot: str | None) -> Calibration:
         "market": [(one.market, one.ended) for one in judged],
     }
     return Calibration(
-        known=tuple(
-            Known(
+        scores=tuple(
+            HorizonScore(
                 name=one.name, windows=one.model.n, model=one.model.brier, market=one.market.brier, belief=one.belief.brier,
                 worse_by=one.worse_by, low=one.low, high=one.high, verdict=one.verdict,
             )
             for one in rows
         ),
-        said=tuple(Said(who=who, **asdict(one)) for who, of in pairs.items() for one in bins(of)),
+        bins=tuple(ReliabilityBin(who=who, **asdict(one)) for who, of in pairs.items() for one in bins(of)),
     )  # fmt: skip
 
 

@@ -25,7 +25,8 @@ AGAIN_AFTER_MS = 30_000  # doubled with each request: a transaction takes second
 LEFT_LOOK_MS = 3_600_000
 LEAST_HELD = BASE_UNITS // 10  # what an exit's rounding leaves is not worth a transaction
 
-# Windows that were called paid before a sale of theirs failed on chain: its shares came back, and pay as well.
+# Windows that were called paid before a sale of theirs failed on chain (venue.md: MATCHED, then FAILED): its shares came back,
+# and pay as well.
 _REOPENED = (
     "SELECT c.window, max(c.wall_ms) FROM corrections c WHERE c.payout > 0 AND c.window NOT IN (SELECT window FROM unpaid) "
     f"AND NOT EXISTS (SELECT 1 FROM redemptions r WHERE r.window = c.window AND r.state IN ({PAID_SQL}) "

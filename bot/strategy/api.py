@@ -76,9 +76,9 @@ class Inputs:
 class Decision:
     """What to do in one slot and why; streak_* is the evaluation state for the next evaluation.
 
-    reason: plain words, or a `bot.reasons.Reason`, whose code metrics and status show. price: limit, on the tick. size: base
-    units of shares. probability_up, edge and in_snipe (its snipe window is
-    open) are for people. every_price_from_ms: from when until the window's end the slot is evaluated on every
+    reason: plain words, or a `bot.reasons.Reason`, whose code metrics and status show. price: limit, on the tick.
+    size: base units of shares. probability_up, edge and in_snipe (its snipe window is open) are for people.
+    every_price_from_ms: from when until the window's end the slot is evaluated on every
     price as well as at every poll (UTC ms; None: at polls alone). For `bot calibrate`: market_up, what the market says of Up;
     belief_up, what was decided upon; mean_price, what a share of the whole size costs or brings by the book, pUSD.
     """

@@ -63,15 +63,15 @@ const KINDS = {
   calibration: {
     path: "calibration",
     every: 60000, // it takes the panel a second or two
-    rows: (body) => [...(body.known ?? []), ...(body.said ?? [])],
+    rows: (body) => [...(body.scores ?? []), ...(body.bins ?? [])],
     key: (one) => one.name ?? `${one.who} ${one.low}`,
-    show: (one) => (one.name ? showKnown(one) : showSaid(one)),
+    show: (one) => (one.name ? showScore(one) : showBin(one)),
   },
 };
 
 const three = (value) => value.toFixed(3);
 
-function showKnown({ name, verdict, windows, model, market, belief, worse_by, low, high }) {
+function showScore({ name, verdict, windows, model, market, belief, worse_by, low, high }) {
   return {
     mark: high < 0 ? "▲" : low > 0 ? "▼" : "·",
     level: windows < 30 ? "" : high < 0 ? "gain" : low > 0 ? "loss" : "",
@@ -81,7 +81,7 @@ function showKnown({ name, verdict, windows, model, market, belief, worse_by, lo
   };
 }
 
-function showSaid({ who, low, high, n, said: average, happened, least, most }) {
+function showBin({ who, low, high, n, said: average, happened, least, most }) {
   const holds = least <= average && average <= most;
   return {
     mark: holds ? "✓" : "!",
@@ -122,18 +122,19 @@ export async function renderJournal(now) {
   if (!inView || asking || !known() || performance.now() - askedAt < (KINDS[kind].every ?? 0)) return;
   asking = true;
   askedAt = performance.now();
+  let answer = null;
   try {
     const query = new URLSearchParams({ ...(KINDS[kind].rows ? {} : { most: MOST }), ...(slot && kind !== "pnl" ? { slot } : {}) });
     const headers = { authorization: `Bearer ${known()}` };
     const response = await fetch(`/api/ledger/${KINDS[kind].path}?${query}`, { headers, cache: "no-store", signal: AbortSignal.timeout(LIMIT_MS) });
-    const body = await response.json();
-    const problem = response.ok ? body.problem : body.error;
-    const rows = KINDS[kind].rows?.(body) ?? body[kind] ?? [];
-    draw(kind, kind === "pnl" && slot ? rows.filter((one) => one.slot === slot) : rows, problem, now);
+    answer = { ok: response.ok, body: await response.json() };
   } catch {
     text($("journal-sub"), "the panel did not answer");
-  } finally {
-    asking = false;
+  }
+  asking = false;
+  if (answer) {
+    const rows = KINDS[kind].rows?.(answer.body) ?? answer.body[kind] ?? [];
+    draw(kind, kind === "pnl" && slot ? rows.filter((one) => one.slot === slot) : rows, answer.ok ? answer.body.problem : answer.body.error, now);
   }
   if (kind === $("journal-kind").value && slot === $("journal-slot").value) return;
   askedAt = -Infinity;

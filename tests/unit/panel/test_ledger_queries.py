@@ -64,12 +64,12 @@ def test_the_summary_tells_a_crash_from_a_handover(bus: Bus) -> None:
 def test_what_was_predicted_is_judged_beside_the_market(bus: Bus) -> None:
     """Who knew better is said with its interval; a slot without predictions has none; so has a ledger without the table."""
     found = LedgerQueries(bus).calibration("BTC-5m")
-    (known,) = found.known
-    assert (known.name, known.windows, known.model) == ("60 s left", 40, 0.25)
-    assert known.market == pytest.approx(0.01)
-    assert known.verdict == "the market knew better than the model"
-    assert [(one.who, one.n) for one in found.said] == [("model", 40), ("market", 20), ("market", 20)]
-    assert LedgerQueries(bus).calibration("ETH-5m").known == ()
+    (score,) = found.scores
+    assert (score.name, score.windows, score.model) == ("60 s left", 40, 0.25)
+    assert score.market == pytest.approx(0.01)
+    assert score.verdict == "the market knew better than the model"
+    assert [(one.who, one.n) for one in found.bins] == [("model", 40), ("market", 20), ("market", 20)]
+    assert LedgerQueries(bus).calibration("ETH-5m").scores == ()
 
 
 def test_what_cannot_be_read_is_said(tmp_path: Path) -> None:
