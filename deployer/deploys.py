@@ -163,6 +163,12 @@ class History:
         return frozenset(sha for sha in (confirmed.sha if confirmed is not None else None, previous) if sha)
 
     @property
+    def needed(self) -> frozenset[str]:
+        """The commits that may be started: those, and the open deploy's."""
+        deploy = self.open
+        return self.ran | (frozenset({deploy.sha}) if deploy is not None else frozenset())
+
+    @property
     def last_tip(self) -> str | None:
         """The commit of the newest deploy that was made because of the branch."""
         return next((deploy.sha for deploy in reversed(self.deploys) if deploy.cause == "branch"), None)

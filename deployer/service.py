@@ -7,6 +7,7 @@ import contextlib
 import os
 from collections.abc import Coroutine
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -108,12 +109,11 @@ class Deployer:
         self._stopping = False
         self._state: State | None = None
         self._died: set[str] = set()
-        self._disks, self._pruned_ms = disks, -ROOM_EVERY_MS
-        self._metrics, self._targets, self._targets_problem = metrics, targets, ""
+        self._disks, self._pruned_ms, self._prunes = disks, -ROOM_EVERY_MS, False
+        self._metrics, self._keys, self._targets, self._targets_problem = metrics, keys, targets, ""
         metrics.begin(self._history)
         self._probe = Probe(bus, clock, metrics.bus_write.observe)
-        self._push_log, self._verify, self._hooks, self._keys = push_log, verify, hooks, keys
-        self._unchanged = unchanged
+        self._push_log, self._verify, self._unchanged, self._hooks = push_log, verify, unchanged, hooks
         self._look = Observer(bus, clock, repository, runtime, self._probe, push_log, log)
 
     def stop(self) -> None:
@@ -164,7 +164,7 @@ class Deployer:
             observed = replace(observed, built=trusted, same=dict(self._unchanged.found))
             self._cancel(observed)
             self._note_deaths(observed)
-            self._watch_disks(now)
+            self._remove_builds(now)
             self._publish(observed, problem=None)
             self._show(observed, now)
             self._tell_pushers(observed)
@@ -214,6 +214,7 @@ class Deployer:
                 self._metrics.kills.inc()
             case RemoveUnit(unit=unit):
                 await self._runtime.remove(unit)
+                self._prunes = True
             case Forget(instance=instance):
                 forget_instance(self._bus, instance)
 
@@ -225,8 +226,7 @@ class Deployer:
             data["output"] = output.splitlines()
         if record.step == "built" and (remarks := self._remarks.pop(record.sha, ())):
             data["output"] = list(remarks)
-        deploy = self._history.find(record.deploy)
-        now_ms = self._clock.wall_ms()
+        deploy, now_ms = self._history.find(record.deploy), self._clock.wall_ms()
         step = Step(
             deploy=record.deploy,
             step=record.step,
@@ -254,8 +254,7 @@ class Deployer:
             self._failures.pop(step.sha, None)
         if step.step == "compared":
             self._compared.pop(step.deploy, None)
-        if step.step in ("confirmed", "failed", "cancelled") and "prune" not in self._tasks:
-            self._begin("prune", self._prune())
+        self._prunes |= step.step in ("confirmed", "failed", "cancelled")
 
     async def _build(self, sha: str, base: str) -> None:
         for more in range(BUILD_AGAIN, -1, -1):
@@ -310,13 +309,17 @@ class Deployer:
         except TimeoutError:
             self._fail(what.sha, Reason(Code.START, f"it could not be started within {START_LIMIT_S:g} s"))
 
-    def _watch_disks(self, now: Now) -> None:
-        """Make room where it is short, again from time to time as long as it is."""
-        if self._disks.problem is None or now.boot_ms - self._pruned_ms < ROOM_EVERY_MS or "prune" in self._tasks:
+    def _remove_builds(self, now: Now) -> None:
+        """Remove what ended deploys and units left; all old builds where room is short."""
+        if "prune" in self._tasks:
             return
-        self._pruned_ms = now.boot_ms
-        self._log.error("disk_low", reason=self._disks.problem, action="old builds are removed")
-        self._begin("prune", self._prune(all_else=True))
+        if self._disks.problem is not None and now.boot_ms - self._pruned_ms >= ROOM_EVERY_MS:
+            self._pruned_ms = now.boot_ms
+            self._log.error("disk_low", reason=self._disks.problem, action="old builds are removed")
+            self._begin("prune", self._prune(all_else=True))
+        elif self._prunes:
+            self._prunes = False
+            self._begin("prune", self._prune())
 
     async def _need_room(self, sha: str) -> None:
         """Raises BuildError where a build could fill a disk under the trader, and removing old builds does not help."""
@@ -330,13 +333,12 @@ class Deployer:
             raise BuildError(f"{problem}; then `./ns deploy {sha[:7]}`")
 
     async def _prune(self, *, all_else: bool = False) -> None:
-        deploy = self._history.open
-        keep = self._history.ran | ({deploy.sha} if deploy is not None else frozenset())
-        try:
-            await self._repository.tidy(keep)
-            await self._runtime.prune(keep, all_else=all_else)
-        except (OSError, DeployerError) as error:
-            self._log.warning("not_pruned", reason=str(error))
+        builds = partial(self._runtime.prune, all_else=all_else)
+        for what, prune in (("the mirror", self._repository.tidy), ("builds", builds)):
+            try:
+                await prune(self._history.needed)  # as of now: the first may have taken long
+            except (OSError, DeployerError) as error:
+                self._log.warning("not_pruned", what=what, reason=str(error))
 
     def _deploy_of(self, sha: str) -> Deploy | None:
         """The open deploy of a commit; None where a unit of the confirmed one is replaced."""

@@ -18,7 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from bus import is_locked, read_named, sync_directory, sync_disk, write_atomically
@@ -161,16 +161,26 @@ class Builder:
         return env, proof
 
     def prune(self, keep: frozenset[str], newest: int) -> None:
-        """Remove all trees but `keep` and the newest few, and the environments that no tree uses any more."""
-        trees = sorted(self._trees.iterdir(), key=lambda path: path.stat().st_mtime) if self._trees.is_dir() else []
-        spare = [tree for tree in trees if tree.name not in keep]
+        """Remove all trees but `keep` and the newest few, and the environments that no tree uses any more.
+
+        A build may run meanwhile: what it makes of a commit of `keep` is left alone, whatever it is called just now.
+        """
+        spare = [tree for tree in self._by_age() if _sha_of(tree) not in keep]
         for tree in spare[: max(0, len(spare) - newest)]:
             self._remove(tree)
         if self._python is None and self._envs.is_dir():
-            used = {self._env(tree).name for tree in self._trees.iterdir()}
+            used = {self._env(tree).name for tree in self._by_age()}
             for env in self._envs.iterdir():
                 if env.name not in used:
                     self._remove(env)
+
+    def _by_age(self) -> list[Path]:
+        """All trees, the oldest first; a build renames them meanwhile."""
+        found = []
+        for tree in self._trees.iterdir() if self._trees.is_dir() else ():
+            with suppress(FileNotFoundError):
+                found.append((tree.stat().st_mtime, tree))
+        return [tree for _, tree in sorted(found)]
 
     def _mark(self, name: str, text: str) -> None:
         self._ready.mkdir(parents=True, exist_ok=True)
@@ -396,6 +406,11 @@ def _end_left_over(folder: Path) -> None:
 
 def _python_of(env: Path) -> str:
     return str(env / "bin" / "python")
+
+
+def _sha_of(tree: Path) -> str:
+    """The commit of a tree, also of one that is being made or moved aside."""
+    return tree.name.strip(".").removesuffix(".new").removesuffix(".old")
 
 
 def _own(python: str, *arguments: str) -> list[str]:

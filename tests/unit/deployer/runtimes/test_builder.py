@@ -286,6 +286,18 @@ async def test_pruning_keeps_what_is_needed(source: Source, tmp_path: Path) -> N
     assert made.built() == {shas[0], shas[3], shas[4]}
 
 
+async def test_pruning_leaves_alone_what_is_being_built(source: Source, tmp_path: Path) -> None:
+    """Room is made while a needed commit is built: its tree stays under the names that it has meanwhile, others' go."""
+    made = builder(source, tmp_path)
+    sha = source.commit({"bot/__init__.py": "", "bot/__main__.py": ""})
+    await made.build(sha)
+    trees = made.tree(sha).parent
+    for name in (f".{sha}.new", f".{sha}.old", f".{'0' * 40}.new"):
+        (trees / name).mkdir()
+    made.prune(frozenset({sha}), newest=0)
+    assert {tree.name for tree in trees.iterdir()} == {sha, f".{sha}.new", f".{sha}.old"}
+
+
 async def test_what_git_cannot_tell_is_said_with_what_to_do(source: Source, tmp_path: Path) -> None:
     """A missing folder, a folder without a repository, a missing branch and a wrong ref are one clear line each."""
     with pytest.raises(RepositoryError, match="there is no folder"):
