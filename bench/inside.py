@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from bot.context import Context
-from bot.market_data.binance import BinanceFeed
+from bot.market_data.binance import TIMING, BinanceFeed
 from bot.market_data.books import Books
 from bot.market_data.debounce import Dispatch, PriceTrigger
 from bot.market_data.history import Kline
@@ -33,6 +33,7 @@ from bot.venue.pace import RequestPace
 from bot.venue.polymarket import Credentials, Hosts, PolymarketVenue, account_reading, reading
 from bot.venue.polymarket.answers import classify
 from bot.venue.polymarket.streams import user_events
+from bot.venue.stream import Stream
 from bot.venue.types import (
     BASE_UNITS,
     Account,
@@ -353,11 +354,10 @@ def make_world(
     markets = Markets(venue, slots, account.now_ms, log, pace)
     routes = Dispatch(prices, markets, Books(clock.boot_ms), PriceTrigger())
     feed = BinanceFeed(
-        ws_url="ws://127.0.0.1:9",
-        assets=settings.assets,
+        Stream("feed", "ws://127.0.0.1:9", timing=TIMING, random=rng.random, log=log),
+        settings.assets,
         on_update=routes.price,
         boot_ms=clock.boot_ms,
-        random=rng.random,
         log=log,
     )
     world = Context(

@@ -22,8 +22,8 @@ from websockets.exceptions import ConnectionClosed
 
 from bot.context import Context
 from bot.market_data.basis import BasisState
-from bot.market_data.binance import BinanceFeed
-from bot.market_data.binance_messages import symbol
+from bot.market_data.binance import TIMING, BinanceFeed
+from bot.market_data.binance_messages import stream_url, symbol
 from bot.market_data.books import Books
 from bot.market_data.debounce import Dispatch, PriceTrigger
 from bot.market_data.history import Kline
@@ -35,6 +35,7 @@ from bot.slots import Slot, parse_slug
 from bot.strategy.guard import DEFAULT_STRATEGY, load_strategy
 from bot.venue.account_watch import AccountWatch
 from bot.venue.polymarket import Credentials, Hosts, PolymarketVenue
+from bot.venue.stream import Stream
 from bot.venue.types import BASE_UNITS, Account, Book, Holding, Level, Market, UserEvent, VenueOrder
 from bus import Bus, Logging, SystemClock
 from ledger import Identity
@@ -136,11 +137,10 @@ def make_world(
     markets = Markets(venue, slots, account.now_ms, log)
     routes = Dispatch(prices, markets, Books(clock.boot_ms), PriceTrigger())
     feed = BinanceFeed(
-        ws_url=ws_url,
-        assets=settings.assets,
+        Stream("feed", stream_url(ws_url, settings.assets), timing=TIMING, random=random.random, log=log),
+        settings.assets,
         on_update=routes.price,
         boot_ms=clock.boot_ms,
-        random=random.random,
         log=log,
         after_updates=routes.news.flush,
     )

@@ -224,10 +224,10 @@ class Context:
         known_ages = [age for age in ages if age is not None]
         return FeedStatus(
             name=f"books {asset}",
-            connected=any(channel.connected for channel in self._channels),
+            connected=any(channel.stream.is_open for channel in self._channels),
             age_ms=max(known_ages) if known_ages and len(known_ages) == len(ages) else None,
             fresh=bool(tokens) and all(token in self.books for token in tokens),
-            reconnects=sum(max(0, channel.connects - 1) for channel in self._channels),
+            reconnects=sum(max(0, channel.stream.connects - 1) for channel in self._channels),
             gaps=self.books.gaps,
         )
 
@@ -246,11 +246,11 @@ def _settlement_status(feed: SettlementFeed, assets: Iterable[str]) -> tuple[Fee
     return tuple(
         FeedStatus(
             name=f"settlement {asset}",
-            connected=feed.connected,
+            connected=feed.stream.is_live,
             age_ms=age,
             fresh=age is not None and age <= FRESH_MS,
-            reconnects=max(0, feed.connects - 1),
-            gaps=feed.gaps,
+            reconnects=max(0, feed.stream.connects - 1),
+            gaps=feed.stream.gaps,
         )
         for asset, age in ages
     )

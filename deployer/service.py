@@ -15,7 +15,6 @@ from bus import (
     Bus,
     BusError,
     Clock,
-    Log,
     Step,
     append_step,
     forget_instance,
@@ -25,17 +24,9 @@ from bus import (
 )
 from bus.errors import Reason
 from deployer.deploys import NOBODY_TRADES, TRADES_AGAIN, Deploy, History, fold
-from deployer.disk import Disks
 from deployer.errors import BuildError, Code, DeployerError, EngineAwayError, RuntimeFailedError
-from deployer.keys import KeyRing
-from deployer.metrics import Metrics, TargetsFile
-from deployer.push.branch import BranchWatch
-from deployer.push.hooks import Hooks
-from deployer.push.log import PushLog
+from deployer.parts import Machine, Pushes, Shown
 from deployer.push.receive import Situation, waits_for
-from deployer.push.repository import Repository
-from deployer.push.unchanged import Unchanged
-from deployer.push.verify import Verify
 from deployer.rollout.decide import decide
 from deployer.rollout.differences import NOTHING, Compared, not_compared, read_comparison
 from deployer.rollout.key_holders import key_holders
@@ -56,7 +47,7 @@ from deployer.rollout.observed import (
     WriteHandover,
 )
 from deployer.rollout.observer import Observer, Probe
-from deployer.runtimes.api import Runtime, Start
+from deployer.runtimes.api import Start
 from deployer.settings import State, write_state
 
 LOOK_EVERY_S = 0.15
@@ -75,31 +66,29 @@ class Deployer:
 
     Args:
         folder: where it writes its state for `./ns status`.
-        targets: where Prometheus reads which bots there are.
     """
 
     def __init__(
         self,
-        *,
         bus: Bus,
         clock: Clock,
-        repository: Repository,
-        branch: BranchWatch,
-        runtime: Runtime,
         policy: Policy,
         folder: Path,
-        metrics: Metrics,
-        targets: TargetsFile,
-        push_log: PushLog,
-        verify: Verify,
-        unchanged: Unchanged,
-        hooks: Hooks,
-        disks: Disks,
-        keys: KeyRing,
-        log: Log,
+        *,
+        pushes: Pushes,
+        machine: Machine,
+        shown: Shown,
     ) -> None:
-        self._bus, self._clock, self._repository, self._branch = bus, clock, repository, branch
-        self._runtime, self._policy, self._folder, self._log = runtime, policy, folder, log
+        self._bus, self._clock, self._policy, self._folder = bus, clock, policy, folder
+        self._repository, self._branch, self._push_log = pushes.repository, pushes.branch, pushes.log
+        self._verify, self._unchanged = pushes.verify, pushes.unchanged
+        self._runtime, self._hooks, self._disks, self._keys = (
+            machine.runtime,
+            machine.hooks,
+            machine.disks,
+            machine.keys,
+        )
+        self._log, self._metrics, self._targets, self._targets_problem = shown.log, shown.metrics, shown.targets, ""
         self._history: History = fold(read_steps(bus))
         self._failures: dict[str, tuple[Reason, str, int]] = {}  # sha: why, the last lines, when (boot ms)
         self._remarks: dict[str, tuple[str, ...]] = {}  # sha: what its built tree lacks, until it is noted
@@ -109,12 +98,11 @@ class Deployer:
         self._stopping = False
         self._state: State | None = None
         self._died: set[str] = set()
-        self._disks, self._pruned_ms, self._prunes = disks, -ROOM_EVERY_MS, False
-        self._metrics, self._keys, self._targets, self._targets_problem = metrics, keys, targets, ""
-        metrics.begin(self._history)
-        self._probe = Probe(bus, clock, metrics.bus_write.observe)
-        self._push_log, self._verify, self._unchanged, self._hooks = push_log, verify, unchanged, hooks
-        self._look = Observer(bus, clock, repository, runtime, self._probe, push_log, log)
+        self._pruned_ms = -ROOM_EVERY_MS
+        self._prunes = False  # whether a deploy or a unit ended since old builds were last looked for
+        self._metrics.begin(self._history)
+        self._probe = Probe(bus, clock, self._metrics.bus_write.observe)
+        self._look = Observer(bus, clock, pushes.repository, machine.runtime, self._probe, pushes.log, shown.log)
 
     def stop(self) -> None:
         """End the loop; the bots are left alone."""

@@ -32,6 +32,7 @@ from deployer.disk import Disks
 from deployer.errors import RepositoryError, StartError
 from deployer.keys import FOLDER, KeyRing, key_files
 from deployer.metrics import Metrics, TargetsFile
+from deployer.parts import Machine, Pushes, Shown
 from deployer.push.branch import BranchWatch, WorktreeWatch
 from deployer.push.checkout import PUSH_CHANGES_FILES, takes_pushes
 from deployer.push.hooks import Hooks
@@ -117,29 +118,29 @@ async def run(settings: DeployerSettings, bus: Bus, clock: Clock, logging: Loggi
                 f"({error.strerror}); choose another one, or 0 for any that is free"
             ) from error
         deployer = Deployer(
-            bus=bus,
-            clock=clock,
-            repository=repository,
-            branch=branch,
-            runtime=runtime,
-            policy=policy_of(settings),
-            folder=settings.dir,
-            metrics=metrics,
-            targets=TargetsFile(settings.targets or settings.dir / "targets"),
-            push_log=PushLog(push_folder(repository.path), clock, logging.log, branch_name),
-            verify=verify,
-            unchanged=unchanged_of(settings, repository),
-            hooks=Hooks(settings.hooks, logging.log),
-            disks=Disks(
-                {"bus": bus.directory, "builds": runtime.builds_at}, settings.min_free << 20, metrics.note_disks
+            bus,
+            clock,
+            policy_of(settings),
+            settings.dir,
+            pushes=Pushes(
+                repository,
+                branch,
+                PushLog(push_folder(repository.path), clock, logging.log, branch_name),
+                verify,
+                unchanged_of(settings, repository),
             ),
-            keys=KeyRing(
-                settings.dir.absolute() / FOLDER,
-                key_files(os.environ) if keys_folder(settings) is not None else {},
-                runtime.is_unit,
-                logging.log,
+            machine=Machine(
+                runtime,
+                Disks({"bus": bus.directory, "builds": runtime.builds_at}, settings.min_free << 20, metrics.note_disks),
+                KeyRing(
+                    settings.dir.absolute() / FOLDER,
+                    key_files(os.environ) if keys_folder(settings) is not None else {},
+                    runtime.is_unit,
+                    logging.log,
+                ),
+                Hooks(settings.hooks, logging.log),
             ),
-            log=logging.log,
+            shown=Shown(logging.log, metrics, TargetsFile(settings.targets or settings.dir / "targets")),
         )
         _try_again(bus, clock, branch.tip, branch_name)
         for number in (signal.SIGTERM, signal.SIGINT):

@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterable
 
 import aiohttp
 
-from recording.discovery import Discovery, grid
+from recording.discovery import Discovery, Grid
 from recording.errors import RecordingError
 from recording.format import Origin
 from recording.hosts import Hosts
-from recording.streams import Send, Sink, Stream, Timing, said
+from recording.streams import Send, Sink, Source, Stream, Timing, said
 
 _MOST_TOKENS = 450  # beyond 500 a connection loses books (docs/reference/venue.md 3)
 _RTDS_TOPICS = ("crypto_prices", "crypto_prices_chainlink", "crypto_prices_twap_thirty", "crypto_prices_twap_sixty")
@@ -27,7 +27,6 @@ class Capture:
 
     Args:
         hosts: where it all is.
-        assets, timeframes: upper case such as BTC; such as 5m.
         sink: takes the frames.
         wall_ms: UTC ms.
         random: uniform in [0, 1), for the jitter of waits.
@@ -37,9 +36,8 @@ class Capture:
     def __init__(
         self,
         hosts: Hosts,
+        grid: Grid,
         *,
-        assets: tuple[str, ...],
-        timeframes: tuple[str, ...],
         sink: Sink,
         session: aiohttp.ClientSession,
         wall_ms: Callable[[], int],
@@ -47,47 +45,41 @@ class Capture:
         say: Callable[[str, dict[str, object]], None],
         timing: Timing | None = None,
     ) -> None:
-        self._hosts, self._assets, self._sink, self._session = hosts, assets, sink, session
+        self._hosts, self._assets, self._sink, self._session = hosts, grid.assets, sink, session
         self._wall_ms, self._say = wall_ms, say
         self.discovery = Discovery(
             hosts,
             session=session,
             sink=sink,
-            slots=lambda now: grid(assets, timeframes, now),
+            slots=grid.slugs,
             wall_ms=wall_ms,
             say=say,
         )
         self._followed: set[str] = set()
         self._again: dict[str, float] = {}  # tokens whose books are asked for anew, and when that began
-        names = "/".join(f"{asset.lower()}usdt@{name}" for asset in assets for name in _BINANCE_STREAMS)
+        names = "/".join(f"{asset.lower()}usdt@{name}" for asset in grid.assets for name in _BINANCE_STREAMS)
         self._clob = Stream(
-            Origin.CLOB,
-            hosts.clob_ws,
+            Source(Origin.CLOB, hosts.clob_ws, "PING"),
             session=session,
             sink=sink,
             talk=self._follow,
-            ping="PING",
             random=random,
             timing=timing,
             needed=lambda: bool(self.discovery.tokens(wall_ms())),
         )
         rtds = Stream(
-            Origin.RTDS,
-            hosts.rtds_ws,
+            Source(Origin.RTDS, hosts.rtds_ws, "ping"),
             session=session,
             sink=sink,
             talk=_subscribe,
-            ping="ping",
             random=random,
             timing=timing,
         )
         binance = Stream(
-            Origin.BINANCE,
-            f"{hosts.binance_ws}/stream?streams={names}",
+            Source(Origin.BINANCE, f"{hosts.binance_ws}/stream?streams={names}"),
             session=session,
             sink=sink,
             talk=_silent,
-            ping="",
             random=random,
             timing=timing,
         )

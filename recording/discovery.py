@@ -36,15 +36,24 @@ class Looked:
     rules_asked: bool = False
 
 
-def grid(assets: tuple[str, ...], timeframes: tuple[str, ...], now_ms: int, ahead: int = 1) -> list[str]:
-    """The slugs of the windows of now and of the next ones."""
-    slugs: list[str] = []
-    for timeframe in timeframes:
-        length_ms = int(timeframe[:-1]) * _UNITS_MS[timeframe[-1]]
-        first = now_ms - now_ms % length_ms
-        for asset in assets:
-            slugs += [f"{asset.lower()}-updown-{timeframe}-{(first + n * length_ms) // 1000}" for n in range(ahead + 1)]
-    return slugs
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """Whose windows are followed."""
+
+    assets: tuple[str, ...]
+    """upper case, such as BTC"""
+    timeframes: tuple[str, ...]
+    """such as 5m"""
+
+    def slugs(self, now_ms: int) -> list[str]:
+        """Of the windows of now and of the next ones."""
+        slugs: list[str] = []
+        for timeframe in self.timeframes:
+            length_ms = int(timeframe[:-1]) * _UNITS_MS[timeframe[-1]]
+            first_s = (now_ms - now_ms % length_ms) // 1000
+            for asset in self.assets:
+                slugs += [f"{asset.lower()}-updown-{timeframe}-{s}" for s in (first_s, first_s + length_ms // 1000)]
+        return slugs
 
 
 def wait_ms(looked: Looked, now_ms: int) -> int:

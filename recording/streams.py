@@ -43,33 +43,40 @@ class Timing:
     longest_wait_s: float = 15.0
 
 
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What is followed."""
+
+    name: str
+    """of its frames"""
+    url: str
+    """ws or wss"""
+    ping: str = ""
+    """the text that keeps it open; "" for none"""
+
+
 class Stream:
     """One source, followed until cancelled.
 
     Args:
-        source: the name of its frames.
-        url: ws or wss.
         talk: called every look_s with a way to send, and with whether this is the connection's first turn.
-        ping: the text that keeps it open; "" for none.
         random: uniform in [0, 1), for the jitter of waits.
         needed: whether there is anything to follow now; without, no connection is made.
     """
 
     def __init__(
         self,
-        source: str,
-        url: str,
+        source: Source,
         *,
         session: aiohttp.ClientSession,
         sink: Sink,
         talk: Callable[[Send, bool], Awaitable[None]],
-        ping: str,
         random: Callable[[], float],
         timing: Timing | None = None,
         needed: Callable[[], bool] = lambda: True,
     ) -> None:
-        self.source, self.url = source, url
-        self._session, self._sink, self._talk, self._ping, self._random = session, sink, talk, ping, random
+        self.source, self.url, self._ping = source.name, source.url, source.ping
+        self._session, self._sink, self._talk, self._random = session, sink, talk, random
         self._timing, self._needed = timing or Timing(), needed
         self._renew = asyncio.Event()
         self._failures = 0

@@ -182,11 +182,11 @@ class Reconciler:
         holdings: Portfolio,
         comparison: UnknownActivity,
         answer_requests: Callable[[], None],
-        log: Log,
         on_change: Callable[[], None],
     ) -> None:
         self._world, self._ledger, self._epoch = world, ledger, epoch
-        self._desk, self._holdings, self._log, self._on_change = desk, holdings, log, on_change
+        self._log = log = world.log.bind(epoch=epoch)
+        self._desk, self._holdings, self._on_change = desk, holdings, on_change
         self._comparison, self._answer_requests = comparison, answer_requests
         self._channel = UserChannel(world.venue, log, self._reconcile_soon, self._heard)
         self._wake = asyncio.Event()

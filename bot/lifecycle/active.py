@@ -24,8 +24,8 @@ from bot.lifecycle.status_builder import build_status
 from bot.operator.control import InForce, judge, to_apply
 from bot.operator.manual_orders import ManualOrders
 from bot.operator.requests import RequestHandler
-from bot.orders.limits import TokenBucket
-from bot.orders.manager import OrderManager
+from bot.orders.manager import OrderManager, Rules
+from bot.orders.open_orders import Changed, LedgerFailed, OrderEvent, StatusUnknown, TradeFound
 from bot.orders.order_plan import OrderPlan
 from bot.orders.risk import why_blocked
 from bot.reasons import HALTED, NOT_WANTED, SWITCHED_OFF, MaybeReason, Reason, ReasonCode
@@ -75,25 +75,16 @@ class Active:
         self._recorder = Recorder(world.bus, self._log, world.strategy.name, world.settings.sha)
         self._predictions = Predictions(ledger, epoch)
         self._holdings = Portfolio(world, ledger)
+        settings = world.settings
         self.desk = OrderManager(
-            venue=world.venue,
-            ledger=ledger,
-            epoch=epoch,
+            world,
+            ledger,
+            epoch,
             stopped=self._stopped,
-            clock=world.clock,
-            now_ms=world.now_ms,
             random_bits=random_bits,
-            resend=world.settings.resend,
             log=self._log,
-            on_change=self._changed,
-            on_failure=on_failure,
-            longest_hold_ms=world.settings.interval_ms,
-            budget=TokenBucket(world.settings.orders_per_second),
-            pace=world.pace,
-            on_trade=lambda trade_id: self._reconciler.found_trade(trade_id),
-            on_unknown=lambda status: world.skips.note(
-                Origin.CLOB, OddError(Code.UNFORESEEN, "the status of an order", "a known word", status)
-            ),
+            tell=self._heard,
+            rules=Rules(settings.resend, settings.interval_ms, settings.orders_per_second),
         )
         self._risk = EntryRisk(world, self._holdings, self.desk)
         self._manual = ManualOrders(
@@ -119,7 +110,6 @@ class Active:
             holdings=self._holdings,
             comparison=comparison,
             answer_requests=requests.fulfil,
-            log=self._log,
             on_change=self._changed,
         )
         self.ticks = PollRows(
@@ -432,8 +422,20 @@ class Active:
         else:
             self._full = None
 
+    def _heard(self, event: OrderEvent) -> None:
+        match event:
+            case Changed():
+                self._changed()
+            case TradeFound(trade_id=trade_id):
+                self._reconciler.found_trade(trade_id)
+            case StatusUnknown(status=status):
+                odd = OddError(Code.UNFORESEEN, "the status of an order", "a known word", status)
+                self._world.skips.note(Origin.CLOB, odd)
+            case LedgerFailed(error=error):
+                self._on_failure(error)
+
     def _changed(self) -> None:
-        """Orders or fills changed."""
+        """Orders or fills changed: after their row the portfolio, then the status."""
         self._holdings.refresh()
         self._world.account.look_soon()
         self._on_change()

@@ -17,13 +17,17 @@ from bot.context import Context
 from bot.lifecycle.instance import Runner
 from bot.lifecycle.keys import Access, Keys, access, keep_for_others, keys_of_deployer
 from bot.lifecycle.metrics import Metrics
+from bot.market_data.binance import TIMING as LEAD_TIMING
 from bot.market_data.binance import BinanceFeed
+from bot.market_data.binance_messages import stream_url
 from bot.market_data.books import Books
 from bot.market_data.debounce import Dispatch, PriceTrigger
 from bot.market_data.history import fetch_history
+from bot.market_data.market_channel import TIMING as BOOKS_TIMING
 from bot.market_data.market_channel import MarketChannel
 from bot.market_data.markets import Markets
 from bot.market_data.prices import Prices
+from bot.market_data.rtds import TIMING as SETTLEMENT_TIMING
 from bot.market_data.rtds import SettlementFeed
 from bot.settings import CHAIN, BotSettings
 from bot.slots import make_slots
@@ -32,11 +36,13 @@ from bot.venue.account_watch import AccountWatch
 from bot.venue.credentials import endpoints
 from bot.venue.pace import RequestPace
 from bot.venue.polymarket import (
+    Owner,
     PolymarketVenue,
     TimeLimits,
     derive_credentials,
     trading_wallet,
 )
+from bot.venue.stream import Stream
 from bot.venue.types import VenueError
 from bus import VERSION, Bus, Clock, Instance, InstanceFile, Log, Logging, Role, SettingsError, new_id, write_atomically
 from bus.tasks import Guard, serve_metrics
@@ -212,23 +218,28 @@ async def _live(
     markets = Markets(venue, slots, account.now_ms, log, pace)
     routes = Dispatch(prices, markets, Books(clock.boot_ms, skips=skips), PriceTrigger())
     random = secrets.SystemRandom().random
+    ends = endpoints(settings)
     feed = BinanceFeed(
-        ws_url=endpoints(settings).binance_ws_url,
-        assets=settings.assets,
+        Stream("feed", stream_url(ends.binance_ws_url, settings.assets), timing=LEAD_TIMING, random=random, log=log),
+        settings.assets,
         on_update=routes.price,
         boot_ms=clock.boot_ms,
-        random=random,
         log=log,
         after_updates=routes.news.flush,
         skips=skips,
     )
     settlement = SettlementFeed(
-        url=endpoints(settings).venue.prices_ws,
-        assets=settings.assets,
+        Stream(
+            "settlement_stream",
+            ends.venue.prices_ws,
+            timing=SETTLEMENT_TIMING,
+            random=random,
+            log=log.bind(action="settlement averages are made of the lead's prices until it is back"),
+        ),
+        settings.assets,
         on_price=prices.settle,
         now_ms=lambda: account.now_ms() or clock.wall_ms(),
         boot_ms=clock.boot_ms,
-        random=random,
         log=log,
         skips=skips,
     )
@@ -252,11 +263,10 @@ async def _live(
         pace,
     )
     channel = MarketChannel(
-        url=endpoints(settings).venue.market_ws,
+        Stream("market_channel", ends.venue.market_ws, timing=BOOKS_TIMING, random=random, log=log),
         wanted=world.tokens_soon,
         on_event=routes.event,
         on_lost=routes.books.lost,
-        random=random,
         log=log,
         skips=skips,
     )
@@ -319,11 +329,9 @@ async def _connect(
             venue = PolymarketVenue(
                 hosts=hosts,
                 private_key=keys.key if keys is not None else None,
-                signer=given.signer,
                 credentials=credentials,
                 log=log,
-                wallet=settings.wallet,
-                signature_type=settings.signature_type,
+                owner=Owner(settings.wallet, settings.signature_type, given.signer),
                 limits=limits,
                 relayer_key=keys.relayer_key if keys is not None else None,
                 pace=pace,

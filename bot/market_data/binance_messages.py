@@ -7,14 +7,8 @@ ahead of a restart the server sends {"e": "serverShutdown"}.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
-
-from websockets.asyncio.client import ClientConnection
-from websockets.frames import Frame, Opcode
-from websockets.protocol import Event
 
 from bot.venue.decoding import HIGH_PRICE, LOW_PRICE, Code, OddError, as_float, as_ms, as_object, as_whole, decode
 
@@ -61,10 +55,10 @@ def symbol(asset: str) -> str:
     return f"{asset.upper()}USDT"
 
 
-def stream_path(assets: tuple[str, ...]) -> str:
-    """The path of the combined stream of these assets."""
+def stream_url(base: str, assets: tuple[str, ...]) -> str:
+    """Of the combined stream of these assets. base: for example wss://data-stream.binance.vision."""
     names = [f"{symbol(asset).lower()}@{name}" for asset in assets for name in ("bookTicker", "trade")]
-    return "/stream?streams=" + "/".join(names)
+    return base.rstrip("/") + "/stream?streams=" + "/".join(names)
 
 
 def parse(message: str | bytes, assets: dict[str, str], boot_ms: int) -> Numbered | Shutdown | None:
@@ -111,38 +105,3 @@ def _whole(data: dict[str, object], key: str) -> int:
     if isinstance(value, str):
         raise OddError(Code.SHAPE, key, "a whole number", value)
     return as_whole(value, key, 0, _LAST_NUMBER)
-
-
-# A WebSocket connection that hands a message over in the same turn of the loop in which it was read.
-#
-# The library puts each message into a queue and wakes a task for it: a turn of the loop between a price and the look at it.
-
-
-class InlineConnection(ClientConnection):
-    """As the library's, but for whole text messages once `follow` was called. All others are queued for `recv` as ever."""
-
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **options)
-        self._take: Callable[[bytes], None] | None = None
-        self._after_read: Callable[[], None] = lambda: None
-
-    def follow(self, take: Callable[[bytes], None], after_read: Callable[[], None]) -> None:
-        """Hand over from now on. Neither may raise.
-
-        Args:
-            take: called with each whole text message, undecoded.
-            after_read: called once all messages of one read of the socket were taken.
-        """
-        self._take, self._after_read = take, after_read
-
-    def data_received(self, data: bytes) -> None:
-        """Called by the loop."""
-        super().data_received(data)
-        self._after_read()
-
-    def process_event(self, event: Event) -> None:
-        """Called by the library for each frame."""
-        if self._take is not None and isinstance(event, Frame) and event.opcode is Opcode.TEXT and event.fin:
-            self._take(bytes(event.data))
-        else:
-            super().process_event(event)

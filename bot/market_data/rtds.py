@@ -1,4 +1,4 @@
-"""The venue's price stream, for the prices that windows settle by: one connection, replaced when it is lost or silent.
+"""The venue's price stream, for the prices that windows settle by.
 
 The stream is known to stall while its connection stands (venue.md 3), so it is judged by the age of its prices and never by
 PONG. It repeats nothing: what was missed stays missed, and the averages that need it are made of the lead's prices instead
@@ -7,21 +7,16 @@ PONG. It repeats nothing: what was missed stays missed, and the averages that ne
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
-from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import WebSocketException
-
 from bot.venue.decoding import (
     HIGH_PRICE,
     LAST_MS,
     LOW_PRICE,
-    STREAM_BYTES,
     Code,
     OddError,
     Origin,
@@ -32,6 +27,7 @@ from bot.venue.decoding import (
     as_whole,
     decode,
 )
+from bot.venue.stream import Reader, Send, Stream, Timing
 from bus import Log
 
 # The venue's price stream RTDS: messages to prices of the settlement source (Chainlink). Pure. Forms: docs/reference/venue.md 3.
@@ -85,58 +81,34 @@ def parse_settlement(message: str | bytes) -> SettlementPrice | None:
     )
 
 
-# The venue's price stream, for the prices that windows settle by: one connection, replaced when it is lost or silent.
-
-
-_QUEUE_FRAMES = 256
 _MOST_OFF_MS = 60_000  # a price from further away than this is no price of now
+TIMING = Timing(stale_after_s=10.0, ping_s=5.0)
 
 
-@dataclass(frozen=True, slots=True)
-class SettlementTiming:
-    """Seconds. stale_after_s: a connection that brings no price for so long is replaced."""
-
-    connect_s: float = 5.0
-    ping_s: float = 5.0
-    stale_after_s: float = 10.0
-    first_wait_s: float = 0.25
-    longest_wait_s: float = 15.0
-
-
-class SettlementFeed:
+class SettlementFeed(Reader):
     """Follows the settlement prices of some assets.
 
     Args:
-        url: of the stream, ws or wss.
         on_price: called in the loop for each price of these assets; must not block.
         now_ms: the venue's time in UTC ms.
         boot_ms: CLOCK_BOOTTIME in ms.
-        random: uniform in [0, 1), for the jitter of waits.
         skips: counts the messages that could not be read.
     """
 
     def __init__(
         self,
-        *,
-        url: str,
+        stream: Stream,
         assets: tuple[str, ...],
+        *,
         on_price: Callable[[SettlementPrice], None],
         now_ms: Callable[[], int],
         boot_ms: Callable[[], int],
-        random: Callable[[], float],
         log: Log,
-        timing: SettlementTiming | None = None,
         skips: Skips | None = None,
     ) -> None:
-        self._skips = skips or Skips()
-        self._url, self._on_price = url, on_price
-        self._now_ms, self._boot_ms, self._random, self._log = now_ms, boot_ms, random, log
-        self._timing = timing or SettlementTiming()
+        self.stream, self._log, self._skips = stream, log, skips or Skips()
+        self._on_price, self._now_ms, self._boot_ms = on_price, now_ms, boot_ms
         self._heard: dict[str, int | None] = dict.fromkeys(assets)
-        self._failures = 0
-        self.connected = False  # prices come
-        self.connects = 0
-        self.gaps = 0
         self.parse_errors = 0
 
     def age_ms(self, asset: str) -> int | None:
@@ -146,61 +118,15 @@ class SettlementFeed:
 
     async def run(self) -> None:
         """Follow until cancelled."""
-        while True:
-            await self._connection()
-            timing = self._timing
-            longest = min(timing.longest_wait_s, timing.first_wait_s * 2.0 ** min(self._failures, 32))
-            self._failures += 1
-            await asyncio.sleep(longest * (0.5 + 0.5 * self._random()))
+        await self.stream.run(self)
 
-    async def _connection(self) -> None:
-        """One connection from its making to its end."""
-        reason = "it ended"
-        try:
-            async with connect(
-                self._url,
-                open_timeout=self._timing.connect_s,
-                ping_interval=None,
-                close_timeout=1,
-                compression=None,
-                max_size=STREAM_BYTES,
-                max_queue=_QUEUE_FRAMES,
-            ) as socket:
-                self.connects += 1
-                pings = asyncio.create_task(self._ping(socket), name="settlement-ping")
-                try:
-                    await socket.send(SUBSCRIBE)
-                    await self._read(socket)
-                finally:
-                    pings.cancel()
-                    await asyncio.gather(pings, return_exceptions=True)
-                    socket.transport.abort()
-        except TimeoutError:
-            reason = f"no connection in {self._timing.connect_s:g} s, or no price for {self._timing.stale_after_s:g} s"
-        except (OSError, WebSocketException) as error:
-            reason = f"{type(error).__name__}: {error}"
-        if self.connected:
-            self.connected, self.gaps = False, self.gaps + 1
-        if (
-            self._failures & (self._failures - 1) == 0
-        ):  # the first, and then ever fewer: the stream may be away for days
-            self._log.warning(
-                "settlement_stream_lost",
-                reason=reason,
-                connects=self.connects,
-                action="settlement averages are made of the lead's prices until it is back",
-            )
+    async def talk(self, send: Send, first: bool) -> None:
+        """See `Reader`."""
+        if first:
+            await send(SUBSCRIBE)
 
-    async def _read(self, socket: ClientConnection) -> None:
-        """Hand on prices. Raises TimeoutError when none came for too long, whatever else did."""
-        loop = asyncio.get_running_loop()
-        async with asyncio.timeout(self._timing.stale_after_s) as silence:
-            while True:
-                if self._take(await socket.recv(decode=False)):
-                    silence.reschedule(loop.time() + self._timing.stale_after_s)
-
-    def _take(self, message: str | bytes) -> bool:
-        """Whether it brought a price of an asset that is followed."""
+    def take(self, message: str | bytes) -> bool:
+        """See `Reader`. Data is a price of an asset that is followed."""
         try:
             price = parse_settlement(message)
             if price is None or price.asset not in self._heard:
@@ -213,16 +139,9 @@ class SettlementFeed:
             if self.parse_errors & (self.parse_errors - 1) == 0:  # 1, 2, 4 ...: a flood is not logged line by line
                 self._log.warning("settlement_stream_parse_error", reason=str(error), count=self.parse_errors)
             return False
-        self.connected, self._failures = True, 0
         self._heard[price.asset] = now = self._boot_ms()
         self._on_price(replace(price, boot_ms=now, own_boot_ms=now - (self._now_ms() - price.time_ms)))
         return True
-
-    async def _ping(self, socket: ClientConnection) -> None:
-        """PING every ping_s: the venue closes what is silent. A lost connection is the reader's to notice."""
-        while True:
-            await asyncio.sleep(self._timing.ping_s)
-            await socket.send("PING")
 
 
 # The last two minutes of one asset's settlement prices, and the known part of a settlement average out of them. Pure.

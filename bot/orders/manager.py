@@ -15,7 +15,7 @@ from decimal import Decimal
 from typing import Literal
 
 from bot.orders.limits import HOLD_MS, CircuitBreaker, TokenBucket, VenueModes, mode_reason
-from bot.orders.open_orders import OpenOrders
+from bot.orders.open_orders import LedgerFailed, OpenOrders, OrderEvent, World
 from bot.orders.order_plan import OrderPlan, OrderTiming, OrderTimings, is_at_fault, offered, outcome_of
 from bot.orders.watch import Watch
 from bot.reasons import Reason, ReasonCode
@@ -26,11 +26,10 @@ from bot.venue.types import (
     Answer,
     InDoubt,
     Refused,
-    Venue,
     VenueError,
     VenueMode,
 )
-from bus import Clock, FencedError, LedgerError, LedgerFullError, Log, errors
+from bus import FencedError, LedgerError, LedgerFullError, Log, errors
 from ledger import Ledger
 from ledger.rows import (
     Fills,
@@ -66,46 +65,40 @@ class _Begun:
     answer: Callable[[], Awaitable[Answer]]
 
 
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """How orders are sent."""
+
+    resend: Literal["exits", "entries"] = "exits"
+    """whose bytes are sent again where an answer was lost: exits alone, or entries as well"""
+    longest_hold_ms: int = HOLD_MS[-1]
+    """what a mode of the venue that closes entries is believed for at most (see `VenueModes`)"""
+    orders_per_second: float = ORDERS_PER_SECOND
+    """our own rate budget"""
+
+
 class OrderManager(OpenOrders):
     """Places orders and settles doubt under one epoch.
 
     Args:
         stopped: why no entry may leave now (a halt or a pause was seen), or None.
-        now_ms: the venue's time in UTC ms.
-        longest_hold_ms: what a mode of the venue that closes entries is believed for at most (see `VenueModes`).
-        budget: our own rate budget; one of 20 orders a second when None.
-        pace: of reading requests: settling waits for room in it, a while.
-        on_trade: called with the id of each trade that is found over HTTP.
-        on_unknown: called with each status of an order that is not known.
-        on_change: called after anything about orders or fills changed.
-        on_failure: called when the ledger failed an order's task, but for want of room: the epoch cannot go on.
+        random_bits: that many random bits, for salts.
     """
 
     def __init__(
         self,
-        *,
-        venue: Venue,
+        world: World,
         ledger: Ledger,
         epoch: int,
+        *,
         stopped: Callable[[], Reason | None],
-        clock: Clock,
-        now_ms: Callable[[], int],
         random_bits: Callable[[int], int],
-        resend: Literal["exits", "entries"],
         log: Log,
-        on_change: Callable[[], None],
-        on_failure: Callable[[Exception], None],
-        longest_hold_ms: int = HOLD_MS[-1],
-        budget: TokenBucket | None = None,
-        pace: RequestPace | None = None,
-        on_trade: Callable[[str], None] = lambda _trade_id: None,
-        on_unknown: Callable[[str], None] = lambda _status: None,
+        tell: Callable[[OrderEvent], None],
+        rules: Rules,
     ) -> None:
-        super().__init__(
-            venue=venue, ledger=ledger, epoch=epoch, clock=clock, now_ms=now_ms, log=log,
-            on_change=on_change, on_trade=on_trade, on_unknown=on_unknown,
-        )  # fmt: skip
-        self._stopped, self._random_bits, self._resend, self._on_failure = stopped, random_bits, resend, on_failure
+        super().__init__(world, ledger, epoch, log=log, tell=tell)
+        self._stopped, self._random_bits, self._resend = stopped, random_bits, rules.resend
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._unsent: set[str] = set()
         self._short: set[str] = set()  # exits that were refused for a balance which may be an old one
@@ -116,12 +109,12 @@ class OrderManager(OpenOrders):
         self._seqs: dict[tuple[str, Side], int] = {}
         self._sending: set[str] = set()
         self._closing = False
-        self._mode, self._trouble = VenueModes(longest_hold_ms), CircuitBreaker(longest_hold_ms)
-        self._budget = budget or TokenBucket(ORDERS_PER_SECOND)
+        self._mode, self._trouble = VenueModes(rules.longest_hold_ms), CircuitBreaker(rules.longest_hold_ms)
+        self._budget = TokenBucket(rules.orders_per_second)
         self._told: dict[str, asyncio.Event] = {}
-        self._pace, self._looked_ms = pace or RequestPace(clock.boot_ms), dict[str, int]()
+        self._pace, self._looked_ms = world.pace or RequestPace(world.clock.boot_ms), dict[str, int]()
         self.sendings = OrderTimings()
-        self._recent = deque(entries_since(ledger, clock.wall_ms() - 60_000, MOST_RECENT), maxlen=MOST_RECENT)
+        self._recent = deque(entries_since(ledger, world.clock.wall_ms() - 60_000, MOST_RECENT), maxlen=MOST_RECENT)
 
     @property
     def mode(self) -> VenueMode:
@@ -280,7 +273,7 @@ class OrderManager(OpenOrders):
             exc_info=error,
         )
         if isinstance(error, LedgerError) and not isinstance(error, LedgerFullError):
-            self._on_failure(error)
+            self._tell(LedgerFailed(error))
 
     async def _run(self, intent: Intent, begun: _Begun | None) -> None:
         try:
@@ -304,7 +297,7 @@ class OrderManager(OpenOrders):
                 await asyncio.sleep(COLLECT_SPACING_S)  # several events of one order are one piece of news
         except FencedError as error:
             self._log.warning("order_fenced", order_id=intent.order_id, slot=intent.slot, reason=str(error))
-            self._on_failure(error)
+            self._tell(LedgerFailed(error))
         except VenueError as error:
             self._log.warning("order_lookup_failed", order_id=intent.order_id, reason=str(error))
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from decimal import Decimal
+from typing import Protocol
 
 from bot.orders.resolution import CLOSED_MARGIN_MS, Evidence, Verdict, add_settled_by_hand, conclude, vouched_trade
 from bot.orders.watch import Watch
+from bot.venue.pace import RequestPace
 from bot.venue.types import (
     BASE_UNITS,
     LIVE,
@@ -41,28 +43,71 @@ MOST_WORDS = 10
 MOST_OFF = 20  # base units: what rounding at each of many makers may come to
 
 
+class World(Protocol):
+    """What orders need of their instance."""
+
+    @property
+    def venue(self) -> Venue:
+        """The exchange."""
+
+    @property
+    def clock(self) -> Clock:
+        """This machine's clocks."""
+
+    @property
+    def pace(self) -> RequestPace | None:
+        """Of reading requests: settling waits for room in it, a while. None: one of its own."""
+
+    def now_ms(self) -> int:
+        """The venue's time in UTC ms."""
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """Something about orders or fills was written."""
+
+
+@dataclass(frozen=True, slots=True)
+class TradeFound:
+    """A trade was found over HTTP, before the user channel told it."""
+
+    trade_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class StatusUnknown:
+    """The venue shows an order with a status that is not known."""
+
+    status: str
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerFailed:
+    """The ledger failed an order's task, but for want of room: the epoch cannot go on."""
+
+    error: Exception
+
+
+OrderEvent = Changed | TradeFound | StatusUnknown | LedgerFailed
+
+
 class OpenOrders:
-    """Open orders and their settling. Every row carries the epoch, so the ledger refuses one that outlived it."""
+    """Open orders and their settling. Every row carries the epoch, so the ledger refuses one that outlived it.
+
+    Args:
+        tell: called in the loop with what happened, once its row is written.
+    """
 
     def __init__(
-        self,
-        *,
-        venue: Venue,
-        ledger: Ledger,
-        epoch: int,
-        clock: Clock,
-        now_ms: Callable[[], int],
-        log: Log,
-        on_change: Callable[[], None],
-        on_trade: Callable[[str], None],
-        on_unknown: Callable[[str], None],
+        self, world: World, ledger: Ledger, epoch: int, *, log: Log, tell: Callable[[OrderEvent], None]
     ) -> None:
-        self._venue, self._ledger, self._epoch, self._clock = venue, ledger, epoch, clock
-        self._now_ms, self._log, self._on_change = now_ms, log, on_change
-        self._on_trade, self._on_unknown = on_trade, on_unknown
-        self.open = {intent.intent.order_id: intent for intent in open_intents(ledger, now_ms())}
+        self._venue, self._ledger, self._epoch, self._clock = world.venue, ledger, epoch, world.clock
+        self._now_ms, self._log, self._tell = world.now_ms, log, tell
+        self.open = {intent.intent.order_id: intent for intent in open_intents(ledger, world.now_ms())}
         # Ended because nothing more came; should the venue still fill them, no limit is passed.
-        self._quiet = {intent.intent.order_id: intent for intent in quiet_entries(ledger, now_ms() - CLOSED_MARGIN_MS)}
+        self._quiet = {
+            intent.intent.order_id: intent for intent in quiet_entries(ledger, world.now_ms() - CLOSED_MARGIN_MS)
+        }
         self._watches: dict[str, Watch] = {}
         self._answered: dict[str, Fills] = {}
 
@@ -226,7 +271,7 @@ class OpenOrders:
             is_new = True
             if trade_word(trade.status) not in TRADE_STATUSES:
                 self._log.error("trade_status_unknown", order_id=intent.order_id, trade_status=trade.status)
-            self._on_trade(trade.trade_id)
+            self._tell(TradeFound(trade.trade_id))
             self._log.info(
                 "fill",
                 order_id=intent.order_id,
@@ -237,7 +282,7 @@ class OpenOrders:
                 shares=str(Decimal(trade.size) / BASE_UNITS),
                 trade_status=trade.status,
             )
-            self._on_change()
+            self._tell(Changed())
         return is_new
 
     def _exact(self, trade: VenueTrade) -> VenueTrade:
@@ -260,7 +305,7 @@ class OpenOrders:
         if fate_of(shown.status) is Fate.UNKNOWN and shown.status not in watch.unknown:
             watch.unknown = {shown.status, *list(watch.unknown)[:MOST_WORDS]}
             self._log.error("order_status_unknown", order_id=intent.order_id, slot=intent.slot, status=shown.status)
-            self._on_unknown(shown.status)
+            self._tell(StatusUnknown(shown.status))
 
     def _conclude(self, intent: Intent, shown: VenueOrder | None) -> None:
         """Record what follows from all that is known of an order."""
@@ -327,4 +372,4 @@ class OpenOrders:
             # However it showed that the venue has it, from then on looks count.
             if state is OrderState.ACCEPTED and (watch := self._watch(order_id)).arrived_ms is None:
                 watch.news(boot_ms)
-        self._on_change()
+        self._tell(Changed())

@@ -16,6 +16,7 @@ from bot.venue.credentials import Endpoints
 from bus import Clock, Log, SettingsError
 from recording import RecordingError, Writer
 from recording.capture import Capture
+from recording.discovery import Grid
 from recording.hosts import Hosts
 from recording.recorder import Recorder
 from recording.writer import Written
@@ -72,8 +73,7 @@ async def record_market(
             recorder = Recorder(writer)
             capture = Capture(
                 hosts,
-                assets=assets,
-                timeframes=timeframes,
+                Grid(assets, timeframes),
                 sink=recorder,
                 session=session,
                 wall_ms=clock.wall_ms,

@@ -66,7 +66,6 @@ class Exchange:
         self.accounts = Accounts(self.engine, journal, self.funds, settings.start_balance_units)
         self.orders = Orders(
             settings,
-            record,
             self.engine,
             self.markets,
             self.accounts,
@@ -74,7 +73,6 @@ class Exchange:
             journal,
             self.market_streams,
             self.faults,
-            clock,
         )
         self.relayer = Relayer(record, self.engine, self.markets, self.accounts, self.funds, journal, clock)
         self.prices = PriceLog(record)

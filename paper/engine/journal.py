@@ -36,9 +36,9 @@ class Journal:
     """
 
     def __init__(self, record: Record, streams: UserStreams, clock: Callable[[], int], settle_ms: int) -> None:
-        self._record = record
+        self.record = record
         self._streams = streams
-        self._clock = clock
+        self.clock = clock
         self._settle_ms = settle_ms
         self._recent: OrderedDict[str, None] = OrderedDict()
         self._keys: dict[str, str] = {}  # API key of each resting order
@@ -46,7 +46,7 @@ class Journal:
     def knows(self, order_id: str) -> bool:
         """Whether this order was ever accepted."""
         sql = "SELECT 1 FROM orders WHERE order_id = ?"
-        return order_id in self._recent or bool(self._record.query(sql, [order_id]))
+        return order_id in self._recent or bool(self.record.query(sql, [order_id]))
 
     def key_of(self, order_id: str) -> str:
         """Return the API key that a resting order came with; empty for the house's."""
@@ -54,7 +54,7 @@ class Journal:
 
     def live_orders(self) -> list[Order]:
         """Return the orders that rested when the record ended, oldest first."""
-        rows = self._record.query_dicts("SELECT * FROM orders WHERE status = 'LIVE' ORDER BY seq")
+        rows = self.record.query_dicts("SELECT * FROM orders WHERE status = 'LIVE' ORDER BY seq")
         self._keys = {str(row["order_id"]): str(row["api_key"]) for row in rows}
         return [_order(row) for row in rows]
 
@@ -67,7 +67,7 @@ class Journal:
             self._keys[order.order_id] = api_key
         row = order_row(order, api_key, "LIVE" if resting else "MATCHED")
         row["slug"], row["post_only"] = slug, int(order.post_only)
-        self._record.insert("orders", row)
+        self.record.insert("orders", row)
         self._publish(order, row, "PLACEMENT")
 
     def order_ended(self, order: Order, slug: str, api_key: str, status: str) -> None:
@@ -75,7 +75,7 @@ class Journal:
         self._recent[order.order_id] = None
         row = order_row(order, api_key, status)
         row["slug"], row["post_only"] = slug, int(order.post_only)
-        self._record.insert("orders", row)
+        self.record.insert("orders", row)
         self._publish(order, row, "CANCELLATION")
 
     def forget(self, order: Order) -> None:
@@ -85,12 +85,12 @@ class Journal:
     def order_killed(self, order: Order, api_key: str, text: str) -> None:
         """Tell the owner of a FAK or FOK that was refused for want of a match: it is no order of the record."""
         if self._streams.listens(order.owner, order.condition_id):
-            row, now = order_row(order, api_key, f"CANCELED_{text}"), self._clock()
-            self._record.after(lambda: self._streams.publish_killed(row, order.budget, now))
+            row, now = order_row(order, api_key, f"CANCELED_{text}"), self.clock()
+            self.record.after(lambda: self._streams.publish_killed(row, order.budget, now))
 
     def order_changed(self, order: Order, status: str, event: str) -> None:
         """Record a fill (``UPDATE``) or the end (``CANCELLATION``) of a resting order."""
-        self._record.add(
+        self.record.add(
             "UPDATE orders SET size_matched = ?, status = ? WHERE order_id = ?", (order.filled, status, order.order_id)
         )
         self._publish(order, order_row(order, self.key_of(order.order_id), status), event)
@@ -104,8 +104,8 @@ class Journal:
         """
         rows = [self._trade_row(match_id, fill, slug, taker_key, fate, now_ms) for fill in fills]
         for row in rows:
-            self._record.insert("trades", row)
-        self._record.after(lambda: self._follow(rows, fate))
+            self.record.insert("trades", row)
+        self.record.after(lambda: self._follow(rows, fate))
 
     def _trade_row(
         self, match_id: str, fill: Fill, slug: str, taker_key: str, fate: Fate, now_ms: int
@@ -128,11 +128,11 @@ class Journal:
 
     def failing(self) -> list[tuple[str, int, list[Entry]]]:
         """Return the trades that are to fail and have not yet: id, when (UTC ms), and what they moved."""
-        rows = self._record.query_dicts("SELECT * FROM trades WHERE fate = 'failed' AND reversed_ms IS NULL")
+        rows = self.record.query_dicts("SELECT * FROM trades WHERE fate = 'failed' AND reversed_ms IS NULL")
         trades: dict[str, tuple[str, int, list[Entry]]] = {}
         for row in rows:
             ref = f"{row['taker_order_id']!s}:{row['maker_order_id']!s}"
-            moved = self._record.query("SELECT wallet, asset, amount, reason, ref FROM ledger WHERE ref = ?", [ref])
+            moved = self.record.query("SELECT wallet, asset, amount, reason, ref FROM ledger WHERE ref = ?", [ref])
             name, due_ms = str(row["match_id"]), _int(row["time_ms"]) + _int(row["settle_ms"])
             _, _, entries = trades.setdefault(name, (name, due_ms, []))
             entries.extend(Entry(*entry) for entry in moved)  # type: ignore[arg-type]  # columns are typed by the schema
@@ -141,26 +141,26 @@ class Journal:
     def trade_failed(self, match_id: str, entries: Iterable[Entry], now_ms: int) -> None:
         """Record that a trade failed, and the movements that undid it."""
         self.entries(entries, now_ms)
-        self._record.add("UPDATE trades SET reversed_ms = ? WHERE match_id = ?", (now_ms, match_id))
+        self.record.add("UPDATE trades SET reversed_ms = ? WHERE match_id = ?", (now_ms, match_id))
 
     def _follow(self, rows: list[dict[str, Value]], fate: Fate) -> None:
         loop = asyncio.get_running_loop()
         for age_ms, _ in stages(fate, self._settle_ms):
-            loop.call_later(age_ms / 1000, self._streams.publish_trade, rows, self._clock)
+            loop.call_later(age_ms / 1000, self._streams.publish_trade, rows, self.clock)
 
     def entries(self, entries: Iterable[Entry], now_ms: int) -> None:
         """Record movements of users' money and shares."""
         for entry in entries:
             if entry.wallet not in HOUSE:
-                self._record.add(
+                self.record.add(
                     "INSERT INTO ledger (time_ms, wallet, asset, amount, reason, ref) VALUES (?, ?, ?, ?, ?, ?)",
                     (now_ms, entry.wallet, entry.asset, entry.amount, entry.reason, entry.ref),
                 )
 
     def _publish(self, order: Order, row: dict[str, Value], event: str) -> None:
         if self._streams.listens(order.owner, order.condition_id):
-            now = self._clock()
-            self._record.after(lambda: self._streams.publish_order(row, event, now))
+            now = self.clock()
+            self.record.after(lambda: self._streams.publish_order(row, event, now))
 
 
 def order_row(order: Order, api_key: str, status: str) -> dict[str, Value]:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import uuid
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from paper.engine.book import Book, Order, format_units
@@ -18,7 +18,6 @@ from paper.engine.market_maker import HOUSE
 from paper.engine.markets import OUTCOMES, Market, Markets
 from paper.engine.matching import Engine, Entry, Fate, Fill, Placement, fate_of, stages
 from paper.engine.offers import Offer, read_order
-from paper.engine.record import Record
 from paper.engine.signing import order_signer, wallets
 from paper.errors import RefusedError
 from paper.settings import Settings
@@ -57,7 +56,6 @@ class Orders:
     def __init__(
         self,
         settings: Settings,
-        record: Record,
         engine: Engine,
         markets: Markets,
         accounts: Accounts,
@@ -65,10 +63,9 @@ class Orders:
         journal: Journal,
         streams: MarketStreams,
         faults: Faults,
-        clock: Callable[[], int],
     ) -> None:
         self._settings = settings
-        self._record = record
+        self._record = journal.record
         self._engine = engine
         self._markets = markets
         self._accounts = accounts
@@ -76,7 +73,7 @@ class Orders:
         self._journal = journal
         self._streams = streams
         self._faults = faults
-        self._clock = clock
+        self._clock = journal.clock
         self._held: dict[str, _Held] = {}
         self._delayed: set[asyncio.Task[None]] = set()
         self._changed: dict[str, Book] = {}  # books whose changes are still to be sent

@@ -22,6 +22,7 @@ from paper.mirror.player import Player
 from paper.settings import Settings
 from recording import Contents, RecordingError, Writer
 from recording.capture import Capture
+from recording.discovery import Grid
 from recording.hosts import REAL, Hosts, hosts_at
 from recording.recorder import Recorder, Tee
 from recording.streams import Sink
@@ -64,8 +65,7 @@ async def mirrored(
         sinks: list[Sink] = [mirror] if recorder is None else [recorder, mirror]
         capture = Capture(
             hosts,
-            assets=ASSETS,
-            timeframes=settings.timeframes,
+            Grid(ASSETS, settings.timeframes),
             sink=Tee(sinks),
             session=session,
             wall_ms=clock,

@@ -15,6 +15,7 @@ from deployer.disk import Disks
 from deployer.errors import BuildError, RepositoryError, RuntimeFailedError
 from deployer.keys import KeyRing
 from deployer.metrics import TargetsFile
+from deployer.parts import Machine, Pushes, Shown
 from deployer.push.branch import BranchWatch
 from deployer.push.hooks import Hooks
 from deployer.push.log import PushLog
@@ -353,10 +354,16 @@ class Shop:
         self._branch = branch
         try:
             deployer = Deployer(
-                bus=host.bus, clock=host.clock, repository=self.git, branch=branch, runtime=self._units, policy=POLICY,
-                folder=folder, metrics=nothing, targets=TargetsFile(folder), push_log=PushLog(folder, host.clock, log),
-                verify=Verify(self.git, "", limit_s=1.0), unchanged=Unchanged(self.git, ""), hooks=Hooks(None, log),
-                disks=Disks({}, 0, lambda *_: None), keys=KeyRing(folder, {}, self._units.is_unit, log), log=log,
+                host.bus, host.clock, POLICY, folder,
+                pushes=Pushes(
+                    self.git, branch, PushLog(folder, host.clock, log), Verify(self.git, "", limit_s=1.0),
+                    Unchanged(self.git, ""),
+                ),
+                machine=Machine(
+                    self._units, Disks({}, 0, lambda *_: None), KeyRing(folder, {}, self._units.is_unit, log),
+                    Hooks(None, log),
+                ),
+                shown=Shown(log, nothing, TargetsFile(folder)),
             )  # fmt: skip
             await deployer.run()
         except Exception as error:  # noqa: BLE001  # as a traceback on stderr

@@ -18,7 +18,7 @@ import structlog
 from polymarket._internal.wallet import derive_beacon_deposit_wallet_address
 
 from bot.slots import parse_slug
-from bot.venue.polymarket import PolymarketVenue, paper_hosts, signer_address
+from bot.venue.polymarket import Owner, PolymarketVenue, paper_hosts, signer_address
 from bot.venue.polymarket.client import CONFIG, Credentials
 from bot.venue.types import BASE_UNITS, Accepted, OrderRequest
 from bus import Role, read_status
@@ -89,8 +89,7 @@ async def rest_an_order(rig: Rig) -> str:
         private_key=KEY,
         credentials=Credentials(stored["key"], stored["secret"], stored["passphrase"]),
         log=structlog.get_logger(),
-        wallet=WALLET,
-        signature_type=3,
+        owner=Owner(WALLET, 3),
     )
     await venue.open()
     await venue.open_orders_channel()

@@ -21,7 +21,7 @@ from deployer.runtimes.docker.body import Mount, Place
 from deployer.runtimes.docker.engine import Engine
 from deployer.runtimes.docker.images import Images
 from deployer.runtimes.docker.room import BuildRoom
-from deployer.runtimes.docker.runtime import DockerRuntime
+from deployer.runtimes.docker.runtime import DockerRuntime, Given
 from tests.e2e.deployer_rig import GIT
 from tests.e2e.docker_engine import need_engine
 from tests.e2e.rig import until
@@ -100,7 +100,7 @@ async def test_a_full_disk_inside_the_engine_fails_the_build_with_its_reason(tmp
         if not with_buildx:
             images._has_buildx = False
         runtime = DockerRuntime(
-            engine, images, PLACE, bus, tmp_path / "run", SystemClock(), pytest.fail, keep=1, environment={}
+            images, PLACE, bus, tmp_path / "run", SystemClock(), pytest.fail, keep=1, given=Given({})
         )
         small, big, after = commit(100), commit(2 * DISK), commit(200)
         await runtime.build(small)

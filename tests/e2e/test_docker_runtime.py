@@ -25,7 +25,7 @@ from deployer.runtimes.docker.body import BUS, IMAGE, LABELS, Place
 from deployer.runtimes.docker.engine import Engine
 from deployer.runtimes.docker.images import Images
 from deployer.runtimes.docker.room import BUILDS, BuildRoom
-from deployer.runtimes.docker.runtime import DockerRuntime
+from deployer.runtimes.docker.runtime import DockerRuntime, Given
 from tests import patience
 from tests.e2e.deployer_rig import GIT
 from tests.e2e.docker_engine import BASE, USER, docker, need_engine, own, place_for
@@ -72,7 +72,6 @@ class Rig:
         if not with_buildx:
             images._has_buildx = False
         return DockerRuntime(
-            engine,
             images,
             self.place,
             Bus(Path(self.place.bus.source)),
@@ -80,7 +79,7 @@ class Rig:
             SystemClock(),
             self.warnings.append,
             keep=1,
-            environment={"BOT_X": "1"},
+            given=Given({"BOT_X": "1"}),
         )
 
     def git(self, *arguments: str) -> str:

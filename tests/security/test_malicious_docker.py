@@ -32,7 +32,7 @@ from deployer.runtimes.docker.body import Mount, Place
 from deployer.runtimes.docker.engine import Engine
 from deployer.runtimes.docker.images import Images
 from deployer.runtimes.docker.room import BuildRoom
-from deployer.runtimes.docker.runtime import DockerRuntime
+from deployer.runtimes.docker.runtime import DockerRuntime, Given
 from tests import patience
 from tests.e2e.docker_engine import BASE, need_engine, own, place_for
 from tests.e2e.test_docker_runtime import Rig
@@ -92,8 +92,8 @@ class Trial:
             project=place.project,
         )  # fmt: skip
         self.runtime = DockerRuntime(
-            engine, images, self.place, self.bus, run, CLOCK, print, keep=1, environment=environment,
-            keys=None if before else folder / "keys",
+            images, self.place, self.bus, run, CLOCK, print, keep=1,
+            given=Given(environment, None if before else folder / "keys"),
         )  # fmt: skip
         self.logging = Logging(os.open(folder / "log", os.O_WRONLY | os.O_CREAT))
         files = {} if before else {"key": self.key_file}

@@ -14,13 +14,16 @@ import pytest
 import structlog
 from websockets.asyncio.server import ServerConnection, serve
 
-from bot.market_data.binance import BinanceFeed, Timing
-from bot.market_data.binance_messages import PriceUpdate
+from bot.market_data.binance import BinanceFeed
+from bot.market_data.binance_messages import PriceUpdate, stream_url
+from bot.market_data.market_channel import TIMING as BOOKS_TIMING
 from bot.market_data.market_channel import BookEvent, MarketChannel
+from bot.market_data.rtds import TIMING as SETTLEMENT_TIMING
 from bot.market_data.rtds import SettlementFeed, SettlementPrice
 from bot.venue.decoding import Skips
 from bot.venue.polymarket import Credentials, reading
 from bot.venue.polymarket.streams import follow_user
+from bot.venue.stream import Stream, Timing
 from bot.venue.types import Book, UserEvent, VenueError
 from proof.frames.__main__ import fuzz
 from proof.frames.corpus import START_S, UP, Frame, written
@@ -119,11 +122,10 @@ async def test_the_market_channel_outlives_odd_frames() -> None:
 
     async with sending(frames_of("market", 1), ("market", json.dumps(good).encode())) as (url, server):
         channel = MarketChannel(
-            url=url,
+            Stream("market_channel", url, timing=BOOKS_TIMING, random=lambda: 0.0, log=LOG),
             wanted=lambda: [UP],
             on_event=take,
             on_lost=lambda: None,
-            random=lambda: 0.0,
             log=LOG,
             skips=skips,
         )
@@ -164,12 +166,11 @@ async def test_the_settlement_stream_outlives_odd_frames() -> None:
 
     async with sending(frames_of("rtds", 3), ("rtds", json.dumps(good).encode())) as (url, server):
         feed = SettlementFeed(
-            url=url,
-            assets=("BTC",),
+            Stream("settlement_stream", url, timing=SETTLEMENT_TIMING, random=lambda: 0.0, log=LOG),
+            ("BTC",),
             on_price=take,
             now_ms=lambda: PRICE_MS,
             boot_ms=lambda: 0,
-            random=lambda: 0.0,
             log=LOG,
             skips=skips,
         )
@@ -198,13 +199,17 @@ async def test_the_price_stream_outlives_odd_frames() -> None:
     long = b'{"data": "' + b"x" * 1_000_000 + b'"}'
     async with sending([*frames_of("binance", 4), long, far, *[last] * 60], ("binance", last)) as (url, server):
         feed = BinanceFeed(
-            ws_url=url,
-            assets=("BTC",),
+            Stream(
+                "feed",
+                stream_url(url, ("BTC",)),
+                timing=Timing(connect_s=LIMIT_S, stale_after_s=LIMIT_S / 2),
+                random=lambda: 0.0,
+                log=LOG,
+            ),
+            ("BTC",),
             on_update=take,
             boot_ms=boot_ms,
-            random=lambda: 0.0,
             log=LOG,
-            timing=Timing(connect_s=LIMIT_S, stale_after_s=LIMIT_S / 2),
             skips=skips,
         )
         await until_set(came, feed.run)

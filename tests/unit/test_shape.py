@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from pathlib import Path
 from statistics import median
 
@@ -9,7 +10,8 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("recording", "bus", "ledger", "bot", "deployer", "panel", "paper", "cli", "proof", "bench")
-MOST_LINES, LEAST_MEDIAN, MOST_MODULES = 450, 150, 16
+PRODUCT = PACKAGES[:-2]
+MOST_LINES, LEAST_MEDIAN, MOST_MODULES, MOST_PARTS = 450, 150, 16, 8
 
 
 def modules() -> dict[Path, int]:
@@ -37,3 +39,18 @@ def test_no_folder_has_more_than_sixteen_modules(package: str) -> None:
             folder = str(path.parent.relative_to(ROOT))
             counts[folder] = counts.get(folder, 0) + 1
     assert not {folder: count for folder, count in counts.items() if count > MOST_MODULES}
+
+
+@pytest.mark.parametrize("package", PRODUCT)
+def test_no_constructor_takes_more_than_eight_parts(package: str) -> None:
+    """What is made of more has parts that belong together, and those are a record with a name."""
+    found = {
+        f"{path.relative_to(ROOT)}::{node.name}": count
+        for path in (ROOT / package).rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ClassDef)
+        for made in node.body
+        if isinstance(made, ast.FunctionDef) and made.name == "__init__"
+        if (count := len([*made.args.posonlyargs, *made.args.args, *made.args.kwonlyargs]) - 1) > MOST_PARTS
+    }
+    assert not found

@@ -12,7 +12,8 @@ import httpx
 import structlog
 
 from bot.market_data.books import TOP, Books
-from bot.market_data.market_channel import BookEvent, Change, ChannelTiming, MarketChannel
+from bot.market_data.market_channel import BookEvent, Change, MarketChannel
+from bot.venue.stream import Stream, Timing
 from bot.venue.types import BASE_UNITS, Book
 from paper.engine.feed import load_tape
 from recording.cli import main
@@ -55,13 +56,17 @@ async def test_streamed_books_stay_the_venues_through_a_break(start_paper: Start
         books.lost()
 
     channel = MarketChannel(
-        url=f"{paper.ws_url}/ws/market",
+        Stream(
+            "market_channel",
+            f"{paper.ws_url}/ws/market",
+            timing=Timing(stale_after_s=25, look_s=0.05, ping_s=0.2, first_wait_s=0.05),
+            random=lambda: 0.5,
+            log=structlog.get_logger(),
+        ),
         wanted=lambda: tokens,
         on_event=take,
         on_lost=on_lost,
-        random=lambda: 0.5,
         log=structlog.get_logger(),
-        timing=ChannelTiming(look_s=0.05, ping_s=0.2, first_wait_s=0.05),
     )
     client = httpx.AsyncClient(base_url=paper.url, timeout=LIMIT_S, verify=False)  # made once: it costs much
     task = asyncio.create_task(channel.run())
@@ -87,13 +92,13 @@ async def test_streamed_books_stay_the_venues_through_a_break(start_paper: Start
         paper.fault(kind="drop_streams", path="/ws/market")
 
         async def broke() -> bool:
-            return lost > 0 and channel.connects > 1
+            return lost > 0 and channel.stream.connects > 1
 
         await until(broke)
         before = changes
         await until(lambda: changed_more(before + 40))
         await until(agree)
-        assert channel.connected
+        assert channel.stream.is_open
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)

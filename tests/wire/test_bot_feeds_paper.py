@@ -12,10 +12,11 @@ import aiohttp
 import pytest
 import structlog
 
-from bot.market_data.binance import BinanceFeed, Timing
-from bot.market_data.binance_messages import PriceUpdate, Source
+from bot.market_data.binance import BinanceFeed
+from bot.market_data.binance_messages import PriceUpdate, Source, stream_url
 from bot.market_data.history import fetch_history
 from bot.market_data.prices import MOVE_S, Candles
+from bot.venue.stream import Stream, Timing
 from tests import patience
 from tests.wire.conftest import StartPaper
 
@@ -39,13 +40,17 @@ async def reading(url: str, timing: Timing) -> AsyncIterator[tuple[BinanceFeed, 
     """A running feed of all assets and what it delivered."""
     updates: list[PriceUpdate] = []
     feed = BinanceFeed(
-        ws_url=url.replace("http", "ws", 1),
-        assets=ASSETS,
+        Stream(
+            "feed",
+            stream_url(url.replace("http", "ws", 1), ASSETS),
+            timing=timing,
+            random=lambda: 0.5,
+            log=structlog.get_logger(),
+        ),
+        ASSETS,
         on_update=updates.append,
         boot_ms=boot_ms,
-        random=lambda: 0.5,
         log=structlog.get_logger(),
-        timing=timing,
     )
     task = asyncio.create_task(feed.run())
     try:

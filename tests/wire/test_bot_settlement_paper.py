@@ -9,7 +9,8 @@ import httpx
 import structlog
 
 from bot.market_data.prices import Prices
-from bot.market_data.rtds import SettlementFeed, SettlementTiming
+from bot.market_data.rtds import SettlementFeed
+from bot.venue.stream import Stream, Timing
 from tests.wire.conftest import LIMIT_S, StartPaper, until
 
 LENGTH_MS = 2_000  # of the average of a window of 10 s
@@ -30,14 +31,18 @@ async def test_the_average_is_the_exchanges_own_and_unknown_while_the_stream_sta
     paper = start_paper(seed=5, timeframes="10s")
     prices = Prices(("BTC",))
     feed = SettlementFeed(
-        url=f"{paper.ws_url}/rtds",
-        assets=("BTC",),
+        Stream(
+            "settlement_stream",
+            f"{paper.ws_url}/rtds",
+            timing=Timing(ping_s=0.2, stale_after_s=2.5, first_wait_s=0.05),
+            random=lambda: 0.5,
+            log=structlog.get_logger(),
+        ),
+        ("BTC",),
         on_price=prices.settle,
         now_ms=now_ms,
         boot_ms=boot_ms,
-        random=lambda: 0.5,
         log=structlog.get_logger(),
-        timing=SettlementTiming(ping_s=0.2, stale_after_s=2.5, first_wait_s=0.05),
     )
     start_ms = (now_ms() + 9_999 + LENGTH_MS) // 10_000 * 10_000 - 10_000
     end_ms = start_ms + 10_000
@@ -56,26 +61,26 @@ async def test_the_average_is_the_exchanges_own_and_unknown_while_the_stream_sta
         await until(ended)
         ours = prices.average("BTC", end_ms - LENGTH_MS, end_ms)[1]
         assert ours is not None
-        assert feed.connected
-        assert (feed.connects, feed.gaps, feed.parse_errors) == (1, 0, 0)
+        assert feed.stream.is_live
+        assert (feed.stream.connects, feed.stream.gaps, feed.parse_errors) == (1, 0, 0)
 
         paper.fault(kind="freeze_streams", path="/rtds", seconds=6)
         frozen_ms = now_ms()
 
         async def stalled() -> bool:
-            return feed.gaps == 1 and unknown(frozen_ms - 2_000, now_ms())
+            return feed.stream.gaps == 1 and unknown(frozen_ms - 2_000, now_ms())
 
         await until(stalled)
 
         async def back() -> bool:
-            return feed.connected and not unknown(now_ms() - 1_500, now_ms())
+            return feed.stream.is_live and not unknown(now_ms() - 1_500, now_ms())
 
         await until(back)
-        assert feed.connects > 1
+        assert feed.stream.connects > 1
         paper.fault(kind="drop_streams", path="/rtds")
 
         async def broke() -> bool:
-            return feed.gaps == 2
+            return feed.stream.gaps == 2
 
         await until(broke)
         await until(back)

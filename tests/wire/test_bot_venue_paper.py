@@ -19,6 +19,7 @@ from bot.venue.polymarket import (
     DUPLICATE,
     NO_MATCH,
     Credentials,
+    Owner,
     PolymarketVenue,
     TimeLimits,
     derive_credentials,
@@ -81,8 +82,7 @@ async def trading(
         private_key=key,
         credentials=credentials,
         log=structlog.get_logger(),
-        wallet=wallet,
-        signature_type=3 if deposit_wallet else 0,
+        owner=Owner(wallet, 3 if deposit_wallet else 0),
         limits=limits,
     )
     await venue.open()

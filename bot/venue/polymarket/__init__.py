@@ -14,7 +14,7 @@ no public way to name other hosts, to set time limits, or to be made without tou
     streams          what happens to our orders, told as it happens
 """
 
-from bot.venue.polymarket.adapter import PolymarketVenue
+from bot.venue.polymarket.adapter import Owner, PolymarketVenue
 from bot.venue.polymarket.answers import DUPLICATE, NO_MATCH, NOT_SENT
 from bot.venue.polymarket.client import (
     Credentials,
@@ -36,6 +36,7 @@ __all__ = [
     "Credentials",
     "Hosts",
     "NoCredentialsError",
+    "Owner",
     "PolymarketVenue",
     "RelayerKey",
     "TimeLimits",

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import httpx
@@ -68,16 +69,25 @@ _LONGEST_ERROR = 600
 _REDEEM_LIMIT_S = 30.0  # Several requests: market, wallet, nonce, submit.
 
 
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Whose funds are traded."""
+
+    wallet: str | None = None
+    """the key's own address when None (signature type 0 only)"""
+    signature_type: int = 0
+    """0 EOA, 1 proxy, 2 safe, 3 deposit wallet"""
+    signer: str = ""
+    """the signing key's address; only read where there is no key yet"""
+
+
 class PolymarketVenue:
     """One wallet at one venue. Made without network; `open` and `open_orders_channel` make the connections.
 
     Args:
         hosts: where the exchange and its neighbours answer.
         private_key: the signing key, 32 bytes of hex; None where it comes later (`arm`), with the address that it will have.
-        signer: that address; only read where there is no key yet.
         credentials: the API key that is used and that orders are posted with; never created here.
-        wallet: whose funds are traded; the key's own address when None (signature type 0 only).
-        signature_type: 0 EOA, 1 proxy, 2 safe, 3 deposit wallet.
         relayer_key: for redemptions; without it none is made.
         pace: what every request is counted in, but for those for markets: who asks for them waits for room before.
 
@@ -92,9 +102,7 @@ class PolymarketVenue:
         private_key: str | None,
         credentials: Credentials,
         log: Log,
-        signer: str = "",
-        wallet: str | None = None,
-        signature_type: int = 0,
+        owner: Owner | None = None,
         limits: TimeLimits | None = None,
         relayer_key: RelayerKey | None = None,
         pace: RequestPace | None = None,
@@ -108,7 +116,9 @@ class PolymarketVenue:
         """What the venue sent and could not be read."""
 
         self._limits = limits or TimeLimits()
-        self._identity = identify(private_key or AddressAlone(signer), credentials, wallet, signature_type)
+        owner = owner or Owner()
+        key = private_key or AddressAlone(owner.signer)
+        self._identity = identify(key, credentials, owner.wallet, owner.signature_type)
         self._signer = None if private_key is None else order_signer(self._identity, private_key)
         self._ssl = httpx.create_ssl_context()
         self._orders = OrderRequests(Target.of(hosts.clob, self._ssl), self._identity)

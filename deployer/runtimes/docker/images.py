@@ -53,7 +53,7 @@ class Images:
         project: str = PROJECT,
     ) -> None:
         self._name = f"{project}-bot"
-        self._engine, self._repository, self.room, self._inputs = engine, repository, room, inputs
+        self.engine, self._repository, self.room, self._inputs = engine, repository, room, inputs
         self._folder, self._bus_id, self._limit_s = folder, bus_id, limit_s
         self._has_buildx: bool | None = None
         self._comparable: frozenset[str] = frozenset()
@@ -148,18 +148,16 @@ class Images:
                 shas.add(sha)
                 continue
             with suppress(EngineRefusedError):  # 409: a container or another image needs it; 404: it is gone
-                await self._engine.call("an old image could not be removed", _remove(image))
+                await self.engine.call("an old image could not be removed", _remove(image))
 
     async def _list(self) -> list[dict[str, Any]]:
         filters = {"label": [f"{BUS}={self._bus_id}"]}
-        images = await self._engine.call(
-            "the images could not be listed", lambda client: client.images(filters=filters)
-        )
+        images = await self.engine.call("the images could not be listed", lambda client: client.images(filters=filters))
         return sorted(images, key=lambda image: int(image["Created"]), reverse=True)
 
     async def empty_cache(self) -> None:
         """Empty the Engine's build cache, which is everybody's on this Engine. Raises RuntimeFailedError."""
-        await self._engine.call("the build cache could not be emptied", lambda client: client.prune_builds(all=True))
+        await self.engine.call("the build cache could not be emptied", lambda client: client.prune_builds(all=True))
 
     # --- the two builders
 
@@ -256,7 +254,7 @@ class Images:
             return []
 
         try:
-            output = await self._engine.call("the image could not be built", build)
+            output = await self.engine.call("the image could not be built", build)
         except EngineRefusedError as error:
             raise BuildError(str(error)) from error
         finally:
@@ -271,7 +269,7 @@ class Images:
             "PATH": os.environ.get("PATH", os.defpath),
             "HOME": str(config),
             "DOCKER_CONFIG": str(config),
-            "DOCKER_HOST": self._engine.url,
+            "DOCKER_HOST": self.engine.url,
             "BUILDX_BUILDER": "default",
         }
 

@@ -10,7 +10,7 @@ import asyncio
 import os
 import secrets
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,16 @@ OOM_TOLD_S = 0.25
 _NOT_THERE, _CONFLICT, _NOT_MODIFIED = 404, 409, 304
 
 
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What bots get of the deployer's."""
+
+    environment: Mapping[str, str]
+    """the deployer's own; BOT_ and BUS_ are passed on"""
+    keys: Path | None = None
+    """the folder of sockets, where keys are handed over"""
+
+
 class DockerRuntime:
     """Runs bots as containers beside the deployer's own (see runtime.Runtime)."""
 
@@ -60,7 +70,6 @@ class DockerRuntime:
 
     def __init__(
         self,
-        engine: Engine,
         images: Images,
         place: Place,
         bus: Bus,
@@ -69,19 +78,14 @@ class DockerRuntime:
         warn: Callable[[str], None],
         *,
         keep: int,
-        environment: Mapping[str, str],
-        keys: Path | None = None,
+        given: Given,
     ) -> None:
-        """environment: the deployer's own; BOT_ and BUS_ are passed on. warn: takes a line about what a person should see to.
-
-        keys: the folder of sockets, where keys are handed over.
-        """
-        self._keys = keys
-        self._engine, self._images, self._place = engine, images, place
-        self._clock, self._warn, self._keep, self._environment = clock, warn, keep, environment
+        """keep: how many images beside the needed ones. warn: takes a line about what a person should see to."""
+        self._engine, self._images, self._place = images.engine, images, place
+        self._clock, self._warn, self._keep, self._given = clock, warn, keep, given
         self._logs, self._stopping = folder / "logs", folder / "stopping"
-        self._events = Events(engine, place.bus_id)
-        self._comparisons = Comparisons(engine, images, place, bus, environment)
+        self._events = Events(images.engine, place.bus_id)
+        self._comparisons = Comparisons(images.engine, images, place, bus, given.environment)
         self._rows: list[dict[str, Any]] = []
         self._listed_ms: int | None = None  # None: something changed since
         self._starting: set[str] = set()
@@ -139,7 +143,7 @@ class DockerRuntime:
             self._images.tag(what.sha),
             image_id,
             self._place,
-            self._environment,
+            self._given.environment,
             boot_id=self._clock.boot_id,
             boot_ms=self._clock.boot_ms(),
             image_labels=self._images.labels(what.sha),
@@ -148,9 +152,9 @@ class DockerRuntime:
             raise RuntimeFailedError(f"{failed}: {'; '.join(faults)}")
         self._starting.add(name)
         try:
-            if self._keys is not None:
+            if self._given.keys is not None:
                 uid, gid = (int(part) for part in self._place.user.split(":"))
-                make_folder(self._keys, name, None if os.geteuid() == uid else (uid, gid))
+                make_folder(self._given.keys, name, None if os.geteuid() == uid else (uid, gid))
             await self._engine.call(failed, lambda client: client.create_container_from_config(body, name))
             inspected = await self._engine.call(failed, lambda client: client.inspect_container(name))
             if faults := faults_of_container(inspected, self._place):
@@ -162,8 +166,8 @@ class DockerRuntime:
             raise RuntimeFailedError(f"{failed}: no folder could be made for its keys: {error}") from error
         except RuntimeFailedError:
             await self._remove(name)
-            if self._keys is not None:
-                forget_folder(self._keys, name)
+            if self._given.keys is not None:
+                forget_folder(self._given.keys, name)
             raise
         finally:
             # Not started for any other reason: `units` removes it.
@@ -391,4 +395,4 @@ def make_docker_runtime(
         inputs=build_inputs,
         project=place.project,
     )
-    return DockerRuntime(engine, images, place, bus, folder, clock, warn, keep=keep, environment=environment, keys=keys)
+    return DockerRuntime(images, place, bus, folder, clock, warn, keep=keep, given=Given(environment, keys))

@@ -15,8 +15,9 @@ from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 from websockets.frames import Frame, Opcode
 
-from bot.market_data.binance import BinanceFeed, Timing
-from bot.market_data.binance_messages import PriceUpdate
+from bot.market_data.binance import BinanceFeed
+from bot.market_data.binance_messages import PriceUpdate, stream_url
+from bot.venue.stream import Stream, Timing
 
 LIMIT_S = 20
 Handler = Callable[[ServerConnection, int], Awaitable[None]]
@@ -58,13 +59,17 @@ class Reader:
     def __init__(self, port: int, timing: Timing, assets: tuple[str, ...] = ("BTC",)) -> None:
         self.updates: list[PriceUpdate] = []
         self.feed = BinanceFeed(
-            ws_url=f"ws://127.0.0.1:{port}",
-            assets=assets,
+            Stream(
+                "feed",
+                stream_url(f"ws://127.0.0.1:{port}", assets),
+                timing=timing,
+                random=lambda: 0.5,
+                log=structlog.get_logger(),
+            ),
+            assets,
             on_update=self.updates.append,
             boot_ms=lambda: time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000,
-            random=lambda: 0.5,
             log=structlog.get_logger(),
-            timing=timing,
         )
 
     @property

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot.market_data.binance_messages import Numbered, PriceUpdate, Shutdown, Source, parse, stream_path
+from bot.market_data.binance_messages import Numbered, PriceUpdate, Shutdown, Source, parse, stream_url
 
 ASSETS = {"BTCUSDT": "BTC"}
 
@@ -66,8 +66,8 @@ def test_no_message_raises_anything_else(message: str | bytes) -> None:
         return
 
 
-def test_the_stream_path_names_both_streams_of_each_asset() -> None:
+def test_the_address_names_both_streams_of_each_asset() -> None:
     """One combined stream carries the book ticker and the trades of every asset."""
-    assert stream_path(("BTC", "ETH")) == (
-        "/stream?streams=btcusdt@bookTicker/btcusdt@trade/ethusdt@bookTicker/ethusdt@trade"
+    assert stream_url("wss://host/", ("BTC", "ETH")) == (
+        "wss://host/stream?streams=btcusdt@bookTicker/btcusdt@trade/ethusdt@bookTicker/ethusdt@trade"
     )

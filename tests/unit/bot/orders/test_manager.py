@@ -14,9 +14,11 @@ from typing import Literal
 import pytest
 
 from bot.account.portfolio import cost_ahead
-from bot.orders.manager import AT_ONCE_MS, OrderManager
+from bot.orders.manager import AT_ONCE_MS, OrderManager, Rules
+from bot.orders.open_orders import LedgerFailed, OrderEvent
 from bot.orders.order_plan import OrderPlan
 from bot.reasons import HALTED, Reason, ReasonCode
+from bot.venue.pace import RequestPace
 from bot.venue.types import Refused, VenueMode
 from bus import FencedError, FsyncFailedError, LedgerFullError, Logging
 from ledger import Ledger
@@ -42,7 +44,9 @@ Resend = Literal["exits", "entries"]
 
 
 class Rig:
-    """One ledger with its epoch 1, one venue, and desks."""
+    """One ledger with its epoch 1, one venue, and desks. It is their world as well."""
+
+    pace: RequestPace | None = None
 
     def __init__(self, folder: Path, faults: dict[int, Fault] | None = None, left_s: int = 60) -> None:
         self.clock = ManualClock(END_MS - left_s * 1000)
@@ -71,18 +75,22 @@ class Rig:
         """A desk of an epoch."""
         self.epoch = epoch
         return OrderManager(
-            venue=self.venue,
-            ledger=ledger or self.ledger,
-            epoch=epoch,
+            self,
+            ledger or self.ledger,
+            epoch,
             stopped=stopped or (lambda: self.stopped),
-            clock=self.clock,
-            now_ms=self.clock.wall_ms,
             random_bits=random.Random(1).getrandbits,
-            resend=resend,
             log=self.log.log,
-            on_change=lambda: None,
-            on_failure=self.failures.append,
+            tell=self._heard,
+            rules=Rules(resend),
         )
+
+    def now_ms(self) -> int:
+        return self.clock.wall_ms()
+
+    def _heard(self, event: OrderEvent) -> None:
+        if isinstance(event, LedgerFailed):
+            self.failures.append(event.error)
 
     def states(self, order_id: str | None = None) -> list[str]:
         """What was recorded of an order, or of all, in this order."""

@@ -27,7 +27,7 @@ from py_clob_client_v2.order_utils.model.side import Side as V2Side
 from py_clob_client_v2.order_utils.model.signature_type_v2 import SignatureTypeV2 as V2SignatureType
 
 from bot.venue.decoding import TICKS
-from bot.venue.polymarket import Credentials, Hosts, PolymarketVenue
+from bot.venue.polymarket import Credentials, Hosts, Owner, PolymarketVenue
 from bot.venue.polymarket.client import CONFIG, identify
 from bot.venue.polymarket.signing import order_amounts
 from bot.venue.types import BASE_UNITS, Market, OrderRequest
@@ -62,8 +62,7 @@ def make_venue(wallet: str | None = None, signature_type: int = 0) -> Polymarket
         private_key=KEY,
         credentials=Credentials("owner-key", "c2VjcmV0", "pass"),
         log=structlog.get_logger(),
-        wallet=wallet,
-        signature_type=signature_type,
+        owner=Owner(wallet, signature_type),
     )
 
 

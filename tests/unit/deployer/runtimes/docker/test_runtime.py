@@ -11,7 +11,7 @@ import pytest
 from bus import Bus, SystemClock
 from deployer import RuntimeFailedError, Start
 from deployer.runtimes.docker.body import Mount, Place
-from deployer.runtimes.docker.runtime import DockerRuntime
+from deployer.runtimes.docker.runtime import DockerRuntime, Given
 
 SHA, PLACE = "a" * 40, Place(bus=Mount("bind", "/srv/bus"), network="net", user="1000:1000")
 
@@ -64,9 +64,7 @@ async def test_a_container_that_is_removed_because_it_was_refused_is_no_unit(tmp
     """A look that falls between a container's refusal and its removal shows nothing that had started and died."""
     engine: Any = SlowEngine()
     images: Any = OneImage()
-    runtime = DockerRuntime(
-        engine, images, PLACE, Bus(tmp_path), tmp_path, SystemClock(), print, keep=1, environment={}
-    )
+    runtime = DockerRuntime(images, PLACE, Bus(tmp_path), tmp_path, SystemClock(), print, keep=1, given=Given({}))
     seen: list[Any] = []
 
     async def look() -> None:
