@@ -70,7 +70,8 @@ class FollowingBot:
             slot.model_copy(update={"enabled": (own := self._applied.slots.get(slot.slot)) is None or own.enabled})
             for slot in status.slots
         )
-        entries = "open" if self._applied.mode is Mode.RUN else f"{self._applied.mode} was asked for"
+        mode = self._applied.mode_at(SystemClock().wall_ms())  # a pause with an end is over by itself
+        entries = "open" if mode is Mode.RUN else f"{mode} was asked for"
         return status.model_copy(update={"slots": slots, "entries": entries, **self.fields})
 
     @asynccontextmanager

@@ -64,6 +64,7 @@ async def test_a_container_that_is_removed_because_it_was_refused_is_no_unit(tmp
     """A look that falls between a container's refusal and its removal shows nothing that had started and died."""
     engine: Any = SlowEngine()
     images: Any = OneImage()
+    images.engine = engine
     runtime = DockerRuntime(images, PLACE, Bus(tmp_path), tmp_path, SystemClock(), print, keep=1, given=Given({}))
     seen: list[Any] = []
 
