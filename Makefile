@@ -63,7 +63,7 @@ audit-process: $(READY)
 	@$(BIN)/python -m bot audit $(ARGS)
 
 test: $(READY) ## run every test that can run here; REQUIRE_ALL=1 forbids skips
-	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+	@$(BIN)/python -m pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 fire: $(READY) ## swaps under fire: the bot killed, stopped and broken on purpose, half an hour (ARGS="--part kill-taker")
 	@$(BIN)/python -m bench.fire --runtime $$(bin/runtime) $(ARGS)
