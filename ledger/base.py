@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Self
 
 from bus import Anchor, LedgerCorruptError, WrongLedgerError
+from bus.errors import code_of
 from ledger.connection import Connection, Value
 
 # The tables of the ledger's base, and the triggers that keep them append-only and fenced by epoch.
@@ -68,6 +69,7 @@ ADDED = (
     ),
     # Of the text: why the order is in that state; of a refused one the venue's word.
     Added("orders", "code", "'quiet'", "text GLOB 'nothing more came:*'"),
+    Added("polls_missed", "code"),  # of the reason
 )
 NEWEST = 1_000
 """So many rows of a former release are looked at: what is still open, or of a window that has not closed."""
@@ -310,10 +312,10 @@ class Ledger(Connection):
         )
 
     def miss(self, first_tick: int, last_tick: int, ticks: int, epoch: int, reason: str) -> None:
-        """Record ticks that have no completed poll, with the reason."""
+        """Record ticks that have no completed poll. reason: its code (`MissCode`) is recorded beside it."""
         self.execute(
-            "INSERT INTO polls_missed(first_tick, last_tick, ticks, epoch, reason) VALUES (?,?,?,?,?)",
-            (first_tick, last_tick, ticks, epoch, reason),
+            "INSERT INTO polls_missed(first_tick, last_tick, ticks, epoch, reason, code) VALUES (?,?,?,?,?,?)",
+            (first_tick, last_tick, ticks, epoch, reason, code_of(reason)),
         )
 
     def last_tick(self) -> int | None:

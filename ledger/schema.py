@@ -39,6 +39,14 @@ class OrderCode(StrEnum):
     REFUSED = "refused"  # the venue gave no word that is known
 
 
+class MissCode(StrEnum):
+    """Why ticks have no completed poll."""
+
+    NO_HOLDER = "no_holder"  # no instance held the lease
+    LATE = "late"  # the poll before came late or took long
+    DISK = "disk"  # the disk of the bus was full
+
+
 TERMINAL = (OrderState.ABANDONED, OrderState.REFUSED, OrderState.DONE)
 _TERMINAL_SQL = ",".join(f"'{state}'" for state in TERMINAL)
 # Of a fill f: a trade that failed on chain is reversed: it counts as if it had not been.

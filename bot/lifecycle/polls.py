@@ -14,11 +14,12 @@ from bot.context import Context
 from bot.operator.control import judge
 from bot.reasons import Reason, ReasonCode
 from bot.strategy.evaluation import Evaluation, Own, View, goes_on_from, next_state
-from bus import Anchor, BusError, Clock, Control, DocumentError, LedgerFullError, Log, new_anchor, read_control
+from bus import Anchor, BusError, Clock, Control, DocumentError, LedgerFullError, Log, errors, new_anchor, read_control
 from ledger import Epoch, LastState, Ledger
 from ledger.rows import Position, positions
+from ledger.schema import MissCode
 
-DISK_FULL = "the disk of the bus was full"
+DISK_FULL = errors.Reason(MissCode.DISK, "the disk of the bus was full")
 STANDBY = Reason(ReasonCode.STANDBY, "standby: without the lease no order is placed")
 FSYNC_FAILED = Reason(
     ReasonCode.DISK, "an fsync failed on this bus: look at the disk, then remove the file fsync-failed"
@@ -58,7 +59,7 @@ class PollRows:
             return current + self.anchor.interval_ms
         if current <= last:
             return last + self.anchor.interval_ms
-        self.skip(last, current, "no instance held the lease")
+        self.skip(last, current, errors.Reason(MissCode.NO_HOLDER, "no instance held the lease"))
         return current
 
     def after(self, tick: int) -> int:
@@ -67,10 +68,10 @@ class PollRows:
         following = tick + self.anchor.interval_ms
         if current <= following:
             return following
-        self.skip(tick, current, f"the poll of tick {tick} came late or took long")
+        self.skip(tick, current, errors.Reason(MissCode.LATE, f"the poll of tick {tick} came late or took long"))
         return current
 
-    def skip(self, last: int, upto: int, reason: str) -> None:
+    def skip(self, last: int, upto: int, reason: errors.Reason) -> None:
         """Record the ticks between `last` and `upto`, both left out, and all that are owed, as missed."""
         first = last + self.anchor.interval_ms
         if self._owed is not None:
@@ -86,7 +87,7 @@ class PollRows:
             return
         self._owed = None
         self._on_missed(ticks)
-        self._log.warning("polls_missed", ticks=ticks, first=first, last=end, reason=reason)
+        self._log.warning("polls_missed", ticks=ticks, first=first, last=end, reason=reason, code=reason.code)
 
     def claim(self, tick: int) -> bool:
         """Claim a tick; whether there was room. Raises TickTakenError when it is completed."""

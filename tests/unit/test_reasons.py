@@ -15,7 +15,7 @@ import pytest
 
 from bot.reasons import Reason, ReasonCode
 from deployer.errors import Code
-from ledger.schema import OrderCode
+from ledger.schema import MissCode, OrderCode
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("bot", "deployer", "panel", "ledger", "bus", "cli")
@@ -108,7 +108,7 @@ def test_each_way_to_read_them_back_is_found(source: str) -> None:
     assert found(source) == 1
 
 
-@pytest.mark.parametrize("codes", [ReasonCode, Code, OrderCode])
+@pytest.mark.parametrize("codes", [ReasonCode, Code, OrderCode, MissCode])
 def test_every_code_is_used(codes: type[StrEnum]) -> None:
     """A code that nothing gives would be a label or a case that never comes."""
     used = {

@@ -173,7 +173,7 @@ def test_what_the_release_before_said_in_words_alone_is_found_by_its_column(tmp_
     ids, clock = ("1800000000000-0000000a", "1800000000000-0000000b"), ManualClock()
     with make_ledger(tmp_path, clock) as ledger:
         whole = objects(ledger)
-        for table, column in (("intents", "code"), ("intents", "manual"), ("orders", "code")):
+        for table, column in (("intents", "code"), ("intents", "manual"), ("orders", "code"), ("polls_missed", "code")):
             ledger.execute(f"ALTER TABLE {table} DROP COLUMN {column}")
         write_as_before(ledger, 1, "0xa", f"manual {ids[0]}: 5 Up at up to 0.5", "nothing more came: no trades")
         write_as_before(ledger, 1, "0x1", "edge +0.05 at 0.5", "no_match: no orders found to match")

@@ -136,7 +136,7 @@ def test_a_disk_without_room_for_the_ledger_ends_nothing(tmp_path: Path, monkeyp
 
     running = live(tmp_path, work)
     assert running.count("SELECT count(*) FROM epochs") == 1
-    assert running.count("SELECT sum(ticks) FROM polls_missed WHERE reason = 'the disk of the bus was full'") >= 12
+    assert running.count("SELECT sum(ticks) FROM polls_missed WHERE code = 'disk'") >= 12
 
 
 def test_a_reserve_that_cannot_be_restored_stops_entries_and_not_exits(
