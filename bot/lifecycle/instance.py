@@ -42,7 +42,10 @@ NAMED_TRY_EVERY_S = 0.005  # the one that the lease is about to be passed to
 # Held at so many tries in a row: by a holder, and not by another standby that looks whether the lease is free.
 HELD_TRIES = 3
 NOT_WANTED_EVERY_S = 0.05
-UNHEALTHY_RETRY_S = 1.0
+FIRST_RETRY_S, UNHEALTHY_RETRY_S = (
+    0.1,
+    1.0,
+)  # at its start prices and markets come any moment; each look may ask the venue
 
 
 class Runner:
@@ -122,9 +125,9 @@ class Runner:
                 self._lease.unlock()
 
     async def _shadow_forever(self) -> None:
-        """Shadow polls: at once, every second until healthy, then on the grid of ticks."""
+        """Shadow polls: at once, soon again until healthy, then on the grid of ticks."""
         clock, interval_ms = self._world.clock, self._world.settings.interval_ms
-        own_grid = new_anchor(clock, interval_ms, None)
+        own_grid, soon_s = new_anchor(clock, interval_ms, None), FIRST_RETRY_S
         while True:
             done = await shadow_poll(self._world, self._own)
             self._own = done.own
@@ -135,7 +138,8 @@ class Runner:
                 self._after_poll()  # before it says so: the first time takes longest, and a lease may be passed to it right after
             self._seen.publish(self._standby_role())
             next_ms = anchor.due_ms(anchor.next_tick(clock.boot_ms())) - clock.boot_ms()
-            wait_s = next_ms / 1000 if self._seen.healthy else min(next_ms / 1000, UNHEALTHY_RETRY_S)
+            wait_s = next_ms / 1000 if self._seen.healthy else min(next_ms / 1000, soon_s)
+            soon_s = min(UNHEALTHY_RETRY_S, soon_s * 2)
             await asyncio.sleep(wait_s)
 
     def _note_epoch(self, newest: Epoch | None) -> None:

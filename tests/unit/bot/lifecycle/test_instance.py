@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -34,7 +34,7 @@ from ledger.checks import audit
 from ledger.values import Outcome, Side
 from tests.unit.bot.fake_venue import request
 from tests.unit.bot.making import END_MS, MARKET, SHARE, run
-from tests.unit.bot.running import INTERVAL_S, PRICE, Running
+from tests.unit.bot.running import ASSETS, INTERVAL_S, PRICE, Running
 
 FULL = LedgerFullError("no room left on the disk of the bus; free some")
 POLLS = "SELECT count(*) FROM polls_completed"
@@ -103,6 +103,22 @@ def test_an_instance_collects_its_garbage_before_it_says_that_it_is_healthy(tmp_
 
     def known() -> list[Any]:
         return [seen for seen in read_instances(running.bus) if seen.document is not None]
+
+    run(life())
+
+
+def test_a_starting_instance_says_that_it_is_healthy_moments_after_it_could(tmp_path: Path) -> None:
+    """Its first look comes before prices and markets are there; the next ones follow in tenths of a second."""
+    running = Running(tmp_path)
+    began_ms = running.clock.boot_ms()
+
+    async def life() -> None:
+        async with running.instance() as me:
+            ages = cast(dict[str, int | None], running.world.feed.state().age_ms)
+            ages.update(dict.fromkeys(ASSETS))
+            asyncio.get_running_loop().call_later(0.15, ages.update, dict.fromkeys(ASSETS, 0))
+            await until("a healthy poll", lambda: running.document(me).healthy)
+            assert running.clock.boot_ms() - began_ms < 500
 
     run(life())
 
