@@ -23,6 +23,7 @@ from bus import (
     write_handover,
 )
 from bus.errors import Reason
+from bus.tasks import Guard
 from deployer.deploys import NOBODY_TRADES, TRADES_AGAIN, Deploy, History, fold
 from deployer.errors import BuildError, Code, DeployerError, EngineAwayError, RuntimeFailedError
 from deployer.parts import Machine, Pushes, Shown
@@ -115,18 +116,22 @@ class Deployer:
 
     async def run(self) -> None:
         """Until stopped. Raises what ended a task that must not end."""
-        beside = [
-            asyncio.create_task(self._probe.run(), name="probe"),
-            asyncio.create_task(self._branch.run(), name="branch"),
-            asyncio.create_task(self._runtime.watch(self.wake), name="units"),
-            asyncio.create_task(self._hooks.run(), name="hooks"),
-            asyncio.create_task(self._disks.run(), name="disks"),
-        ]
+        failed: list[Exception] = []
+
+        def fail(error: Exception) -> None:
+            failed.append(error)
+            self.wake()
+
+        guard = Guard(self._log, on_failure=fail)
+        guard.start(self._probe.run(), "probe")
+        guard.start(self._branch.run(), "branch")
+        guard.start(self._runtime.watch(self.wake), "units")
+        guard.start(self._hooks.run(), "hooks")
+        guard.start(self._disks.run(), "disks")
         try:
             while not self._stopping:
-                for task in beside:
-                    if task.done():
-                        task.result()  # it never ends by itself: raise what ended it
+                if failed:
+                    raise failed[0]
                 acted = await self._round()
                 if not acted:
                     with contextlib.suppress(TimeoutError):
@@ -136,9 +141,9 @@ class Deployer:
         finally:
             self._push_log.stop()
             self._keys.close()
-            for task in [*beside, *self._tasks.values()]:
+            for task in self._tasks.values():
                 task.cancel()
-            await asyncio.gather(*beside, *self._tasks.values(), return_exceptions=True)
+            await asyncio.gather(guard.close(), *self._tasks.values(), return_exceptions=True)
 
     async def _round(self) -> bool:
         """One look and what follows from it; whether something was done. What fails is tried again by the next one."""

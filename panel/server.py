@@ -33,7 +33,7 @@ from pydantic_settings import SettingsConfigDict
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from bus import VERSION, Bus, Clock, Log, is_halted
+from bus import VERSION, Bus, Clock, Log, is_halted, tasks
 from bus.main import loopback
 from bus.tasks import is_own_name
 from panel.actions import Actions
@@ -329,20 +329,23 @@ async def serve(
     )
     count_handshakes(config, connections)
     server = _Server(config, events)
+    failed = asyncio.Event()
+    beside = tasks.Guard(log, on_failure=lambda _error: failed.set())
+    beside.start(events.run(), "events")
+    beside.start(notifier.run(), "notify")
     serving = asyncio.create_task(server.serve(sockets=[sock]), name="server")
-    watching = asyncio.create_task(events.run(), name="events")
     announcing = asyncio.create_task(_announce(server, settings, sock, clock, log), name="announce")
-    notifying = asyncio.create_task(notifier.run(), name="notify")
-    done, _ = await asyncio.wait((serving, watching), return_when=asyncio.FIRST_COMPLETED)
+    failing = asyncio.create_task(failed.wait(), name="failed")
+    await asyncio.wait((serving, failing), return_when=asyncio.FIRST_COMPLETED)
     asked_to = server.should_exit
-    if not asked_to:
-        for task in done:
-            log.error("task_ended", task=task.get_name(), error=repr(task.exception()))
+    if serving.done() and not asked_to:
+        log.error("task_failed", task="server", reason=repr(serving.exception()))
     server.stop()
     await asyncio.wait((serving,), timeout=2 * SHUTDOWN_LIMIT_S)
-    for task in (watching, announcing, notifying):
-        task.cancel()
-    await asyncio.wait((watching, announcing, notifying), timeout=SHUTDOWN_LIMIT_S)
+    announcing.cancel()
+    failing.cancel()
+    closing = asyncio.create_task(beside.close(), name="close")
+    await asyncio.wait((announcing, failing, closing), timeout=SHUTDOWN_LIMIT_S)
     return 0 if asked_to else 1
 
 

@@ -42,10 +42,8 @@ NAMED_TRY_EVERY_S = 0.005  # the one that the lease is about to be passed to
 # Held at so many tries in a row: by a holder, and not by another standby that looks whether the lease is free.
 HELD_TRIES = 3
 NOT_WANTED_EVERY_S = 0.05
-FIRST_RETRY_S, UNHEALTHY_RETRY_S = (
-    0.1,
-    1.0,
-)  # at its start prices and markets come any moment; each look may ask the venue
+# At its start prices and markets come any moment; each look may ask the venue.
+FIRST_RETRY_S, UNHEALTHY_RETRY_S = 0.1, 1.0
 
 
 class Runner:
