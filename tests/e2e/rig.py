@@ -63,14 +63,14 @@ def arm_fault(paper: str, **order: Any) -> None:
         headers={"Content-Type": "application/json"},
         method="POST",
     )
-    with urllib.request.urlopen(request, timeout=5) as answer:
+    with urllib.request.urlopen(request, timeout=60) as answer:
         assert answer.status == 200
 
 
 def clear_faults(paper: str) -> None:
     """Disarm all faults of the paper exchange at this URL."""
     request = urllib.request.Request(f"{paper}/paper/faults", method="DELETE")
-    urllib.request.urlopen(request, timeout=5).close()
+    urllib.request.urlopen(request, timeout=60).close()
 
 
 @dataclass

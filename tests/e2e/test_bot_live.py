@@ -73,7 +73,7 @@ def requests(rig: Rig, path: str) -> list[dict[str, Any]]:
     """What the exchange received at a path."""
     found, after = [], 0
     while True:
-        with urllib.request.urlopen(f"{rig.paper.url}/paper/record?after={after}&limit=1000", timeout=10) as answer:
+        with urllib.request.urlopen(f"{rig.paper.url}/paper/record?after={after}&limit=1000", timeout=60) as answer:
             page = json.load(answer)
         found += [row for row in page["requests"] if row["path"] == path]
         if page["next"] is None:

@@ -93,7 +93,7 @@ def order_of_nobody(folder: Path, demo: Demo) -> str:
         credentials["passphrase"],
     )
     slug = f"btc-updown-15m-{int(time.time()) // 900 * 900 + 900}"
-    with urllib.request.urlopen(f"{url}/markets/slug/{slug}", timeout=10) as answer:
+    with urllib.request.urlopen(f"{url}/markets/slug/{slug}", timeout=60) as answer:
         token = json.loads(json.load(answer)["clobTokenIds"])[0]
     order = order_pair(key, token, salt=1)
     assert json.loads(sent(url, order.place))["success"] is True
@@ -103,7 +103,7 @@ def order_of_nobody(folder: Path, demo: Demo) -> str:
 def sent(url: str, request: bytes) -> bytes:
     """Send the bytes of a request; returns the answer's body."""
     where = urlsplit(url)
-    with socket.create_connection((where.hostname or "", where.port or 0), timeout=10) as connection:
+    with socket.create_connection((where.hostname or "", where.port or 0), timeout=60) as connection:
         connection.sendall(request.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n", 1))
         answer = b""
         while piece := connection.recv(1 << 16):

@@ -45,7 +45,7 @@ def test_why_nobody_trades_is_said_alike_by_status_history_metric_and_log(tmp_pa
         address = next(line["metrics"] for line in reversed(lines) if line["event"] == "watching")
 
         def problem() -> bool:
-            with urllib.request.urlopen(f"http://{address}/metrics", timeout=10) as answer:
+            with urllib.request.urlopen(f"http://{address}/metrics", timeout=60) as answer:
                 return "deployer_problem 1.0" in answer.read().decode()
 
         until("the metric says so", problem)

@@ -41,7 +41,7 @@ def clone(tmp_path: Path) -> Iterator[Clone]:
 
 def _metrics(address: str) -> bytes | None:
     try:
-        with urllib.request.urlopen(f"http://{address}:9101/metrics", timeout=10) as answer:
+        with urllib.request.urlopen(f"http://{address}:9101/metrics", timeout=60) as answer:
             text: bytes = answer.read()
             return text
     except OSError:
@@ -97,7 +97,7 @@ def test_make_run_trades_in_containers_and_swaps_them_and_ends_everything(clone:
         published = [port["HostIp"] for ports in (host["PortBindings"] or {}).values() for port in ports]
         assert set(published) <= {"127.0.0.1"}
 
-    with urllib.request.urlopen(f"http://127.0.0.1:{clone.port}/", timeout=10) as page:
+    with urllib.request.urlopen(f"http://127.0.0.1:{clone.port}/", timeout=60) as page:
         assert page.status == 200
     assert (clone.folder / ".run" / "panel" / "token").stat().st_mode & 0o777 == 0o600
 

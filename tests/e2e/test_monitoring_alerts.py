@@ -85,7 +85,7 @@ def alertmanager(tmp_path: Path, receiver: Receiver) -> Iterator[str]:
     def ready() -> bool:
         assert process.poll() is None, (tmp_path / "alertmanager.log").read_text()[-2000:]
         try:
-            with urllib.request.urlopen(f"{url}/-/ready", timeout=5) as answer:
+            with urllib.request.urlopen(f"{url}/-/ready", timeout=60) as answer:
                 return bool(answer.status == 200)
         except OSError:
             return False

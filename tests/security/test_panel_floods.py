@@ -45,7 +45,7 @@ def connected(port: int, number: int, says: bytes) -> Iterator[list[socket.socke
     with contextlib.ExitStack() as stack:
         made = []
         for _ in range(number):
-            made.append(stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=5)))
+            made.append(stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=60)))
             with contextlib.suppress(OSError):  # it may be closed already
                 made[-1].sendall(says)
         yield made
@@ -127,7 +127,7 @@ def test_a_panel_with_tls_waits_for_no_handshake(tmp_path: Path, many_files: Non
     files = {"PANEL_TLS_CERT": str(certificate), "PANEL_TLS_KEY": str(key)}
     with running_panel(tmp_path, **files) as panel, connected(panel.port, 500, b"") as silent:
         context = ssl.create_default_context(cafile=str(certificate))
-        connection = http.client.HTTPSConnection("127.0.0.1", panel.port, timeout=10, context=context)
+        connection = http.client.HTTPSConnection("127.0.0.1", panel.port, timeout=60, context=context)
         connection.request("GET", "/api/status", headers={"Authorization": f"Bearer {panel.token}"})
         assert connection.getresponse().status == 200
         connection.close()
@@ -192,7 +192,7 @@ def test_whoever_may_halt_has_halted_whatever_is_wrong_with_the_rest(panel: Runn
 
 def test_a_halt_whose_body_never_comes_has_halted(panel: RunningPanel) -> None:
     """The header alone is enough."""
-    with socket.create_connection(("127.0.0.1", panel.port), timeout=10) as connection:
+    with socket.create_connection(("127.0.0.1", panel.port), timeout=60) as connection:
         said = f"POST /api/halt HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {panel.token}\r\n"
         connection.sendall(f"{said}Content-Type: application/json\r\nContent-Length: 17\r\n\r\n".encode())
         deadline = patience.now() + 5

@@ -51,7 +51,7 @@ def test_planted_secrets_are_found_nowhere_as_processes(rig: PlantedRig, capfd: 
         ]
         metrics = [str(seen.document.metrics) for seen in rig.living() if seen.document and seen.document.metrics]
         for address in metrics:
-            with urllib.request.urlopen(f"http://{address}/metrics", timeout=10) as answer:
+            with urllib.request.urlopen(f"http://{address}/metrics", timeout=60) as answer:
                 answers.append(answer.read())
         assert metrics
         for command in (

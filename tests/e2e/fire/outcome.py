@@ -120,7 +120,7 @@ def record(rig: FireRig | Rig, kind: str) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     after: int | None = 0
     while after is not None:
-        with urllib.request.urlopen(f"{rig.paper.url}/paper/record?after={after}&limit=1000", timeout=30) as answer:
+        with urllib.request.urlopen(f"{rig.paper.url}/paper/record?after={after}&limit=1000", timeout=60) as answer:
             page = json.load(answer)
         found += page[kind]
         after = page["next"]

@@ -276,7 +276,7 @@ def test_a_body_beyond_the_limit_is_refused_even_when_its_length_is_not_said(sha
     """64 KB are the limit, in one piece or in chunks."""
     large = b'{"generation": 1, "x": "' + b"x" * (65 << 10) + b'"}'
     assert shared_panel.call("POST", "/api/pause", large).status == 413
-    with socket.create_connection(("127.0.0.1", shared_panel.port), timeout=10) as sock:
+    with socket.create_connection(("127.0.0.1", shared_panel.port), timeout=60) as sock:
         head = (
             f"POST /api/pause HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {shared_panel.token}\r\n"
             "Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
