@@ -16,13 +16,17 @@ from bus.layout import Bus
 
 
 class PositionStatus(Part):
-    """Shares held of one outcome of one window, what they cost, and what they would fetch now."""
+    """Shares held of one outcome of one window, what they cost with their fees, and what they would fetch at the best bid."""
 
     window: str
     outcome: str
     shares: Decimal
     cost: Decimal
     value: Decimal | None = None
+    average: Decimal | None = None
+    """What a share cost, fees included; None in a status of a release before."""
+    pnl: Decimal | None = None
+    """value less cost, of this position alone; None where there is no bid, and in a status of a release before."""
 
 
 class SlotStatus(Part):

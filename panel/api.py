@@ -28,6 +28,7 @@ from panel.errors import (
     UnknownSlotError,
 )
 from panel.events import Events
+from panel.guard import Scope, Token
 from panel.ledger_queries import Calibration, Fills, LedgerQueries, Orders, Outcomes, Pnl, Summary
 from panel.notify.service import Notifier, NotifyView, Tested
 from panel.views import ControlView, DeploysView, InstancesView, Progress, RequestView, StatusView, Views, WritesView
@@ -48,11 +49,25 @@ class EventStream(StreamingResponse):
     media_type = "text/event-stream"
 
 
+class Access(BaseModel):
+    """A token's name and what it allows: read (looking alone) or control."""
+
+    name: str
+    scope: Scope
+
+
 def reads(views: Views, history: LedgerQueries, events: Events) -> APIRouter:
     """The router."""
     # Plain functions: FastAPI runs them in worker threads, so that reading a file never holds up an event stream.
     router = APIRouter(prefix="/api")
     judging = threading.Lock()  # it takes a processor for a while: one at a time, and nobody waits for it
+
+    @router.get("/access")
+    def access(request: Request) -> Access:
+        """Whose token asks, and what it allows."""
+        # The guard put it there; where no guard stands before the application nobody has a token.
+        token: Token | None = request.scope.get("state", {}).get("token")
+        return Access(name="", scope=Scope.READ) if token is None else Access(name=token.name, scope=token.scope)
 
     @router.get("/status")
     def status() -> StatusView:
@@ -226,9 +241,11 @@ def _describe(app: FastAPI) -> None:
 def _page(banner: str) -> APIRouter:
     # Read once at the start: no path ever comes from a request.
     router = APIRouter(include_in_schema=False)
+    static = resources.files("panel") / "static"
     files = {
-        file.name: (file.read_bytes(), _TYPES[file.name[file.name.rindex(".") :]])
-        for file in (resources.files("panel") / "static").iterdir()
+        f"{folder}{file.name}": (file.read_bytes(), _TYPES[file.name[file.name.rindex(".") :]])
+        for folder in ("", "pages/")
+        for file in (static / folder).iterdir()
         if file.name[file.name.rfind(".") :] in _TYPES
     }
 
@@ -239,12 +256,11 @@ def _page(banner: str) -> APIRouter:
         )
         files["index.html"] = page_bytes.replace(b'<p id="mode" hidden></p>', shown), media
 
-    @router.get("/")
-    @router.get("/{name}")
-    async def page(name: str = "index.html") -> Response:
-        if name not in files:
+    @router.get("/{name:path}")
+    async def page(name: str) -> Response:
+        if (name or "index.html") not in files:
             raise HTTPException(404, "there is no such page; open /")
-        content, media_type = files[name]
+        content, media_type = files[name or "index.html"]
         return Response(content, media_type=media_type)
 
     return router

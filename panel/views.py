@@ -4,6 +4,7 @@ what is wrong is said in `problem`.
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass
 from typing import Literal
 
@@ -133,12 +134,17 @@ class InstanceItem(BaseModel):
 
 
 class InstancesView(BaseModel):
-    """All living instances and the newest dead ones. wanted: who was named to hold the lease last. deployer: whether one runs."""
+    """All living instances and the newest dead ones. wanted: who was named to hold the lease last. deployer: whether one runs.
+
+    disk_free_mib, disk_total_mib: of the file system of the bus; None where it cannot be asked.
+    """
 
     instances: tuple[InstanceItem, ...] = ()
     wanted: str | None = None
     confirmed_sha: str = ""
     deployer: bool = False
+    disk_free_mib: int | None = None
+    disk_total_mib: int | None = None
     problem: str | None = None
 
 
@@ -290,6 +296,10 @@ class Views:
             handover = read_handover(self._bus)
         except (OSError, DocumentError) as error:
             return InstancesView(problem=f"instances cannot be read ({error})")
+        try:
+            disk = shutil.disk_usage(self._bus.directives)
+        except OSError:
+            disk = None
         dead = [view.id for view in views if not view.alive][-MAX_DEAD:]
         return InstancesView(
             instances=tuple(
@@ -300,6 +310,8 @@ class Views:
             wanted=handover.wanted,
             confirmed_sha=handover.confirmed_sha,
             deployer=is_locked(self._bus.deployer_lock),
+            disk_free_mib=None if disk is None else disk.free >> 20,
+            disk_total_mib=None if disk is None else disk.total >> 20,
         )
 
     def deploys(self) -> DeploysView:

@@ -143,12 +143,16 @@ def _usage(usage: Mapping[str, Usage], cooling_until_ms: int | None, bankroll: i
 def _position(position: Position, books: Mapping[str, Book]) -> PositionStatus:
     book = books.get(position.token_id)
     bid = book.bids[0].price if book and book.bids else None
+    cost = pusd(position.cost + position.fees)
+    value = None if bid is None else (bid * position.shares / BASE_UNITS).quantize(Decimal("0.0001"))
     return PositionStatus(
         window=position.window,
         outcome=position.outcome,
         shares=pusd(position.shares),
-        cost=pusd(position.cost + position.fees),
-        value=None if bid is None else (bid * position.shares / BASE_UNITS).quantize(Decimal("0.0001")),
+        cost=cost,
+        value=value,
+        average=(cost / pusd(position.shares)).quantize(Decimal("0.0001")) if position.shares > 0 else None,
+        pnl=None if value is None else value - cost,
     )
 
 

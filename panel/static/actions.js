@@ -7,6 +7,7 @@ const TOKEN = "never-sleeps-token";
 const NOTICE_MS = 12000;
 const SETTLED_MS = 5000;
 const HALT_TRIES = 4;
+const READ_MS = 20000;
 
 export const known = () => sessionStorage.getItem(TOKEN);
 
@@ -126,6 +127,17 @@ for (const [element, yes] of [["ask", "ask-yes"], ["token", "token-yes"]]) {
     event.preventDefault();
     $(yes).click();
   });
+}
+
+// What the panel answers to a read: {ok, body}, or null where it did not answer. path: under /api, with its query.
+export async function get(path) {
+  try {
+    const headers = { authorization: `Bearer ${known()}` };
+    const response = await fetch(`/api/${path}`, { headers, cache: "no-store", signal: AbortSignal.timeout(READ_MS) });
+    return { ok: response.ok, body: await response.json() };
+  } catch {
+    return null;
+  }
 }
 
 let tokenAsked = null;

@@ -1,33 +1,57 @@
 // The page: what is pushed goes into one state, the state is drawn; clocks run on twice a second.
 
-import { adoptCodeFromLink, ask, askToken, drawFollowed, forgetToken, form, halt, known, notice, write } from "./actions.js";
+import { adoptCodeFromLink, ask, askToken, drawFollowed, forgetToken, form, get, halt, known, notice, write } from "./actions.js";
 import { renderCharts } from "./charts.js";
-import { renderDeploys } from "./deploys.js";
 import { $, make, set, text } from "./dom.js";
-import { NONE, clock, count, money, moment, percent, short, signed, span, tone } from "./format.js";
-import { offerSlots, renderJournal, startJournal } from "./journal.js";
-import { renderDoubt, renderFeeds, renderInstances, renderLatency, renderNotifications, renderOutcomes, renderRisk, renderStrategy } from "./lists.js";
+import { NONE, clock, count, money, moment, rate, short, signed, span, tone } from "./format.js";
 import { Live } from "./live.js";
 import { Log } from "./log.js";
-import { renderSlots } from "./slots.js";
+import { renderAccess, renderNotifications, startAccess, testNotifications } from "./pages/access.js";
+import { renderDeploys } from "./pages/deploys.js";
+import { renderDisk, renderFeeds, renderInstances, renderLatency } from "./pages/health.js";
+import { offerSlots, renderJournal, startJournal } from "./pages/journal.js";
+import { renderDoubt, renderLastDeploy, renderNeeds, renderOutcomes, renderTrades } from "./pages/overview.js";
+import { askSlot, renderSlot } from "./pages/slot.js";
+import { changeRisk, changeStrategy, renderRisk, renderStrategy } from "./pages/strategy.js";
+import { renderPositions, renderSlots, startSlots } from "./pages/trade.js";
+import { route, startRouter } from "./router.js";
 import { entriesOf, judge, modeAt, modeOf } from "./verdict.js";
 
 const MARKS = { good: "✓", warn: "!", bad: "✕", wait: "…" };
 const REDRAW_MS = 500;
 const REHEARSAL = $("mode").querySelector("span")?.textContent ?? "";
+const LAST_TRADES = 8;
 const log = new Log();
+let fills = null;
 
 const REFUSED = "never-sleeps-refused";
 const link = await adoptCodeFromLink();
 const live = new Live(known, (kind) => {
-  if (kind === "ledger") renderJournal(live.now());
+  if (kind === "ledger") refresh();
   if (kind === "status" && live.state.status?.status) log.notice(live.state.status.status, live.now());
   schedule();
-}, () => set(document.body, "data-locked", null), refused);
+}, accepted, refused);
 if (known()) live.start();
 else refused(link?.why ?? sessionStorage.getItem(REFUSED) ?? "");
 sessionStorage.removeItem(REFUSED);
 setInterval(schedule, REDRAW_MS);
+startRouter(refresh);
+
+function accepted() {
+  set(document.body, "data-locked", null);
+  refresh();
+}
+
+// Ask for what is not pushed and the shown page needs.
+async function refresh() {
+  if (!live.accepted) return;
+  schedule();
+  const { name, argument } = route();
+  if (name === "journal") await renderJournal(live.now());
+  if (name === "slot") await askSlot(argument);
+  if (name === "overview") fills = (await get(`ledger/fills?most=${LAST_TRADES}`))?.body ?? fills;
+  schedule();
+}
 // Browsers give back a page that they had put away as it was: its connection is gone.
 addEventListener("pageshow", (event) => event.persisted && known() && live.start());
 
@@ -64,11 +88,18 @@ function draw() {
   const control = state.control?.control;
   const now = live.now();
   const age = live.statusAge();
-  drawVerdict(judge(state, { age, connected: live.connected, silence: live.silence(), locked: !known(), now }));
+  const verdict = judge(state, { age, connected: live.connected, silence: live.silence(), locked: !known(), now });
+  drawVerdict(verdict);
   drawMode(status);
   drawButtons(state.control, now);
   drawFacts(status, state.control, now);
+  renderNeeds(verdict, state);
+  renderTrades(fills, now);
+  renderLastDeploy(state.deploys, now);
   renderSlots(status, control, now, slotActions);
+  renderPositions(status, now, slotActions);
+  const { name, argument } = route();
+  if (name === "slot") renderSlot(argument, status, now, status?.venue === "live" || Boolean(REHEARSAL));
   renderFeeds(status, age);
   renderInstances(state.instances, now);
   renderRisk(status, control);
@@ -80,7 +111,11 @@ function draw() {
   offerSlots((status?.slots ?? []).map((one) => one.slot));
   renderDeploys(state.deploys, now, { onRollback: rollback, onApprove: approve, confirmed: state.instances?.confirmed_sha });
   renderNotifications(state.notifications, now);
+  renderDisk(state.instances);
+  renderAccess(live.access, now);
   log.render(state, now);
+  // Last of all: whoever may look alone can press nothing that changes anything.
+  if (live.access?.scope === "read") for (const button of document.querySelectorAll("[data-writes]")) button.disabled = true;
   drawFollowed(status);
 }
 
@@ -102,6 +137,11 @@ function drawMode(status) {
   set($("mode"), "data-mode", mode);
   text($("mode").querySelector("strong"), title);
   text($("mode").querySelector("span"), detail);
+  set($("who"), "hidden", null);
+  set($("who"), "data-color", status.color);
+  text($("who").querySelector("strong"), status.color);
+  text($("who").querySelector("span"), short(status.sha));
+  set($("who"), "title", `${status.instance} trades since ${moment(status.since_ms, live.now())}, epoch ${status.epoch}`);
 }
 
 function drawButtons(desired, now) {
@@ -129,12 +169,16 @@ function drawFacts(status, desired, now) {
   drawOther(fact, status);
   fact("doubt", count(totals.in_doubt), `${count(totals.orders)} orders`);
   set($("fact-doubt"), "data-tone", totals.in_doubt ? "loss" : null);
-  fact("today", signed(totals.pnl_today), `total ${signed(totals.pnl)}`);
-  set($("fact-today"), "title", `after fees of ${money(totals.fees)} in all`);
+  fact("today", signed(totals.pnl_today), "since midnight UTC");
   set($("fact-today"), "data-tone", tone(totals.pnl_today));
+  fact("total", signed(totals.pnl), `after fees of ${money(totals.fees)}`);
+  set($("fact-total"), "data-tone", tone(totals.pnl));
   const played = totals.wins + totals.losses;
-  fact("wins", `${count(totals.wins)} of ${count(played)}`, played ? `${percent(totals.wins / played, 0)}` : "none resolved");
-  fact("balance", money(status.balance), `exposure ${money(totals.exposure)}`);
+  fact("wins", `${count(totals.wins)} of ${count(played)}`, played ? rate(totals.wins, played) : "none resolved");
+  set($("fact-wins"), "title", "of the windows with a gain or a loss; the interval holds in 95 of 100 cases (Wilson)");
+  const most = desired?.control?.risk.max_total;
+  fact("exposure", money(totals.exposure), most == null ? "" : `at most ${money(most)}`);
+  fact("balance", money(status.balance), status.wallet || "");
   set($("fact-balance"), "title", status.wallet || null);
 }
 
@@ -156,8 +200,9 @@ function drawContinuity(fact, status, now) {
   if (totals) {
     const [done, missed] = [totals.polls_completed, totals.polls_missed];
     const offset = status.clock_offset_ms;
-    fact("polls", `${count(done)} / ${count(done + missed)}`, `${count(missed)} missed · clock ${offset == null ? NONE : `${offset} ms`}`);
-    set($("fact-polls"), "data-tone", missed ? "loss" : null);
+    fact("polls", `${count(done)} / ${count(done + missed)}`, `${count(missed)} missed`);
+    fact("clock", offset == null ? NONE : `${offset} ms`, "off the venue's");
+    fact("status", live.statusAge() == null ? NONE : `${span(live.statusAge())} old`, `a poll every ${span(status.interval_ms)}`);
   }
   const kept = live.state.ledger?.continuity;
   if (kept?.since_ms == null) return;
@@ -202,6 +247,7 @@ async function resume() {
 }
 
 async function askHalt() {
+  if ($("halt").disabled) return;
   if (await ask("Halt?", "No entries from now on, whatever control says, until somebody resumes and confirms it. Exits go on.", "Halt now")) {
     if (await halt(generation(), options("Halt"))) notice(`Halted at ${clock(live.now())}. Exits go on.`, "bad");
   }
@@ -238,51 +284,6 @@ const slotActions = {
   flatten,
 };
 
-const LIMITS = [
-  ["max_order", "One order"], ["max_slot", "One slot"], ["max_asset", "One asset"], ["max_total", "Everything"],
-  ["daily_loss", "Lost in a day"], ["hourly_loss", "Lost in an hour"], ["max_direction", "Net on one outcome"],
-  ["losses_in_a_row", "Losses in a row"], ["cool_down_minutes", "Minutes to wait after them"],
-  ["failed_trades_per_hour", "Trades that failed, in an hour"], ["orders_per_minute", "Orders in a minute"],
-];
-const COUNTS = new Set(["losses_in_a_row", "cool_down_minutes", "failed_trades_per_hour", "orders_per_minute"]);
-const MAY_BE_NONE = new Set(["hourly_loss", "max_direction", "losses_in_a_row"]);
-
-async function changeRisk() {
-  const seen = generation();
-  const risk = live.state.control.control.risk;
-  const shown = (name) => (risk[name] == null ? "" : String(risk[name]));
-  const fields = LIMITS.map(([name, label]) => ({
-    name, label, value: shown(name), mode: "decimal", required: !MAY_BE_NONE.has(name), hint: MAY_BE_NONE.has(name) ? "empty: no limit" : "",
-  }));
-  const given = await form("Risk limits", "In pUSD. They hold for the strategy and for entries by hand; exits are never refused.", fields, "Change");
-  if (!given) return;
-  const changed = Object.entries(given).filter(([name, value]) => value !== shown(name));
-  if (!changed.length) return notice("Nothing was changed.");
-  const body = Object.fromEntries(changed.map(([name, value]) => [name, value === "" ? null : COUNTS.has(name) ? Number(value) : value]));
-  await write("risk", { generation: seen, ...body }, options("Risk limits"));
-}
-
-async function changeStrategy() {
-  const seen = generation();
-  const wanted = live.state.control?.control?.strategy ?? {};
-  const inForce = live.state.status.status.strategy.parameters;
-  const shown = (name) => String(wanted[name] ?? inForce[name]);
-  const fields = Object.keys(inForce).map((name) => ({ name, label: name, value: shown(name), hint: name in wanted ? "empty: the default again" : "" }));
-  const given = await form("Strategy", "Parameters of the strategy that trades; it checks them itself and says what it refuses.", fields, "Change");
-  if (!given) return;
-  const changed = Object.entries(given).filter(([name, value]) => value !== shown(name));
-  if (!changed.length) return notice("Nothing was changed.");
-  const parameters = Object.fromEntries(changed.map(([name, value]) => [name, value === "" ? null : typed(value, inForce[name])]));
-  await write("strategy", { generation: seen, parameters }, options("Strategy"));
-}
-
-// What was typed, as the kind of value that is in force; what is none of that kind goes as it is, and is refused in words.
-function typed(value, before) {
-  if (typeof before === "boolean") return value === "true" ? true : value === "false" ? false : value;
-  if (typeof before === "number") return Number.isFinite(Number(value)) ? Number(value) : value;
-  return value;
-}
-
 async function rollback(sha = "") {
   const to = sha ? short(sha) : "the commit that was confirmed before the present one";
   if (await ask("Roll back?", `Asks the deployer for ${to}, by the same path as a deploy: it takes over once it is healthy, and no poll is missed. It waits for no approval.`, "Roll back")) {
@@ -294,21 +295,17 @@ async function approve(sha) {
   if (await ask("Approve?", `Lets the deploy of ${short(sha)} go on.`, "Approve")) await write("approve", { ref: sha }, options("Approve"));
 }
 
-// What each target answered to a test.
-async function testNotifications() {
-  notice("A test is sent.", "", 0);
-  const said = await write("notify-test", {}, { ...options("Test"), answers: true });
-  if (said) notice(said.targets.map((one) => `${one.name}: ${one.text}`).join(" · "), said.sent ? "good" : "bad", 0);
-}
-
 startJournal(() => renderJournal(live.now()));
-$("notify-test").addEventListener("click", testNotifications);
+startSlots(schedule);
+startAccess(() => refused("The one before was forgotten."), schedule);
+for (const kind of ["change", "input"]) for (const id of ["log-level", "log-search"]) $(id).addEventListener(kind, schedule);
+$("notify-test").addEventListener("click", () => testNotifications({ ...options("Test"), answers: true }));
 $("pause").addEventListener("click", pause);
 $("resume").addEventListener("click", resume);
 $("halt").addEventListener("click", askHalt);
 $("flatten").addEventListener("click", () => flatten());
-$("risk-change").addEventListener("click", changeRisk);
-$("strategy-change").addEventListener("click", changeStrategy);
+$("risk-change").addEventListener("click", () => changeRisk(live.state.control, options));
+$("strategy-change").addEventListener("click", () => changeStrategy(live.state.control, live.state.status.status, options));
 $("rollback").addEventListener("click", () => rollback());
 
 // Keys lead towards safety only: there is none for resume. Each but pause asks first.

@@ -62,3 +62,9 @@ export function fillRow(li, { mark, level, main, side = "", sub = "" }) {
   for (const [name, value] of Object.entries({ mark, main, side, sub })) text(part(li, name), value);
   part(li, "sub").hidden = !sub;
 }
+
+// A list of rows by its id, with the sentence that stands there while there are none.
+export function list(id, items, key, describe) {
+  each($(id), items, key, row, (li, item) => fillRow(li, describe(item)));
+  $(`${id}-empty`).hidden = items.length > 0;
+}

@@ -4,17 +4,29 @@ export const NONE = "–";
 
 const two = (n) => String(n).padStart(2, "0");
 
-// UTC ms as local 14:03:07.
+// The zone of shown times: "utc", or "" for that of the device. Kept in the browser.
+const ZONE = "never-sleeps-zone";
+let chosen = localStorage.getItem(ZONE) === "utc" ? "utc" : "";
+export const zone = () => chosen;
+export function chooseZone(name) {
+  chosen = name;
+  localStorage.setItem(ZONE, name);
+}
+
+// A date whose UTC fields are those of the zone.
+const shifted = (ms) => new Date(ms - (chosen === "utc" ? 0 : new Date(ms).getTimezoneOffset() * 60000));
+
+// UTC ms as 14:03:07.
 export function clock(ms) {
-  const at = new Date(ms);
-  return `${two(at.getHours())}:${two(at.getMinutes())}:${two(at.getSeconds())}`;
+  const at = shifted(ms);
+  return `${two(at.getUTCHours())}:${two(at.getUTCMinutes())}:${two(at.getUTCSeconds())}`;
 }
 
 // A time of day, with the date where it is not today's.
 export function moment(ms, now) {
-  const at = new Date(ms);
-  const today = at.toDateString() === new Date(now).toDateString();
-  return today ? clock(ms) : `${two(at.getDate())}.${two(at.getMonth() + 1)}. ${clock(ms).slice(0, 5)}`;
+  const at = shifted(ms);
+  const today = at.toISOString().slice(0, 10) === shifted(now).toISOString().slice(0, 10);
+  return today ? clock(ms) : `${two(at.getUTCDate())}.${two(at.getUTCMonth() + 1)}. ${clock(ms).slice(0, 5)}`;
 }
 
 // A length in ms as 4:07 or 1:04:07; for countdowns.
@@ -38,6 +50,8 @@ export function span(ms) {
 export function count(n) {
   return n == null ? NONE : Number(n).toLocaleString("en-GB");
 }
+
+export const shares = (value) => Number(value).toLocaleString("en-GB", { maximumFractionDigits: 2 });
 
 // pUSD with two decimals.
 export function money(value) {
@@ -85,4 +99,15 @@ export const short = (sha) => (sha ? sha.slice(0, 7) : NONE);
 
 export function milliseconds(ms) {
   return ms == null ? NONE : ms < 10000 ? `${count(ms)} ms` : span(ms);
+}
+
+// A share of wins with its interval of 95 %, as Wilson has it: 58 % (46 to 69 %).
+export function rate(wins, all) {
+  if (!all) return NONE;
+  const z = 1.96;
+  const [share, whole] = [wins / all, 1 + (z * z) / all];
+  const middle = (share + (z * z) / (2 * all)) / whole;
+  const half = (z / whole) * Math.sqrt((share * (1 - share)) / all + (z * z) / (4 * all * all));
+  const low = Math.max(0, middle - half);
+  return `${percent(share, 0)} (${(low * 100).toFixed(0)} to ${percent(Math.min(1, middle + half), 0)})`;
 }

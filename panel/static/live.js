@@ -9,9 +9,10 @@ const CHECK_MS = 5000;
 const SHARED = "never-sleeps-live";
 
 export class Live {
+  // access: whose this tab's token is and what it allows, once the panel has accepted it: {name, scope}.
   // onAccepted: the panel accepts the token. onRefused: it is missing or wrong; call start() again when there is another.
   constructor(token, onChange, onAccepted, onRefused) {
-    Object.assign(this, { token, onChange, onAccepted, onRefused, state: {}, connected: false, leading: false });
+    Object.assign(this, { token, onChange, onAccepted, onRefused, state: {}, connected: false, leading: false, access: null });
     this.heardAt = this.statusAt = performance.now();
     if (window.BroadcastChannel) {
       this.channel = new BroadcastChannel(SHARED);
@@ -39,9 +40,11 @@ export class Live {
     while (this.started && given === this.token()) {
       try {
         const headers = { authorization: `Bearer ${given ?? ""}` };
-        const { status, ok } = await fetch("/api/control", { headers, cache: "no-store", signal: AbortSignal.timeout(CHECK_MS) });
-        if (status === 401) return this.refuse();
-        if (ok && given === this.token()) {
+        const answer = await fetch("/api/access", { headers, cache: "no-store", signal: AbortSignal.timeout(CHECK_MS) });
+        if (answer.status === 401) return this.refuse();
+        const access = answer.ok ? await answer.json() : null;
+        if (access && given === this.token()) {
+          this.access = access;
           this.accepted = true;
           this.onAccepted();
           return true;
@@ -56,6 +59,7 @@ export class Live {
 
   refuse() {
     this.started = this.accepted = false;
+    this.access = null;
     this.onRefused();
     return false;
   }

@@ -1,7 +1,7 @@
 // The log: writes of control on their way (requested, seen, applied), deploy steps, and what this page saw happen.
 
 import { $, each, fillRow, row } from "./dom.js";
-import { wordOf } from "./deploys.js";
+import { wordOf } from "./pages/deploys.js";
 import { moment, short, span } from "./format.js";
 import { follow, steps, summary } from "./progress.js";
 import { entriesOf } from "./verdict.js";
@@ -9,6 +9,15 @@ import { entriesOf } from "./verdict.js";
 const MAX_SHOWN = 60;
 const MAX_OBSERVED = 100;
 const WORTH_SAYING = new Set(["queued", "healthy", "taken", "confirmed", "failed", "taken-back", "cancelled", "answered"]);
+
+const LEVELS = { warn: ["warn", "bad"], bad: ["bad"] };
+
+// By the level that is chosen and the words that are searched for.
+function isWanted({ level, main, sub = "" }) {
+  const levels = LEVELS[$("log-level").value];
+  const words = $("log-search").value.trim().toLowerCase();
+  return (!levels || levels.includes(level)) && `${main} ${sub}`.toLowerCase().includes(words);
+}
 
 export class Log {
   constructor() {
@@ -49,10 +58,10 @@ export class Log {
       ...(deploys?.deploys ?? []).flatMap((deploy) => deploy.steps.filter((step) => WORTH_SAYING.has(step.step)).map(describeStep)),
       ...this.observed.map((one) => ({ ...one, mark: "·", main: one.text })),
     ];
-    entries.sort((a, b) => b.at - a.at);
-    entries.length = Math.min(entries.length, MAX_SHOWN);
-    each($("log"), entries, (one) => one.key, row, (li, one) => fillRow(li, { ...one, side: moment(one.at, now) }));
-    $("log-empty").hidden = entries.length > 0;
+    const wanted = entries.filter(isWanted).sort((a, b) => b.at - a.at);
+    wanted.length = Math.min(wanted.length, MAX_SHOWN);
+    each($("log"), wanted, (one) => one.key, row, (li, one) => fillRow(li, { ...one, side: moment(one.at, now) }));
+    $("log-empty").hidden = wanted.length > 0;
   }
 
   describeWrite(write, status) {

@@ -130,6 +130,11 @@ class Page:
                 )
             await self.evaluate("new Promise((done) => setTimeout(done, 30))")
 
+    async def show(self, name: str) -> None:
+        """Go to one of the panel's pages by its link."""
+        await self.click(f'#pages a[href="#/{name}"]')
+        await self.until(f"document.querySelector('.page:not([hidden])').dataset.page === '{name}'")
+
     async def text(self, selector: str) -> str:
         """What an element shows."""
         return str(await self.evaluate(f"document.querySelector({json.dumps(selector)}).innerText"))

@@ -132,6 +132,7 @@ async def test_every_action_is_pressed_on_the_page_and_done_by_a_real_bot(
         await press("#resume")
         await page.until(f"{VERDICT} === 'Trading'")
         assert not is_halted(rig.bus)
+        await page.show("strategy")
         await press("#risk-change", max_total="750")
         assert "of 750.00" in await page.text("#risk")
         await press("#strategy-change", kelly="0.5")
@@ -142,6 +143,7 @@ async def test_every_action_is_pressed_on_the_page_and_done_by_a_real_bot(
         assert strategy is not None
         assert strategy.parameters["kelly"] == 0.5
         await press("#strategy-change", kelly="0.25")
+        await page.show("trade")
         await press(SWITCH)
         assert [slot.enabled for slot in read_status(rig.bus).body.slots if slot.slot == SLOT] == [False]
         await press(SWITCH)

@@ -24,6 +24,7 @@ from bus import (
     Status,
     Step,
     SystemClock,
+    Totals,
     append_step,
     is_halted,
     new_id,
@@ -33,7 +34,7 @@ from bus import (
 )
 from tests.e2e.chromium import EXECUTABLE, Page, chromium
 from tests.e2e.rig import until
-from tests.unit.panel.ledgers import make_ledger
+from tests.unit.panel.ledgers import make_day, make_ledger
 from tests.unit.panel.notifying import sink
 from tests.unit.panel.running import Bot, RunningPanel, deployer_runs, make_status, running_panel
 
@@ -140,6 +141,7 @@ async def test_status_appears_updates_itself_and_greys_when_it_is_old(panel: Run
     await page.until(f"{VERDICT} === 'No status'")
     async with bot.beating():
         await page.until("document.querySelectorAll('#slot-rows tr').length === 16")
+        await page.show("trade")
         await page.until(f"{VERDICT} === 'Trading'")
         assert await page.evaluate("document.querySelectorAll('tr[data-snipe]').length") == 2
         await page.evaluate("window.stillTheSamePage = true")
@@ -224,6 +226,7 @@ async def test_a_slot_is_switched_off_and_a_stale_press_is_explained(panel: Runn
         await page.open(panel.link())
         await page.until("document.querySelectorAll('#slot-rows tr').length === 16")
         row = "document.querySelector('tr[data-key=\"DOGE-15m\"]')"
+        await page.show("trade")
         await page.click('tr[data-key="DOGE-15m"] [role=switch]')
         await page.until(f"{row}.dataset.off")
         assert not read_control(panel.bus).slots["DOGE-15m"].enabled
@@ -273,6 +276,7 @@ async def test_a_refused_change_is_said_with_its_reason(panel: RunningPanel, pag
         await page.open(panel.link())
         await page.until(f"{VERDICT} === 'Trading'")
         bot.refuses = ("strategy.kelly: expected a number from 0 to 1, found 7; 0.25 stays",)
+        await page.show("strategy")
         await page.click("#strategy-change")
         await page.until("document.querySelector('#ask').open")
         await page.evaluate("document.querySelector('#ask-fields [name=kelly]').value = '7'")
@@ -290,6 +294,7 @@ async def test_buying_and_flattening_by_hand_are_asked_written_and_followed(pane
     async with bot.beating():
         await page.open(panel.link())
         await page.until("document.querySelectorAll('#slot-rows tr').length === 16")
+        await page.show("trade")
         await page.click('tr[data-key="BTC-5m"] [data-part=enter]')
         await page.until("document.querySelector('#ask').open")
         assert "offered at" in await page.text("#ask-text")
@@ -322,12 +327,14 @@ async def test_risk_is_changed_and_a_rollback_asked_of_the_deployer(panel: Runni
         await page.open(panel.link())
         await page.until("document.querySelectorAll('#deploys > li').length === 1")
         assert await page.text("#deploys .result") == "confirmed"
+        await page.show("strategy")
         await page.click("#risk-change")
         await page.until("document.querySelector('#ask').open")
         await page.evaluate("document.querySelector('#ask-fields [name=max_total]').value = '900'")
         await page.click("#ask-yes")
         await page.until("document.querySelector('#risk').textContent.includes('of 900.00')")
         assert read_control(panel.bus).risk == RiskLimits(max_total=Decimal(900))
+        await page.show("deploys")
         await page.click("#deploys [data-part=back]")
         await page.until("document.querySelector('#ask').open")
         assert read_requests(panel.bus)[0] == []
@@ -344,7 +351,7 @@ async def test_the_journal_shows_what_the_ledger_holds(panel: RunningPanel, page
     async with FollowingBot(panel).beating():
         await page.open(panel.link())
         await page.until("document.querySelectorAll('#journal-slot option').length === 17")
-        await page.evaluate("document.querySelector('#journal-title').scrollIntoView(); null")
+        await page.show("journal")
         await page.until(f"{rows}.includes('ETH-5m BUY Up 10 at 50.0') && {rows}.includes('filled 4')")
         assert "in doubt" in await page.evaluate(rows)
 
@@ -363,7 +370,7 @@ async def test_the_journal_shows_what_the_ledger_holds(panel: RunningPanel, page
         await page.until(f"{rows}.includes('60 s left: the market knew better than the model')")
         await page.until(f"{rows}.includes('market said 0.1 to 0.3')")
         made = await page.evaluate(
-            "import('/journal.js').then((one) => "
+            "import('/pages/journal.js').then((one) => "
             "one.csv([{ a: '=1+1', b: -0.5, c: 'x, \"y\"' }, { a: null, b: '-2+1', c: '@z' }]))"
         )
         assert made == 'a,b,c\r\n\'=1+1,-0.5,"x, ""y"""\r\n,\'-2+1,\'@z\r\n'
@@ -383,6 +390,7 @@ async def test_who_is_notified_is_shown_and_a_test_says_what_each_answered(page:
                 rows = "[...document.querySelectorAll('#notifications > li')].map((li) => li.textContent).join(' | ')"
                 await page.until(f"{rows}.includes('nothing was sent yet')")
                 assert await page.text("#notifications-sub") == "quiet 22:00-07:00"
+                await page.show("access")
                 await page.click("#notify-test")
                 said = "json in line 1: sent · json in line 2: it answered with status 403"
                 await page.until(f"document.querySelector('#notice-text').textContent === '{said}'")
@@ -491,28 +499,113 @@ async def test_a_lost_panel_is_said_and_its_return_noticed(page: Page, tmp_path:
             await page.until(f"{VERDICT} === 'Trading'")
 
 
-async def test_nothing_is_cut_off_sideways_and_nothing_jumps(panel: RunningPanel, page: Page) -> None:
-    """From phone to desktop no sideways scrolling and every button in reach; what is shown stays where it is as it changes."""
+PAGES = ("overview", "trade", "slot/SOL-5m", "journal", "strategy", "deploys", "health", "access")
+SHOWN = "document.querySelector('.page:not([hidden])').dataset.page"
+DRAWN = "new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => done())))"
+
+
+async def test_pages_are_reached_by_address_and_keyboard_and_the_strip_stays(
+    panel: RunningPanel, page: Page, tmp_path: Path
+) -> None:
+    """A link leads to its page, also anew; what is no page is the overview; whoever may look alone can press nothing."""
+    read = (tmp_path / "run" / "token-read").read_text().strip()
+    buttons = "[...document.querySelectorAll('[data-writes]')]"
+    async with FollowingBot(panel).beating():
+        await page.open(f"{panel.listening['url']}/#/slot/SOL-5m")
+        await page.until("document.querySelector('#token').open")
+        await page.call("Input.insertText", text=read)
+        await page.press("Enter")
+        await page.until("document.querySelector('#slot-facts').textContent.includes('Up 42.5')")
+        assert await page.evaluate(SHOWN) == "slot"
+        assert "+5.53" in await page.text("#slot-facts"), "the position's, not the slot's"
+        await page.until("document.querySelector('#tokens').textContent.includes('look alone')")
+        await page.until(f"{buttons}.length > 40 && {buttons}.every((one) => one.disabled)")
+        await page.press("h")
+        await page.evaluate(DRAWN)
+        assert not await page.evaluate("document.querySelector('#ask').open")
+        await page.evaluate("document.querySelector('#pages a[href=\"#/health\"]').focus()")
+        await page.press("Enter")
+        await page.until(f"{SHOWN} === 'health' && document.activeElement.getAttribute('aria-current') === 'page'")
+        await page.evaluate("history.back()")
+        await page.until(f"{SHOWN} === 'slot'")
+        for nothing in ("#/nowhere", "#/slot/", "#/trade/x", "#/slot/%ff"):
+            await page.evaluate("location.hash = '#/trade'; null")
+            await page.until(f"{SHOWN} === 'trade'")
+            await page.evaluate(f"location.hash = '{nothing}'; null")
+            await page.until(f"{SHOWN} === 'overview'")
+        for name in PAGES:
+            await page.evaluate(f"location.hash = '#/{name}'; null")
+            await page.until(f"{SHOWN} === '{name.partition('/')[0]}'")
+            strip = "['verdict', 'who', 'pause', 'flatten', 'halt'].map((id) => document.getElementById(id))"
+            assert await page.evaluate(f"{strip}.every((one) => one.offsetHeight > 0)"), name
+        assert (await page.text("#who")).split() == ["blue", "4f2c91a"]
+
+
+async def test_slots_are_sorted_and_filtered_and_a_position_shows_its_own_result(
+    panel: RunningPanel, page: Page
+) -> None:
+    """By a heading and back; those with an open position alone; each position with its average, its value and its PnL."""
+    names = "[...document.querySelectorAll('#slot-rows tr')].map((tr) => tr.dataset.key)"
+    async with FollowingBot(panel).beating():
+        await page.open(panel.link())
+        await page.until(f"{names}.length === 16")
+        await page.show("trade")
+        configured = await page.evaluate(names)
+        await page.click("#slots [data-sort=edge] button")
+        await page.until(f"{names}[0] === 'BTC-5m' && {names}[1] === 'BTC-15m'")
+        assert await page.evaluate("document.querySelector('[data-sort=edge]').ariaSort") == "descending"
+        assert set((await page.evaluate(names))[-4:]) == {"BTC-5m+1", "ETH-5m+1", "BTC-15m+1", "ETH-15m+1"}
+        await page.click("#slots [data-sort=edge] button")
+        await page.until(f"{names}.join() === '{','.join(configured)}'")
+        await page.click("#slots-open")
+        await page.until(f"{names}.join() === 'SOL-5m,ETH-15m'")
+        held = await page.text("#positions")
+        for said in ("SOL-5m Up 42.5", "+5.53", "average 73.0 ¢", "value at the bid 36.55", "left"):
+            assert said in held
+        assert await page.text('tr[data-key="SOL-5m"] [data-part=pnl]') == "+5.53"
+        await page.click("#positions button")
+        await page.until("document.querySelector('#ask').open")
+        assert "SOL-5m: Up 42.5" in await page.text("#ask-text")
+        await page.press("Escape")
+
+
+@pytest.mark.parametrize("traded", [True, False], ids=["a day", "nothing"])
+async def test_nothing_is_cut_off_sideways_and_nothing_jumps(panel: RunningPanel, page: Page, traded: bool) -> None:
+    """On every page from phone to desktop, dark and light: no sideways scrolling, no cut cell, every button in reach; what is
+    shown stays where it is as it changes.
+    """
     rows = "document.querySelectorAll('#slot-rows tr')"
     bot = FollowingBot(panel)
-    bot.fields = {
-        "since_ms": SystemClock().wall_ms() - 30 * 3_600_000
-    }  # its date stands before it, as in the longest texts
+    if traded:
+        make_day(panel.bus, SystemClock().wall_ms())
+        # Its date stands before it, as in the longest texts.
+        bot.fields = {"since_ms": SystemClock().wall_ms() - 30 * 3_600_000}
+    else:
+        bot.fields = {"slots": (), "feeds": (), "outcomes": (), "totals": Totals(), "usage": None, "strategy": None}
     async with bot.beating():
         await page.open(panel.link())
-        for width in (360, 390, 768, 1024, 1280, 1440):
-            await page.look(width=width, height=800, dark=False)
-            await page.until(f"{rows}.length === 16 && innerWidth === {width}")
-            assert await page.evaluate("document.documentElement.scrollWidth") <= width
-            outside = (
-                "[...document.querySelectorAll('main button, header button')].filter((b) => { "
-                f"const r = b.getBoundingClientRect(); return !b.hidden && (r.right > {width} || r.left < 0 || r.height < 24) }})"
-            )
-            assert await page.evaluate(f"{outside}.map((b) => b.id || b.dataset.part)") == []
-            cells = "[...document.querySelectorAll('main td, main td small, main th, dd')]"
-            cut = f"{cells}.filter((e) => e.scrollWidth > e.clientWidth)"
-            if width in (390, 1280, 1440):
-                assert await page.evaluate(f"{cut}.map((e) => e.textContent)") == [], f"cells are cut at {width}"
+        await page.until(f"{VERDICT} === 'Trading' && {rows}.length === {16 if traded else 0}")
+        for width in (360, 390, 768, 1024, 1280, 1440) if traded else (390, 1280, 1440):
+            await page.look(width=width, height=800, dark=width in (390, 1280))
+            await page.until(f"innerWidth === {width}")
+            for name in PAGES if width in (390, 1280, 1440) else ("overview", "trade"):
+                await page.evaluate(f"location.hash = '#/{name}'; null")
+                await page.until(f"{SHOWN} === '{name.partition('/')[0]}'")
+                await page.evaluate(DRAWN)
+                assert await page.evaluate("document.documentElement.scrollWidth") <= width, (name, width)
+                outside = (
+                    "[...document.querySelectorAll('button, #pages a, select')].filter((b) => { "
+                    "const r = b.getBoundingClientRect(); "
+                    f"return b.offsetParent && (r.right > {width} || r.left < 0 || r.height < 24) }})"
+                )
+                assert await page.evaluate(f"{outside}.map((b) => b.id || b.textContent)") == [], (name, width)
+                cells = "[...document.querySelectorAll('main td, main td small, main th, dd, .list span')]"
+                cut = f"{cells}.filter((e) => e.offsetParent && e.clientWidth && e.scrollWidth > e.clientWidth)"
+                if width in (390, 1280, 1440):
+                    assert await page.evaluate(f"{cut}.map((e) => e.textContent)") == [], f"cut: {name}, {width}"
+        if not traded:
+            return
+        await page.show("trade")
         places = f"JSON.stringify([...{rows}, ...document.querySelectorAll('section')].map((e) => e.offsetTop))"
         await page.evaluate("window.shifts = 0; new PerformanceObserver((list) => list.getEntries().forEach((one) => { "
             "window.shifts += one.value })).observe({ type: 'layout-shift' }); null")  # fmt: skip

@@ -85,7 +85,7 @@ def test_nothing_reads_a_reasons_words_back() -> None:
         for node in ast.walk(module)
         if reads_back(node)
     ]
-    for path in sorted((ROOT / "panel" / "static").glob("*.js")):
+    for path in sorted((ROOT / "panel" / "static").rglob("*.js")):
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
             if IN_SCRIPT.search(line):
                 wrong.append(f"{path.relative_to(ROOT)}:{number}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bus import Bus
+from bus import Bus, Control
 from ledger import Identity, Ledger
 from ledger.predictions import Prediction, add_predictions
 from ledger.schema import SCHEMA
@@ -67,3 +67,29 @@ def add_calibration(ledger: Ledger, epoch: int) -> None:
             for number in range(41)
         ],
     )  # fmt: skip
+
+
+def make_day(bus: Bus, now_ms: int, windows: int = 144) -> None:
+    """A day of trading by one holder: windows of four slots, each bought, every third sold again, two in three won."""
+    with Ledger.hold(bus.ledger, Identity("paper", "137", "0xabc"), SCHEMA) as ledger:
+        epoch = take(ledger, now_ms - DAY, 1_000)
+        ledger.apply_control(1, epoch, body=Control(generation=1, by="test").model_dump_json(), refused="[]", wall_ms=1)
+        state = "INSERT INTO orders(epoch, order_id, state, text, wall_ms, boot_ms) VALUES (?, ?, ?, '', ?, ?)"
+        fill = "INSERT INTO fills VALUES (?, ?, 'MATCHED', ?, ?, 'Up', ?, '0.50', 10000000, 5000000, 70000, ?)"
+        for number in range(windows):
+            slot = ("BTC-5m", "ETH-5m", "SOL-15m", "DOGE-15m")[number % 4]
+            end = now_ms - (windows - number) * DAY // windows
+            window = f"{slot.partition('-')[0].lower()}-updown-{slot.partition('-')[2]}-{end // 1000}"
+            for side in ("BUY", "SELL")[: 1 + (number % 3 == 2)]:
+                order, at = f"0x{number:062x}{side == 'SELL':02x}", end - 30_000 + 10_000 * (side == "SELL")
+                boot = at - now_ms + DAY + 2_000
+                ledger.execute(INTENT, (order, epoch, slot, window, end, side, at, boot))
+                ledger.execute(state, (epoch, order, "accepted", at + 40, boot + 40 + number % 7))
+                ledger.execute(fill, (f"t{number}{side}", order, epoch, window, side, at + 50))
+                ledger.execute(state, (epoch, order, "done", at + 900, boot + 900))
+            pnl = 4_930_000 if number % 3 else -5_070_000
+            ledger.execute(
+                "INSERT INTO outcomes(window, epoch, slot, winner, payout, pnl, fees, wall_ms) VALUES (?,?,?,?,0,?,70000,?)",
+                (window, epoch, slot, "Up" if number % 3 else "Down", pnl, end + 20_000),
+            )
+        add_calibration(ledger, epoch)

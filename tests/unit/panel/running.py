@@ -206,7 +206,13 @@ def _slot(now: int, asset: str, timeframe: str, length: int, offset: int, index:
     if snipe:
         outcome = "Up" if asset == "SOL" else "Down"
         position = PositionStatus(
-            window=window, outcome=outcome, shares=Decimal("42.5"), cost=Decimal("31.02"), value=Decimal("36.55")
+            window=window,
+            outcome=outcome,
+            shares=Decimal("42.5"),
+            cost=Decimal("31.02"),
+            value=Decimal("36.55"),
+            average=Decimal("0.7299"),
+            pnl=Decimal("5.53"),
         )
     return SlotStatus(
         slot=f"{asset}-{timeframe}{'+1' if offset else ''}",

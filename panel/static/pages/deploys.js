@@ -1,7 +1,7 @@
 // Deploys as a time line: each with its steps, what it would have decided otherwise, and the way back to it.
 
-import { $, each, make, part, set, text } from "./dom.js";
-import { moment, short, span } from "./format.js";
+import { $, each, make, part, set, text } from "../dom.js";
+import { moment, short, span } from "../format.js";
 
 const GOOD = new Set(["confirmed", "retired"]);
 const BAD = new Set(["failed", "taken-back", "cancelled"]);
@@ -32,6 +32,7 @@ function createDeploy(onRollback, onApprove) {
   const li = make("li", "deploy", named("span", "mark"), named("b", "sha"), named("span", "result"), named("span", "about", "about sub"),
     make("span", "buttons", approve, back), named("ol", "steps", "line"));
   back.type = approve.type = "button";
+  back.dataset.writes = approve.dataset.writes = "";
   back.textContent = "Roll back to this";
   approve.textContent = "Approve";
   back.addEventListener("click", () => onRollback(li.dataset.sha));

@@ -1,53 +1,46 @@
 // The journal: orders, fills, outcomes and days, newest first, and how good the predictions were. It is asked of the panel
 // while the section is in view.
 
-import { known } from "./actions.js";
-import { $, each, fillRow, row, set, text } from "./dom.js";
-import { cents, milliseconds, moment, money, signed, tone } from "./format.js";
+import { get, known } from "../actions.js";
+import { $, each, fillRow, row, set, text } from "../dom.js";
+import { cents, milliseconds, moment, money, shares, signed, tone } from "../format.js";
 
 const MOST = 200; // rows, the panel's own limit
-const LIMIT_MS = 20000;
+const SAVE_MS = 20000;
 const STATES = { done: ["✓", ""], refused: ["✕", "bad"], abandoned: ["✕", "off"], in_doubt: ["?", "warn"] };
 
-const shares = (value) => Number(value).toLocaleString("en-GB", { maximumFractionDigits: 2 });
 const trade = (one) => `${one.slot} ${one.side} ${one.outcome} ${shares(one.size)} at ${cents(one.price)}`;
 const said = (...parts) => parts.filter(Boolean).join(" · ");
 
+export const describeOrder = (one, now) => ({
+  mark: (STATES[one.state] ?? ["…", ""])[0],
+  level: (STATES[one.state] ?? ["…", ""])[1],
+  main: trade(one),
+  side: `${one.state.replace("_", " ")} · ${moment(one.time_ms, now)}`,
+  sub: said(one.reason, `filled ${shares(one.filled)}`, one.text, one.answer_ms == null ? "" : `answered in ${milliseconds(one.answer_ms)}`, one.window, one.order_id.slice(0, 10)),
+});
+
+export const describeFill = (one, now) => ({
+  mark: one.counts ? "✓" : "✕",
+  level: one.counts ? "" : "bad",
+  main: trade(one),
+  side: `${money(one.price * one.size)} · ${moment(one.time_ms, now)}`,
+  sub: said(`fee ${money(one.fee)}`, one.counts ? "" : "failed on chain: it does not count", one.window, `order ${one.order_id.slice(0, 10)}`),
+});
+
+export const describeOutcome = (one, now) => ({
+  mark: { Up: "▲", Down: "▼" }[one.winner] ?? "·",
+  level: tone(one.pnl),
+  main: `${one.slot} ${one.winner} won`,
+  side: `${signed(one.pnl)} · ${moment(one.time_ms, now)}`,
+  sub: said(`paid ${money(one.payout)}`, `fees ${money(one.fees)}`, one.window),
+});
+
 // Each kind: where it is asked for, the name of its rows, what tells two apart, and how one is shown.
 const KINDS = {
-  orders: {
-    path: "orders",
-    key: (one) => one.order_id,
-    show: (one, now) => ({
-      mark: (STATES[one.state] ?? ["…", ""])[0],
-      level: (STATES[one.state] ?? ["…", ""])[1],
-      main: trade(one),
-      side: `${one.state.replace("_", " ")} · ${moment(one.time_ms, now)}`,
-      sub: said(one.reason, `filled ${shares(one.filled)}`, one.text, one.answer_ms == null ? "" : `answered in ${milliseconds(one.answer_ms)}`, one.window, one.order_id.slice(0, 10)),
-    }),
-  },
-  fills: {
-    path: "fills",
-    key: (one) => `${one.trade_id} ${one.order_id}`,
-    show: (one, now) => ({
-      mark: one.counts ? "✓" : "✕",
-      level: one.counts ? "" : "bad",
-      main: trade(one),
-      side: `${money(one.price * one.size)} · ${moment(one.time_ms, now)}`,
-      sub: said(`fee ${money(one.fee)}`, one.counts ? "" : "failed on chain: it does not count", one.window, `order ${one.order_id.slice(0, 10)}`),
-    }),
-  },
-  outcomes: {
-    path: "outcomes",
-    key: (one) => `${one.window} ${one.slot} ${one.time_ms}`,
-    show: (one, now) => ({
-      mark: { Up: "▲", Down: "▼" }[one.winner] ?? "·",
-      level: tone(one.pnl),
-      main: `${one.slot} ${one.winner} won`,
-      side: `${signed(one.pnl)} · ${moment(one.time_ms, now)}`,
-      sub: said(`paid ${money(one.payout)}`, `fees ${money(one.fees)}`, one.window),
-    }),
-  },
+  orders: { path: "orders", key: (one) => one.order_id, show: describeOrder },
+  fills: { path: "fills", key: (one) => `${one.trade_id} ${one.order_id}`, show: describeFill },
+  outcomes: { path: "outcomes", key: (one) => `${one.window} ${one.slot} ${one.time_ms}`, show: describeOutcome },
   pnl: {
     path: "pnl",
     rows: (body) => body.rows ?? [],
@@ -122,15 +115,9 @@ export async function renderJournal(now) {
   if (!inView || asking || !known() || performance.now() - askedAt < (KINDS[kind].every ?? 0)) return;
   asking = true;
   askedAt = performance.now();
-  let answer = null;
-  try {
-    const query = new URLSearchParams({ ...(KINDS[kind].rows ? {} : { most: MOST }), ...(slot && kind !== "pnl" ? { slot } : {}) });
-    const headers = { authorization: `Bearer ${known()}` };
-    const response = await fetch(`/api/ledger/${KINDS[kind].path}?${query}`, { headers, cache: "no-store", signal: AbortSignal.timeout(LIMIT_MS) });
-    answer = { ok: response.ok, body: await response.json() };
-  } catch {
-    text($("journal-sub"), "the panel did not answer");
-  }
+  const query = new URLSearchParams({ ...(KINDS[kind].rows ? {} : { most: MOST }), ...(slot && kind !== "pnl" ? { slot } : {}) });
+  const answer = await get(`ledger/${KINDS[kind].path}?${query}`);
+  if (!answer) text($("journal-sub"), "the panel did not answer");
   asking = false;
   if (answer) {
     const rows = KINDS[kind].rows?.(answer.body) ?? answer.body[kind] ?? [];
@@ -169,5 +156,5 @@ function save() {
   link.href = URL.createObjectURL(new Blob([csv(shown.rows)], { type: "text/csv" }));
   link.download = `never-sleeps-${shown.kind}.csv`;
   link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href), LIMIT_MS);
+  setTimeout(() => URL.revokeObjectURL(link.href), SAVE_MS);
 }
