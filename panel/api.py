@@ -29,8 +29,9 @@ from panel.errors import (
 )
 from panel.events import Events
 from panel.guard import Scope, Token
-from panel.ledger_queries import Calibration, Fills, LedgerQueries, Orders, Outcomes, Pnl, Summary
+from panel.ledger_queries import Fills, LedgerQueries, Life, Orders, Outcomes, Pnl, Summary
 from panel.notify.service import Notifier, NotifyView, Tested
+from panel.performance import Calibration, Performance
 from panel.views import ControlView, DeploysView, InstancesView, Progress, RequestView, StatusView, Views, WritesView
 from panel.writes import writes
 
@@ -38,6 +39,7 @@ from panel.writes import writes
 
 
 LONGEST_DAYS = 400
+SUMMING_LIMIT_S = 5
 
 Slot = Annotated[str | None, Query(max_length=60, description="one slot alone")]
 Most = Annotated[int, Query(ge=1, le=500, description="at most so many, the newest")]
@@ -60,7 +62,8 @@ def reads(views: Views, history: LedgerQueries, events: Events) -> APIRouter:
     """The router."""
     # Plain functions: FastAPI runs them in worker threads, so that reading a file never holds up an event stream.
     router = APIRouter(prefix="/api")
-    judging = threading.Lock()  # it takes a processor for a while: one at a time, and nobody waits for it
+    # Both take a processor for a while: one of each at a time.
+    judging, summing = threading.Lock(), threading.Lock()
 
     @router.get("/access")
     def access(request: Request) -> Access:
@@ -114,6 +117,11 @@ def reads(views: Views, history: LedgerQueries, events: Events) -> APIRouter:
         """Orders with what came of them, newest first."""
         return history.orders(slot, most)
 
+    @router.get("/ledger/orders/{order_id}")
+    def life(order_id: Annotated[str, Path(pattern="^0x[0-9a-fA-F]{1,64}$")]) -> Life:
+        """One order and all that happened to it; no order where the ledger has none of that id."""
+        return history.life(order_id)
+
     @router.get("/ledger/fills")
     def fills(slot: Slot = None, most: Most = 50) -> Fills:
         """Fills, newest first."""
@@ -138,6 +146,18 @@ def reads(views: Views, history: LedgerQueries, events: Events) -> APIRouter:
             return history.calibration(slot)
         finally:
             judging.release()
+
+    @router.get("/ledger/performance")
+    def performance(
+        days: Annotated[int | None, Query(ge=1, le=LONGEST_DAYS, description="the last so many times 24 hours")] = None,
+    ) -> Performance:
+        """PnL by day, slot, asset, hour, reason and commit; equity, drawdown, slippage, answers. Of all time without days."""
+        if not summing.acquire(timeout=SUMMING_LIMIT_S):
+            return Performance(problem="it is being worked out for somebody else; ask again in a moment")
+        try:
+            return history.performance(days, time.time_ns() // 1_000_000)
+        finally:
+            summing.release()
 
     @router.get("/events", response_class=EventStream)
     async def event_stream() -> EventStream:

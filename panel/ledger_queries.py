@@ -5,8 +5,7 @@ The tables are the bot's (`ledger.schema`); money and shares are there in base u
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from collections.abc import Callable
 from decimal import Decimal
 from typing import TypeVar
 
@@ -14,22 +13,25 @@ from pydantic import BaseModel
 
 from bus import Bus, LedgerError
 from ledger import Ledger, Row, Value
-from ledger.calibration import bins, scored, table, winners
-from ledger.predictions import HORIZONS_S, read_predictions, read_winners
+from ledger.schema import COUNTED
+from panel.performance import (
+    DAY_MS,
+    Calibration,
+    Performance,
+    Rows,
+    Spread,
+    answers,
+    as_int,
+    calibration,
+    performance,
+    spread,
+    units,
+)
 
-BASE_UNITS = 1_000_000
-DAY_MS = 86_400_000
 CURVE_POINTS = 400
 RECENT = 200
-# What is judged at once: of so many windows; a second or two of a processor.
-PREDICTIONS = 1_000 * len(HORIZONS_S)
-# A trade that failed on chain is reversed: it counts as if it had not been.
-_COUNTED = (
-    "f.status = 'MATCHED' AND NOT EXISTS (SELECT 1 FROM fills x WHERE x.trade_id = f.trade_id "
-    "AND x.order_id = f.order_id AND x.status = 'FAILED')"
-)
 _STATE = "(SELECT o.state FROM orders o WHERE o.order_id = i.order_id ORDER BY o.id DESC LIMIT 1)"
-_FILLED = f"(SELECT coalesce(sum(f.size), 0) FROM fills f WHERE f.order_id = i.order_id AND {_COUNTED})"
+_FILLED = f"(SELECT coalesce(sum(f.size), 0) FROM fills f WHERE f.order_id = i.order_id AND {COUNTED})"
 _ENDED = "('abandoned', 'refused', 'done')"
 
 
@@ -100,15 +102,6 @@ class Point(BaseModel):
     won: bool
 
 
-class Spread(BaseModel):
-    """Of the newest measurements, in ms: how many, the middle one, the 99th of a hundred, the largest."""
-
-    count: int = 0
-    p50: int | None = None
-    p99: int | None = None
-    most: int | None = None
-
-
 class Continuity(BaseModel):
     """How long nothing was missed. gap_*: the newest tick that no poll was completed at, and why. since_ms: from there, or
     from the first poll. restarts: takes since then after a holder that died without passing the lease on."""
@@ -139,16 +132,25 @@ class Summary(BaseModel):
     problem: str | None = None
 
 
-class Rows(BaseModel):
-    """The newest rows, newest first."""
-
-    problem: str | None = None
-
-
 class Orders(Rows):
     """Orders, newest first."""
 
     orders: tuple[Order, ...] = ()
+
+
+class Happened(BaseModel):
+    """One thing that happened to an order. what: believed, intended, a state of the order, filled, a trade's status, resolved."""
+
+    time_ms: int
+    what: str
+    text: str
+
+
+class Life(Rows):
+    """One order and all that happened to it, oldest first."""
+
+    order: Order | None = None
+    events: tuple[Happened, ...] = ()
 
 
 class Fills(Rows):
@@ -167,43 +169,6 @@ class Pnl(Rows):
     """PnL by day and slot, newest day first."""
 
     rows: tuple[PnlRow, ...] = ()
-
-
-class HorizonScore(BaseModel):
-    """How good probabilities of one kind were, by Brier score (a coin has 0.25), and who knew better, in words.
-
-    name: so long before the end. worse_by: the model's score less the market's, with its interval of 95 %.
-    """
-
-    name: str
-    windows: int
-    model: float
-    market: float
-    belief: float
-    worse_by: float
-    low: float
-    high: float
-    verdict: str
-
-
-class ReliabilityBin(BaseModel):
-    """Probabilities between two bounds: how many, what they said on average, what happened, with its interval of 95 %."""
-
-    who: str
-    low: float
-    high: float
-    n: int
-    said: float
-    happened: float
-    least: float
-    most: float
-
-
-class Calibration(Rows):
-    """What was predicted against what happened, of the newest windows."""
-
-    scores: tuple[HorizonScore, ...] = ()
-    bins: tuple[ReliabilityBin, ...] = ()
 
 
 T = TypeVar("T", bound=BaseModel)
@@ -226,7 +191,7 @@ class LedgerQueries:
         def read(ledger: Ledger) -> Fills:
             rows = ledger.execute(
                 "SELECT f.trade_id, f.order_id, i.slot, f.window, f.outcome, f.side, f.price, f.size, f.fee, f.at_ms, "
-                f"({_COUNTED}) FROM fills f JOIN intents i ON i.order_id = f.order_id "
+                f"({COUNTED}) FROM fills f JOIN intents i ON i.order_id = f.order_id "
                 "WHERE f.status = 'MATCHED' AND (? IS NULL OR i.slot = ?) ORDER BY f.rowid DESC LIMIT ?",
                 (slot, slot, most),
             )
@@ -262,7 +227,16 @@ class LedgerQueries:
 
     def calibration(self, slot: str | None) -> Calibration:
         """What was predicted of the newest windows, of one slot or all, against what happened. Takes up to seconds."""
-        return self._read(Calibration, lambda ledger: _calibration(ledger, slot))
+        return self._read(Calibration, lambda ledger: calibration(ledger, slot))
+
+    def performance(self, days: int | None, now_ms: int) -> Performance:
+        """How well it traded in the last `days` times 24 hours, or ever."""
+        since = None if days is None else now_ms - days * DAY_MS
+        return self._read(Performance, lambda ledger: performance(ledger, since))
+
+    def life(self, order_id: str) -> Life:
+        """All that the ledger has of one order; nothing where it has no such order."""
+        return self._read(Life, lambda ledger: _life(ledger, order_id))
 
     def summary(self) -> Summary:
         """What the page shows of the ledger."""
@@ -280,38 +254,6 @@ class LedgerQueries:
                 return read(ledger)
         except LedgerError as error:
             return kind.model_validate({"problem": f"the ledger cannot be read ({str(error).splitlines()[0]})"})
-
-
-def _calibration(ledger: Ledger, slot: str | None) -> Calibration:
-    predictions = read_predictions(ledger, slot, PREDICTIONS)
-    judged = scored(predictions, winners(predictions, read_winners(ledger)))
-    rows = table(sorted(judged, key=lambda one: -one.prediction.horizon_s), lambda one: f"{one.horizon_s} s left")
-    pairs = {
-        "model": [(one.model, one.ended) for one in judged],
-        "market": [(one.market, one.ended) for one in judged],
-    }
-    return Calibration(
-        scores=tuple(
-            HorizonScore(
-                name=one.name, windows=one.model.n, model=one.model.brier, market=one.market.brier, belief=one.belief.brier,
-                worse_by=one.worse_by, low=one.low, high=one.high, verdict=one.verdict,
-            )
-            for one in rows
-        ),
-        bins=tuple(ReliabilityBin(who=who, **asdict(one)) for who, of in pairs.items() for one in bins(of)),
-    )  # fmt: skip
-
-
-def spread(values: Sequence[int]) -> Spread:
-    """The middle, the 99th of a hundred and the largest of some values."""
-    if not values:
-        return Spread()
-    rising = sorted(values)
-
-    def at(part: float) -> int:
-        return rising[min(len(rising) - 1, int(part * len(rising)))]
-
-    return Spread(count=len(rising), p50=at(0.5), p99=at(0.99), most=rising[-1])
 
 
 def _summary(ledger: Ledger) -> Summary:
@@ -337,21 +279,45 @@ def _orders(ledger: Ledger, where: str, values: tuple[Value, ...], most: int) ->
     return tuple(
         Order(
             order_id=str(row[0]),
-            epoch=_int(row[1]),
+            epoch=as_int(row[1]),
             slot=str(row[2]),
             window=str(row[3]),
             outcome=str(row[4]),
             side=str(row[5]),
             price=Decimal(str(row[6])),
-            size=_units(row[7]),
-            filled=_units(row[8]),
+            size=units(row[7]),
+            filled=units(row[8]),
             state=str(row[9] or "intended"),
             text=str(row[10] or ""),
             reason=str(row[11]),
-            time_ms=_int(row[12]),
-            answer_ms=None if row[13] is None else max(0, _int(row[13])),
+            time_ms=as_int(row[12]),
+            answer_ms=None if row[13] is None else max(0, as_int(row[13])),
         )
         for row in rows
+    )
+
+
+def _life(ledger: Ledger, order_id: str) -> Life:
+    orders = _orders(ledger, "WHERE i.order_id = ?", (order_id,), 1)
+    if not orders:
+        return Life()
+    (order,) = orders
+    rows = ledger.execute(
+        "SELECT wall_ms, 'intended', 'generation ' || generation || ', epoch ' || epoch || ', ' || order_type FROM intents "
+        "WHERE order_id = ?1 UNION ALL "
+        "SELECT b.at_ms, 'believed', printf('model %.3f, market %.3f, belief %.3f, price %.3f', b.model, b.market, b.belief, "
+        "b.price) FROM intents i JOIN beliefs b ON b.window = i.window AND b.side = i.side AND b.tick = i.tick "
+        "WHERE i.order_id = ?1 UNION ALL "
+        "SELECT wall_ms, state, text FROM orders WHERE order_id = ?1 UNION ALL "
+        "SELECT at_ms, CASE status WHEN 'MATCHED' THEN 'filled' ELSE lower(status) END, "
+        "printf('%.2f at %s, fee %.4f, trade %s', size / 1e6, price, fee / 1e6, trade_id) FROM fills WHERE order_id = ?1 "
+        "UNION ALL SELECT r.wall_ms, 'resolved', r.winner || ' won' FROM results r JOIN intents i ON i.window = r.window "
+        "WHERE i.order_id = ?1 ORDER BY 1 LIMIT 200",
+        (order_id,),
+    )
+    return Life(
+        order=order,
+        events=tuple(Happened(time_ms=as_int(at), what=str(what), text=str(said)) for at, what, said in rows),
     )
 
 
@@ -361,20 +327,20 @@ def _curve(ledger: Ledger) -> tuple[Point, ...]:
     total = sum(ledger.integer(f"SELECT coalesce(sum(pnl), 0) FROM {table}") for table in ("outcomes", "corrections"))
     points = []
     for at, pnl in rows:
-        points.append(Point(time_ms=_int(at), total=_units(total), won=_int(pnl) > 0))
-        total -= _int(pnl)
+        points.append(Point(time_ms=as_int(at), total=units(total), won=as_int(pnl) > 0))
+        total -= as_int(pnl)
     return tuple(reversed(points))
 
 
 def _continuity(ledger: Ledger) -> Continuity:
     gap = ledger.execute("SELECT last_tick, reason FROM polls_missed ORDER BY first_tick DESC LIMIT 1")
     first = ledger.scalar("SELECT min(tick) FROM polls_completed")
-    since = _int(gap[0][0]) if gap else _int(first) if first is not None else None
+    since = as_int(gap[0][0]) if gap else as_int(first) if first is not None else None
     passed = "(SELECT 1 FROM releases r WHERE r.epoch = e.epoch - 1)"
     takes = "SELECT count(*) FROM epochs e WHERE e.epoch > 1 AND e.wall_ms > ? AND"
     return Continuity(
         since_ms=since,
-        gap_ms=_int(gap[0][0]) if gap else None,
+        gap_ms=as_int(gap[0][0]) if gap else None,
         gap_reason=str(gap[0][1]) if gap else "",
         restarts=ledger.integer(f"{takes} NOT EXISTS {passed}", (since or 0,)),
         handovers=ledger.integer(f"{takes} EXISTS {passed}", (since or 0,)),
@@ -383,20 +349,15 @@ def _continuity(ledger: Ledger) -> Continuity:
 
 def _latency(ledger: Ledger) -> Latency:
     polls = ledger.execute("SELECT lag_ms, duration_ms FROM polls_completed ORDER BY tick DESC LIMIT ?", (RECENT,))
-    orders = ledger.execute(
-        "SELECT (SELECT min(o.boot_ms) FROM orders o WHERE o.order_id = i.order_id AND o.state <> 'abandoned') - i.boot_ms "
-        "AS ms FROM intents i ORDER BY i.rowid DESC LIMIT ?",
-        (RECENT,),
-    )
     takes = ledger.execute(
         "SELECT e.boot_ms - r.boot_ms FROM epochs e JOIN releases r ON r.epoch = e.epoch - 1 JOIN epochs b ON b.epoch = r.epoch "
         "WHERE b.boot_id = e.boot_id ORDER BY e.epoch DESC LIMIT 20"
     )
     return Latency(
-        lag=spread([_int(lag) for lag, _ in polls]),
-        duration=spread([_int(duration) for _, duration in polls]),
-        order=spread([_int(ms) for (ms,) in orders if isinstance(ms, int) and ms >= 0]),
-        handover=spread([_int(ms) for (ms,) in takes]),
+        lag=spread([as_int(lag) for lag, _ in polls]),
+        duration=spread([as_int(duration) for _, duration in polls]),
+        order=answers(ledger, 0, RECENT),
+        handover=spread([as_int(ms) for (ms,) in takes]),
     )
 
 
@@ -409,9 +370,9 @@ def _fill(row: Row) -> Fill:
         outcome=str(row[4]),
         side=str(row[5]),
         price=Decimal(str(row[6])),
-        size=_units(row[7]),
-        fee=_units(row[8]),
-        time_ms=_int(row[9]),
+        size=units(row[7]),
+        fee=units(row[8]),
+        time_ms=as_int(row[9]),
         counts=bool(row[10]),
     )
 
@@ -421,28 +382,20 @@ def _outcome(row: Row) -> OutcomeRow:
         window=str(row[0]),
         slot=str(row[1]),
         winner=str(row[2]),
-        payout=_units(row[3]),
-        pnl=_units(row[4]),
-        fees=_units(row[5]),
-        time_ms=_int(row[6]),
+        payout=units(row[3]),
+        pnl=units(row[4]),
+        fees=units(row[5]),
+        time_ms=as_int(row[6]),
     )
 
 
 def _pnl(row: Row) -> PnlRow:
     return PnlRow(
-        day_ms=_int(row[0]),
+        day_ms=as_int(row[0]),
         slot=str(row[1]),
-        pnl=_units(row[2]),
-        fees=_units(row[3]),
-        windows=_int(row[4]),
-        wins=_int(row[5]),
-        losses=_int(row[6]),
+        pnl=units(row[2]),
+        fees=units(row[3]),
+        windows=as_int(row[4]),
+        wins=as_int(row[5]),
+        losses=as_int(row[6]),
     )
-
-
-def _units(value: Value) -> Decimal:
-    return (Decimal(_int(value)) / BASE_UNITS).quantize(Decimal("0.0001"))
-
-
-def _int(value: Value) -> int:
-    return value if isinstance(value, int) else 0

@@ -1,7 +1,7 @@
 // The page: what is pushed goes into one state, the state is drawn; clocks run on twice a second.
 
 import { adoptCodeFromLink, ask, askToken, drawFollowed, forgetToken, form, get, halt, known, notice, write } from "./actions.js";
-import { renderCharts } from "./charts.js";
+import { renderEquity, renderRate } from "./charts.js";
 import { $, make, set, text } from "./dom.js";
 import { NONE, clock, count, money, moment, rate, short, signed, span, tone } from "./format.js";
 import { Live } from "./live.js";
@@ -11,6 +11,7 @@ import { renderDeploys } from "./pages/deploys.js";
 import { renderDisk, renderFeeds, renderInstances, renderLatency } from "./pages/health.js";
 import { offerSlots, renderJournal, startJournal } from "./pages/journal.js";
 import { renderDoubt, renderLastDeploy, renderNeeds, renderOutcomes, renderTrades } from "./pages/overview.js";
+import { askEquity, askPerformance, equity, renderPerformance, startPerformance } from "./pages/performance.js";
 import { askSlot, renderSlot } from "./pages/slot.js";
 import { changeRisk, changeStrategy, renderRisk, renderStrategy } from "./pages/strategy.js";
 import { renderPositions, renderSlots, startSlots } from "./pages/trade.js";
@@ -49,6 +50,8 @@ async function refresh() {
   const { name, argument } = route();
   if (name === "journal") await renderJournal(live.now());
   if (name === "slot") await askSlot(argument);
+  if (name === "performance") await askPerformance();
+  if (name === "overview") await askEquity();
   if (name === "overview") fills = (await get(`ledger/fills?most=${LAST_TRADES}`))?.body ?? fills;
   schedule();
 }
@@ -107,8 +110,11 @@ function draw() {
   renderLatency(state.ledger);
   renderDoubt(state.ledger, now);
   renderOutcomes(status, now);
-  renderCharts(state.ledger, now);
-  offerSlots((status?.slots ?? []).map((one) => one.slot));
+  renderEquity(equity(), now);
+  renderRate(state.ledger, now);
+  const slots = (status?.slots ?? []).map((one) => one.slot);
+  offerSlots(slots);
+  renderPerformance(slots, now);
   renderDeploys(state.deploys, now, { onRollback: rollback, onApprove: approve, confirmed: state.instances?.confirmed_sha });
   renderNotifications(state.notifications, now);
   renderDisk(state.instances);
@@ -297,6 +303,7 @@ async function approve(sha) {
 
 startJournal(() => renderJournal(live.now()));
 startSlots(schedule);
+startPerformance(refresh);
 startAccess(() => refused("The one before was forgotten."), schedule);
 for (const kind of ["change", "input"]) for (const id of ["log-level", "log-search"]) $(id).addEventListener(kind, schedule);
 $("notify-test").addEventListener("click", () => testNotifications({ ...options("Test"), answers: true }));

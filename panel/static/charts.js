@@ -8,21 +8,25 @@ const [WIDTH, HEIGHT, TOP, BOTTOM] = [600, 160, 14, 20];
 const WINDOWS = 20; // of a win rate
 const drawn = new Map();
 
-export function renderCharts(ledger, now) {
-  const points = ledger?.curve ?? [];
+// found: of ledger/performance, for the time that is chosen; the curve ends at the whole ledger's PnL.
+export function renderEquity(found, now) {
+  const points = found?.equity ?? [];
   const totals = points.map((one) => Number(one.total));
-  const rates = points.map((_, index) => {
-    const recent = points.slice(Math.max(0, index + 1 - WINDOWS), index + 1);
-    return recent.filter((one) => one.won).length / recent.length;
-  });
-  const won = points.filter((one) => one.won).length;
-  text($("pnl-sub"), points.length ? `${signed(totals.at(-1))}; the newest ${points.length} windows` : "");
-  text($("rate-sub"), points.length ? `${won} of ${points.length} won, ${percent(won / points.length, 0)}` : "");
+  text($("pnl-sub"), found?.problem ?? (found ? `${signed(found.all?.pnl ?? 0)} in this time, ${signed(found.total)} in all` : "asking"));
   $("charts-empty").hidden = points.length > 0;
   const reach = Math.max(1, ...totals.map(Math.abs));
   const [low, high] = [Math.min(0, ...totals), Math.max(0, ...totals)];
   const margin = (high - low || reach) * 0.08;
   chart("pnl-chart", points, totals, { low: low - margin, high: high + margin, lines: [0], label: signed, now });
+}
+
+export function renderRate(ledger, now) {
+  const points = ledger?.curve ?? [];
+  const rates = points.map((_, index) => {
+    const recent = points.slice(Math.max(0, index + 1 - WINDOWS), index + 1);
+    return recent.filter((one) => one.won).length / recent.length;
+  });
+  text($("rate-sub"), points.length ? `the newest ${points.length} windows` : "");
   chart("rate-chart", points.slice(4), rates.slice(4), { low: 0, high: 1, lines: [0.5, 1], label: (v) => percent(v, 0), now });
 }
 

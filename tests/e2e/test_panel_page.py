@@ -366,14 +366,48 @@ async def test_the_journal_shows_what_the_ledger_holds(panel: RunningPanel, page
         for kind, said in (("fills", "failed on chain"), ("outcomes", "+3.50"), ("pnl", "1 windows · 0 won, 1 lost")):
             await choose("kind", kind)
             await page.until(f"{rows}.includes('{said}') && !{rows}.includes('ETH-5m')")
-        await choose("kind", "calibration")
-        await page.until(f"{rows}.includes('60 s left: the market knew better than the model')")
-        await page.until(f"{rows}.includes('market said 0.1 to 0.3')")
         made = await page.evaluate(
             "import('/pages/journal.js').then((one) => "
             "one.csv([{ a: '=1+1', b: -0.5, c: 'x, \"y\"' }, { a: null, b: '-2+1', c: '@z' }]))"
         )
         assert made == 'a,b,c\r\n\'=1+1,-0.5,"x, ""y"""\r\n,\'-2+1,\'@z\r\n'
+
+
+async def test_performance_is_of_the_time_that_is_chosen_and_an_orders_life_opens(
+    panel: RunningPanel, page: Page
+) -> None:
+    """Sums of the whole ledger by what is chosen, days as a calendar, calibration; a row of the journal opens its order."""
+    groups = "[...document.querySelectorAll('#groups > li')].map((li) => li.textContent).join(' | ')"
+    by_commit = (
+        "(() => { const e = document.querySelector('#groups-by'); e.value = 'commit'; "
+        "e.dispatchEvent(new Event('change')) })()"
+    )
+    make_ledger(panel.bus, SystemClock().wall_ms())
+    async with FollowingBot(panel).beating():
+        await page.open(panel.link())
+        await page.until(
+            "document.querySelector('#pnl-sub').textContent.startsWith('+3.00 in this time, +1.00 in all')"
+        )
+        await page.show("performance")
+        await page.until(f"{groups}.includes('BTC-5m') && {groups}.includes('+1.50')")
+        facts = await page.text("#performance-facts")
+        assert "1 of 3" in facts
+        assert "33 % (6 to 79 %)" in facts
+        assert "2.00" in facts
+        await page.evaluate(by_commit)
+        await page.until(f"{groups}.includes('+3.50') && !{groups}.includes('BTC')")
+        days = "[...document.querySelectorAll('#calendar li[data-tone]')].map((li) => li.textContent)"
+        assert await page.evaluate(f"{days}.length") == 2
+        calibration = "document.querySelector('#calibration').textContent"
+        await page.until(f"{calibration}.includes('60 s left: the market knew better than the model')")
+        await page.until(f"{calibration}.includes('market said 0.1 to 0.3')")
+        await page.show("journal")
+        await page.click("#journal > li:last-child .open")
+        await page.until("document.querySelectorAll('.life li').length === 7")
+        told = await page.text(".life")
+        assert [word for word in ("intended", "accepted", "filled", "failed", "resolved") if word not in told] == []
+        await page.click("#journal > li:last-child .open")
+        await page.until("!document.querySelector('.life')")
 
 
 async def test_who_is_notified_is_shown_and_a_test_says_what_each_answered(page: Page, tmp_path: Path) -> None:
@@ -499,7 +533,7 @@ async def test_a_lost_panel_is_said_and_its_return_noticed(page: Page, tmp_path:
             await page.until(f"{VERDICT} === 'Trading'")
 
 
-PAGES = ("overview", "trade", "slot/SOL-5m", "journal", "strategy", "deploys", "health", "access")
+PAGES = ("overview", "trade", "slot/SOL-5m", "journal", "performance", "strategy", "deploys", "health", "access")
 SHOWN = "document.querySelector('.page:not([hidden])').dataset.page"
 DRAWN = "new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => done())))"
 
@@ -599,7 +633,7 @@ async def test_nothing_is_cut_off_sideways_and_nothing_jumps(panel: RunningPanel
                     f"return b.offsetParent && (r.right > {width} || r.left < 0 || r.height < 24) }})"
                 )
                 assert await page.evaluate(f"{outside}.map((b) => b.id || b.textContent)") == [], (name, width)
-                cells = "[...document.querySelectorAll('main td, main td small, main th, dd, .list span')]"
+                cells = "[...document.querySelectorAll('main td, main td small, main th, dd, .list span, #calendar b')]"
                 cut = f"{cells}.filter((e) => e.offsetParent && e.clientWidth && e.scrollWidth > e.clientWidth)"
                 if width in (390, 1280, 1440):
                     assert await page.evaluate(f"{cut}.map((e) => e.textContent)") == [], f"cut: {name}, {width}"

@@ -1,9 +1,9 @@
-// The journal: orders, fills, outcomes and days, newest first, and how good the predictions were. It is asked of the panel
-// while the section is in view.
+// The journal: orders, fills, outcomes and days, newest first, asked of the panel while it is in view. A row of an order or a
+// fill opens all that happened to it.
 
 import { get, known } from "../actions.js";
-import { $, each, fillRow, row, set, text } from "../dom.js";
-import { cents, milliseconds, moment, money, shares, signed, tone } from "../format.js";
+import { $, each, fillRow, make, part, row, set, text } from "../dom.js";
+import { cents, clock, milliseconds, moment, money, shares, signed, tone } from "../format.js";
 
 const MOST = 200; // rows, the panel's own limit
 const SAVE_MS = 20000;
@@ -53,41 +53,10 @@ const KINDS = {
       sub: said(`${one.windows} windows`, `${one.wins} won, ${one.losses} lost`, `fees ${money(one.fees)}`),
     }),
   },
-  calibration: {
-    path: "calibration",
-    every: 60000, // it takes the panel a second or two
-    rows: (body) => [...(body.scores ?? []), ...(body.bins ?? [])],
-    key: (one) => one.name ?? `${one.who} ${one.low}`,
-    show: (one) => (one.name ? showScore(one) : showBin(one)),
-  },
 };
-
-const three = (value) => value.toFixed(3);
-
-function showScore({ name, verdict, windows, model, market, belief, worse_by, low, high }) {
-  return {
-    mark: high < 0 ? "▲" : low > 0 ? "▼" : "·",
-    level: windows < 30 ? "" : high < 0 ? "gain" : low > 0 ? "loss" : "",
-    main: `${name}: ${verdict}`,
-    side: `Brier ${three(model)} against ${three(market)}`,
-    sub: said(`${windows} windows`, `worse by ${three(worse_by)} [${three(low)}, ${three(high)}]`, `what was decided upon ${three(belief)}`, "a coin has 0.250"),
-  };
-}
-
-function showBin({ who, low, high, n, said: average, happened, least, most }) {
-  const holds = least <= average && average <= most;
-  return {
-    mark: holds ? "✓" : "!",
-    level: holds ? "" : "warn",
-    main: `${who} said ${low} to ${high}, ${three(average)} on average`,
-    side: `happened ${three(happened)}`,
-    sub: said(`${n} times`, `95 % interval ${three(least)} to ${three(most)}`),
-  };
-}
 
 let inView = false;
 let asking = false;
-let askedAt = -Infinity;
 let shown = { kind: "", rows: [] };
 
 // onView: the section came into view, or something else is to be shown.
@@ -95,8 +64,7 @@ export function startJournal(onView) {
   new IntersectionObserver(([entry]) => (inView = entry.isIntersecting) && onView()).observe($("journal").closest("section"));
   for (const id of ["journal-kind", "journal-slot"]) {
     $(id).addEventListener("change", () => {
-      askedAt = -Infinity;
-      onView();
+          onView();
     });
   }
   $("journal-save").addEventListener("click", save);
@@ -112,9 +80,8 @@ export function offerSlots(slots) {
 // Ask for what is chosen and show it; nothing while it is out of view or was asked for already.
 export async function renderJournal(now) {
   const [kind, slot] = [$("journal-kind").value, $("journal-slot").value];
-  if (!inView || asking || !known() || performance.now() - askedAt < (KINDS[kind].every ?? 0)) return;
+  if (!inView || asking || !known()) return;
   asking = true;
-  askedAt = performance.now();
   const query = new URLSearchParams({ ...(KINDS[kind].rows ? {} : { most: MOST }), ...(slot && kind !== "pnl" ? { slot } : {}) });
   const answer = await get(`ledger/${KINDS[kind].path}?${query}`);
   if (!answer) text($("journal-sub"), "the panel did not answer");
@@ -124,7 +91,6 @@ export async function renderJournal(now) {
     draw(kind, kind === "pnl" && slot ? rows.filter((one) => one.slot === slot) : rows, answer.ok ? answer.body.problem : answer.body.error, now);
   }
   if (kind === $("journal-kind").value && slot === $("journal-slot").value) return;
-  askedAt = -Infinity;
   await renderJournal(now);
 }
 
@@ -133,9 +99,44 @@ function draw(kind, rows, problem, now) {
   if (shown.kind !== kind) $("journal").replaceChildren();
   shown = { kind, rows };
   text($("journal-sub"), problem ?? (rows.length >= MOST ? `the newest ${MOST}` : String(rows.length)));
-  each($("journal"), rows, key, row, (li, one) => fillRow(li, show(one, now)));
+  each($("journal"), rows, key, createRow, (li, one) => {
+    li.dataset.order = one.order_id ?? "";
+    set(part(li, "open"), "hidden", one.order_id ? null : "");
+    fillRow(li, show(one, now));
+  });
   $("journal-empty").hidden = rows.length > 0;
   $("journal-save").disabled = !rows.length;
+}
+
+function createRow() {
+  const li = row();
+  const open = make("button", "small open", "Life");
+  open.type = "button";
+  open.dataset.part = "open";
+  set(open, "aria-expanded", "false");
+  open.addEventListener("click", () => toggle(li, open));
+  li.append(open);
+  return li;
+}
+
+// Show or put away all that happened to the row's order.
+async function toggle(li, open) {
+  const shut = part(li, "open").getAttribute("aria-expanded") === "true";
+  set(open, "aria-expanded", !shut);
+  li.querySelector(".life")?.remove();
+  if (shut) return;
+  const life = make("ol", "life");
+  li.append(life);
+  const answer = await get(`ledger/orders/${li.dataset.order}`);
+  const events = answer?.ok ? answer.body.events : [];
+  const problem = answer ? answer.body.problem ?? answer.body.error : "the panel did not answer";
+  if (problem) life.append(make("li", "", problem));
+  let before = events[0]?.time_ms;
+  for (const { time_ms: at, what, text: words } of events) {
+    const later = at - before;
+    before = at;
+    life.append(make("li", "", make("time", "", clock(at)), ` ${later > 0 ? `+${milliseconds(later)} ` : ""}`, make("b", "", what.replace("_", " ")), ` ${words}`));
+  }
 }
 
 // A spreadsheet takes what begins like this, and is no number, for a formula.

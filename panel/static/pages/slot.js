@@ -1,9 +1,10 @@
 // Slot: what is known of one slot now, why it does what it does, and what was traded in it.
 
 import { get } from "../actions.js";
-import { $, each, list, make, part, set, text } from "../dom.js";
+import { $, each, list, part, set, text } from "../dom.js";
 import { NONE, basisPoints, countdown, money, percent, price, shares, signed, tone } from "../format.js";
 import { describeFill, describeOrder, describeOutcome } from "./journal.js";
+import { createFact } from "./performance.js";
 import { book } from "./trade.js";
 
 const MOST = 50;
@@ -37,13 +38,6 @@ export function renderSlot(name, status, now, isReal) {
   list("slot-orders", same.orders, (one) => one.order_id, (one) => describeOrder(one, now));
   list("slot-fills", same.fills, (one) => `${one.trade_id} ${one.order_id}`, (one) => describeFill(one, now));
   list("slot-windows", same.outcomes, (one) => `${one.window} ${one.time_ms}`, (one) => describeOutcome(one, now));
-}
-
-function createFact(label) {
-  const [value, sub] = [make("dd"), make("dd", "sub")];
-  value.dataset.part = "value";
-  sub.dataset.part = "sub";
-  return make("div", "", make("dt", "", label), value, sub);
 }
 
 function facts(slot, now) {

@@ -8,8 +8,11 @@ from pathlib import Path
 import pytest
 
 from bus import Bus, open_bus
+from ledger import Identity, Ledger
+from ledger.schema import SCHEMA
 from panel import LedgerQueries
-from tests.unit.panel.ledgers import DAY, NOW, make_ledger
+from panel.performance import performance
+from tests.unit.panel.ledgers import DAY, NOW, make_day, make_ledger
 
 
 @pytest.fixture
@@ -70,6 +73,65 @@ def test_what_was_predicted_is_judged_beside_the_market(bus: Bus) -> None:
     assert score.verdict == "the market knew better than the model"
     assert [(one.who, one.n) for one in found.bins] == [("model", 40), ("market", 20), ("market", 20)]
     assert LedgerQueries(bus).calibration("ETH-5m").scores == ()
+
+
+def test_how_well_it_traded_is_summed_over_the_time_that_is_asked_about(bus: Bus) -> None:
+    """By slot, asset, commit, reason and day with corrections; equity ends at the whole ledger's PnL, whatever is asked about."""
+    ever, day = LedgerQueries(bus).performance(None, NOW), LedgerQueries(bus).performance(1, NOW + 1)
+    assert (ever.problem, ever.total, day.total, ever.whole) == (None, Decimal(1), Decimal(1), True)
+    assert ever.all is not None
+    assert day.all is not None
+    assert (ever.all.pnl, ever.all.windows, ever.all.wins, ever.all.losses) == (Decimal(1), 3, 1, 2)
+    assert (day.all.pnl, day.all.windows, [one.total for one in day.equity]) == (
+        Decimal(3),
+        2,
+        [Decimal("1.5"), Decimal(1)],
+    )
+    assert ever.all.low == pytest.approx(0.0615, abs=1e-3), "1 of 3 by Wilson"
+    assert ever.all.high == pytest.approx(0.7923, abs=1e-3)
+    groups = {(one.by, one.name): one.pnl for one in ever.groups}
+    assert groups["slot", "BTC-5m"] == groups["asset", "BTC"] == Decimal("1.5")
+    assert groups["slot", "ETH-5m"] == Decimal("-0.5")
+    assert groups["commit", "s"] == Decimal("3.5"), "the one window in which an order was filled"
+    assert groups["reason", "? → held"] == 1
+    for kind in ("slot", "asset", "hour", "reason", "commit", "day"):
+        assert sum(pnl for (by, _), pnl in groups.items() if by == kind) == 1, kind
+    assert (ever.drawdown.amount, day.drawdown.amount) == (Decimal(2), Decimal("0.5"))
+    assert (ever.answer.count, ever.answer.most) == (2, 5_000)
+
+
+def test_more_windows_than_are_looked_at_are_said_and_the_total_is_of_all(bus: Bus) -> None:
+    """The newest are shown; the equity begins where the older ones left it."""
+    ledger = Ledger.reader(bus.ledger)
+    assert ledger is not None
+    with ledger:
+        found = performance(ledger, None, windows=1)
+    assert found.all is not None
+    assert (found.whole, found.total, found.all.pnl) == (False, Decimal(1), Decimal("-0.5"))
+    assert [one.total for one in found.equity] == [1]
+
+
+def test_slippage_is_against_the_price_of_the_decision(tmp_path: Path) -> None:
+    """Bought dearer or sold cheaper than the book said is worse; an order without a decision is left out."""
+    bus = open_bus(tmp_path / "bus")
+    make_day(bus, NOW, windows=3)
+    with Ledger.hold(bus.ledger, Identity("paper", "137", "0xabc"), SCHEMA) as ledger:
+        window = "SELECT window FROM intents WHERE side = 'SELL'"
+        for side, price in (("BUY", 0.49), ("SELL", 0.53)):
+            ledger.execute(f"INSERT INTO beliefs VALUES (({window}), ?, 1, 1, 1, 0.5, 0.5, 0.5, ?)", (side, price))
+    found = LedgerQueries(bus).performance(None, NOW).slippage
+    assert (found.orders, found.mean, found.cost) == (2, Decimal("0.02"), Decimal("0.4"))
+    assert (found.p50, found.p99) == (Decimal("0.03"), Decimal("0.03"))
+
+
+def test_an_orders_life_is_told_in_order_of_time(bus: Bus) -> None:
+    """Its intent, answers, trades and its window's outcome; an id that is not known has none."""
+    life = LedgerQueries(bus).life("0x1")
+    assert life.order is not None
+    assert life.order.state == "done"
+    assert {one.what for one in life.events} == {"intended", "accepted", "done", "filled", "failed", "resolved"}
+    assert [one.time_ms for one in life.events] == sorted(one.time_ms for one in life.events)
+    assert LedgerQueries(bus).life("0x9").events == ()
 
 
 def test_what_cannot_be_read_is_said(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ _JSON = st.recursive(
     max_leaves=6,
 )
 _NAMES = st.sampled_from(
-    ["BTC-5m", "ETH-15m", "BTC-5m+1", "NONE", "%00", "\U0001f4a9", "x" * 300, "1800000000000-0000000a", "7"]
+    ["BTC-5m", "ETH-15m", "BTC-5m+1", "NONE", "%00", "\U0001f4a9", "x" * 300, "1800000000000-0000000a", "7", "0x1"]
 )
 
 
@@ -161,7 +161,10 @@ def test_the_eight_actions_are_there_and_no_operation_works_without_a_token(appl
     before = read_control(application.bus)
     for method, path, _ in operations:
         filled = (
-            path.replace("{slot}", "BTC-5m").replace("{generation}", "1").replace("{request}", "1" * 13 + "-" + "a" * 8)
+            path.replace("{slot}", "BTC-5m")
+            .replace("{order_id}", "0x1")
+            .replace("{generation}", "1")
+            .replace("{request}", "1" * 13 + "-" + "a" * 8)
         )
         body = json.dumps({"generation": 1, "enabled": False}).encode()
         assert application.ask(method, filled, body, token=None).status == 401, path
@@ -180,7 +183,7 @@ def test_nothing_that_is_sent_makes_the_panel_fail(application: Application) -> 
     @settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
     def each(data: st.DataObject) -> None:
         method, path, operation = data.draw(st.sampled_from(operations))
-        for name in ("slot", "generation", "request"):
+        for name in ("slot", "generation", "request", "order_id"):
             path = path.replace(f"{{{name}}}", quote(data.draw(_NAMES), safe=""))
         query = data.draw(st.sampled_from(["", "slot=BTC-5m&most=3", "most=0", "days=x", "slot=%ff", "most=9&days=2"]))
         body = b""
