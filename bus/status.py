@@ -104,11 +104,24 @@ class ControlStatus(Part):
     manual: tuple[ManualStatus, ...] = ()
 
 
+class ParameterStatus(Part):
+    """What a parameter of the strategy may be."""
+
+    default: str | int | float | bool
+    least: float | None = None
+    """Of a number; None where nothing bounds it."""
+    most: float | None = None
+    unit: str = ""
+    """In a word or two; empty where the strategy names none."""
+
+
 class StrategyStatus(Part):
     """What decides, as BOT_STRATEGY names it, and the values of all its parameters that are in force."""
 
     name: str = ""
     parameters: dict[str, str | int | float | bool] = Field(default_factory=dict)
+    about: dict[str, ParameterStatus] = Field(default_factory=dict)
+    """What each may be; empty in a status of a release before."""
 
 
 class UsageStatus(Part):

@@ -14,6 +14,7 @@ from bot.operator.control import InForce
 from bot.orders.manager import OrderManager
 from bot.orders.risk import Usage
 from bot.reasons import Reason
+from bot.strategy.api import about_parameters
 from bot.strategy.evaluation import Evaluation
 from bot.venue.types import BASE_UNITS, Book
 from bus import (
@@ -84,7 +85,11 @@ def build_status(
             refused=control.refused,
             manual=manual,
         ),
-        strategy=StrategyStatus(name=world.strategy.name, parameters=asdict(control.parameters)),
+        strategy=StrategyStatus(
+            name=world.strategy.name,
+            parameters=asdict(control.parameters),
+            about=about_parameters(world.strategy.parameters),
+        ),
         usage=_usage(risk.usage(limits), risk.cooling_until_ms(limits), risk.bankroll),
         slots=tuple(
             _slot(

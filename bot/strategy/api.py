@@ -12,6 +12,7 @@ from typing import Any, Literal, Protocol, TypeVar
 
 from bot.reasons import Reason, ReasonCode, code_of
 from bot.venue.types import BASE_UNITS, Level
+from bus import ParameterStatus
 from ledger.values import Outcome
 
 Action = Literal["none", "enter", "exit"]
@@ -137,9 +138,26 @@ class Range:
     most: float = LARGEST
 
 
-def number(default: float, *, least: float = 0.0, most: float = LARGEST) -> Any:
-    """A field of a parameters class. A default that is an int makes it a whole number."""
-    return field(default=default, metadata={"range": Range(least, most)})
+def number(default: float, *, least: float = 0.0, most: float = LARGEST, unit: str = "") -> Any:
+    """A field of a parameters class. A default that is an int makes it a whole number. unit: in a word or two, for people."""
+    return field(default=default, metadata={"range": Range(least, most), "unit": unit})
+
+
+def about_parameters(kind: Any) -> dict[str, ParameterStatus]:
+    """What each parameter of a class may be, by name, for people."""
+    return {item.name: _about(item.default, item.metadata) for item in fields(kind)}
+
+
+def _about(default: Any, metadata: Mapping[str, Any]) -> ParameterStatus:
+    if isinstance(default, bool | str):
+        return ParameterStatus(default=default)
+    bounds = metadata.get("range", Range(-LARGEST))
+    return ParameterStatus(
+        default=default,
+        least=None if bounds.least <= -LARGEST else bounds.least,
+        most=None if bounds.most >= LARGEST else bounds.most,
+        unit=metadata.get("unit", ""),
+    )
 
 
 def why_no_schema(kind: object) -> str | None:

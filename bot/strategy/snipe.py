@@ -35,21 +35,21 @@ class Parameters:
     the basis. ahead_fraction: a window that has not begun is traded in this last part of its strike's average.
     """
 
-    snipe_fraction: float = number(0.3, most=1)
-    min_edge: float = number(0.03)
-    exit_edge: float = number(0.05)
-    take_profit: float = number(1.0, most=1)
-    stop_price: float = number(0.0, most=1)
-    confirmations: int = number(2, least=1)
-    confirm_ms: int = number(250, least=1)
-    kelly: float = number(0.25, most=1)
-    bankroll: float = number(1000.0)
-    max_stake: float = number(25.0)
-    max_price: float = number(0.97, most=1)
-    min_volatility: float = number(2e-5)
-    market_weight: float = number(0.5, most=1)
-    noise: float = number(1.5)
-    ahead_fraction: float = number(0.25, most=1)
+    snipe_fraction: float = number(0.3, most=1, unit="of the window")
+    min_edge: float = number(0.03, unit="pUSD a share")
+    exit_edge: float = number(0.05, unit="pUSD a share")
+    take_profit: float = number(1.0, most=1, unit="pUSD a share")
+    stop_price: float = number(0.0, most=1, unit="pUSD a share")
+    confirmations: int = number(2, least=1, unit="evaluations")
+    confirm_ms: int = number(250, least=1, unit="ms")
+    kelly: float = number(0.25, most=1, unit="of the Kelly stake")
+    bankroll: float = number(1000.0, unit="pUSD")
+    max_stake: float = number(25.0, unit="pUSD")
+    max_price: float = number(0.97, most=1, unit="pUSD a share")
+    min_volatility: float = number(2e-5, unit="per √s")
+    market_weight: float = number(0.5, most=1, unit="of the log odds")
+    noise: float = number(1.5, unit="deviations")
+    ahead_fraction: float = number(0.25, most=1, unit="of the strike's average")
 
 
 class Snipe:

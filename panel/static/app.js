@@ -105,8 +105,8 @@ function draw() {
   if (name === "slot") renderSlot(argument, status, now, status?.venue === "live" || Boolean(REHEARSAL));
   renderFeeds(status, age);
   renderInstances(state.instances, now);
-  renderRisk(status, control);
-  renderStrategy(status, control);
+  renderRisk(status, control, state.writes, now);
+  renderStrategy(status, control, state.writes, now);
   renderLatency(state.ledger);
   renderDoubt(state.ledger, now);
   renderOutcomes(status, now);

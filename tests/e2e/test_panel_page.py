@@ -15,6 +15,7 @@ from bus import (
     Bus,
     Control,
     ControlStatus,
+    FeedStatus,
     Instance,
     InstanceFile,
     ManualStatus,
@@ -332,7 +333,10 @@ async def test_risk_is_changed_and_a_rollback_asked_of_the_deployer(panel: Runni
         await page.until("document.querySelector('#ask').open")
         await page.evaluate("document.querySelector('#ask-fields [name=max_total]').value = '900'")
         await page.click("#ask-yes")
-        await page.until("document.querySelector('#risk').textContent.includes('of 900.00')")
+        await page.until("document.querySelector('#risk').textContent.includes('of 900.00changed by panel/')")
+        parameters = await page.text("#strategy")
+        assert "0.25 of the Kelly stake" in parameters
+        assert "default 0.5 · 0 to 1" in parameters
         assert read_control(panel.bus).risk == RiskLimits(max_total=Decimal(900))
         await page.show("deploys")
         await page.click("#deploys [data-part=back]")
@@ -578,9 +582,10 @@ async def test_pages_are_reached_by_address_and_keyboard_and_the_strip_stays(
 async def test_slots_are_sorted_and_filtered_and_a_position_shows_its_own_result(
     panel: RunningPanel, page: Page
 ) -> None:
-    """By a heading and back; those with an open position alone; each position with its average, its value and its PnL."""
+    """By a heading and back; open positions alone; a position with its average, value and PnL; what is old is marked."""
     names = "[...document.querySelectorAll('#slot-rows tr')].map((tr) => tr.dataset.key)"
-    async with FollowingBot(panel).beating():
+    bot = FollowingBot(panel)
+    async with bot.beating():
         await page.open(panel.link())
         await page.until(f"{names}.length === 16")
         await page.show("trade")
@@ -597,6 +602,13 @@ async def test_slots_are_sorted_and_filtered_and_a_position_shows_its_own_result
         for said in ("SOL-5m Up 42.5", "+5.53", "average 73.0 ¢", "value at the bid 36.55", "left"):
             assert said in held
         assert await page.text('tr[data-key="SOL-5m"] [data-part=pnl]') == "+5.53"
+        old = "[...document.querySelectorAll('[data-old]')].map((e) => e.closest('tr').dataset.key + ' ' + e.dataset.part).join()"
+        assert await page.evaluate(old) == ""
+        fresh = make_status().feeds
+        bot.fields = {"feeds": (*fresh[1:], FeedStatus(name="binance SOL", connected=False, age_ms=9_000))}
+        await page.until(f"{old} === 'SOL-5m lead'")
+        bot.fields = {"feeds": (*fresh, FeedStatus(name="books ETH", connected=True, age_ms=9_000))}
+        await page.until(f"{old} === 'ETH-15m up,ETH-15m down,ETH-15m cost,ETH-15m pnl'")
         await page.click("#positions button")
         await page.until("document.querySelector('#ask').open")
         assert "SOL-5m: Up 42.5" in await page.text("#ask-text")

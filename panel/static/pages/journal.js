@@ -101,6 +101,7 @@ function draw(kind, rows, problem, now) {
   text($("journal-sub"), problem ?? (rows.length >= MOST ? `the newest ${MOST}` : String(rows.length)));
   each($("journal"), rows, key, createRow, (li, one) => {
     li.dataset.order = one.order_id ?? "";
+    set(part(li, "open"), "aria-label", `Life of order ${String(one.order_id).slice(0, 10)}`);
     set(part(li, "open"), "hidden", one.order_id ? null : "");
     fillRow(li, show(one, now));
   });

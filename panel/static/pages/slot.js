@@ -5,7 +5,7 @@ import { $, each, list, part, set, text } from "../dom.js";
 import { NONE, basisPoints, countdown, money, percent, price, shares, signed, tone } from "../format.js";
 import { describeFill, describeOrder, describeOutcome } from "./journal.js";
 import { createFact } from "./performance.js";
-import { book } from "./trade.js";
+import { book, staleOf } from "./trade.js";
 
 const MOST = 50;
 const MARKET = "https://polymarket.com/event/"; // a window's slug is its event's (Gamma, GET /events/slug/SLUG)
@@ -28,7 +28,7 @@ export function renderSlot(name, status, now, isReal) {
   text($("slot-sub"), slot ? slot.window ?? "no window yet" : status ? "no such slot trades" : "");
   set($("slot-market"), "hidden", isReal && slot?.window ? null : "");
   set($("slot-market"), "href", slot?.window ? `${MARKET}${slot.window}` : null);
-  each($("slot-facts"), slot ? facts(slot, now) : [], ([label]) => label, ([label]) => createFact(label), (element, [, value, sub, mood]) => {
+  each($("slot-facts"), slot ? facts(slot, now, staleOf(status, slot.asset)) : [], ([label]) => label, ([label]) => createFact(label), (element, [, value, sub, mood]) => {
     text(part(element, "value"), value);
     text(part(element, "sub"), sub || "\u00a0");
     set(part(element, "value"), "data-tone", mood);
@@ -40,20 +40,21 @@ export function renderSlot(name, status, now, isReal) {
   list("slot-windows", same.outcomes, (one) => `${one.window} ${one.time_ms}`, (one) => describeOutcome(one, now));
 }
 
-function facts(slot, now) {
+function facts(slot, now, stale) {
+  const said = (words, old) => [words, old ? "old" : ""].filter(Boolean).join(" · ");
   const { strike, position } = slot;
   const apart = (value) => (strike && value != null ? basisPoints(value / strike - 1) : "");
   const begun = slot.start_ms != null && now >= slot.start_ms;
   return [
     ["Window", slot.end_ms == null ? NONE : begun ? countdown(slot.end_ms - now) : `in ${countdown(slot.start_ms - now)}`, slot.in_snipe ? "in its snipe window" : begun ? "left" : "not begun"],
     ["Strike", price(strike), strike == null ? "not known yet" : "settles against it"],
-    ["Lead price", price(slot.lead_price), apart(slot.lead_price)],
-    ["Settlement price", price(slot.settlement_price), apart(slot.settlement_price) || "its average has not begun"],
+    ["Lead price", price(slot.lead_price), said(apart(slot.lead_price), stale.lead)],
+    ["Settlement price", price(slot.settlement_price), said(apart(slot.settlement_price) || "its average has not begun", stale.settlement)],
     ["P(up)", percent(slot.probability_up), slot.edge == null ? "" : `edge ${slot.edge < 0 ? "−" : "+"}${Math.abs(slot.edge * 100).toFixed(1)} ¢`],
-    ["Up bid / ask", book(slot.best_bid_up, slot.best_ask_up), "cents"],
-    ["Down bid / ask", book(slot.best_bid_down, slot.best_ask_down), "cents"],
+    ["Up bid / ask", book(slot.best_bid_up, slot.best_ask_up), said("cents", stale.books)],
+    ["Down bid / ask", book(slot.best_bid_down, slot.best_ask_down), said("cents", stale.books)],
     ["Position", position ? `${position.outcome} ${shares(position.shares)}` : NONE, position ? `${money(position.cost)}${position.value == null ? "" : ` → ${money(position.value)}`}` : "nothing is held"],
-    ["PnL of the position", signed(position?.pnl), position ? "if sold at the bid" : "", position?.pnl == null ? null : tone(position.pnl)],
+    ["PnL of the position", signed(position?.pnl), position ? said("if sold at the bid", stale.books) : "", position?.pnl == null ? null : tone(position.pnl)],
     ["PnL of the slot", signed(slot.pnl), "resolved windows, in all", tone(slot.pnl)],
     ["Decision", slot.decision, slot.enabled ? "" : "switched off"],
     ["Why", slot.code || NONE, slot.reason],

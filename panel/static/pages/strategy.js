@@ -2,10 +2,10 @@
 
 import { form, notice, write } from "../actions.js";
 import { $, each, fillRow, make, part, row, set, text } from "../dom.js";
-import { count, money } from "../format.js";
+import { count, money, moment } from "../format.js";
 
 // What is at stake against its limit: a bar, and the same in words.
-export function renderRisk(status, control) {
+export function renderRisk(status, control, writes, now) {
   const usage = status?.usage;
   const risk = control?.risk;
   const rows = usage && risk ? riskRows(usage, risk) : [];
@@ -14,8 +14,10 @@ export function renderRisk(status, control) {
     set(li, "data-level", share >= 1 ? "bad" : share >= 0.8 ? "warn" : null);
     text(part(li, "main"), one.name);
     text(part(li, "side"), `${one.show(one.used)} of ${one.show(one.limit)}${share >= 1 ? " ✕" : share >= 0.8 ? " !" : ""}`);
+    text(part(li, "sub"), lastChange(writes, "risk", one.limitName, now));
     part(li, "bar").style.width = `${(share * 100).toFixed(1)}%`;
   });
+  text($("risk-sub"), risk ? `one order at most ${money(risk.max_order)}` : "");
   $("risk-empty").hidden = rows.length > 0;
   $("risk-change").disabled = !risk;
 }
@@ -24,37 +26,55 @@ function riskRows(usage, risk) {
   const largest = (table) => Object.entries(table).sort((a, b) => b[1] - a[1])[0] ?? ["", 0];
   const [slot, inSlot] = largest(usage.slots);
   const [asset, inAsset] = largest(usage.assets);
-  const row = (name, used, limit, show = money) => ({ name, used: Number(used), limit: Number(limit), show });
+  const row = (name, used, limitName, show = money) => ({ name, used: Number(used), limit: Number(risk[limitName]), limitName, show });
   return [
-    row("At stake in all", usage.total, risk.max_total),
-    { ...row("Largest asset", inAsset, risk.max_asset), show: money, name: `Largest asset${asset ? ` (${asset})` : ""}` },
-    { ...row("Largest slot", inSlot, risk.max_slot), name: `Largest slot${slot ? ` (${slot})` : ""}` },
-    row("Lost today", usage.loss_today, risk.daily_loss),
-    ...(risk.hourly_loss == null ? [] : [row("Lost in an hour", usage.loss_last_hour, risk.hourly_loss)]),
-    ...(risk.max_direction == null ? [] : [row("Net on one outcome", largest(usage.directions ?? {})[1], risk.max_direction)]),
-    ...(risk.losses_in_a_row == null ? [] : [row("Losses in a row", usage.losses_in_a_row, risk.losses_in_a_row, count)]),
-    row("Trades that failed, in an hour", usage.failed_trades_last_hour ?? 0, risk.failed_trades_per_hour ?? 10, count),
-    row("Orders in a minute", usage.orders_last_minute, risk.orders_per_minute, count),
+    row("At stake in all", usage.total, "max_total"),
+    { ...row("Largest asset", inAsset, "max_asset"), show: money, name: `Largest asset${asset ? ` (${asset})` : ""}` },
+    { ...row("Largest slot", inSlot, "max_slot"), name: `Largest slot${slot ? ` (${slot})` : ""}` },
+    row("Lost today", usage.loss_today, "daily_loss"),
+    ...(risk.hourly_loss == null ? [] : [row("Lost in an hour", usage.loss_last_hour, "hourly_loss")]),
+    ...(risk.max_direction == null ? [] : [row("Net on one outcome", largest(usage.directions ?? {})[1], "max_direction")]),
+    ...(risk.losses_in_a_row == null ? [] : [row("Losses in a row", usage.losses_in_a_row, "losses_in_a_row", count)]),
+    row("Trades that failed, in an hour", usage.failed_trades_last_hour ?? 0, "failed_trades_per_hour", count),
+    row("Orders in a minute", usage.orders_last_minute, "orders_per_minute", count),
   ];
 }
 
 function createBar() {
   const li = make("li", "meter");
-  for (const name of ["main", "side"]) li.append(Object.assign(make("span", name), {})), (li.lastChild.dataset.part = name);
+  for (const name of ["main", "side", "sub"]) li.append(Object.assign(make("span", name), {})), (li.lastChild.dataset.part = name);
   const fill = make("i");
   fill.dataset.part = "bar";
   li.append(make("span", "bar", fill));
   return li;
 }
 
-export function renderStrategy(status, control) {
+const bounds = (about) => {
+  if (about?.least == null && about?.most == null) return "";
+  return about.most == null ? `at least ${about.least}` : `${about.least ?? "any"} to ${about.most}`;
+};
+
+// Who changed it last, and when; the panel shows the newest hundred writes.
+function lastChange(writes, table, name, now) {
+  const write = writes?.writes?.find((one) => one.after?.[table] && name in one.after[table]);
+  return write ? `changed by ${write.by} at ${moment(write.time_ms, now)}` : "";
+}
+
+export function renderStrategy(status, control, writes, now) {
   const strategy = status?.strategy;
   const rows = Object.entries(strategy?.parameters ?? {});
   text($("strategy-sub"), strategy?.name ?? "");
   each($("strategy"), rows, ([name]) => name, row, (li, [name, value]) => {
     const wanted = control?.strategy?.[name];
     const pending = wanted !== undefined && wanted !== value;
-    fillRow(li, { mark: wanted === undefined ? "" : "•", main: name, side: pending ? `${value} (wanted ${wanted})` : String(value), level: pending ? "warn" : "" });
+    const about = strategy.about?.[name];
+    fillRow(li, {
+      mark: wanted === undefined ? "" : "•",
+      main: name,
+      side: `${value}${about?.unit ? ` ${about.unit}` : ""}${pending ? ` (wanted ${wanted})` : ""}`,
+      sub: [about ? `default ${about.default}` : "", bounds(about), lastChange(writes, "strategy", name, now)].filter(Boolean).join(" · "),
+      level: pending ? "warn" : "",
+    });
   });
   $("strategy-empty").hidden = rows.length > 0;
   $("strategy-change").disabled = rows.length === 0;
@@ -88,7 +108,7 @@ export async function changeStrategy({ control, generation }, { strategy }, opti
   const wanted = control?.strategy ?? {};
   const inForce = strategy.parameters;
   const shown = (name) => String(wanted[name] ?? inForce[name]);
-  const fields = Object.keys(inForce).map((name) => ({ name, label: name, value: shown(name), hint: name in wanted ? "empty: the default again" : "" }));
+  const fields = Object.keys(inForce).map((name) => ({ name, label: name, value: shown(name), hint: [bounds(strategy.about?.[name]), name in wanted ? "empty: the default again" : ""].filter(Boolean).join("; ") }));
   const given = await form("Strategy", "Parameters of the strategy that trades; it checks them itself and says what it refuses.", fields, "Change");
   if (!given) return;
   const changed = Object.entries(given).filter(([name, value]) => value !== shown(name));

@@ -113,12 +113,20 @@ export function renderSlots(status, control, now, actions) {
   offer("slots-asset", slots.map((slot) => slot.asset), "every asset");
   offer("slots-timeframe", slots.map((slot) => slot.timeframe), "every window");
   drawSort();
-  each($("slot-rows"), sorted(filtered(slots)), (slot) => slot.slot, (slot) => createRow(slot, actions), (tr, slot) => updateRow(tr, slot, control, now));
+  each($("slot-rows"), sorted(filtered(slots)), (slot) => slot.slot, (slot) => createRow(slot, actions), (tr, slot) => updateRow(tr, slot, control, now, staleOf(status, slot.asset)));
   $("slots-empty").hidden = slots.length > 0;
   const open = slots.filter((slot) => slot.in_snipe).length;
   const on = slots.filter((slot) => slot.enabled).length;
   text($("slots-sub"), slots.length ? `${on} of ${slots.length} on · ${open} in their snipe window` : "");
 }
+
+// Which of an asset's numbers are old: those of a feed that is not fresh, by the names that the bot gives feeds.
+export function staleOf(status, asset) {
+  const old = new Set((status?.feeds ?? []).filter((feed) => !feed.fresh).map((feed) => feed.name));
+  return { lead: old.has(`binance ${asset}`), books: old.has(`books ${asset}`), settlement: old.has(`settlement ${asset}`) };
+}
+
+const FED = { lead: "lead", up: "books", down: "books", pnl: "books", cost: "books", settles: "settlement" };
 
 function createRow(slot, actions) {
   const tr = make("tr");
@@ -168,10 +176,11 @@ function contents(name) {
   return [named("span", name)];
 }
 
-function updateRow(tr, slot, control, now) {
+function updateRow(tr, slot, control, now, stale) {
   const show = (name, value) => text(part(tr, name), value);
   set(tr, "data-snipe", slot.in_snipe);
   set(tr, "data-off", !slot.enabled);
+  for (const [cell, feed] of Object.entries(FED)) set(part(tr, cell), "data-old", stale[feed]);
   show("asset", slot.asset);
   set(part(tr, "asset"), "href", toSlot(slot.slot));
   show("timeframe", slot.start_ms > now ? `${slot.timeframe} +1` : slot.timeframe);

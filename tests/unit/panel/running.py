@@ -19,6 +19,7 @@ from bus import (
     FeedStatus,
     FileLock,
     OutcomeStatus,
+    ParameterStatus,
     PositionStatus,
     SlotStatus,
     Status,
@@ -166,6 +167,10 @@ def make_status(*, now_ms: int | None = None, epoch: int = 7, color: str = "blue
         "strategy": StrategyStatus(
             name="bot.strategy.snipe:Snipe",
             parameters={"snipe_fraction": 0.3, "min_edge": 0.03, "exit_edge": 0.05, "confirmations": 2, "kelly": 0.25},
+            about={
+                "snipe_fraction": ParameterStatus(default=0.3, least=0, most=1, unit="of the window"),
+                "kelly": ParameterStatus(default=0.5, least=0, most=1, unit="of the Kelly stake"),
+            },
         ),
         "usage": UsageStatus(
             slots={"SOL-5m": Decimal("31.02"), "ETH-15m": Decimal("31.02")},

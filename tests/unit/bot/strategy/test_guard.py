@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from bot.strategy.api import Decision, Inputs, number, read_parameters
+from bot.strategy.api import Decision, Inputs, about_parameters, number, read_parameters
 from bot.strategy.guard import (
     CPU_LIMIT_MS,
     DEFAULT_STRATEGY,
@@ -22,7 +22,7 @@ from bot.strategy.guard import (
 )
 from bot.strategy.snipe import Parameters, Snipe
 from bot.venue.types import Level
-from bus import SettingsError
+from bus import ParameterStatus, SettingsError
 from ledger.values import Outcome
 from tests.unit.bot.making import SHARE, inputs
 
@@ -89,9 +89,21 @@ def test_a_bad_name_is_one_clear_line(tmp_path: Path, source: str, name: str, wo
 class Mixed:
     """A parameter of each type."""
 
-    many: int = number(3, least=1, most=9)
+    many: int = number(3, least=1, most=9, unit="evaluations")
     loud: bool = False
     word: str = "x"
+
+
+def test_what_each_parameter_may_be_is_told() -> None:
+    """Default, bounds and unit of a number; a bound that is none is not named, and what is no number has a default alone."""
+    assert about_parameters(Mixed) == {
+        "many": ParameterStatus(default=3, least=1, most=9, unit="evaluations"),
+        "loud": ParameterStatus(default=False),
+        "word": ParameterStatus(default="x"),
+    }
+    told = about_parameters(Parameters)
+    assert (told["max_stake"].least, told["max_stake"].most, told["max_stake"].unit) == (0, None, "pUSD")
+    assert [name for name, one in told.items() if not one.unit] == []
 
 
 def test_each_parameter_keeps_its_type() -> None:
