@@ -10,7 +10,7 @@ from bot.orders.risk import Usage, at_stake, directions
 from bot.slots import Slot, parse_slug
 from bus import RiskLimits
 from ledger import Ledger
-from ledger.results import HOUR_MS, Results
+from ledger.results import HOUR_MS, Lot, Results
 from ledger.rows import OpenIntent, Position, positions
 from ledger.schema import TERMINAL
 from ledger.totals import Lifetime, lifetime, pnl_by_slot, recent_outcomes
@@ -62,6 +62,11 @@ class Portfolio:
     def pnl_today(self) -> int:
         """PnL since midnight UTC in base units: of resolved windows, and of what was sold in the others."""
         return self._results.since_midnight(self._world.now_ms())
+
+    def lot(self, position: Position) -> Lot:
+        """What is left of a position and what that cost; its proceeds are in its cost where it has no lot."""
+        own = self._results.lots.get((position.window, position.outcome))
+        return own or Lot(position.shares, position.cost + position.fees)
 
     def holds(self, window: str) -> bool:
         """Whether shares of a window are held, whichever slot bought them: one that was the next is the current one later."""

@@ -57,7 +57,7 @@ def build_status(
     """The whole status as it is now. entries: why entries are closed, or None."""
     positions, totals = holdings.positions, holdings.totals
     limits = None if control.control is None else control.control.risk
-    held = [_position(position, books) for position in positions if position.shares > 0]
+    held = [_position(position, holdings.lot(position).cost, books) for position in positions if position.shares > 0]
     by_window = {position.window: position for position in held}
     doubtful = [order for order in desk.in_doubt if order.state is OrderState.IN_DOUBT or order.state is None]
     in_doubt = Counter(order.intent.slot for order in doubtful)
@@ -145,10 +145,11 @@ def _usage(usage: Mapping[str, Usage], cooling_until_ms: int | None, bankroll: i
     )
 
 
-def _position(position: Position, books: Mapping[str, Book]) -> PositionStatus:
+def _position(position: Position, spent: int, books: Mapping[str, Book]) -> PositionStatus:
+    """spent: what the shares that are left cost with their fees, in base units; what others were sold for is not in it."""
     book = books.get(position.token_id)
     bid = book.bids[0].price if book and book.bids else None
-    cost = pusd(position.cost + position.fees)
+    cost = pusd(spent)
     value = None if bid is None else (bid * position.shares / BASE_UNITS).quantize(Decimal("0.0001"))
     return PositionStatus(
         window=position.window,

@@ -3,7 +3,7 @@
 import { adoptCodeFromLink, ask, askToken, drawFollowed, forgetToken, form, get, halt, known, notice, write } from "./actions.js";
 import { renderEquity, renderRate } from "./charts.js";
 import { $, make, set, text } from "./dom.js";
-import { NONE, clock, count, money, moment, rate, short, signed, span, tone } from "./format.js";
+import { NONE, clock, count, money, moment, rate, short, signed, span, tone, wallet } from "./format.js";
 import { Live } from "./live.js";
 import { Log } from "./log.js";
 import { renderAccess, renderNotifications, startAccess, testNotifications } from "./pages/access.js";
@@ -12,7 +12,7 @@ import { renderDisk, renderFeeds, renderInstances, renderLatency } from "./pages
 import { offerSlots, renderJournal, startJournal } from "./pages/journal.js";
 import { renderDoubt, renderLastDeploy, renderNeeds, renderOutcomes, renderTrades } from "./pages/overview.js";
 import { askEquity, askPerformance, equity, renderPerformance, startPerformance } from "./pages/performance.js";
-import { askSlot, renderSlot } from "./pages/slot.js";
+import { askSlot, follow, renderSlot } from "./pages/slot.js";
 import { changeRisk, changeStrategy, renderRisk, renderStrategy } from "./pages/strategy.js";
 import { renderPositions, renderSlots, startSlots } from "./pages/trade.js";
 import { route, startRouter } from "./router.js";
@@ -29,7 +29,10 @@ const REFUSED = "never-sleeps-refused";
 const link = await adoptCodeFromLink();
 const live = new Live(known, (kind) => {
   if (kind === "ledger") refresh();
-  if (kind === "status" && live.state.status?.status) log.notice(live.state.status.status, live.now());
+  if (kind === "status" && live.state.status?.status) {
+    log.notice(live.state.status.status, live.now());
+    follow(live.state.status.status, live.now());
+  }
   schedule();
 }, accepted, refused);
 if (known()) live.start();
@@ -184,7 +187,7 @@ function drawFacts(status, desired, now) {
   set($("fact-wins"), "title", "of the windows with a gain or a loss; the interval holds in 95 of 100 cases (Wilson)");
   const most = desired?.control?.risk.max_total;
   fact("exposure", money(totals.exposure), most == null ? "" : `at most ${money(most)}`);
-  fact("balance", money(status.balance), status.wallet || "");
+  fact("balance", money(status.balance), wallet(status.wallet));
   set($("fact-balance"), "title", status.wallet || null);
 }
 

@@ -1,7 +1,7 @@
 // Charts as SVG of our own: drawn anew only when their numbers changed, sized by their box, readable without color.
 
 import { $, set, text } from "./dom.js";
-import { moment, percent, signed } from "./format.js";
+import { moment, percent, price, signed } from "./format.js";
 
 const NS = "http://www.w3.org/2000/svg";
 const [WIDTH, HEIGHT, TOP, BOTTOM] = [600, 160, 14, 20];
@@ -28,6 +28,15 @@ export function renderRate(ledger, now) {
   });
   text($("rate-sub"), points.length ? `the newest ${points.length} windows` : "");
   chart("rate-chart", points.slice(4), rates.slice(4), { low: 0, high: 1, lines: [0.5, 1], label: (v) => percent(v, 0), now });
+}
+
+// points: {time_ms, lead} of one window; the strike is a line, where it is known.
+export function renderTrail(points, strike, now) {
+  const prices = points.map((one) => one.lead);
+  const all = strike == null ? prices : [...prices, strike];
+  const [low, high] = [Math.min(...all), Math.max(...all)];
+  const margin = (high - low || Math.abs(high) * 1e-4) * 0.15;
+  chart("trail-chart", points, prices, { low: low - margin, high: high + margin, lines: strike == null ? [] : [strike], label: price, now });
 }
 
 function chart(id, points, values, { low, high, lines, label, now }) {

@@ -97,6 +97,9 @@ export function basisPoints(value) {
 
 export const short = (sha) => (sha ? sha.slice(0, 7) : NONE);
 
+// A wallet as 0xaa17…e9be.
+export const wallet = (address) => (address?.length > 14 ? `${address.slice(0, 6)}…${address.slice(-4)}` : address ?? "");
+
 export function milliseconds(ms) {
   return ms == null ? NONE : ms < 10000 ? `${count(ms)} ms` : span(ms);
 }

@@ -1,6 +1,6 @@
 // Is all well? One answer in words, from everything that is known. Pure.
 
-import { moment, span } from "./format.js";
+import { moment, span, wallet } from "./format.js";
 
 export const STALE_MS = 3000;
 
@@ -51,7 +51,7 @@ function concerns(status, desired, instances, notifications) {
 
 // Whose money it is: {mode: paper | rehearsal | live, title, detail}. rehearsal: the server's word for it, empty where it is none.
 export function modeOf(status, rehearsal) {
-  if (status.venue === "live") return { mode: "live", title: "LIVE", detail: status.wallet || "real money" };
+  if (status.venue === "live") return { mode: "live", title: "LIVE", detail: wallet(status.wallet) || "real money" };
   if (rehearsal) return { mode: "rehearsal", title: "REHEARSAL", detail: rehearsal };
   return { mode: "paper", title: "PAPER", detail: "invented prices" };
 }

@@ -556,6 +556,7 @@ async def test_pages_are_reached_by_address_and_keyboard_and_the_strip_stays(
         await page.until("document.querySelector('#slot-facts').textContent.includes('Up 42.5')")
         assert await page.evaluate(SHOWN) == "slot"
         assert "+5.53" in await page.text("#slot-facts"), "the position's, not the slot's"
+        await page.until("document.querySelector('#trail-chart').textContent.includes('182.314')")  # the strike's line
         await page.until("document.querySelector('#tokens').textContent.includes('look alone')")
         await page.until(f"{buttons}.length > 40 && {buttons}.every((one) => one.disabled)")
         await page.press("h")

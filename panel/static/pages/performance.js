@@ -53,7 +53,7 @@ export function renderPerformance(slots, now) {
     level: tone(one.pnl),
     main: by === "commit" ? short(one.name) : by === "hour" ? `${one.name}:00 UTC` : one.name,
     side: signed(one.pnl),
-    sub: `${count(one.windows)} windows · won ${rate(one.wins, one.wins + one.losses)} · fees ${money(one.fees)}`,
+    sub: `${count(one.windows)} ${one.windows === 1 ? "window" : "windows"} · won ${rate(one.wins, one.wins + one.losses)} · fees ${money(one.fees)}`,
   }));
   renderCalibration(slots);
 }
@@ -78,6 +78,9 @@ function facts(found, now) {
   ];
 }
 
+// A cell of a phone has no room for the cents of what is large.
+const brief = (pnl) => (Math.abs(pnl) < 99.995 ? signed(pnl) : `${pnl < 0 ? "−" : "+"}${count(Math.round(Math.abs(pnl)))}`);
+
 // Whole weeks from Monday to Sunday; a day without a resolved window is empty.
 function renderCalendar(found, now) {
   const days = new Map((found?.groups ?? []).filter((one) => one.by === "day").map((one) => [one.name, one]));
@@ -95,7 +98,7 @@ function renderCalendar(found, now) {
     set(li, "data-tone", one ? tone(one.pnl) : null);
     set(li, "data-off", ms > today);
     text(part(li, "date"), day(ms).slice(5));
-    text(part(li, "pnl"), one ? signed(one.pnl).replace(/(\d{3,})\.\d+$/, "$1") : ""); // cents of what is small alone
+    text(part(li, "pnl"), one ? brief(one.pnl) : "");
     text(part(li, "windows"), one ? `${one.wins}/${one.wins + one.losses}` : "");
     set(li, "title", one ? `${one.windows} windows, ${one.wins} won, ${one.losses} lost, fees ${money(one.fees)}` : null);
   });

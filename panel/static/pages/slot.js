@@ -1,6 +1,7 @@
 // Slot: what is known of one slot now, why it does what it does, and what was traded in it.
 
 import { get } from "../actions.js";
+import { renderTrail } from "../charts.js";
 import { $, each, list, part, set, text } from "../dom.js";
 import { NONE, basisPoints, countdown, money, percent, price, shares, signed, tone } from "../format.js";
 import { describeFill, describeOrder, describeOutcome } from "./journal.js";
@@ -10,6 +11,9 @@ import { book, staleOf } from "./trade.js";
 const MOST = 50;
 const MARKET = "https://polymarket.com/event/"; // a window's slug is its event's (Gamma, GET /events/slug/SLUG)
 const NOTHING = { orders: [], fills: [], outcomes: [] };
+const SPACING_MS = 500;
+const MOST_POINTS = 1800; // of one window
+const trails = new Map(); // by slot: {window, points}
 let shown = { name: null, ...NOTHING };
 
 // Ask for what was traded in a slot; what is shown of another goes at once.
@@ -19,6 +23,17 @@ export async function askSlot(name) {
   if (shown.name !== name) return;
   const problem = answers.map((one) => (one ? one.body.problem ?? one.body.error : "the panel did not answer")).find(Boolean);
   shown = { name, problem, ...Object.fromEntries(Object.keys(NOTHING).map((kind, index) => [kind, answers[index]?.body[kind] ?? shown[kind]])) };
+}
+
+// The lead price of every slot's window, as this page sees it.
+export function follow(status, now) {
+  for (const { slot, window, lead_price: lead } of status.slots) {
+    if (trails.get(slot)?.window !== window) trails.set(slot, { window, points: [] });
+    const { points } = trails.get(slot);
+    if (lead == null || now - (points.at(-1)?.time_ms ?? 0) < SPACING_MS) continue;
+    points.push({ time_ms: now, lead });
+    if (points.length > MOST_POINTS) points.shift();
+  }
 }
 
 // isReal: the slot's windows are the venue's own, so there is a market to look at.
@@ -33,6 +48,7 @@ export function renderSlot(name, status, now, isReal) {
     text(part(element, "sub"), sub || "\u00a0");
     set(part(element, "value"), "data-tone", mood);
   });
+  renderTrail(trails.get(name)?.points ?? [], slot?.strike, now);
   const same = shown.name === name ? shown : NOTHING;
   text($("slot-orders-sub"), same.problem ?? "");
   list("slot-orders", same.orders, (one) => one.order_id, (one) => describeOrder(one, now));

@@ -69,11 +69,12 @@ function drawSort() {
 // What is held, also in windows that are over and not resolved: a position's PnL is what it would bring less what it cost.
 export function renderPositions(status, now, actions) {
   const bySlot = (status?.slots ?? []).filter((slot) => slot.position).map((slot) => ({ slot, position: slot.position }));
-  const shown = new Set(bySlot.map(({ position }) => position.window));
-  const others = (status?.positions ?? []).filter((position) => !shown.has(position.window)).map((position) => ({ position }));
+  const name = ({ window, outcome }) => `${window} ${outcome}`;
+  const shown = new Set(bySlot.map(({ position }) => name(position)));
+  const others = (status?.positions ?? []).filter((position) => !shown.has(name(position))).map((position) => ({ position }));
   const rows = [...bySlot, ...others];
   text($("positions-sub"), rows.length ? `${rows.length} held` : "");
-  each($("positions"), rows, ({ position }) => `${position.window} ${position.outcome}`, ({ slot }) => createPosition(slot, actions), (li, one) => updatePosition(li, one, now));
+  each($("positions"), rows, ({ position }) => name(position), ({ slot }) => createPosition(slot, actions), (li, one) => updatePosition(li, one, now));
   $("positions-empty").hidden = rows.length > 0;
 }
 
@@ -155,7 +156,7 @@ function contents(name) {
   if (name === "strike") return [named("span", "strike"), named("small", "settles")];
   if (name === "lead") return [named("span", "lead"), named("small", "distance")];
   if (name === "position") return [named("span", "position"), named("small", "cost")];
-  if (name === "decision") return [named("b", "decision"), named("small", "reason")];
+  if (name === "decision") return [named("b", "decision"), named("small", "why"), named("small", "reason")];
   if (name === "switch") {
     const button = named("button", "switch", "switch");
     button.type = "button";
@@ -202,7 +203,10 @@ function updateRow(tr, slot, control, now, stale) {
   part(tr, "flatten").disabled = !slot.position && !slot.orders;
   for (const name of ["enter", "flatten"]) set(part(tr, name), "aria-label", `${name === "enter" ? "Buy by hand in" : "Sell all of"} ${slot.slot}`);
   show("decision", slot.in_doubt ? `${slot.decision} · ${slot.in_doubt} in doubt` : slot.decision);
+  // A wide table has room for the code alone; the words are on the slot's own page, and here where rows are cards.
+  show("why", slot.code.replaceAll("_", " "));
   show("reason", slot.reason);
+  set(part(tr, "decision").parentElement, "data-coded", Boolean(slot.code));
   set(part(tr, "decision").parentElement, "title", slot.reason || null);
   updateSwitch(tr, slot, control);
 }

@@ -152,7 +152,7 @@ def make_status(*, now_ms: int | None = None, epoch: int = 7, color: str = "blue
         "tick": now // 5000 * 5000,
         "interval_ms": 5000,
         "venue": "paper",
-        "wallet": "0x5a0b…c3d1",
+        "wallet": "0x5a0bE04C92287Bc6b2e1ad09be8fA77D6130c3d1",
         "balance": Decimal("9874.32"),
         "clock_offset_ms": 3,
         "control": ControlStatus(seen=1, applied=1),
@@ -238,7 +238,12 @@ def _slot(now: int, asset: str, timeframe: str, length: int, offset: int, index:
         best_bid_down=Decimal("0.48") - Decimal("0.07") * (index - 2),
         settlement_price=ASSETS[asset] * 0.9999 if snipe else None,
         decision="hold" if snipe else "none",
-        reason="in position" if snipe else "before the window" if offset else "before the snipe window",
+        reason="holding; worth 0.958, bid 0.93"
+        if snipe
+        else "no strike yet"
+        if offset
+        else "edge +0.004 is below 0.03",
+        code="holding" if snipe else "no_data" if offset else "edge",
         position=position,
         pnl=Decimal(f"{(index * 7 % 5) * 3.17 - 4.4:.2f}") if not offset else Decimal(0),
     )
