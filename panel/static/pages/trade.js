@@ -229,9 +229,10 @@ function updateWindow(tr, slot, now) {
 function updateHeld(tr, { position, orders }) {
   text(part(tr, "position"), position ? `${ARROWS[position.outcome] ?? ""} ${position.outcome} ${shares(position.shares)}`.trim() : NONE);
   set(part(tr, "position"), "data-side", position?.outcome);
+  // The column has room for one of both: what it is worth also stands among the open positions.
+  const waiting = orders ? `${orders} ${orders === 1 ? "order" : "orders"}` : "";
   const worth = position?.value == null ? "" : `→${money(position.value)}`;
-  const open = orders ? `${orders} ${orders === 1 ? "order" : "orders"} open` : "";
-  text(part(tr, "cost"), [position ? `${money(position.cost)}${worth}` : "", open].filter(Boolean).join(" · "));
+  text(part(tr, "cost"), position ? `${money(position.cost)}${waiting ? ` · ${waiting}` : worth}` : waiting && `${waiting} open`);
 }
 
 // Bid and ask in cents.

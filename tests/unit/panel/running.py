@@ -245,6 +245,7 @@ def _slot(now: int, asset: str, timeframe: str, length: int, offset: int, index:
         else "edge +0.004 is below 0.03",
         code="holding" if snipe else "no_data" if offset else "edge",
         position=position,
+        orders=int(snipe and asset == "ETH"),
         pnl=Decimal(f"{(index * 7 % 5) * 3.17 - 4.4:.2f}") if not offset else Decimal(0),
     )
 
