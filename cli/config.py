@@ -20,7 +20,7 @@ FILE = "never-sleeps.toml"
 TABLES = ("bus", "bot", "paper", "panel", "deployer")
 # What looks like a secret itself: 64 hex digits, or a long word of a token's letters.
 _SECRET = re.compile(r"(0x)?[0-9a-fA-F]{64}|[A-Za-z0-9_-]{32,}")
-Source = Literal["default", "file", "environment"]
+Source = Literal["default", "file", "environment", "running"]
 
 
 class ConfigError(Exception):

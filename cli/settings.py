@@ -7,7 +7,7 @@ import os
 import re
 import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
@@ -169,7 +169,17 @@ def paper_url(place: Place) -> str:
         return "http://paper:8700"
     if place.runtime == "inside":  # its image has not every part, so not every setting is known there
         return os.environ.get("BOT_PAPER_URL", "http://paper:8700")
-    return paper_url_of(settings_of(place.root, os.environ))
+    return paper_url_of(as_runs(settings_of(place.root, os.environ)))
+
+
+def as_runs(settings: Iterable[Setting]) -> tuple[Setting, ...]:
+    """What the system that was started last has; what this shell says for itself comes first."""
+    return tuple(
+        one
+        if one.source == "environment" or one.running in (None, one.value)
+        else replace(one, value=one.running or "", source="running")
+        for one in settings
+    )
 
 
 def paper_url_of(settings: Iterable[Setting]) -> str:
@@ -183,7 +193,7 @@ def paper_url_of(settings: Iterable[Setting]) -> str:
 
 def panel_url(place: Place) -> str:
     """Where the panel's page is. Raises ConfigError."""
-    by_name = {one.name: one for one in settings_of(place.root, os.environ)}
+    by_name = {one.name: one for one in as_runs(settings_of(place.root, os.environ))}
     host, port = by_name["PANEL_HOST"].value, by_name["PANEL_PORT"].value
     return f"http://{'127.0.0.1' if place.runtime == 'docker' else url_host(host)}:{port}"
 

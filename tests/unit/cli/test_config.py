@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cli.config import FILE, ConfigError, merged, read_config, with_file
-from cli.settings import defaults, settings_of
+from cli.place import Place
+from cli.settings import defaults, panel_url, paper_url, settings_of
 
 ROOT = Path(__file__).parents[3]
 
@@ -85,6 +86,19 @@ def test_what_the_running_system_has_otherwise_is_named() -> None:
         {"BOT_A": "1", "BOT_B": "1", "BOT_C": "1"}, {"BOT_A": "2", "BOT_B": "2"}, {}, {"BOT_A": "2", "BOT_C": "3"}
     )
     assert {one.name: one.running for one in settings if one.running != one.value} == {"BOT_B": "1", "BOT_C": "3"}
+
+
+def test_the_page_and_the_exchange_are_where_they_were_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`ns open` in another shell finds the port that `make run` was given; what this shell says comes first."""
+    place = Place("process", tmp_path, tmp_path, {})
+    (tmp_path / ".run").mkdir()
+    (tmp_path / ".run" / "settings.env").write_text("PANEL_PORT=18090\nPANEL_HOST=127.0.0.1\nPAPER_PORT=18700\n")
+    for name in ("PANEL_PORT", "PANEL_HOST", "PAPER_PORT", "BOT_PAPER_URL"):
+        monkeypatch.delenv(name, raising=False)
+    assert panel_url(place) == "http://127.0.0.1:18090"
+    assert paper_url(place).endswith(":18700")
+    monkeypatch.setenv("PANEL_PORT", "18091")
+    assert panel_url(place) == "http://127.0.0.1:18091"
 
 
 @pytest.mark.parametrize("python", ["", "python3"])
