@@ -349,7 +349,7 @@ def make_world(
     """An instance's parts as `bot.lifecycle.app` puts them together, with nothing started, and where its streams go."""
     slots = make_slots(settings.assets, settings.timeframes)
     account = AccountWatch(venue, clock, log)
-    prices = Prices(settings.assets)
+    prices = Prices(settings.assets, basis_after_s=settings.basis_after)
     pace = RequestPace(clock.boot_ms, settings.requests_per_second)
     markets = Markets(venue, slots, account.now_ms, log, pace)
     routes = Dispatch(prices, markets, Books(clock.boot_ms), PriceTrigger())

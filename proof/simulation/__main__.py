@@ -23,6 +23,8 @@ from pathlib import Path
 from textwrap import shorten
 
 from bench.virtual import fix_hashes
+from bot.account import reconciler
+from bot.orders import manager
 from proof.report import Row, add_out, save
 from proof.simulation.mutants import MUTANTS
 from proof.simulation.world import UNKNOWN, Outcome, as_json, from_json, run
@@ -32,7 +34,7 @@ from proof.simulation.world import UNKNOWN, Outcome, as_json, from_json, run
 # So no run can hand anything to the next one, and what a killed bot left behind ends with its process.
 
 
-LIMIT_S = 120.0
+LIMIT_S, FASTER = 120.0, 10
 FAST = Path("/dev/shm")  # memory: what a power cut leaves is not what is asked here
 
 
@@ -94,9 +96,21 @@ class _Run:
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
+def hasten() -> None:
+    """A poll comes every 0.5 s here, where the product's comes every 5 s: orders are looked at as much more often.
+
+    Otherwise a holder passes the lease on before it knows what became of its orders, and next to none are placed.
+    """
+    for name in ("SETTLE_EVERY_S", "SETTLE_SPACING_S", "RECONCILE_EVERY_S", "RECONCILE_SPACING_S"):
+        setattr(reconciler, name, getattr(reconciler, name) / FASTER)
+    manager.LEAST_SPACING_MS //= FASTER
+    manager.MOST_SPACING_MS //= FASTER
+
+
 def _child(seed: int, mutant: str | None, folder: Path, writer: int, *, trace: bool) -> None:
     """Never returns, and collects no garbage: the coroutines of what was killed must not run on."""
     gc.disable()
+    hasten()
     hidden = str(folder)
 
     def say(text: str) -> None:

@@ -142,7 +142,7 @@ class Bot:
         self._random = rng
         settings = BotSettings(
             poll_interval=INTERVAL_S, assets=ASSETS, timeframes=TIMEFRAMES, request_limit=LIMIT_S, redeem="off",
-            orders_per_second=1000, requests_per_second=30, resend=rng.choice(("exits", "entries")),
+            orders_per_second=1000, requests_per_second=30, basis_after=1, resend=rng.choice(("exits", "entries")),
             color=color, sha=commit.sha, unit=unit, deploy_id=deploy_id,
         )  # fmt: skip
         venue = SimulatedVenue(paper, log, rng.getrandbits(32), self.process, network, lambda body: leaves(self, body))

@@ -143,8 +143,10 @@ class Units:
 
     async def start(self, what: Start) -> str:
         """Findable before it runs."""
+        self._look_at_start(
+            what
+        )  # as what it was decided upon: a unit that held the lease may have given it up when this runs
         await asyncio.sleep(self._random.uniform(0.0, 0.1))
-        self._look_at_start(what)
         self._numbers += 1
         name = f"unit-{self._numbers}"
         bot = self._host.start(self._git.find(what.sha), color=what.color, unit=name, deploy_id=what.deploy_id)

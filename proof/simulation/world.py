@@ -23,6 +23,7 @@ from proof.simulation.rollout import Shop
 
 CALM_S = 2.5
 SETTLE_S = 40.0
+LATE_S = 2.0  # what comes late, such as an order that was placed before the pause was seen
 EVERY_ROLLOUT = 6
 UNKNOWN = "unknown"
 NAMED = 3
@@ -220,13 +221,14 @@ async def _settle(host: Host, exchange: asyncio.Task[None]) -> None:
         for bot in host.living:
             if not bot.trades:
                 host.kill(bot, "only the one that trades is needed now")
-    limit_s = host.loop.time() + SETTLE_S
+    limit_s, quiet_since_s = host.loop.time() + SETTLE_S, host.loop.time()
     while host.loop.time() < limit_s:
         if exchange.done():
             exchange.result()
         active = next((bot.runner._seen.active for bot in host.living if bot.trades), None)
-        if active is not None and not active._holdings.positions and not active.desk.open:
-            await asyncio.sleep(2.0)  # what comes late yet
+        if active is None or active._holdings.positions or active.desk.open:
+            quiet_since_s = host.loop.time()
+        elif host.loop.time() - quiet_since_s > LATE_S:
             return
         await asyncio.sleep(STEP_S)
     host.watch.broken("I5: positions or doubts are left long after their windows closed")
