@@ -178,11 +178,6 @@ class Bot:
         return mine.st_ino == on_disk.st_ino
 
     @property
-    def may_hold(self) -> bool:
-        """Whether it holds the lease, or says that it does: it may be paused, and the lease file replaced meanwhile."""
-        return self.holds or (self.alive and self.runner._seen.role in (Role.ACTIVE, Role.YIELDING))
-
-    @property
     def held_for_s(self) -> float:
         """How long it has traded already, in s."""
         return self._loop.time() - self._taken_at if self.holds and self._taken_at is not None else 0.0

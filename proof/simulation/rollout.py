@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bus import make_request, read_steps
+from bus import Role, make_request, read_instances, read_steps
 from deployer.deploys import History, fold
 from deployer.disk import Disks
 from deployer.errors import BuildError, RepositoryError, RuntimeFailedError
@@ -203,10 +203,13 @@ class Units:
         """Never two candidates."""
         history = fold(read_steps(self._host.bus))
         confirmed = {deploy.id for deploy in history.deploys if deploy.verdict == "confirmed"}
+        # What the bus says: one that stands still before it could write that it lost the lease is taken for its holder.
+        documents = [view.document for view in read_instances(self._host.bus) if view.document is not None]
+        may_hold = {document.unit for document in documents if document.role in (Role.ACTIVE, Role.YIELDING)}
         others = [
             name
             for name, unit in self._units.items()
-            if unit.bot.alive and unit.unit.deploy_id not in confirmed and not unit.bot.may_hold
+            if unit.bot.alive and unit.unit.deploy_id not in confirmed and not unit.bot.holds and name not in may_hold
         ]
         if what.deploy_id not in confirmed and others:
             self._broken(f"a candidate of {what.sha[:7]} starts beside {others}")
