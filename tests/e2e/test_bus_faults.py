@@ -294,7 +294,7 @@ def test_on_a_full_disk_release_take_and_small_rows_still_commit(small_disk: Pat
             assert new.ask(["checkpoint", [], {}]) == {"ok": None}
             opened(path).close()
     assert new.ask(claim(201, 2)) == {"ok": None}
-    large = ["execute", ["INSERT INTO polls_missed VALUES (1, 1, 1, 2, hex(zeroblob(16000000)))"], {}]
+    large = ["execute", ["INSERT INTO polls_missed VALUES (1, 1, 1, 2, hex(zeroblob(16000000)), '')"], {}]
     for _ in range(2):
         answer = new.ask(large)
         assert answer["error"] == "LedgerFullError"
