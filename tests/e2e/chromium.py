@@ -18,6 +18,7 @@ from tests import patience
 
 EXECUTABLE = Path("/usr/bin/chromium")
 START_LIMIT_S = 30
+NETWORK_CHANGED, RELOADS = "net::ERR_NETWORK_CHANGED", 10
 _FLAGS = (
     "--headless",
     "--no-sandbox",
@@ -88,6 +89,15 @@ class Page:
         await self.call("Page.navigate", url=url)
         async with patience.timeout(20):
             await self._loaded.wait()
+        # Chromium drops what it is loading when the machine's networks change, as they do where containers come and go.
+        for _ in range(RELOADS):
+            if NETWORK_CHANGED not in self.failed:
+                return
+            self.failed.clear()
+            self._loaded.clear()
+            await self.call("Page.reload")
+            async with patience.timeout(20):
+                await self._loaded.wait()
 
     async def second_tab(self, url: str) -> Page:
         """Another tab of the same browser."""
