@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from bot.context import Context
-from bot.market_data.binance import TIMING, BinanceFeed
+from bot.market_data.binance import LEAD_TIMING, BinanceFeed
 from bot.market_data.books import Books
 from bot.market_data.debounce import Dispatch, PriceTrigger
 from bot.market_data.history import Kline
@@ -354,7 +354,7 @@ def make_world(
     markets = Markets(venue, slots, account.now_ms, log, pace)
     routes = Dispatch(prices, markets, Books(clock.boot_ms), PriceTrigger())
     feed = BinanceFeed(
-        Stream("feed", "ws://127.0.0.1:9", timing=TIMING, random=rng.random, log=log),
+        Stream("feed", "ws://127.0.0.1:9", timing=LEAD_TIMING, random=rng.random, log=log),
         settings.assets,
         on_update=routes.price,
         boot_ms=clock.boot_ms,

@@ -22,7 +22,7 @@ from websockets.exceptions import ConnectionClosed
 
 from bot.context import Context
 from bot.market_data.basis import BasisState
-from bot.market_data.binance import TIMING, BinanceFeed
+from bot.market_data.binance import LEAD_TIMING, BinanceFeed
 from bot.market_data.binance_messages import stream_url, symbol
 from bot.market_data.books import Books
 from bot.market_data.debounce import Dispatch, PriceTrigger
@@ -137,7 +137,7 @@ def make_world(
     markets = Markets(venue, slots, account.now_ms, log)
     routes = Dispatch(prices, markets, Books(clock.boot_ms), PriceTrigger())
     feed = BinanceFeed(
-        Stream("feed", stream_url(ws_url, settings.assets), timing=TIMING, random=random.random, log=log),
+        Stream("feed", stream_url(ws_url, settings.assets), timing=LEAD_TIMING, random=random.random, log=log),
         settings.assets,
         on_update=routes.price,
         boot_ms=clock.boot_ms,

@@ -20,6 +20,8 @@ class Guard:
     def __init__(self, log: Log, on_failure: Callable[[Exception], None]) -> None:
         self._log, self._on_failure = log, on_failure
         self._tasks: set[asyncio.Task[Any]] = set()
+        self.failure: Exception | None = None
+        """of the first that ended"""
 
     def start(self, work: Coroutine[Any, Any, Any], name: str) -> None:
         """Run `work` until `close`."""
@@ -42,6 +44,7 @@ class Guard:
         if not isinstance(error, Exception):  # a KeyboardInterrupt, say: not ours to judge
             raise error
         self._log.error("task_failed", task=task.get_name(), reason=f"{type(error).__name__}: {error}", exc_info=error)
+        self.failure = self.failure or error
         self._on_failure(error)
 
 

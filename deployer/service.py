@@ -83,12 +83,8 @@ class Deployer:
         self._bus, self._clock, self._policy, self._folder = bus, clock, policy, folder
         self._repository, self._branch, self._push_log = pushes.repository, pushes.branch, pushes.log
         self._verify, self._unchanged = pushes.verify, pushes.unchanged
-        self._runtime, self._hooks, self._disks, self._keys = (
-            machine.runtime,
-            machine.hooks,
-            machine.disks,
-            machine.keys,
-        )
+        self._runtime, self._hooks = machine.runtime, machine.hooks
+        self._disks, self._keys = machine.disks, machine.keys
         self._log, self._metrics, self._targets, self._targets_problem = shown.log, shown.metrics, shown.targets, ""
         self._history: History = fold(read_steps(bus))
         self._failures: dict[str, tuple[Reason, str, int]] = {}  # sha: why, the last lines, when (boot ms)
@@ -116,13 +112,7 @@ class Deployer:
 
     async def run(self) -> None:
         """Until stopped. Raises what ended a task that must not end."""
-        failed: list[Exception] = []
-
-        def fail(error: Exception) -> None:
-            failed.append(error)
-            self.wake()
-
-        guard = Guard(self._log, on_failure=fail)
+        guard = Guard(self._log, on_failure=lambda _error: self.wake())
         guard.start(self._probe.run(), "probe")
         guard.start(self._branch.run(), "branch")
         guard.start(self._runtime.watch(self.wake), "units")
@@ -130,8 +120,8 @@ class Deployer:
         guard.start(self._disks.run(), "disks")
         try:
             while not self._stopping:
-                if failed:
-                    raise failed[0]
+                if guard.failure is not None:
+                    raise guard.failure
                 acted = await self._round()
                 if not acted:
                     with contextlib.suppress(TimeoutError):

@@ -13,9 +13,9 @@ from pydantic import BaseModel
 
 from bus import Bus, LedgerError
 from ledger import Ledger, Row, Value
+from ledger.results import DAY_MS
 from ledger.schema import COUNTED
 from panel.performance import (
-    DAY_MS,
     Calibration,
     Performance,
     Rows,

@@ -18,7 +18,6 @@ from ledger.predictions import HORIZONS_S, read_predictions, read_winners
 from ledger.schema import COUNTED
 
 BASE_UNITS = 1_000_000
-DAY_MS = 86_400_000
 # What is judged at once: of so many windows; a second or two of a processor.
 PREDICTIONS = 1_000 * len(HORIZONS_S)
 WINDOWS = 50_000

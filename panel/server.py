@@ -35,7 +35,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from bus import VERSION, Bus, Clock, Log, is_halted, tasks
 from bus.main import loopback
-from bus.tasks import is_own_name
 from panel.actions import Actions
 from panel.api import create_app
 from panel.codes import codes_file, link_to, make_code, spend_code
@@ -175,7 +174,7 @@ class Measured:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
         elif scope["path"] == PATH and scope["method"] == "GET":
-            if is_own_name(Headers(scope=scope).get("host", ""), self._hosts):
+            if tasks.is_own_name(Headers(scope=scope).get("host", ""), self._hosts):
                 await _answer(200, generate_latest(self._metrics.registry), send)
             else:
                 await _answer(

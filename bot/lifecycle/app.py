@@ -17,18 +17,15 @@ from bot.context import Context
 from bot.lifecycle.instance import Runner
 from bot.lifecycle.keys import Access, Keys, access, keep_for_others, keys_of_deployer
 from bot.lifecycle.metrics import Metrics
-from bot.market_data.binance import TIMING as LEAD_TIMING
-from bot.market_data.binance import BinanceFeed
+from bot.market_data.binance import LEAD_TIMING, BinanceFeed
 from bot.market_data.binance_messages import stream_url
 from bot.market_data.books import Books
 from bot.market_data.debounce import Dispatch, PriceTrigger
 from bot.market_data.history import fetch_history
-from bot.market_data.market_channel import TIMING as BOOKS_TIMING
-from bot.market_data.market_channel import MarketChannel
+from bot.market_data.market_channel import BOOKS_TIMING, MarketChannel
 from bot.market_data.markets import Markets
 from bot.market_data.prices import Prices
-from bot.market_data.rtds import TIMING as SETTLEMENT_TIMING
-from bot.market_data.rtds import SettlementFeed
+from bot.market_data.rtds import SETTLEMENT_TIMING, SettlementFeed
 from bot.settings import CHAIN, BotSettings
 from bot.slots import make_slots
 from bot.strategy.guard import GuardedStrategy, load_strategy
@@ -240,7 +237,6 @@ async def _live(
         on_price=prices.settle,
         now_ms=lambda: account.now_ms() or clock.wall_ms(),
         boot_ms=clock.boot_ms,
-        log=log,
         skips=skips,
     )
     world = Context(
@@ -267,7 +263,6 @@ async def _live(
         wanted=world.tokens_soon,
         on_event=routes.event,
         on_lost=routes.books.lost,
-        log=log,
         skips=skips,
     )
     world.use_channel(channel)

@@ -14,7 +14,7 @@ from bot.venue.decoding import OddError, Origin, Skips
 from bot.venue.stream import Reader, Stream, Timing
 from bus import Log
 
-TIMING = Timing(lifetime_s=23 * 3600.0)
+LEAD_TIMING = Timing(lifetime_s=23 * 3600.0)
 FORGET_MS = 5_000  # what two connections bring twice comes twice within moments
 
 
@@ -61,7 +61,6 @@ class BinanceFeed(Reader):
         self._assets = {symbol(asset): asset for asset in assets}
         self._last_number: dict[tuple[str, Source], tuple[int, int]] = {}  # and when it came
         self._last_boot_ms: dict[str, int] = {}
-        self._parse_errors = 0
 
     def age_ms(self, asset: str) -> int | None:
         """How long ago an asset's last update came; None where none came yet."""
@@ -70,18 +69,13 @@ class BinanceFeed(Reader):
 
     def state(self) -> FeedState:
         """The state now."""
-        now = self._boot_ms()
-        ages = {
-            asset: None if (at := self._last_boot_ms.get(asset)) is None else max(0, now - at)
-            for asset in self._assets.values()
-        }
         return FeedState(
             connected=self._stream.is_live,
             connects=self._stream.connects,
             gaps=self._stream.gaps,
-            parse_errors=self._parse_errors,
+            parse_errors=self._stream.parse_errors,
             last_error=self._stream.last_error,
-            age_ms=ages,
+            age_ms={asset: self.age_ms(asset) for asset in self._assets.values()},
         )
 
     async def run(self) -> None:
@@ -102,9 +96,7 @@ class BinanceFeed(Reader):
             update = parse(message, self._assets, self._boot_ms())
         except OddError as error:
             self._skips.count(Origin.BINANCE_STREAM, error.code)
-            self._parse_errors += 1
-            if self._parse_errors & (self._parse_errors - 1) == 0:  # 1, 2, 4 ...: a flood is not logged line by line
-                self._log.warning("feed_parse_error", reason=str(error), count=self._parse_errors)
+            self._stream.note_odd(error)
             return False
         if isinstance(update, Shutdown):
             self._log.info("feed_shutdown_announced")

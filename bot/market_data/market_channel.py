@@ -32,7 +32,6 @@ from bot.venue.decoding import (
 )
 from bot.venue.stream import Reader, Send, Stream, Timing
 from bot.venue.types import Book
-from bus import Log
 
 # The venue's market channel: messages to events. Pure. Forms: docs/reference/venue.md 3, and recordings of October 2026.
 #
@@ -192,7 +191,7 @@ def _doubt(value: object) -> Iterable[Doubt]:
 
 
 _MOST_TOKENS = 450  # beyond 500 a connection loses books (venue.md 3)
-TIMING = Timing(stale_after_s=25.0, ping_s=10.0)
+BOOKS_TIMING = Timing(stale_after_s=25.0, ping_s=10.0)
 
 
 class MarketChannel(Reader):
@@ -212,14 +211,12 @@ class MarketChannel(Reader):
         wanted: Callable[[], Iterable[str]],
         on_event: Callable[[BookEvent], None],
         on_lost: Callable[[], None],
-        log: Log,
         skips: Skips | None = None,
     ) -> None:
-        self.stream, self._log, self._skips = stream, log, skips or Skips()
+        self.stream, self._skips = stream, skips or Skips()
         self._wanted, self._on_event, self._on_lost = wanted, on_event, on_lost
         self._followed: set[str] = set()
         self._began = False
-        self._parse_errors = 0
 
     def renew(self) -> None:
         """Replace the connection."""
@@ -243,9 +240,7 @@ class MarketChannel(Reader):
             events = parse_books(message, self._skips)
         except OddError as error:
             self._skips.count(Origin.MARKET, error.code)
-            self._parse_errors += 1
-            if self._parse_errors & (self._parse_errors - 1) == 0:  # 1, 2, 4 ...: a flood is not logged line by line
-                self._log.warning("market_channel_parse_error", reason=str(error), count=self._parse_errors)
+            self.stream.note_odd(error)
             return True
         for event in events:
             self._on_event(event)

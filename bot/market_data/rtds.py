@@ -28,7 +28,6 @@ from bot.venue.decoding import (
     decode,
 )
 from bot.venue.stream import Reader, Send, Stream, Timing
-from bus import Log
 
 # The venue's price stream RTDS: messages to prices of the settlement source (Chainlink). Pure. Forms: docs/reference/venue.md 3.
 #
@@ -82,7 +81,7 @@ def parse_settlement(message: str | bytes) -> SettlementPrice | None:
 
 
 _MOST_OFF_MS = 60_000  # a price from further away than this is no price of now
-TIMING = Timing(stale_after_s=10.0, ping_s=5.0)
+SETTLEMENT_TIMING = Timing(stale_after_s=10.0, ping_s=5.0)
 
 
 class SettlementFeed(Reader):
@@ -103,13 +102,11 @@ class SettlementFeed(Reader):
         on_price: Callable[[SettlementPrice], None],
         now_ms: Callable[[], int],
         boot_ms: Callable[[], int],
-        log: Log,
         skips: Skips | None = None,
     ) -> None:
-        self.stream, self._log, self._skips = stream, log, skips or Skips()
+        self.stream, self._skips = stream, skips or Skips()
         self._on_price, self._now_ms, self._boot_ms = on_price, now_ms, boot_ms
         self._heard: dict[str, int | None] = dict.fromkeys(assets)
-        self.parse_errors = 0
 
     def age_ms(self, asset: str) -> int | None:
         """Since the last price of an asset came; None before the first."""
@@ -135,9 +132,7 @@ class SettlementFeed(Reader):
                 raise OddError(Code.RANGE, "timestamp", "a price of now in UTC ms", price.time_ms)
         except OddError as error:
             self._skips.count(Origin.RTDS, error.code)
-            self.parse_errors += 1
-            if self.parse_errors & (self.parse_errors - 1) == 0:  # 1, 2, 4 ...: a flood is not logged line by line
-                self._log.warning("settlement_stream_parse_error", reason=str(error), count=self.parse_errors)
+            self.stream.note_odd(error)
             return False
         self._heard[price.asset] = now = self._boot_ms()
         self._on_price(replace(price, boot_ms=now, own_boot_ms=now - (self._now_ms() - price.time_ms)))

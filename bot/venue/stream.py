@@ -19,7 +19,7 @@ from websockets.exceptions import WebSocketException
 from websockets.frames import Frame, Opcode
 from websockets.protocol import Event
 
-from bot.venue.decoding import STREAM_BYTES
+from bot.venue.decoding import STREAM_BYTES, OddError
 from bus import Log
 
 _QUEUE_FRAMES = 1_024
@@ -87,7 +87,8 @@ class Stream:
     """One stream, followed by one reader.
 
     Args:
-        name: begins its events in the log: `NAME_lost`, `NAME_connect_failed`, `NAME_replaced`, `NAME_replacement_failed`.
+        name: begins its events in the log: `NAME_lost`, `NAME_connect_failed`, `NAME_replaced`, `NAME_replacement_failed`,
+            `NAME_parse_error`.
         url: ws or wss.
         random: uniform in [0, 1), for the jitter of waits.
     """
@@ -100,6 +101,8 @@ class Stream:
         self.connects = 0
         self.gaps = 0
         """times that data was interrupted; a planned replacement is none"""
+        self.parse_errors = 0
+        """messages that the reader could not read"""
         self.last_error = ""
 
     @property
@@ -111,6 +114,12 @@ class Stream:
     def is_live(self) -> bool:
         """Whether data comes."""
         return any(line.live.is_set() for line in self._lines)
+
+    def note_odd(self, error: OddError) -> None:
+        """The reader could not read a message. The 1st, 2nd, 4th ... is logged: a flood is not, line by line."""
+        self.parse_errors, self.last_error = self.parse_errors + 1, str(error)
+        if self.parse_errors & (self.parse_errors - 1) == 0:
+            self._log.warning(f"{self._name}_parse_error", reason=self.last_error, count=self.parse_errors)
 
     def replace(self) -> None:
         """Replace the connection soon; it goes on until the new one brings data."""

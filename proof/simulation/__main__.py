@@ -34,7 +34,8 @@ from proof.simulation.world import UNKNOWN, Outcome, as_json, from_json, run
 # So no run can hand anything to the next one, and what a killed bot left behind ends with its process.
 
 
-LIMIT_S, FASTER = 120.0, 10
+LIMIT_S = 120.0
+FASTER = 10  # than the product: see `hasten`
 FAST = Path("/dev/shm")  # memory: what a power cut leaves is not what is asked here
 
 

@@ -143,9 +143,8 @@ class Units:
 
     async def start(self, what: Start) -> str:
         """Findable before it runs."""
-        self._look_at_start(
-            what
-        )  # as what it was decided upon: a unit that held the lease may have given it up when this runs
+        # Now, as it was decided: a unit that held the lease then may have given it up when this one begins.
+        self._look_at_start(what)
         await asyncio.sleep(self._random.uniform(0.0, 0.1))
         self._numbers += 1
         name = f"unit-{self._numbers}"

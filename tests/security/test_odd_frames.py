@@ -16,10 +16,8 @@ from websockets.asyncio.server import ServerConnection, serve
 
 from bot.market_data.binance import BinanceFeed
 from bot.market_data.binance_messages import PriceUpdate, stream_url
-from bot.market_data.market_channel import TIMING as BOOKS_TIMING
-from bot.market_data.market_channel import BookEvent, MarketChannel
-from bot.market_data.rtds import TIMING as SETTLEMENT_TIMING
-from bot.market_data.rtds import SettlementFeed, SettlementPrice
+from bot.market_data.market_channel import BOOKS_TIMING, BookEvent, MarketChannel
+from bot.market_data.rtds import SETTLEMENT_TIMING, SettlementFeed, SettlementPrice
 from bot.venue.decoding import Skips
 from bot.venue.polymarket import Credentials, reading
 from bot.venue.polymarket.streams import follow_user
@@ -126,7 +124,6 @@ async def test_the_market_channel_outlives_odd_frames() -> None:
             wanted=lambda: [UP],
             on_event=take,
             on_lost=lambda: None,
-            log=LOG,
             skips=skips,
         )
         await until_set(came, channel.run)
@@ -171,7 +168,6 @@ async def test_the_settlement_stream_outlives_odd_frames() -> None:
             on_price=take,
             now_ms=lambda: PRICE_MS,
             boot_ms=lambda: 0,
-            log=LOG,
             skips=skips,
         )
         await until_set(came, feed.run)

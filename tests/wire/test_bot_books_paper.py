@@ -66,7 +66,6 @@ async def test_streamed_books_stay_the_venues_through_a_break(start_paper: Start
         wanted=lambda: tokens,
         on_event=take,
         on_lost=on_lost,
-        log=structlog.get_logger(),
     )
     client = httpx.AsyncClient(base_url=paper.url, timeout=LIMIT_S, verify=False)  # made once: it costs much
     task = asyncio.create_task(channel.run())

@@ -42,7 +42,6 @@ async def test_the_average_is_the_exchanges_own_and_unknown_while_the_stream_sta
         on_price=prices.settle,
         now_ms=now_ms,
         boot_ms=boot_ms,
-        log=structlog.get_logger(),
     )
     start_ms = (now_ms() + 9_999 + LENGTH_MS) // 10_000 * 10_000 - 10_000
     end_ms = start_ms + 10_000
@@ -62,7 +61,7 @@ async def test_the_average_is_the_exchanges_own_and_unknown_while_the_stream_sta
         ours = prices.average("BTC", end_ms - LENGTH_MS, end_ms)[1]
         assert ours is not None
         assert feed.stream.is_live
-        assert (feed.stream.connects, feed.stream.gaps, feed.parse_errors) == (1, 0, 0)
+        assert (feed.stream.connects, feed.stream.gaps, feed.stream.parse_errors) == (1, 0, 0)
 
         paper.fault(kind="freeze_streams", path="/rtds", seconds=6)
         frozen_ms = now_ms()

@@ -63,9 +63,7 @@ let shown = { kind: "", rows: [] };
 export function startJournal(onView) {
   new IntersectionObserver(([entry]) => (inView = entry.isIntersecting) && onView()).observe($("journal").closest("section"));
   for (const id of ["journal-kind", "journal-slot"]) {
-    $(id).addEventListener("change", () => {
-          onView();
-    });
+    $(id).addEventListener("change", onView);
   }
   $("journal-save").addEventListener("click", save);
 }

@@ -26,23 +26,26 @@ function riskRows(usage, risk) {
   const largest = (table) => Object.entries(table).sort((a, b) => b[1] - a[1])[0] ?? ["", 0];
   const [slot, inSlot] = largest(usage.slots);
   const [asset, inAsset] = largest(usage.assets);
-  const row = (name, used, limitName, show = money) => ({ name, used: Number(used), limit: Number(risk[limitName]), limitName, show });
+  const limited = (name, used, limitName, show = money) => ({ name, used: Number(used), limit: Number(risk[limitName]), limitName, show });
   return [
-    row("At stake in all", usage.total, "max_total"),
-    { ...row("Largest asset", inAsset, "max_asset"), show: money, name: `Largest asset${asset ? ` (${asset})` : ""}` },
-    { ...row("Largest slot", inSlot, "max_slot"), name: `Largest slot${slot ? ` (${slot})` : ""}` },
-    row("Lost today", usage.loss_today, "daily_loss"),
-    ...(risk.hourly_loss == null ? [] : [row("Lost in an hour", usage.loss_last_hour, "hourly_loss")]),
-    ...(risk.max_direction == null ? [] : [row("Net on one outcome", largest(usage.directions ?? {})[1], "max_direction")]),
-    ...(risk.losses_in_a_row == null ? [] : [row("Losses in a row", usage.losses_in_a_row, "losses_in_a_row", count)]),
-    row("Trades that failed, in an hour", usage.failed_trades_last_hour ?? 0, "failed_trades_per_hour", count),
-    row("Orders in a minute", usage.orders_last_minute, "orders_per_minute", count),
+    limited("At stake in all", usage.total, "max_total"),
+    limited(`Largest asset${asset ? ` (${asset})` : ""}`, inAsset, "max_asset"),
+    limited(`Largest slot${slot ? ` (${slot})` : ""}`, inSlot, "max_slot"),
+    limited("Lost today", usage.loss_today, "daily_loss"),
+    ...(risk.hourly_loss == null ? [] : [limited("Lost in an hour", usage.loss_last_hour, "hourly_loss")]),
+    ...(risk.max_direction == null ? [] : [limited("Net on one outcome", largest(usage.directions ?? {})[1], "max_direction")]),
+    ...(risk.losses_in_a_row == null ? [] : [limited("Losses in a row", usage.losses_in_a_row, "losses_in_a_row", count)]),
+    limited("Trades that failed, in an hour", usage.failed_trades_last_hour ?? 0, "failed_trades_per_hour", count),
+    limited("Orders in a minute", usage.orders_last_minute, "orders_per_minute", count),
   ];
 }
 
 function createBar() {
   const li = make("li", "meter");
-  for (const name of ["main", "side", "sub"]) li.append(Object.assign(make("span", name), {})), (li.lastChild.dataset.part = name);
+  for (const name of ["main", "side", "sub"]) {
+    li.append(make("span", name));
+    li.lastChild.dataset.part = name;
+  }
   const fill = make("i");
   fill.dataset.part = "bar";
   li.append(make("span", "bar", fill));
